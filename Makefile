@@ -1,0 +1,42 @@
+# modelspace: `make explore` is the main job, `make test` the tests; `make help` lists the rest.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+# The stamp is written last: an install that was interrupted leaves none, and the next make starts it afresh.
+READY := .venv/.ready
+
+.PHONY: help venv explore test test-all tiny bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "modelspace needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "building .venv (once, about a minute)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+venv: $(READY) ## build .venv with the pinned requirements
+
+explore: $(READY) ## the main job: measure, train, compare and report a model space
+	@$(BIN)/modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --seeds 16 --lr 1e-4:1e-1:12 --epochs 20 --out runs/dummynet
+
+test: $(READY) ## the tests that CI runs
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## every test, the slow ones too
+	@$(BIN)/python -m pytest
+
+tiny: $(READY) ## the five-second test to run on every save
+	@$(BIN)/python -m pytest -q tests/test_tiny.py
+
+bench: $(READY) ## the benchmarks, against the plain loop and the machine's limit
+	@$(BIN)/python -m benchmarks
+
+lint: $(READY) ## ruff and pyright
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+clean: ## remove .venv, caches and runs
+	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis
