@@ -1,2 +1,36 @@
-"""m"""
+"""A PyTorch architecture as a space of functions, H = { f_p : p ∈ ℝⁿ }.
+
+Measure the space, train thousands of its points as one program, compare them honestly, and see the result.
+"""
+
+from modelspace import data, losses, metrics, optimizers
+from modelspace.engine import Plan, evaluate
+from modelspace.errors import ModelspaceError
+from modelspace.fit import EarlyStopping, Run, fit
+from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
+from modelspace.population import Population, load, logspace, population_of, save
+from modelspace.space import ModelSpace
+
 __version__ = "0.1.0"
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "EarlyStopping",
+    "ModelSpace",
+    "ModelspaceError",
+    "Plan",
+    "Population",
+    "RMSprop",
+    "Run",
+    "data",
+    "evaluate",
+    "fit",
+    "load",
+    "logspace",
+    "losses",
+    "metrics",
+    "optimizers",
+    "population_of",
+    "save",
+]

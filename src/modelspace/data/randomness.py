@@ -1,0 +1,30 @@
+"""The random numbers of this package: a pure function of a seed, never of a global stream."""
+
+import numpy as np
+
+from modelspace.errors import ModelspaceError
+
+LARGEST_SEED = 2**63 - 1
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """A fresh stream for ``seed``, and for ``key`` within it.
+
+    The key is NumPy's ``spawn_key`` and not a second word of entropy, because ``SeedSequence([s, e])`` joins
+    the 32-bit words of both and pads with zeros: ``[5 + 7·2³², 0]`` and ``[5, 7]`` are the same stream.
+
+    Args:
+        seed: 0 … 2⁶³ − 1.
+        key: Further non-negative integers, such as an epoch.
+
+    Returns:
+        A generator (PCG64).
+
+    Raises:
+        ModelspaceError: ``seed`` or a part of the key is out of range.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ModelspaceError(f"seed {seed} is out of range: give an integer from 0 to 2**63 - 1")
+    if any(part < 0 for part in key):
+        raise ModelspaceError(f"epoch {min(key)} is negative: epochs count from 0")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

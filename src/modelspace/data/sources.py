@@ -1,0 +1,161 @@
+"""Data from wherever it is: the one entry, :func:`load`."""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    default_convert,
+)
+
+from modelspace.data.assemble import carve, of_arrays
+from modelspace.data.builtin import BUILTIN, DEFAULT_SPLITS
+from modelspace.data.check import check_data
+from modelspace.data.convert import is_array
+from modelspace.data.dataset import Data
+from modelspace.data.materialise import tensors_or_items
+from modelspace.data.npz import read_npz
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.loading import load_object
+
+_ACCEPTED = "a .npz file or file.py:function"
+
+
+def load(
+    source: Any, *, splits: Iterable[float] = DEFAULT_SPLITS, seed: int = 0, name: str | None = None
+) -> Data:
+    """The data that ``source`` names or is, checked and split.
+
+    ``source`` is one of
+
+    - :class:`Data`: itself; neither split nor converted;
+    - ``"digits"``, ``"digits-7x7"``, ``"mnist1d"``: built in, no download;
+    - a path to a ``.npz`` file with the arrays ``inputs`` and ``labels`` (or ``x`` and ``y``, ``X`` and
+      ``y``), or already split into ``x_train``, ``y_train``, ``x_val``, ``y_val``, ``x_test``, ``y_test``; a
+      split that is missing is cut out of train. It is read without unpickling anything;
+    - ``"file.py:function"`` or ``"package.module:function"``, called without arguments, or with ``seed=`` if
+      it has such a parameter; what it returns is taken as any other source. **This executes the file**, as
+      ``python file.py`` would: name only files you trust;
+    - ``(inputs, labels)``: two tensors or NumPy arrays;
+    - a ``TensorDataset``, or any map-style data set whose items are ``(input, label)``: read once, item by
+      item;
+    - a ``DataLoader``: its data set. One with a sampler, a batch sampler or a collate function of its own is
+      refused, since these would be ignored; so is an iterable-style data set, whose end is unknown.
+
+    Class labels (one integer a sample) are split so that each class has its share in each split to within one
+    sample; others at random. Inputs keep their dtype, except that a float64 *NumPy array* becomes
+    ``torch.get_default_dtype()``; integer labels become int64, float labels ``torch.get_default_dtype()``.
+
+    Args:
+        source: As above.
+        splits: Fractions of train (> 0), validation and test (≥ 0); they sum to 1.
+        seed: Of the split, 0 … 2⁶³ − 1. Global random streams are neither read nor changed.
+        name: What reports call the data; otherwise the name of the source.
+
+    Returns:
+        Three disjoint splits that hold every sample once.
+
+    Raises:
+        ModelspaceError: the source is unknown or unreadable, or :func:`modelspace.data.check_data` objects.
+
+    >>> import torch
+    >>> load((torch.rand(100, 3), torch.arange(100) % 4), name="noise")
+    Data('noise': 60 train, 20 validation, 20 test; inputs 3 float32, 4 classes)
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".npz")):
+        path = Path(source)
+        return carve(dict(read_npz(path)), splits=splits, seed=seed, name=name or path.stem)
+    if isinstance(source, str) and ":" in source:
+        return _of_object(_called(source, seed), splits, seed, name, default=source)
+    if isinstance(source, str):
+        canonical = source.replace("_", "-")
+        if canonical not in BUILTIN:
+            raise ModelspaceError(f"{unknown_name('data set', source, BUILTIN)}; or give {_ACCEPTED}")
+        return _named(BUILTIN[canonical](seed, splits), name)
+    return _of_object(source, splits, seed, name, default=None)
+
+
+def _of_object(
+    source: Any, splits: Iterable[float], seed: int, name: str | None, default: str | None
+) -> Data:
+    """Data out of anything but text; ``default`` names it where ``name`` doesn't."""
+    if isinstance(source, Data):
+        check_data(source)
+        return _named(source, name)
+    if isinstance(source, DataLoader):
+        return _of_object(_dataset_of(source), splits, seed, name, default)
+    called = name or default or ("data" if isinstance(source, (tuple, list)) else type(source).__name__)
+    if isinstance(source, (tuple, list)):
+        if len(source) != 2 or not all(map(is_array, source)):
+            kinds = ", ".join(type(part).__name__ for part in source[:4]) + (", …" if len(source) > 4 else "")
+            raise ModelspaceError(
+                f"data '{called}' is a {type(source).__name__} of {len(source)} ({kinds}): "
+                "expected (inputs, labels), two tensors or NumPy arrays; for data that is split "
+                "already, modelspace.data.of_splits"
+            )
+        return of_arrays(*source, splits=splits, seed=seed, name=called)
+    if isinstance(source, IterableDataset):
+        raise ModelspaceError(
+            f"data '{called}' is iterable-style, its end unknown: collect it into (inputs, labels) "
+            "tensors first"
+        )
+    map_style = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if map_style and not is_array(source) and not isinstance(source, (str, dict)):
+        return of_arrays(*tensors_or_items(source, called), splits=splits, seed=seed, name=called)
+    raise ModelspaceError(
+        f"data '{called}' is a {type(source).__name__}: expected a built-in name ({', '.join(BUILTIN)}), "
+        f"{_ACCEPTED}, (inputs, labels), a data set with __len__ and __getitem__, a DataLoader, or "
+        "modelspace.data.Data"
+    )
+
+
+def _named(data: Data, name: str | None) -> Data:
+    return data if name is None or name == data.name else replace(data, name=name)
+
+
+def _called(target: str, seed: int) -> Any:
+    """What the function that ``target`` names returns; what can't be called is itself the source."""
+    function = load_object(target)
+    if not callable(function):
+        return function
+    arguments = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise ModelspaceError(
+            f"'{target}' can't be called without arguments ({error}): give it defaults"
+        ) from None
+    try:
+        return function(**arguments)
+    except Exception as error:
+        raise ModelspaceError(f"'{target}' fails when it runs: {type(error).__name__}: {error}") from error
+
+
+def _dataset_of(loader: DataLoader) -> Any:
+    """The loader's data set, if the loader would show all of it as it is."""
+    if isinstance(loader.dataset, IterableDataset):
+        return loader.dataset
+    own: list[str] = []
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        own.append(f"batch sampler ({type(loader.batch_sampler).__name__})")
+    else:
+        sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler
+        shuffled = type(sampler) is RandomSampler and not sampler.replacement
+        if not shuffled and type(sampler) is not SequentialSampler:
+            own.append(f"sampler ({type(sampler).__name__})")
+    if loader.collate_fn not in (default_collate, default_convert):
+        own.append("collate function")
+    if own:
+        raise ModelspaceError(
+            f"the DataLoader has its own {' and '.join(own)}, which would be ignored: give its data set, "
+            "loader.dataset, with torch.utils.data.Subset for part of it"
+        )
+    return loader.dataset

@@ -1,0 +1,26 @@
+"""Applying and differentiating an architecture over the rows of a matrix of points."""
+
+from modelspace.engine.compile import CompileError, compiled
+from modelspace.engine.evaluate import Scoring, evaluate, members_scores, probe, stacked_outputs
+from modelspace.engine.function import Function
+from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
+from modelspace.engine.plan import Lowering, Plan, balanced, choose_plan
+
+__all__ = [
+    "Batch",
+    "CompileError",
+    "Function",
+    "Gradient",
+    "Lowering",
+    "Plan",
+    "Scoring",
+    "balanced",
+    "choose_plan",
+    "compiled",
+    "loop_gradient",
+    "evaluate",
+    "members_scores",
+    "probe",
+    "stacked_outputs",
+    "vmap_gradient",
+]

@@ -1,0 +1,91 @@
+"""A function of tensors as one compiled program: traced once with ``make_fx``, compiled by Inductor.
+
+The trace sees through ``vmap``, the backward and the optimizer, so that the whole step is one graph without
+breaks or guards. The function may write into its arguments.
+"""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+
+class CompileError(RuntimeError):
+    """The function can't be compiled here; the message says why."""
+
+
+_KEPT = 16
+_programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+
+
+def signature(arguments: tuple[Any, ...], key: Any) -> Any:
+    """What a program is made for: the caller's key, and each argument's shape, type and device."""
+    leaves, structure = pytree.tree_flatten(arguments)
+    kinds = [(tuple(x.shape), x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves]
+    return (key, str(structure), tuple(kinds))
+
+
+def is_compiled(arguments: tuple[Any, ...], key: Any) -> bool:
+    """Whether ``compiled`` has such a program already."""
+    return key is not None and signature(arguments, key) in _programs
+
+
+def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> Callable[..., Any]:
+    """``function`` compiled for arguments of these shapes and types.
+
+    Args:
+        function: A function of nested tuples and dicts of tensors (and constants), to the same.
+        *arguments: Examples. They are copied, so that tracing leaves them as they are.
+        key: What else the computation depends on, hashable. With a key, the last few programs are kept, and
+            the same key and shapes are never compiled twice.
+
+    Returns:
+        A function of the same arguments, with tensors of the same shapes and the same constants.
+
+    Raises:
+        CompileError: there is no compiler, or the function can't be traced or compiled.
+    """
+    made_for = signature(arguments, key)
+    if key is not None and made_for in _programs:
+        _programs.move_to_end(made_for)
+        return _programs[made_for]
+    examples, structure = pytree.tree_flatten(arguments)
+    positions = [i for i, leaf in enumerate(examples) if isinstance(leaf, Tensor)]
+    constants = [None if isinstance(leaf, Tensor) else leaf for leaf in examples]
+    output_structure: Any = None
+
+    def flat(*tensors: Tensor) -> list[Any]:
+        nonlocal output_structure
+        leaves = list(constants)
+        for position, tensor in zip(positions, tensors, strict=True):
+            leaves[position] = tensor
+        outputs, output_structure = pytree.tree_flatten(function(*pytree.tree_unflatten(leaves, structure)))
+        return outputs
+
+    copies = [examples[i].clone() for i in positions]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = make_fx(flat)(*copies)
+            graph.graph.eliminate_dead_code()
+            program = torch._inductor.compile(graph, copies)
+            program(*copies)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompileError(reason[0]) from error
+
+    def call(*arguments: Any) -> Any:
+        leaves = pytree.tree_leaves(arguments)
+        outputs = program(*[leaves[i] for i in positions])
+        return pytree.tree_unflatten(outputs, output_structure)
+
+    if key is not None:
+        _programs[made_for] = call
+        while len(_programs) > _KEPT:
+            _programs.popitem(last=False)
+    return call

@@ -1,0 +1,209 @@
+"""Outputs and scores of every member on given samples."""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import ceil
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from modelspace import data as datasets
+from modelspace import losses
+from modelspace import metrics as catalogue
+from modelspace.engine.compile import CompileError, compiled
+from modelspace.engine.function import Function
+from modelspace.engine.plan import Plan, balanced, no_batched_form
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.losses import Loss
+from modelspace.metrics import Metric
+from modelspace.population import Population
+from modelspace.progress import progress
+from modelspace.space.forward import forward_checked
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+_PIECE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
+_CHUNK = 32
+
+
+def stacked_outputs(
+    function: Function,
+    points: Float[Tensor, "member parameter"],
+    buffers: dict[str, Tensor],
+    inputs: Tensor,
+    *,
+    batched: bool,
+) -> Tensor:
+    """f_p(x) in evaluation mode for c members at once, shape ``[c, batch, …]``."""
+    views = function.space.layout.views(points)
+    with torch.no_grad():
+        if batched:
+            copies = {name: value.clone() for name, value in buffers.items()}
+            return torch.vmap(
+                lambda p, b: function(p, b, inputs, training=False, batched=True)[0], in_dims=(0, 0)
+            )(views, copies)
+        return torch.stack(
+            [
+                function(
+                    {n: v[k] for n, v in views.items()},
+                    {n: v[k].clone() for n, v in buffers.items()},
+                    inputs,
+                    training=False,
+                    batched=False,
+                )[0]
+                for k in range(len(points))
+            ]
+        )
+
+
+class Scoring:
+    """Means of scores over a fixed set of samples, for shards of one size.
+
+    Args:
+        function: The architecture.
+        scores: By name, each a function of one member's outputs and labels to a mean over the samples.
+        inputs: ``[samples, …]``, shared by the members.
+        labels: ``[samples, …]``.
+        plan: How members are computed.
+        calls: How many times it will be called: whether compiling is repaid.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        scores: Mapping[str, Score],
+        inputs: Tensor,
+        labels: Tensor,
+        plan: Plan,
+        calls: int,
+    ):
+        self.names = tuple(scores)
+        self._scores = tuple(scores.values())
+        self._function = function
+        self._inputs, self._labels = inputs, labels
+        self._batched = plan.lowering == "vmap"
+        self._piece = ceil(len(inputs) / ceil(len(inputs) / _PIECE)) if len(inputs) else 1
+        # In a compiled run the forward alone is worth compiling from about the same length on.
+        self._compile = plan.compiled and calls * ceil(len(inputs) / self._piece) > 200
+        self._program: Callable[..., Tensor] | None = None
+
+    def __call__(
+        self, points: Float[Tensor, "member parameter"], buffers: dict[str, Tensor]
+    ) -> Float[Tensor, "member score"]:
+        """The scores of c members, NaN where there are no samples."""
+        total = torch.zeros(len(points), len(self._scores), dtype=torch.float64, device=points.device)
+        for begin in range(0, len(self._inputs), self._piece):
+            inputs = self._inputs[begin : begin + self._piece]
+            labels = self._labels[begin : begin + self._piece]
+            whole = len(inputs) == self._piece
+            score = self._compiled(points, buffers, inputs, labels) if whole and self._compile else self._score
+            total += score(points, buffers, inputs, labels) * len(inputs)
+        return total / len(self._inputs) if len(self._inputs) else total * torch.nan
+
+    def _score(self, points: Tensor, buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+        outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
+        if self._batched:
+            columns = [torch.vmap(s, in_dims=(0, None))(outputs, labels) for s in self._scores]
+        else:
+            columns = [torch.stack([s(row, labels) for row in outputs]) for s in self._scores]
+        return torch.stack([column.to(torch.float64) for column in columns], 1)
+
+    def _compiled(self, *arguments: Any) -> Callable[..., Tensor]:
+        if self._program is None:
+            key = (self._function.space, self._scores)
+            try:
+                self._program = compiled(self._score, *arguments, key=key)
+            except CompileError:
+                self._program = self._score
+        return self._program
+
+
+def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
+    """The outputs of one plain module in evaluation mode; what fails names the layer.
+
+    Raises:
+        ModelspaceError: the inputs do not fit, or the outputs are not one tensor.
+    """
+    with torch.no_grad():
+        outputs = forward_checked(module.eval(), inputs)
+    if not isinstance(outputs, Tensor):
+        raise ModelspaceError(
+            f"{type(module).__name__} returned a {type(outputs).__name__}: one tensor is expected; "
+            "wrap it in a module that returns the tensor to be compared with the labels"
+        )
+    return outputs
+
+
+def evaluate(
+    population: Population,
+    data: Any,
+    metrics: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]] = ("loss", "accuracy"),
+    *,
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    split: str = "test",
+) -> pd.DataFrame:
+    """Scores of every member on one split of the data, in evaluation mode.
+
+    Args:
+        population: K members.
+        data: A ``Data`` or whatever ``modelspace.data.load`` takes.
+        metrics: Names, ``"loss"`` among them, or functions of (outputs, labels) to a mean.
+        loss: What ``"loss"`` means.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+
+    Returns:
+        The population's table with one further column a metric.
+
+    Raises:
+        ModelspaceError: an unknown metric or split, an empty split, or inputs that do not fit.
+    """
+    data = datasets.load(data)
+    if split not in data.splits:
+        raise unknown_name("split", split, data.splits)
+    part = data.splits[split]
+    if len(part) == 0:
+        raise ModelspaceError(f"the {split} split of {data.name} is empty")
+    scores = {
+        metric.name if metric is not objective else "loss": metric
+        for objective in [losses.resolve(loss)]
+        for metric in [objective if m == "loss" else catalogue.resolve(m) for m in metrics]
+    }
+    device = population.points.device
+    inputs = part.inputs.to(device)
+    if inputs.is_floating_point():
+        inputs = inputs.to(population.space.dtype)
+    labels = part.labels.to(device)
+    outputs = probe(population.module(0), inputs[:2])
+    for metric in scores.values():
+        metric.check(outputs, labels[: len(outputs)])
+    columns = members_scores(population, inputs, labels, scores)
+    return population.table.assign(**{name: columns[:, i].cpu().numpy() for i, name in enumerate(scores)})
+
+
+def members_scores(
+    population: Population, inputs: Tensor, labels: Tensor, scores: Mapping[str, Score]
+) -> Float[Tensor, "member score"]:
+    """The scores of every member, shard by shard."""
+    function = Function(population.space, population.points.device)
+    chunk = balanced(len(population), _CHUNK)
+    scoring = Scoring(function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1)
+    parts = []
+    with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
+        for start in range(0, len(population), chunk):
+            rows = slice(start, min(start + chunk, len(population)))
+            parts.append(scoring(population.points[rows], {n: b[rows] for n, b in population.buffers.items()}))
+            advance(len(parts[-1]))
+    return torch.cat(parts)
+
+
+def _evaluation_plan(function: Function, population: Population, inputs: Tensor, chunk: int) -> Plan:
+    """Batched if the forward has a batched form, the loop otherwise."""
+    buffers = {name: value[:1] for name, value in population.buffers.items()}
+    try:
+        stacked_outputs(function, population.points[:1], buffers, inputs[:1], batched=True)
+    except Exception as error:
+        fallback = no_batched_form(error)
+        return Plan("loop", chunk, False, fallback, fallback)
+    return Plan("vmap", chunk, False, "batched")

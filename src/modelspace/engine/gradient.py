@@ -1,0 +1,114 @@
+"""Losses and gradients of c stacked members: ``vmap`` of the forward, then ordinary backward; or a loop."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from modelspace.engine.function import Function
+
+
+class Batch(NamedTuple):
+    """One step's samples: shared by all members, or each member's own (then with a leading member axis)."""
+
+    inputs: Tensor
+    labels: Tensor
+    own: bool
+
+
+class Gradient(NamedTuple):
+    """What one step of c members yields.
+
+    Attributes:
+        losses: ``[c]``.
+        gradient: ``[c, n]``, zero where a parameter took no part.
+        used: ``[1 or c, n]`` booleans, False where a parameter took no part in the loss; None if all did.
+        buffers: After the forward, ``[c, …]`` each.
+    """
+
+    losses: Float[Tensor, "member"]
+    gradient: Float[Tensor, "member parameter"]
+    used: Bool[Tensor, "member parameter"] | None
+    buffers: dict[str, Tensor]
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def vmap_gradient(
+    function: Function,
+    loss: Loss,
+    points: Float[Tensor, "member parameter"],
+    buffers: dict[str, Tensor],
+    batch: Batch,
+    seeds: Int[Tensor, "member"],
+    step: Int[Tensor, ""],
+) -> Gradient:
+    """All members in one batched forward and one backward."""
+    leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
+
+    def one(
+        parameters: dict[str, Tensor], kept: dict[str, Tensor], inputs: Tensor, labels: Tensor, seed: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs, after = function(
+            parameters, kept, inputs, training=True, seed=seed, step=step, batched=True
+        )
+        return loss(outputs, labels), {name: value.detach() for name, value in after.items()}
+
+    samples = 0 if batch.own else None
+    copies = {name: value.clone() for name, value in buffers.items()}
+    losses, after = torch.vmap(one, in_dims=(0, 0, samples, samples, 0))(
+        leaves, copies, batch.inputs, batch.labels, seeds
+    )
+    found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+    return Gradient(losses.detach(), *_joined(found, leaves), after)
+
+
+def loop_gradient(
+    function: Function,
+    loss: Loss,
+    points: Float[Tensor, "member parameter"],
+    buffers: dict[str, Tensor],
+    batch: Batch,
+    seeds: Int[Tensor, "member"],
+    step: Int[Tensor, ""],
+) -> Gradient:
+    """One member after the other, each exactly as in plain PyTorch."""
+    rows: list[Gradient] = []
+    for k in range(len(points)):
+        leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points[k]).items()}
+        kept = {name: value[k].clone() for name, value in buffers.items()}
+        inputs = batch.inputs[k] if batch.own else batch.inputs
+        labels = batch.labels[k] if batch.own else batch.labels
+        outputs, after = function(leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False)
+        value = loss(outputs, labels)
+        found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        stacked = tuple(None if g is None else g[None] for g in found)
+        joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
+        rows.append(Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()}))
+    used = None
+    if any(row.used is not None for row in rows):
+        used = torch.cat([torch.ones_like(r.gradient, dtype=torch.bool) if r.used is None else r.used for r in rows])
+    return Gradient(
+        torch.cat([row.losses for row in rows]),
+        torch.cat([row.gradient for row in rows]),
+        used,
+        {name: torch.cat([row.buffers[name] for row in rows]) for name in buffers},
+    )
+
+
+def _joined(
+    found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """The blocks' gradients as one matrix, and which coordinates have one."""
+    parts = [
+        (torch.zeros_like(leaf) if g is None else g).reshape(leaf.shape[0], -1)
+        for g, leaf in zip(found, leaves.values(), strict=True)
+    ]
+    used = None
+    if any(g is None for g in found):
+        flags = [torch.full((1, p.shape[1]), g is not None, device=p.device) for g, p in zip(found, parts, strict=True)]
+        used = torch.cat(flags, 1)
+    return torch.cat(parts, 1), used

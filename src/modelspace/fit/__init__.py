@@ -1,0 +1,7 @@
+"""Training every row of a population."""
+
+from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.fit.loop import fit
+from modelspace.fit.run import Run
+
+__all__ = ["EarlyStopping", "Run", "fit"]

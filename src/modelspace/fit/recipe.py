@@ -1,0 +1,151 @@
+"""What a fit does, resolved from names and checked before anything is computed."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from modelspace import losses, metrics, optimizers
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.losses import Loss
+from modelspace.metrics import Metric
+from modelspace.optimizers import Optimizer, Schedule
+from modelspace.population import Population
+
+_DESCRIBING = ("seed", "source")
+_CLIPPING = ("clip_norm", "clip_value")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A fit's settings, the same for all members; what differs is in the population's columns.
+
+    Attributes:
+        loss: What is minimised.
+        optimizer: How.
+        schedule: The learning rate's factor as a function of the step.
+        epochs: Passes over the training split.
+        batch_size: Samples a step.
+        clip_norm: Limit of a member's gradient norm; None for no clipping.
+        clip_value: Limit of a gradient entry; None for no clipping.
+        data_seed: Seed of the data order, where the population has no column of that name.
+        metrics: Measured on the validation split after each epoch, beside the loss.
+        early_stopping: When a member stops before the last epoch.
+    """
+
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int
+    batch_size: int
+    clip_norm: float | None
+    clip_value: float | None
+    data_seed: int
+    metrics: tuple[Metric, ...]
+    early_stopping: EarlyStopping | None
+
+    def columns(self, population: Population) -> dict[str, Float64[Tensor, "member _"]]:
+        """The hyper-parameters of every member, as the columns that a step reads.
+
+        Raises:
+            ModelspaceError: a column that nothing here reads, or values out of range (all are listed).
+        """
+        table = population.table
+        given = {name: _values(table[name]) for name in table.columns if name not in _DESCRIBING}
+        clipping = [n for n in _CLIPPING if getattr(self, n) is not None or n in given]
+        readers = {**self.optimizer.hyperparameters(), **self.schedule.hyperparameters()}
+        known = {*readers, *_CLIPPING, "data_seed"}
+        for name in given:
+            if name not in known:
+                owner = type(self.optimizer).__name__
+                raise unknown_name(f"column (a hyper-parameter of {owner}, the schedule or the clipping)", name, known)
+        limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
+        problems = [p for n, values in limits.items() for p in optimizers.check(n, values)]
+        for owner in (self.optimizer, self.schedule):
+            try:
+                names = owner.hyperparameters()
+                optimizers.validate(owner, {n: v for n, v in given.items() if n in names})
+            except ModelspaceError as error:
+                problems.append(str(error))
+        if problems:
+            raise ModelspaceError("; ".join(problems))
+        members = len(population)
+        columns = optimizers.hyper_columns(self.optimizer, given, members)
+        columns |= optimizers.hyper_columns(self.schedule, given, members)
+        for name, values in limits.items():
+            columns[name] = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
+        return columns
+
+    def data_seeds(self, population: Population) -> Int64[Tensor, "member"] | None:
+        """Each member's seed of the data order; None where all share the recipe's."""
+        if "data_seed" not in population.table:
+            return None
+        return torch.tensor(population.table["data_seed"].to_numpy(dtype=np.int64))
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values, for records and reports."""
+        return {
+            "loss": self.loss.name,
+            "optimizer": repr(self.optimizer),
+            "schedule": repr(self.schedule),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "clip_norm": self.clip_norm,
+            "clip_value": self.clip_value,
+            "data_seed": self.data_seed,
+            "metrics": [m.name for m in self.metrics],
+            "early_stopping": None if self.early_stopping is None else repr(self.early_stopping),
+        }
+
+
+def make_recipe(
+    *,
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor],
+    optimizer: str | Optimizer,
+    schedule: str | Schedule | None,
+    epochs: int,
+    batch_size: int,
+    clip_norm: float | None,
+    clip_value: float | None,
+    data_seed: int,
+    metrics_: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]],
+    early_stopping: EarlyStopping | int | None,
+) -> Recipe:
+    """Resolve names and check numbers.
+
+    Raises:
+        ModelspaceError: an unknown name, or a number out of range.
+    """
+    if epochs < 1 or batch_size < 1:
+        raise ModelspaceError(f"epochs and batch size are at least 1; received {epochs} and {batch_size}")
+    stopping = EarlyStopping(early_stopping) if isinstance(early_stopping, int) else early_stopping
+    recipe = Recipe(
+        losses.resolve(loss),
+        optimizers.resolve(optimizer),
+        optimizers.resolve_schedule(schedule),
+        epochs,
+        batch_size,
+        clip_norm,
+        clip_value,
+        data_seed,
+        tuple(metrics.resolve(m) for m in metrics_),
+        stopping,
+    )
+    monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.metrics)]
+    if stopping is not None and stopping.monitor not in monitors:
+        raise unknown_name("score to monitor", stopping.monitor, monitors)
+    return recipe
+
+
+def _values(column: Any) -> np.ndarray:
+    try:
+        return np.array(column.tolist(), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelspaceError(
+            f"column '{column.name}' holds {column.iloc[0]!r}: hyper-parameter columns are numbers"
+        ) from None

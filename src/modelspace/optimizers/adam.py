@@ -1,0 +1,164 @@
+"""Adam and AdamW, K members at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from modelspace.optimizers.base import Hyperparameters, Range, State, ranges_of, zeros
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, as `torch.optim.Adam`.
+
+    With g the gradient plus λp, t the number of the step, η the learning rate::
+
+        m ← β₁m + (1 − β₁)g
+        v ← β₂v + (1 − β₂)g²
+        p ← p − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
+
+    With ``amsgrad`` the largest v so far takes the place of v in the last line.
+
+    Attributes:
+        lr: η > 0.
+        betas: β₁ and β₂, each in [0, 1).
+        eps: ε ≥ 0.
+        weight_decay: λ ≥ 0, coupled: it enters m and v. `AdamW` decouples it.
+        amsgrad: Keep the largest second moment.
+
+    Example:
+        >>> import torch
+        >>> from modelspace.optimizers import hyper_columns
+        >>> points = torch.ones(2, 3)
+        >>> adam = Adam()
+        >>> hyper = hyper_columns(adam, {"lr": [0.1, 0.5]}, members=2)
+        >>> first = torch.tensor(1.0, dtype=torch.float64)
+        >>> points, state = adam.update(torch.ones(2, 3), adam.init(points), points, hyper, first)
+        >>> points[:, 0]
+        tensor([0.9000, 0.5000])
+
+    Source:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980; amsgrad: Reddi, Kale,
+        Kumar, "On the Convergence of Adam and Beyond", arXiv 1904.09237.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give the columns' names and defaults."""
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+
+    def ranges(self) -> Mapping[str, Range]:
+        """Give what each column may be."""
+        return ranges_of(self)
+
+    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+        """Make the moments."""
+        return _init(points, self.amsgrad)
+
+    def update(
+        self,
+        gradient: Float[Tensor, "member parameter"],
+        state: State,
+        points: Float[Tensor, "member parameter"],
+        hyper: Mapping[str, Float64[Tensor, "member _"]],
+        step: Float64[Tensor, ""],
+    ) -> tuple[Float[Tensor, "member parameter"], State]:
+        """Take one step: see `Optimizer.update`."""
+        gradient = torch.addcmul(gradient, points, hyper["weight_decay"].to(points.dtype))
+        return _step(gradient, state, points, hyper, step, self.amsgrad)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`.
+
+    `Adam` with λ = 0 there, after p ← (1 − ηλ)p. Note that η multiplies λ.
+
+    Attributes:
+        lr: η > 0.
+        betas: β₁ and β₂, each in [0, 1).
+        eps: ε ≥ 0.
+        weight_decay: λ ≥ 0.
+        amsgrad: Keep the largest second moment.
+
+    Example:
+        >>> import torch
+        >>> from modelspace.optimizers import hyper_columns
+        >>> points = torch.ones(2, 3)
+        >>> adamw = AdamW(lr=0.1)
+        >>> hyper = hyper_columns(adamw, {"weight_decay": [0.0, 1.0]}, members=2)
+        >>> first = torch.tensor(1.0, dtype=torch.float64)
+        >>> points, state = adamw.update(torch.ones(2, 3), adamw.init(points), points, hyper, first)
+        >>> points[:, 0]
+        tensor([0.9000, 0.8000])
+
+    Source:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101 (where λ is not
+        multiplied by η; here, as in torch, it is).
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    amsgrad: bool = False
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give the columns' names and defaults."""
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+
+    def ranges(self) -> Mapping[str, Range]:
+        """Give what each column may be."""
+        return ranges_of(self)
+
+    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+        """Make the moments."""
+        return _init(points, self.amsgrad)
+
+    def update(
+        self,
+        gradient: Float[Tensor, "member parameter"],
+        state: State,
+        points: Float[Tensor, "member parameter"],
+        hyper: Mapping[str, Float64[Tensor, "member _"]],
+        step: Float64[Tensor, ""],
+    ) -> tuple[Float[Tensor, "member parameter"], State]:
+        """Take one step: see `Optimizer.update`."""
+        points = points * (1 - hyper["lr"] * hyper["weight_decay"]).to(points.dtype)
+        return _step(gradient, state, points, hyper, step, self.amsgrad)
+
+
+def _init(points: Float[Tensor, "member parameter"], amsgrad: bool) -> State:
+    return zeros(["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])], points)
+
+
+def _step(
+    gradient: Float[Tensor, "member parameter"],
+    state: State,
+    points: Float[Tensor, "member parameter"],
+    hyper: Mapping[str, Float64[Tensor, "member _"]],
+    step: Float64[Tensor, ""],
+    amsgrad: bool,
+) -> tuple[Float[Tensor, "member parameter"], State]:
+    dtype = points.dtype
+    # torch computes these in Python's doubles and rounds each once, when it meets the matrix.
+    beta1, beta2 = hyper["betas"][:, :1], hyper["betas"][:, 1:]
+    step_size = (hyper["lr"] / (1 - beta1**step)).to(dtype)
+    correction = (1 - beta2**step).sqrt().to(dtype)
+
+    first = torch.lerp(state["exp_avg"], gradient, (1 - beta1).to(dtype))
+    second = torch.addcmul(state["exp_avg_sq"] * beta2.to(dtype), gradient * (1 - beta2).to(dtype), gradient)
+    new = {"exp_avg": first, "exp_avg_sq": second}
+    if amsgrad:
+        second = torch.maximum(state["max_exp_avg_sq"], second)
+        new["max_exp_avg_sq"] = second
+    denominator = second.sqrt() / correction + hyper["eps"].to(dtype)
+    return torch.addcdiv(points, first * -step_size, denominator), new

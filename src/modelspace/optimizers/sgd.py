@@ -1,0 +1,102 @@
+"""Stochastic gradient descent with momentum, K members at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from modelspace.optimizers.base import Hyperparameters, Range, State, ranges_of, zeros
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, as `torch.optim.SGD`.
+
+    With g the gradient plus λp, b the momentum buffer, μ the momentum, τ the dampening, η the learning rate::
+
+        b ← μb + (1 − τ)g      (b ← g at the first step)
+        p ← p − ηb             (with nesterov, p ← p − η(g + μb))
+
+    Where μ is 0 the dampening is ignored and p ← p − ηg.
+
+    Attributes:
+        lr: η > 0.
+        momentum: μ ≥ 0; with ``nesterov``, μ > 0.
+        dampening: τ, any finite number; with ``nesterov``, 0.
+        weight_decay: λ ≥ 0, coupled: it enters the momentum.
+        nesterov: Look ahead along the momentum.
+
+    Example:
+        >>> import torch
+        >>> from modelspace.optimizers import hyper_columns
+        >>> points = torch.ones(2, 3)
+        >>> sgd = SGD()
+        >>> hyper = hyper_columns(sgd, {"lr": [0.1, 0.5]}, members=2)
+        >>> first = torch.tensor(1.0, dtype=torch.float64)
+        >>> points, state = sgd.update(torch.ones(2, 3), sgd.init(points), points, hyper, first)
+        >>> points[:, 0]
+        tensor([0.9000, 0.5000])
+
+    Source:
+        Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep
+        learning", ICML 2013 (the form here multiplies the buffer by η when it is applied, as torch does).
+    """
+
+    lr: float = 1e-3
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give the columns' names and defaults."""
+        return {
+            "lr": self.lr,
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+            "weight_decay": self.weight_decay,
+        }
+
+    def ranges(self) -> Mapping[str, Range]:
+        """Give what each column may be; ``nesterov`` narrows momentum and dampening."""
+        ranges = ranges_of(self)
+        if self.nesterov:
+            ranges["momentum"] = replace(
+                ranges["momentum"], expected="a positive number where nesterov is on", low_included=False
+            )
+            ranges["dampening"] = replace(
+                ranges["dampening"],
+                expected="0 where nesterov is on",
+                low=0,
+                high=0,
+                low_included=True,
+                high_included=True,
+            )
+        return ranges
+
+    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+        """Make the momentum buffer."""
+        return zeros(["momentum_buffer"], points)
+
+    def update(
+        self,
+        gradient: Float[Tensor, "member parameter"],
+        state: State,
+        points: Float[Tensor, "member parameter"],
+        hyper: Mapping[str, Float64[Tensor, "member _"]],
+        step: Float64[Tensor, ""],
+    ) -> tuple[Float[Tensor, "member parameter"], State]:
+        """Take one step: see `Optimizer.update`."""
+        dtype = points.dtype
+        momentum = hyper["momentum"]
+        undamped = (step <= 1) | (momentum == 0)
+        share = torch.where(undamped, 1.0, 1 - hyper["dampening"]).to(dtype)
+        momentum = momentum.to(dtype)
+
+        gradient = torch.addcmul(gradient, points, hyper["weight_decay"].to(dtype))
+        buffer = torch.addcmul(state["momentum_buffer"] * momentum, gradient, share)
+        direction = torch.addcmul(gradient, buffer, momentum) if self.nesterov else buffer
+        points = torch.addcmul(points, direction, -hyper["lr"].to(dtype))
+        return points, {"momentum_buffer": buffer}

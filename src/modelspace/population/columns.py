@@ -1,0 +1,76 @@
+"""Columns: one value of a hyper-parameter for each member."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelspace.errors import ModelspaceError
+
+LARGEST_SEED = 2**63 - 1
+
+
+def logspace(low: float, high: float, count: int) -> list[float]:
+    """``count`` values from ``low`` to ``high``, equally spaced on a logarithmic axis, both ends included.
+
+    Args:
+        low: Positive.
+        high: Positive.
+        count: At least 1.
+
+    Raises:
+        ModelspaceError: an end is not positive, or the count is less than 1.
+
+    Example:
+        >>> logspace(1e-3, 1e-1, 3)
+        [0.001, 0.01, 0.1]
+    """
+    if not (low > 0 and high > 0 and count >= 1):
+        raise ModelspaceError(
+            f"a logarithmic range needs two positive ends and a count of at least 1; "
+            f"received {low}:{high}:{count}"
+        )
+    return [float(f"{v:.12g}") for v in np.geomspace(low, high, count)]
+
+
+def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """The members' table: the product of columns and seeds, seeds varying fastest.
+
+    Raises:
+        ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, or a column without values.
+    """
+    values = list(range(seeds)) if isinstance(seeds, int) else [_as_seed(s) for s in seeds]
+    if not values:
+        raise ModelspaceError("no seeds: give seeds=range(16), or their number")
+    repeated = sorted({s for s in values if values.count(s) > 1}) if len(set(values)) < len(values) else []
+    if repeated:
+        raise ModelspaceError(f"seed {repeated[0]} is given more than once: its rows would be identical")
+    named = {name: _as_values(name, value) for name, value in columns.items()}
+    rows = [(*combination, seed) for combination in product(*named.values()) for seed in values]
+    table = pd.DataFrame(rows, columns=pd.Index([*named, "seed"]))
+    return table[["seed", *named]]
+
+
+def _as_seed(seed: Any) -> int:
+    try:
+        value = int(seed)
+    except (TypeError, ValueError):
+        raise ModelspaceError(f"a seed is an integer; received {seed!r}") from None
+    if value != seed or not 0 <= value <= LARGEST_SEED:
+        raise ModelspaceError(f"a seed is an integer from 0 to 2⁶³−1; received {seed!r}")
+    return value
+
+
+def _as_values(name: str, value: Any) -> Sequence[Any]:
+    if name == "seed":
+        raise ModelspaceError("the column 'seed' is made from seeds=…")
+    if name == "betas" and isinstance(value, tuple):
+        return [value]
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return [value]
+    values = list(value)
+    if not values:
+        raise ModelspaceError(f"the column '{name}' has no values")
+    return values

@@ -1,0 +1,165 @@
+"""``Population``: K points of one space as a matrix P ∈ ℝ^{K×n}, with a table of what made each row."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modelspace.errors import ModelspaceError
+from modelspace.late import performs
+from modelspace.population.columns import product_table
+from modelspace.progress import progress
+from modelspace.space import ModelSpace
+
+
+class Population:
+    """K points of one space.
+
+    Attributes:
+        space: The space they are points of.
+        points: P, shape ``[K, n]``, contiguous; row k is member k.
+        buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
+        table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
+
+    Args:
+        space: The space.
+        points: ``[K, n]``.
+        buffers: By name, ``[K, *shape]`` each.
+        table: K rows.
+
+    Raises:
+        ModelspaceError: the shapes do not agree with each other or with the space.
+    """
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        points: Float[Tensor, "member parameter"],
+        buffers: Mapping[str, Tensor],
+        table: pd.DataFrame,
+    ):
+        members = len(table)
+        if tuple(points.shape) != (members, space.dimension):
+            raise ModelspaceError(
+                f"{members} members of {space.title} are a matrix of {members}×{space.dimension}; "
+                f"received {tuple(points.shape)}"
+            )
+        for name, shape in space.buffer_shapes.items():
+            if name not in buffers or tuple(buffers[name].shape) != (members, *shape):
+                received = tuple(buffers[name].shape) if name in buffers else "nothing"
+                raise ModelspaceError(f"buffer {name} must be {(members, *shape)}; received {received}")
+        self.space = space
+        self.points = points.contiguous()
+        self.buffers = {name: buffers[name].contiguous() for name in space.buffer_shapes}
+        self.table = table.reset_index(drop=True)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, which: int | slice | Iterable[int] | Iterable[bool]) -> "Population":
+        """The members selected by position, slice, positions or a mask of K booleans, as a population."""
+        if isinstance(which, slice):
+            rows = np.arange(len(self))[which]
+        elif isinstance(which, int | np.integer):
+            rows = np.array([self._position(int(which))])
+        else:
+            asked = np.asarray(which.cpu() if isinstance(which, Tensor) else which)
+            if asked.dtype == bool and asked.shape != (len(self),):
+                raise ModelspaceError(
+                    f"a mask has one entry a member ({len(self)}); received {asked.shape[0]}"
+                )
+            rows = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(int).reshape(-1)
+            rows = np.array([self._position(int(r)) for r in rows], dtype=int)
+        index = torch.from_numpy(rows).to(self.points.device)
+        return Population(
+            self.space,
+            self.points[index],
+            {name: value[index] for name, value in self.buffers.items()},
+            self.table.iloc[rows],
+        )
+
+    def query(self, expression: str) -> "Population":
+        """The members whose table row satisfies a pandas expression: ``population.query("lr > 1e-3")``."""
+        try:
+            chosen = self.table.query(expression)
+        except Exception as error:
+            columns = ", ".join(map(str, self.table.columns))
+            raise ModelspaceError(f"query '{expression}': {error} (columns: {columns})") from error
+        return self[np.asarray(chosen.index, dtype=int)]
+
+    def module(self, member: int) -> nn.Module:
+        """Member k as a plain ``nn.Module``, a copy."""
+        k = self._position(member)
+        return self.space.module(self.points[k], {name: value[k] for name, value in self.buffers.items()})
+
+    def modules(self) -> list[nn.Module]:
+        """Every member as a plain ``nn.Module``."""
+        return [self.module(k) for k in range(len(self))]
+
+    def state_dict(self, member: int) -> dict[str, Tensor]:
+        """Member k's plain state dict, which ``Arch().load_state_dict`` takes."""
+        return self.module(member).state_dict()
+
+    def with_columns(self, **columns: Any) -> "Population":
+        """The same points with further columns: one value for all, or one value a member."""
+        return Population(self.space, self.points, self.buffers, self.table.assign(**columns))
+
+    def copy(self) -> "Population":
+        """The same members in memory of their own."""
+        buffers = {name: value.clone() for name, value in self.buffers.items()}
+        return Population(self.space, self.points.clone(), buffers, self.table.copy())
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The same members on another device."""
+        buffers = {name: value.to(device) for name, value in self.buffers.items()}
+        return Population(self.space, self.points.to(device), buffers, self.table)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self.module(k) for k in range(len(self)))
+
+    def _position(self, member: int) -> int:
+        if not -len(self) <= member < len(self):
+            raise ModelspaceError(f"no member {member}: the population has {len(self)}, 0 to {len(self) - 1}")
+        return member % len(self)
+
+    def __repr__(self) -> str:
+        size = self.points.numel() * self.points.element_size() / 2**20
+        head = f"Population of {len(self)} points of {self.space!s}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
+        return f"{head}, {size:.1f} MiB on {self.points.device}\n{self.table.to_string(max_rows=10)}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head = repr(self).splitlines()[0]
+        return f"<div><p>{escape(head)}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
+
+
+@performs("space.sample")
+def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> Population:
+    """The population that ``space.sample`` returns; each seed is drawn once, however many rows share it."""
+    table = product_table(seeds, columns)
+    drawn = list(dict.fromkeys(table["seed"]))
+    points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
+    buffers: dict[str, Tensor] = {}
+    with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
+        for row, seed in enumerate(drawn):
+            module = space.draw(int(seed))
+            parameters = dict(module.named_parameters())
+            if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes):
+                raise ModelspaceError(f"{space.title} has other parameters with seed {seed} than without: not one space")
+            torch.cat([parameters[b.name].detach().reshape(-1) for b in space.layout], out=points[row])
+            for name, value in module.named_buffers():
+                if name not in buffers:
+                    buffers[name] = value.new_empty(len(drawn), *value.shape)
+                buffers[name][row] = value
+            advance(1)
+    if len(drawn) < len(table):
+        position = {seed: row for row, seed in enumerate(drawn)}
+        index = torch.tensor([position[seed] for seed in table["seed"]])
+        points = points[index]
+        buffers = {name: value[index] for name, value in buffers.items()}
+    return Population(space, points, buffers, table)

@@ -1,0 +1,142 @@
+"""Populations as files (safetensors: plain arrays, never unpickled), and from existing networks."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from modelspace.atomic import whole_file
+from modelspace.errors import ModelspaceError
+from modelspace.population.population import Population
+from modelspace.space import ModelSpace
+
+_FORMAT = "modelspace.population/1"
+
+
+def save(population: Population, path: str | os.PathLike[str]) -> None:
+    """Write a population to one safetensors file, whole or not at all.
+
+    It holds ``points`` ``[K, n]``, ``buffers.NAME`` ``[K, …]`` and ``frozen.NAME``; its metadata holds the
+    table and the layout as JSON. Any program that reads safetensors can open it.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    tensors = {"points": population.points.cpu()}
+    tensors |= {f"buffers.{n}": v.cpu() for n, v in population.buffers.items()}
+    tensors |= {f"frozen.{n}": v.contiguous().cpu() for n, v in population.space.frozen.items()}
+    layout = [[b.name, list(b.shape), b.start, b.stop] for b in population.space.layout]
+    metadata = {
+        "format": _FORMAT,
+        "space": population.space.title,
+        "layout": json.dumps(layout),
+        "table": population.table.to_json(orient="split", double_precision=15),
+    }
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
+    """Read a population that ``save`` wrote.
+
+    Args:
+        path: The file.
+        space: The space its rows are points of; the file's layout is held against it.
+
+    Raises:
+        ModelspaceError: no such file, not a population, or a population of another space.
+    """
+    if not Path(path).is_file():
+        raise ModelspaceError(f"no file '{path}'")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ModelspaceError(f"'{path}' is not a safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise ModelspaceError(f"'{path}' is not a population: its format is {metadata.get('format')!r}")
+    layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
+    if json.loads(metadata["layout"]) != layout:
+        raise ModelspaceError(f"'{path}' holds points of {metadata['space']}, whose layout is not that of {space.title}")
+    for name, value in space.frozen.items():
+        if not torch.equal(tensors[f"frozen.{name}"], value.cpu()):
+            raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
+    table = pd.read_json(io.StringIO(metadata["table"]), orient="split", precise_float=True)
+    for name in table.columns:
+        if table[name].map(lambda v: isinstance(v, list)).any():
+            table[name] = table[name].map(tuple)
+    buffers = {n.removeprefix("buffers."): v for n, v in tensors.items() if n.startswith("buffers.")}
+    return Population(space, tensors["points"], buffers, table)
+
+
+def population_of(
+    members: Iterable[nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]],
+    space: ModelSpace | None = None,
+) -> Population:
+    """A population of existing networks.
+
+    Args:
+        members: Modules, state dicts, or paths of safetensors checkpoints (state dicts).
+        space: Their space; where None, the space of the first module.
+
+    Returns:
+        One row a member, in order, with a table column ``source``.
+
+    Raises:
+        ModelspaceError: no member, a member of another space, checkpoints without ``space``, or a checkpoint
+            that is not safetensors (pickled ones are never opened).
+
+    Example:
+        >>> a, b = nn.Linear(4, 3), nn.Linear(4, 3)
+        >>> population_of([a, b]).points.shape
+        torch.Size([2, 15])
+    """
+    given = list(members)
+    if not given:
+        raise ModelspaceError("a population needs at least one member")
+    if space is None:
+        first = given[0]
+        if not isinstance(first, nn.Module):
+            raise ModelspaceError("checkpoints alone do not say their architecture: give space=ModelSpace(…)")
+        space = ModelSpace(first)
+    readings = []
+    sources = []
+    for number, member in enumerate(given):
+        if isinstance(member, str | os.PathLike):
+            sources.append(str(member))
+            member = read_checkpoint(member)
+        else:
+            sources.append(f"{type(member).__name__} {number}")
+        readings.append(space.read(member))
+    defaults = dict(space.template.named_buffers())
+    buffers = {
+        name: torch.stack([reading.buffers.get(name, defaults[name]) for reading in readings])
+        for name in space.buffer_shapes
+    }
+    points = torch.stack([reading.point for reading in readings])
+    return Population(space, points, buffers, pd.DataFrame({"source": sources}))
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """A state dict from a safetensors file.
+
+    Raises:
+        ModelspaceError: no such file, or not safetensors.
+    """
+    if not Path(path).is_file():
+        raise ModelspaceError(f"no file '{path}'")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelspaceError(
+            f"'{path}' is not a safetensors file. Pickled checkpoints are never opened, since opening one runs "
+            "code: convert it once with safetensors.torch.save_file(model.state_dict(), …)"
+        ) from error

@@ -1,0 +1,170 @@
+"""How a module is made: from a class or factory with its arguments, or from an existing module."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from modelspace.errors import ModelspaceError
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run the block as if right after ``torch.manual_seed(seed)``; the caller's generators stay untouched."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class Architecture:
+    """What makes a module, once for each seed.
+
+    Args:
+        source: A class or factory (called with ``hyperparameters``), or an ``nn.Module``, whose submodules
+            are drawn anew by their own ``reset_parameters()``.
+        hyperparameters: The keyword arguments of the class or factory.
+        input_shape: One sample's shape, from which lazy modules learn theirs.
+        dtype: The floating-point type to cast the module to; as built where None.
+        input_dtype: The type of the samples.
+
+    Raises:
+        ModelspaceError: arguments are missing or unknown, or building fails.
+    """
+
+    def __init__(
+        self,
+        source: nn.Module | Callable[..., nn.Module],
+        hyperparameters: Mapping[str, Any],
+        input_shape: tuple[int, ...] | None,
+        dtype: torch.dtype | None,
+        input_dtype: torch.dtype,
+    ):
+        self.source = source
+        self.hyperparameters = dict(hyperparameters)
+        self.input_shape = input_shape
+        self.dtype = dtype
+        self.input_dtype = input_dtype
+        self.name = type(source).__name__ if isinstance(source, nn.Module) else _name_of(source)
+        if isinstance(source, nn.Module):
+            if hyperparameters:
+                raise ModelspaceError(
+                    f"{self.name} is already built, so it takes no arguments ({', '.join(hyperparameters)}): "
+                    "give its class instead"
+                )
+        else:
+            _check_arguments(source, self.name, hyperparameters)
+
+    def on_meta(self) -> nn.Module:
+        """The module with nothing allocated; built in memory where its constructor needs real values."""
+        if isinstance(self.source, nn.Module):
+            return copy.deepcopy(self.source).to("meta") if not _is_lazy(self.source) else self.drawn(0)
+        try:
+            with torch.random.fork_rng(), torch.device("meta"):
+                return self._finished(self._called())
+        except ModelspaceError:
+            raise
+        except Exception:
+            # Constructors that read values (.item(), .tolist()) can't run without any; real memory can.
+            return self.drawn(0)
+
+    def drawn(self, seed: int) -> nn.Module:
+        """The module as ``torch.manual_seed(seed); Arch()`` makes it, in memory."""
+        with seeded(seed):
+            if not isinstance(self.source, nn.Module):
+                return self._finished(self._called())
+            module = self._finished(copy.deepcopy(self.source))
+            for name, child in module.named_modules():
+                own = [p for p in child.parameters(recurse=False) if p.requires_grad]
+                reset = getattr(child, "reset_parameters", None)
+                if own and not callable(reset):
+                    raise ModelspaceError(
+                        f"layer {name or self.name} ({type(child).__name__}) has no reset_parameters(), "
+                        f"so a new point can't be drawn from a built {self.name}: give its class instead"
+                    )
+                if callable(reset) and (own or not any(True for _ in child.parameters(recurse=False))):
+                    reset()
+            return module
+
+    def as_given(self) -> nn.Module:
+        """A copy of the given module, or the module drawn with seed 0 where a class or factory was given."""
+        if isinstance(self.source, nn.Module) and not _is_lazy(self.source):
+            return self._finished(copy.deepcopy(self.source))
+        return self.drawn(0)
+
+    def _called(self) -> nn.Module:
+        assert not isinstance(self.source, nn.Module)
+        try:
+            module = self.source(**self.hyperparameters)
+        except NotImplementedError:
+            raise
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            if torch.get_default_device().type == "meta":
+                raise
+            given = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
+            raise ModelspaceError(
+                f"{self.name}({given}) can't be built: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise ModelspaceError(f"{self.name} made a {type(module).__name__}, not an nn.Module")
+        return module
+
+    def _finished(self, module: nn.Module) -> nn.Module:
+        if self.dtype is not None:
+            module = module.to(self.dtype)
+        if not _is_lazy(module):
+            return module
+        if self.input_shape is None:
+            raise ModelspaceError(
+                f"{self.name} has lazy layers, which learn their shape from an input: "
+                "give input_shape=(…), one sample's shape (--input on the command line)"
+            )
+        training = module.training
+        device = next(p for p in module.parameters()).device
+        sample = torch.zeros(1, *self.input_shape, device=device, dtype=self.dtype or self.input_dtype)
+        with torch.no_grad():
+            module.eval()(sample)
+        return module.train(training)
+
+
+def _name_of(source: Any) -> str:
+    return getattr(source, "__name__", None) or type(source).__name__
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    tensors = [*module.parameters(), *module.buffers()]
+    return any(isinstance(t, UninitializedParameter | UninitializedBuffer) for t in tensors)
+
+
+def _check_arguments(source: Any, name: str, given: Mapping[str, Any]) -> None:
+    if not callable(source):
+        raise ModelspaceError(
+            f"an architecture is a class, a factory or an nn.Module; received a {type(source).__name__}"
+        )
+    try:
+        signature = inspect.signature(source)
+    except (TypeError, ValueError):
+        return
+    parameters = signature.parameters.values()
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in given
+    ]
+    unknown = [] if open_ended else [k for k in given if k not in known]
+    problems = []
+    if needed:
+        flags = " ".join(f"--model.{n} …" for n in needed)
+        arguments = ", ".join(f"{n}=…" for n in needed)
+        problems.append(f"needs {', '.join(needed)}: give {arguments} (on the command line {flags})")
+    if unknown:
+        takes = ", ".join(known) or "none"
+        problems.append(f"has no argument {', '.join(unknown)} (it takes: {takes})")
+    if problems:
+        raise ModelspaceError(f"{name} " + "; it ".join(problems))

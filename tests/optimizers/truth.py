@@ -1,0 +1,139 @@
+"""What an optimizer of K members must equal: torch.optim, one member at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from modelspace.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, hyper_columns
+
+MEMBERS, PARAMETERS, STEPS = 5, 7, 30
+
+
+def number(low, high):
+    return st.floats(low, high)
+
+
+def number_or_zero(low, high):
+    return st.just(0.0) | number(low, high)
+
+
+RATE = number(1e-3, 0.1)
+DECAY = number_or_zero(1e-4, 0.5)
+MOMENTUM = number_or_zero(0.1, 0.95)
+EPS = st.sampled_from([1e-8, 1e-5, 1e-3])
+ADAM = {
+    "lr": RATE,
+    "betas": st.tuples(number_or_zero(0.1, 0.95), number_or_zero(0.5, 0.9995)),
+    "eps": EPS,
+    "weight_decay": DECAY,
+}
+RMSPROP = {"lr": RATE, "alpha": number(0.8, 0.99), "eps": EPS, "weight_decay": DECAY, "momentum": MOMENTUM}
+DAMPED = {"lr": RATE, "momentum": MOMENTUM, "dampening": number_or_zero(-0.5, 0.9), "weight_decay": DECAY}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with one choice of booleans, torch's own class, and the hyper-parameters to try."""
+
+    optimizer: Optimizer
+    torchs: type[torch.optim.Optimizer]
+    strategies: dict[str, st.SearchStrategy]
+    booleans: dict[str, bool]
+
+    def __str__(self):
+        return "-".join([self.torchs.__name__.lower(), *self.booleans])
+
+    def columns(self):
+        """A strategy of every hyper-parameter's column, one value a member."""
+        return st.fixed_dictionaries(
+            {
+                name: st.lists(value, min_size=MEMBERS, max_size=MEMBERS)
+                for name, value in self.strategies.items()
+            }
+        )
+
+
+CASES = [
+    Case(SGD(), torch.optim.SGD, DAMPED, {}),
+    Case(
+        SGD(nesterov=True),
+        torch.optim.SGD,
+        {"lr": RATE, "momentum": number(0.1, 0.95), "dampening": st.just(0.0), "weight_decay": DECAY},
+        {"nesterov": True},
+    ),
+    Case(Adam(), torch.optim.Adam, ADAM, {}),
+    Case(Adam(amsgrad=True), torch.optim.Adam, ADAM, {"amsgrad": True}),
+    Case(AdamW(), torch.optim.AdamW, ADAM, {}),
+    Case(AdamW(amsgrad=True), torch.optim.AdamW, ADAM, {"amsgrad": True}),
+    Case(RMSprop(), torch.optim.RMSprop, RMSPROP, {}),
+    Case(RMSprop(centered=True), torch.optim.RMSprop, RMSPROP, {"centered": True}),
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Noisy gradients of one quadratic a member."""
+
+    start: torch.Tensor
+    curvature: torch.Tensor
+    noise: torch.Tensor
+
+    def gradient(self, points, step, rows):
+        return self.curvature[rows] * points + self.noise[step, rows]
+
+
+def problem(dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (MEMBERS, PARAMETERS)
+    return Problem(
+        start=torch.randn(shape, generator=generator, dtype=dtype),
+        curvature=torch.rand(shape, generator=generator, dtype=dtype),
+        noise=torch.randn((STEPS, *shape), generator=generator, dtype=dtype),
+    )
+
+
+def chosen(columns, rows):
+    """The columns of some members only."""
+    return {name: [values[row] for row in rows] for name, values in columns.items()}
+
+
+def arguments(optimizer, columns, posed, rows):
+    """What the first `update` receives."""
+    points = posed.start[rows]
+    hyper = hyper_columns(optimizer, chosen(columns, rows), len(rows))
+    gradient = posed.gradient(points, 0, rows)
+    return gradient, optimizer.init(points), points, hyper, torch.tensor(1.0, dtype=torch.float64)
+
+
+def trained(optimizer, columns, posed, rows=range(MEMBERS), update=None):
+    """The points of the members in rows, after STEPS steps of all of them at once."""
+    rows = list(rows)
+    _, state, points, hyper, _ = arguments(optimizer, columns, posed, rows)
+    for step in range(STEPS):
+        number = torch.tensor(step + 1.0, dtype=torch.float64)
+        gradient = posed.gradient(points, step, rows)
+        points, state = (update or optimizer.update)(gradient, state, points, hyper, number)
+    return points
+
+
+def trained_by_torch(case, columns, posed):
+    """The same, by torch's own optimizer, member after member."""
+    ends = []
+    for member in range(MEMBERS):
+        point = posed.start[member].clone().requires_grad_()
+        hyper: dict[str, Any] = {name: values[member] for name, values in columns.items()}
+        optimizer = case.torchs([point], **hyper, **case.booleans, foreach=False)
+        for step in range(STEPS):
+            point.grad = posed.gradient(point.detach(), step, member)
+            optimizer.step()
+        ends.append(point.detach())
+    return torch.stack(ends)
+
+
+def relative_error(received, expected):
+    """The largest over the members of the largest error of a row, in units of the row's largest entry."""
+    error = (received - expected).abs().amax(dim=1) / expected.abs().amax(dim=1)
+    return float(np.max(error.numpy()))
