@@ -4,8 +4,10 @@ Measure the space, train thousands of its points as one program, compare them ho
 """
 
 from modelspace import data, losses, metrics, optimizers
+from modelspace.compare import Comparison, compare
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
+from modelspace.explore import Exploration, explore
 from modelspace.fit import EarlyStopping, Run, fit
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
@@ -16,15 +18,19 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Comparison",
     "EarlyStopping",
+    "Exploration",
     "ModelSpace",
     "ModelspaceError",
     "Plan",
     "Population",
     "RMSprop",
     "Run",
+    "compare",
     "data",
     "evaluate",
+    "explore",
     "fit",
     "load",
     "logspace",

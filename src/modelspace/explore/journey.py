@@ -1,0 +1,224 @@
+"""``explore``: the whole journey — measure, sample, fit, choose on validation, fit fresh seeds, test, compare."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from modelspace import data as datasets
+from modelspace.compare import Comparison, compare
+from modelspace.data import Data
+from modelspace.engine import evaluate
+from modelspace.errors import ModelspaceError
+from modelspace.fit import Run, fit
+from modelspace.fit.run import DIVERGED
+from modelspace.late import perform
+from modelspace.losses import Loss
+from modelspace.metrics import resolve as resolve_metric
+from modelspace.optimizers import Optimizer
+from modelspace.population import LARGEST_SEED
+from modelspace.space import ModelSpace
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One score over the members that finished: its distribution, not its best value.
+
+    Attributes:
+        metric: The score's name.
+        n: Members counted; diverged ones are not among them.
+        diverged: Members that diverged.
+        mean: Over members.
+        sd: Sample standard deviation (n − 1).
+        min: The least.
+        q1: Lower quartile.
+        median: The middle.
+        q3: Upper quartile.
+        max: The largest.
+    """
+
+    metric: str
+    n: int
+    diverged: int
+    mean: float
+    sd: float
+    min: float
+    q1: float
+    median: float
+    q3: float
+    max: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} {self.mean:.4f} ± {self.sd:.4f} (mean ± SD of {self.n} seeds), "
+            f"median {self.median:.4f}, quartiles {self.q1:.4f}–{self.q3:.4f}, range {self.min:.4f}–{self.max:.4f}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Exploration:
+    """What an exploration found.
+
+    Attributes:
+        space: The space.
+        data: The data.
+        sweep: The first run: seeds × columns.
+        response: For each column combination, the validation score over seeds: median, quartiles, diverged.
+        chosen: The combination chosen on the validation split.
+        fresh: The second run: fresh seeds at the chosen combination.
+        test: The fresh members' test scores, one row a member.
+        distribution: Of the fresh members' headline test score.
+        pair: The two fresh members that are compared (positions in ``fresh.population``).
+        comparison: Of these two, on the test split.
+        metric: The headline score: accuracy for classes, otherwise the loss.
+    """
+
+    space: ModelSpace
+    data: Data
+    sweep: Run
+    response: pd.DataFrame
+    chosen: dict[str, Any]
+    fresh: Run
+    test: pd.DataFrame
+    distribution: Distribution
+    pair: tuple[int, int]
+    comparison: Comparison | None
+    metric: str
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended one of the two runs."""
+        return self.sweep.interrupted or self.fresh.interrupted
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a self-contained HTML page.
+
+        Raises:
+            ModelspaceError: the place can't be written to.
+        """
+        perform("exploration.report", self, path)
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{k}={v:g}" for k, v in self.chosen.items()) or "the defaults"
+        return f"Exploration of {self.space.title} on {self.data.name} at {chosen}: test {self.distribution}"
+
+
+def explore(
+    space: ModelSpace,
+    data: Any,
+    *,
+    seeds: Iterable[int] | int = 16,
+    columns: Mapping[str, Any] | None = None,
+    fresh_seeds: int = 64,
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    optimizer: str | Optimizer = "adam",
+    epochs: int = 20,
+    batch_size: int = 32,
+    **settings: Any,
+) -> Exploration:
+    """Explore a space honestly: choose on validation, then report fresh seeds on test.
+
+    1. Sample seeds × columns and fit all as one program.
+    2. Choose the column combination with the best median validation score (accuracy for classes, otherwise the
+       loss); a diverged member counts as the worst.
+    3. Fit ``fresh_seeds`` new seeds there; report the distribution of their test score.
+    4. Compare the two fresh members that are the first to have finished.
+
+    Args:
+        space: The space.
+        data: A ``Data`` or whatever ``modelspace.data.load`` takes.
+        seeds: Seeds of the sweep, or their number.
+        columns: Hyper-parameters to sweep: ``{"lr": [1e-3, 1e-2]}``.
+        fresh_seeds: How many new seeds to fit at the choice, at least 2.
+        loss: What is minimised.
+        optimizer: How.
+        epochs: Passes over the training split.
+        batch_size: Samples a step.
+        **settings: Further arguments of ``fit``.
+
+    Returns:
+        The exploration. After Ctrl-C it holds what was finished.
+
+    Raises:
+        ModelspaceError: fewer than 2 fresh seeds, an empty validation or test split, every member of the sweep
+            diverged, or what ``fit`` raises.
+        KeyboardInterrupt: Ctrl-C before anything was finished.
+    """
+    data = datasets.load(data)
+    if fresh_seeds < 2:
+        raise ModelspaceError(f"a distribution needs at least 2 fresh seeds; received {fresh_seeds}")
+    for name in ("validation", "test"):
+        if len(data.splits[name]) == 0:
+            raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
+    settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
+    metric = "accuracy" if data.classes is not None else "loss"
+    sweep = fit(space.sample(seeds, **(columns or {})), data, **settings)
+    names = list(columns or {})
+    response = _response(sweep, names, metric)
+    if sweep.interrupted and not (sweep.steps > 0).any():
+        raise KeyboardInterrupt
+    if not np.isfinite(response["median"]).any():
+        raise ModelspaceError(
+            f"all {len(sweep.population)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
+        )
+    best = response["median"].idxmax() if metric == "accuracy" else response["median"].idxmin()
+    chosen = {name: response.loc[best, name] for name in names}
+    used = {int(s) for s in sweep.population.table["seed"]}
+    first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
+    population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
+    fresh = fit(population, data, **settings)
+    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
+    test["status"] = fresh.status
+    counted = test[(fresh.status != DIVERGED) & (fresh.steps > 0)]
+    finished = [int(k) for k in counted.index[:2]]
+    comparison = None
+    if len(finished) == 2:
+        a, b = finished
+        seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
+        comparison = compare(
+            fresh.population.module(a),
+            fresh.population.module(b),
+            inputs=data.test.inputs,
+            labels=data.test.labels,
+            loss=loss,
+            names=seed_names,
+            space=space,
+        )
+    distribution = _distribution(metric, counted[metric].to_numpy(), int((fresh.status == DIVERGED).sum()))
+    pair = (finished[0], finished[-1]) if finished else (0, 0)
+    return Exploration(space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric)
+
+
+def _response(sweep: Run, names: list[str], metric: str) -> pd.DataFrame:
+    """The validation score's quartiles over seeds for each combination of columns."""
+    higher = metric != "loss" and resolve_metric(metric).higher_is_better
+    table = sweep.table[sweep.steps > 0].copy()
+    worst = -np.inf if higher else np.inf
+    score = table[f"validation_{metric}"]
+    table["score"] = score.where(table["status"] != DIVERGED, worst).fillna(worst)
+    groups = table.groupby(names, sort=False) if names else [((), table)]
+    rows = []
+    for key, group in groups:
+        scores = np.sort(group["score"].to_numpy())
+        # By position: an infinite score must not turn its neighbour into NaN.
+        q1, median, q3 = np.quantile(scores, [0.25, 0.5, 0.75], method="nearest")
+        row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
+        diverged = int((group["status"] == DIVERGED).sum())
+        rows.append({**row, "q1": q1, "median": median, "q3": q3, "seeds": len(group), "diverged": diverged})
+    return pd.DataFrame(rows, columns=pd.Index([*names, "q1", "median", "q3", "seeds", "diverged"]))
+
+
+def _distribution(metric: str, values: np.ndarray, diverged: int) -> Distribution:
+    if len(values) == 0:
+        nan = float("nan")
+        return Distribution(metric, 0, diverged, nan, nan, nan, nan, nan, nan, nan)
+    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
+    sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    numbers = (values.mean(), sd, values.min(), q1, median, q3, values.max())
+    return Distribution(metric, len(values), diverged, *(float(v) for v in numbers))
+
+

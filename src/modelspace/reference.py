@@ -1,0 +1,92 @@
+"""The plain loop that every row of a population is held against: ordinary PyTorch, one network after another.
+
+Read it in a minute: it is what ``modelspace.fit`` promises to compute, only faster.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.data import epoch_indices
+from modelspace.engine.lowerings import Lowered
+from modelspace.engine.randomness import stream_seed
+
+
+def train(
+    module: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    make_optimizer: Callable[[Any], torch.optim.Optimizer],
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int = 0,
+    data_seed: int = 0,
+    make_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+) -> list[float]:
+    """Train one module in place with ``torch.optim``.
+
+    Args:
+        module: The network.
+        inputs: ``[N, …]``.
+        labels: ``[N, …]``.
+        loss: Of outputs and labels, a scalar.
+        make_optimizer: Given the trainable parameters.
+        steps: Updates to make.
+        batch_size: Samples a step.
+        seed: What the network's random numbers (dropout) are a function of.
+        data_seed: What the order of the data is a function of.
+        make_scheduler: Given the optimizer; stepped after each update.
+        clip_norm: As ``torch.nn.utils.clip_grad_norm_``.
+        clip_value: As ``torch.nn.utils.clip_grad_value_``.
+
+    Returns:
+        The loss at each step, before its update.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = make_optimizer(parameters)
+    scheduler = make_scheduler(optimizer) if make_scheduler else None
+    module.train()
+    losses: list[float] = []
+    epoch = 0
+    while True:
+        for index in epoch_indices(len(inputs), batch_size, data_seed, epoch):
+            if len(losses) == steps:
+                return losses
+            optimizer.zero_grad()
+            with stateless_randomness(seed, step=len(losses)):
+                outputs = module(inputs[index])
+            value = loss(outputs, labels[index])
+            value.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
+            if clip_value is not None:
+                nn.utils.clip_grad_value_(parameters, clip_value)
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            losses.append(value.item())
+        epoch += 1
+
+
+class stateless_randomness:  # noqa: N801 - used as a function
+    """Within the block, a module's random numbers are a function of the seed and the step alone."""
+
+    def __init__(self, seed: int, step: int):
+        self.fork = torch.random.fork_rng()
+        self.seed, self.step = seed, step
+        self.mode = Lowered(torch.tensor(seed), torch.tensor(step), batched=False)
+
+    def __enter__(self) -> None:
+        self.fork.__enter__()
+        torch.manual_seed(stream_seed(self.seed, self.step))
+        self.mode.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.mode.__exit__(*error)
+        self.fork.__exit__(*error)
