@@ -1,6 +1,7 @@
 import doctest
 import importlib
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -87,7 +88,8 @@ def test_resolve(name, kind):
         (torch.optim.SGD([torch.zeros(1)]), "One of torch.optim holds the parameters of a single module"),
     ],
 )
-def test_resolve_refuses(given, message):
+def test_resolve_refuses(given, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse before we do
     with pytest.raises(ModelspaceError, match=message):
         resolve(given)
 

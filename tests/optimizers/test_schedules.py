@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -171,7 +172,8 @@ def test_resolve_schedule(name, expected):
         (3, "received 3"),
     ],
 )
-def test_resolve_schedule_refuses(given_, message):
+def test_resolve_schedule_refuses(given_, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse before we do
     with pytest.raises(ModelspaceError, match=message):
         resolve_schedule(given_)
 

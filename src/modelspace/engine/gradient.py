@@ -78,9 +78,12 @@ def loop_gradient(
     """One member after the other, each exactly as in plain PyTorch."""
     rows: list[Gradient] = []
     for k in range(len(points)):
-        leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points[k]).items()}
+        # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
+        # terms in another order from an address that does not, and the loop promises every bit.
+        views = function.space.layout.views(points[k])
+        leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
         kept = {name: value[k].clone() for name, value in buffers.items()}
-        inputs = batch.inputs[k] if batch.own else batch.inputs
+        inputs = batch.inputs[k].clone() if batch.own else batch.inputs
         labels = batch.labels[k] if batch.own else batch.labels
         outputs, after = function(leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False)
         value = loss(outputs, labels)

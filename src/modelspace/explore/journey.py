@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from modelspace import data as datasets
@@ -118,6 +119,7 @@ def explore(
     optimizer: str | Optimizer = "adam",
     epochs: int = 20,
     batch_size: int = 32,
+    device: torch.device | str = "cpu",
     **settings: Any,
 ) -> Exploration:
     """Explore a space honestly: choose on validation, then report fresh seeds on test.
@@ -138,6 +140,7 @@ def explore(
         optimizer: How.
         epochs: Passes over the training split.
         batch_size: Samples a step.
+        device: Where to compute.
         **settings: Further arguments of ``fit``.
 
     Returns:
@@ -156,7 +159,7 @@ def explore(
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     metric = "accuracy" if data.classes is not None else "loss"
-    sweep = fit(space.sample(seeds, **(columns or {})), data, **settings)
+    sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings)
     names = list(columns or {})
     response = _response(sweep, names, metric)
     if sweep.interrupted and not (sweep.steps > 0).any():
@@ -170,7 +173,7 @@ def explore(
     used = {int(s) for s in sweep.population.table["seed"]}
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
-    fresh = fit(population, data, **settings)
+    fresh = fit(population.to(device), data, **settings)
     test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
     test["status"] = fresh.status
     counted = test[(fresh.status != DIVERGED) & (fresh.steps > 0)]

@@ -1,6 +1,7 @@
 """``fit``: the search of all rows of a population at once, shard by shard."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Function, Lowering, Plan, Scoring, choose_plan, probe
+from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe
 from modelspace.errors import ModelspaceError
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.recipe import Recipe, make_recipe
@@ -104,6 +105,7 @@ class _Training:
         self.recipe = recipe
         self.device = population.points.device
         self.columns = recipe.columns(population)
+        self.coefficients = recipe.coefficients(population)
         self.data_seeds = recipe.data_seeds(population)
         self.function = Function(population.space, self.device)
         self.inputs = _cast(data.train.inputs, population).to(self.device)
@@ -135,8 +137,13 @@ class _Training:
         trained = self.population.copy()
         plan, step = choose_plan(
             self._build, members, self.steps * epochs, lowering=lowering, chunk=chunk, compile=compile,
-            key=(self.population.space, self.recipe.loss, self.recipe.optimizer, self.data_seeds is None),
+            key=(self.population.space, self.recipe.loss, self.coefficients, self.data_seeds is None),
         )  # fmt: skip
+        if plan.fallback:
+            name = self.population.space.title
+            warnings.warn(
+                f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=3
+            )
         scoring = Scoring(
             self.function,
             {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}},
@@ -174,12 +181,12 @@ class _Training:
     def _build(self, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """A step for shards of this size, and arguments to measure it with."""
         own = self.data_seeds is not None
-        step = make_step(self.function, self.recipe.loss, self.recipe.optimizer, lowering, own_batches=own)
+        step = make_step(self.function, self.recipe.loss, self.coefficients, lowering, own_batches=own)
         rows = torch.arange(chunk).clamp(max=len(self.population) - 1)
         shard = self._shard(rows)
         inputs, labels = next(self._batches(rows, 0))
-        factor = torch.ones(chunk, 1, dtype=torch.float64, device=self.device)
-        return step, shard.arguments(factor, self._numbers(0)[0], inputs, labels)
+        coefficients = self.coefficients.of(shard, 0, 1, self.steps * self.recipe.epochs)[0]
+        return step, shard.arguments(coefficients, self._numbers(0)[0], inputs, labels)
 
     def _shard(self, rows: Tensor) -> Shard:
         index = rows.to(self.device)
@@ -210,15 +217,6 @@ class _Training:
         first = epoch * self.steps
         return torch.arange(first, first + self.steps, dtype=torch.int64, device=self.device)
 
-    def _factors(self, shard: Shard) -> Tensor:
-        """The schedule's factors for all steps, ``[steps, c, 1]``."""
-        total = self.steps * self.recipe.epochs
-        step = torch.arange(total, dtype=torch.float64, device=self.device)[:, None]
-        names = self.recipe.schedule.hyperparameters()
-        columns = {name: shard.hyper[name].T for name in names}
-        factors = self.recipe.schedule.factor(step, total, columns)
-        return factors.expand(total, len(shard.active)).contiguous()[:, :, None]
-
     def _train(
         self,
         shard: Shard,
@@ -231,17 +229,17 @@ class _Training:
         """Train one shard from start to end; its curves, and which members stopped early."""
         epochs = self.recipe.epochs
         members = len(rows)
-        factors = self._factors(shard)
         scores = [f"validation_{name}" for name in scoring.names]
         curves = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *scores]}
         stopper = _Stopper(self.recipe, shard)
         for epoch in range(epochs):
             numbers = self._numbers(epoch)
+            first = epoch * self.steps
+            coefficients = self.coefficients.of(shard, first, self.steps, self.steps * epochs)
             losses = torch.empty(self.steps, members, dtype=torch.float64, device=self.device)
             training = shard.active.clone()
             for i, (inputs, labels) in enumerate(self._batches(rows, epoch)):
-                number = epoch * self.steps + i
-                losses[i] = step(*shard.arguments(factors[number], numbers[i], inputs, labels))
+                losses[i] = step(*shard.arguments(coefficients[i], numbers[i], inputs, labels))
                 advance(real)
             measured = scoring(shard.points, shard.buffers)
             kept = (training & shard.active).cpu().numpy()

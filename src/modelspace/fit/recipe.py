@@ -12,12 +12,13 @@ from torch import Tensor
 from modelspace import losses, metrics, optimizers
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.fit.step import Coefficients
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 
-_DESCRIBING = ("seed", "source")
+_DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
 
 
@@ -57,7 +58,7 @@ class Recipe:
         """
         table = population.table
         given = {name: _values(table[name]) for name in table.columns if name not in _DESCRIBING}
-        clipping = [n for n in _CLIPPING if getattr(self, n) is not None or n in given]
+        clipping = self.coefficients(population).clipping
         readers = {**self.optimizer.hyperparameters(), **self.schedule.hyperparameters()}
         known = {*readers, *_CLIPPING, "data_seed"}
         for name in given:
@@ -80,6 +81,11 @@ class Recipe:
         for name, values in limits.items():
             columns[name] = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
         return columns
+
+    def coefficients(self, population: Population) -> Coefficients:
+        """How columns and steps become the numbers of an update."""
+        clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
+        return Coefficients(self.optimizer, self.schedule, clipping)
 
     def data_seeds(self, population: Population) -> Int64[Tensor, "member"] | None:
         """Each member's seed of the data order; None where all share the recipe's."""

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Hyperparameters, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam, as `torch.optim.Adam`.
 
     With g the gradient plus λp, t the number of the step, η the learning rate::
@@ -63,21 +63,24 @@ class Adam:
         """Make the moments."""
         return _init(points, self.amsgrad)
 
-    def update(
+    def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+        """Give the step's numbers: see `Optimizer.coefficients`."""
+        return {"weight_decay": hyper["weight_decay"], **_coefficients(hyper, step)}
+
+    def apply(
         self,
         gradient: Float[Tensor, "member parameter"],
         state: State,
         points: Float[Tensor, "member parameter"],
-        hyper: Mapping[str, Float64[Tensor, "member _"]],
-        step: Float64[Tensor, ""],
+        c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
-        """Take one step: see `Optimizer.update`."""
-        gradient = torch.addcmul(gradient, points, hyper["weight_decay"].to(points.dtype))
-        return _step(gradient, state, points, hyper, step, self.amsgrad)
+        """Take one step: see `Optimizer.apply`."""
+        gradient = torch.addcmul(gradient, points, c["weight_decay"])
+        return _step(gradient, state, points, c, self.amsgrad)
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Optimizer):
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
     `Adam` with λ = 0 there, after p ← (1 − ηλ)p. Note that η multiplies λ.
@@ -123,42 +126,49 @@ class AdamW:
         """Make the moments."""
         return _init(points, self.amsgrad)
 
-    def update(
+    def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+        """Give the step's numbers: see `Optimizer.coefficients`."""
+        return {"kept": 1 - hyper["lr"] * hyper["weight_decay"], **_coefficients(hyper, step)}
+
+    def apply(
         self,
         gradient: Float[Tensor, "member parameter"],
         state: State,
         points: Float[Tensor, "member parameter"],
-        hyper: Mapping[str, Float64[Tensor, "member _"]],
-        step: Float64[Tensor, ""],
+        c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
-        """Take one step: see `Optimizer.update`."""
-        points = points * (1 - hyper["lr"] * hyper["weight_decay"]).to(points.dtype)
-        return _step(gradient, state, points, hyper, step, self.amsgrad)
+        """Take one step: see `Optimizer.apply`."""
+        return _step(gradient, state, points * c["kept"], c, self.amsgrad)
 
 
 def _init(points: Float[Tensor, "member parameter"], amsgrad: bool) -> State:
     return zeros(["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])], points)
 
 
+def _coefficients(hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+    beta1, beta2 = hyper["betas"][..., :1], hyper["betas"][..., 1:]
+    return {
+        "rest1": 1 - beta1,
+        "beta2": beta2,
+        "rest2": 1 - beta2,
+        "step_size": hyper["lr"] / (1 - beta1**step),
+        "correction": (1 - beta2**step).sqrt(),
+        "eps": hyper["eps"],
+    }
+
+
 def _step(
     gradient: Float[Tensor, "member parameter"],
     state: State,
     points: Float[Tensor, "member parameter"],
-    hyper: Mapping[str, Float64[Tensor, "member _"]],
-    step: Float64[Tensor, ""],
+    c: Mapping[str, Float[Tensor, "member 1"]],
     amsgrad: bool,
 ) -> tuple[Float[Tensor, "member parameter"], State]:
-    dtype = points.dtype
-    # torch computes these in Python's doubles and rounds each once, when it meets the matrix.
-    beta1, beta2 = hyper["betas"][:, :1], hyper["betas"][:, 1:]
-    step_size = (hyper["lr"] / (1 - beta1**step)).to(dtype)
-    correction = (1 - beta2**step).sqrt().to(dtype)
-
-    first = torch.lerp(state["exp_avg"], gradient, (1 - beta1).to(dtype))
-    second = torch.addcmul(state["exp_avg_sq"] * beta2.to(dtype), gradient * (1 - beta2).to(dtype), gradient)
+    first = torch.lerp(state["exp_avg"], gradient, c["rest1"])
+    second = torch.addcmul(state["exp_avg_sq"] * c["beta2"], gradient * c["rest2"], gradient)
     new = {"exp_avg": first, "exp_avg_sq": second}
     if amsgrad:
         second = torch.maximum(state["max_exp_avg_sq"], second)
         new["max_exp_avg_sq"] = second
-    denominator = second.sqrt() / correction + hyper["eps"].to(dtype)
-    return torch.addcdiv(points, first * -step_size, denominator), new
+    denominator = second.sqrt() / c["correction"] + c["eps"]
+    return torch.addcdiv(points, first * -c["step_size"], denominator), new

@@ -6,9 +6,9 @@ of its arguments only.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
 
-Hyperparameters = dict[str, float | tuple[float, float]]
+# numpy's own ArrayLike refuses a float where types are checked at run time.
+Values = npt.NDArray[Any] | Sequence[Any] | float | int
+Hyperparameters = dict[str, float | int | tuple[float, float]]
 State = dict[str, Float[Tensor, "member parameter"]]
 
 _MEMBERS_NAMED = 3
@@ -57,34 +59,35 @@ class Range:
 
 _FRACTION = "at least 0 and below 1"
 RANGES: Mapping[str, Range] = {
-    "lr": Range("learning rate", "a positive number", 0, low_included=False),
-    "betas": Range("decay rates", f"two numbers of {_FRACTION}", 0, 1, width=2),
-    "alpha": Range("smoothing constant", _FRACTION, 0, 1),
-    "eps": Range("offset", "a number of at least 0", 0),
-    "weight_decay": Range("weight decay", "a number of at least 0", 0),
-    "momentum": Range("momentum factor", "a number of at least 0", 0),
+    "lr": Range("learning rate", "a positive number", 0.0, low_included=False),
+    "betas": Range("decay rates", f"two numbers of {_FRACTION}", 0.0, 1.0, width=2),
+    "alpha": Range("smoothing constant", _FRACTION, 0.0, 1.0),
+    "eps": Range("offset", "a number of at least 0", 0.0),
+    "weight_decay": Range("weight decay", "a number of at least 0", 0.0),
+    "momentum": Range("momentum factor", "a number of at least 0", 0.0),
     "dampening": Range("momentum's dampening", "a finite number", -math.inf, low_included=False),
     "clip_norm": Range(
-        "gradient norm's limit", "a positive number or inf", 0, low_included=False, high_included=True
+        "gradient norm's limit", "a positive number or inf", 0.0, low_included=False, high_included=True
     ),
     "clip_value": Range(
-        "gradient entries' limit", "a positive number or inf", 0, low_included=False, high_included=True
+        "gradient entries' limit", "a positive number or inf", 0.0, low_included=False, high_included=True
     ),
-    "cosine_final": Range("cosine schedule's last factor", "between 0 and 1", 0, 1, high_included=True),
-    "step_every": Range("step schedule's interval", "a whole number of at least 1", 1, whole=True),
-    "step_factor": Range("step schedule's factor", "a positive number", 0, low_included=False),
-    "onecycle_pct_start": Range("one-cycle's rising share", "between 0 and 1", 0, 1, high_included=True),
-    "onecycle_div_factor": Range("one-cycle's first divisor", "a positive number", 0, low_included=False),
+    "cosine_final": Range("cosine schedule's last factor", "between 0 and 1", 0.0, 1.0, high_included=True),
+    "step_every": Range("step schedule's interval", "a whole number of at least 1", 1.0, whole=True),
+    "step_factor": Range("step schedule's factor", "a positive number", 0.0, low_included=False),
+    "onecycle_pct_start": Range("one-cycle's rising share", "between 0 and 1", 0.0, 1.0, high_included=True),
+    "onecycle_div_factor": Range("one-cycle's first divisor", "a positive number", 0.0, low_included=False),
     "onecycle_final_div_factor": Range(
-        "one-cycle's last divisor", "a positive number", 0, low_included=False
+        "one-cycle's last divisor", "a positive number", 0.0, low_included=False
     ),
-    "warmup_steps": Range("warm-up's length", "a whole number of at least 0", 0, whole=True),
+    "warmup_steps": Range("warm-up's length", "a whole number of at least 0", 0.0, whole=True),
     "warmup_start": Range(
-        "warm-up's first factor", "above 0 and at most 1", 0, 1, low_included=False, high_included=True
+        "warm-up's first factor", "above 0 and at most 1", 0.0, 1.0, low_included=False, high_included=True
     ),
 }
 
 
+@runtime_checkable
 class Tunable(Protocol):
     """Whatever has numeric hyper-parameters that may differ from member to member."""
 
@@ -97,16 +100,54 @@ class Tunable(Protocol):
         ...
 
 
+Columns = Mapping[str, Float64[Tensor, "*step member _"]]
+
+
 @runtime_checkable
 class Optimizer(Tunable, Protocol):
     """An optimizer of K members at once: `init` once, then `update` at every step.
 
     Booleans (``nesterov``, ``amsgrad``, ``centered``) are fields of the optimizer and the same for all
-    members; numbers are columns.
+    members; numbers are columns. An update is in two parts, so that a training loop can do the first for many
+    steps at once: `coefficients`, small and in double precision, and `apply`, elementwise on whole matrices.
     """
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the state before the first step: zeros of the points' shape, dtype and device."""
+        ...
+
+    def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+        """Turn hyper-parameters into the numbers that `apply` multiplies with.
+
+        torch computes these in Python's doubles and rounds each once, when it meets the parameters.
+
+        Args:
+            hyper: Every name of `hyperparameters`, ``[…, K, 1]`` each, ``betas`` ``[…, K, 2]``.
+            step: The number of the update, 1 at the first; a scalar, or ``[T, 1, 1]`` for many steps.
+
+        Returns:
+            Float64, each broadcastable to ``[…, K, 1]``.
+        """
+        ...
+
+    def apply(
+        self,
+        gradient: Float[Tensor, "member parameter"],
+        state: State,
+        points: Float[Tensor, "member parameter"],
+        c: Mapping[str, Float[Tensor, "member 1"]],
+    ) -> tuple[Float[Tensor, "member parameter"], State]:
+        """Take one step, changing none of the arguments.
+
+        Args:
+            gradient: Row k is the gradient of member k's loss at row k of ``points``.
+            state: What `init` or the last step returned.
+            points: The parameters, one row a member.
+            c: The `coefficients` of this step, in the points' dtype.
+
+        Returns:
+            The new points and the new state.
+        """
         ...
 
     def update(
@@ -114,22 +155,12 @@ class Optimizer(Tunable, Protocol):
         gradient: Float[Tensor, "member parameter"],
         state: State,
         points: Float[Tensor, "member parameter"],
-        hyper: Mapping[str, Float64[Tensor, "member _"]],
+        hyper: Columns,
         step: Float64[Tensor, ""],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
-        """Take one step, changing none of the arguments.
-
-        Args:
-            gradient: Row k is the gradient of member k's loss at row k of ``points``.
-            state: What `init` or the last `update` returned.
-            points: The parameters, one row a member.
-            hyper: Every name of `hyperparameters`, [K, 1] each, ``betas`` [K, 2].
-            step: The number of this update, 1 at the first.
-
-        Returns:
-            The new points and the new state.
-        """
-        ...
+        """Take one step from the hyper-parameters themselves: `coefficients`, then `apply`."""
+        found = self.coefficients(hyper, step)
+        return self.apply(gradient, state, points, {name: c.to(points.dtype) for name, c in found.items()})
 
 
 def ranges_of(owner: Tunable) -> dict[str, Range]:
@@ -142,7 +173,7 @@ def zeros(names: list[str], points: Float[Tensor, "member parameter"]) -> State:
     return {name: torch.zeros_like(points) for name in names}
 
 
-def check(name: str, values: npt.ArrayLike, allowed: Range | None = None) -> list[str]:
+def check(name: str, values: Values, allowed: Range | None = None) -> list[str]:
     """Say what is wrong with the values of one hyper-parameter.
 
     Args:
@@ -184,7 +215,7 @@ def _written(row: npt.NDArray[np.float64]) -> str:
     return str(row.item()) if row.size == 1 else str(tuple(row.tolist()))
 
 
-def validate(owner: Tunable, columns: Mapping[str, npt.ArrayLike]) -> None:
+def validate(owner: Tunable, columns: Mapping[str, Values]) -> None:
     """Refuse hyper-parameters that are out of range or not the owner's, all of them in one error.
 
     Args:
@@ -215,7 +246,7 @@ def validate(owner: Tunable, columns: Mapping[str, npt.ArrayLike]) -> None:
 
 def hyper_columns(
     owner: Tunable,
-    columns: Mapping[str, npt.ArrayLike],
+    columns: Mapping[str, Values],
     members: int,
     device: torch.device | str | None = None,
 ) -> dict[str, Float64[Tensor, "member _"]]:

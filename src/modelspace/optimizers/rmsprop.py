@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Hyperparameters, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
 
 
 @dataclass(frozen=True)
-class RMSprop:
+class RMSprop(Optimizer):
     """RMSprop, as `torch.optim.RMSprop`.
 
     With g the gradient plus λp, η the learning rate::
@@ -72,26 +72,25 @@ class RMSprop:
         """Make the averages and the momentum buffer."""
         return zeros(["square_avg", "momentum_buffer", *(["grad_avg"] if self.centered else [])], points)
 
-    def update(
+    def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+        """Give the step's numbers: see `Optimizer.coefficients`."""
+        return {**hyper, "rest": 1 - hyper["alpha"]}
+
+    def apply(
         self,
         gradient: Float[Tensor, "member parameter"],
         state: State,
         points: Float[Tensor, "member parameter"],
-        hyper: Mapping[str, Float64[Tensor, "member _"]],
-        step: Float64[Tensor, ""],
+        c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
-        """Take one step: see `Optimizer.update`."""
-        dtype = points.dtype
-        alpha = hyper["alpha"].to(dtype)
-        rest = (1 - hyper["alpha"]).to(dtype)
-
-        gradient = torch.addcmul(gradient, points, hyper["weight_decay"].to(dtype))
-        variance = square = torch.addcmul(state["square_avg"] * alpha, gradient * rest, gradient)
+        """Take one step: see `Optimizer.apply`."""
+        gradient = torch.addcmul(gradient, points, c["weight_decay"])
+        variance = square = torch.addcmul(state["square_avg"] * c["alpha"], gradient * c["rest"], gradient)
         new = {"square_avg": square}
         if self.centered:
-            mean = new["grad_avg"] = torch.lerp(state["grad_avg"], gradient, rest)
+            mean = new["grad_avg"] = torch.lerp(state["grad_avg"], gradient, c["rest"])
             variance = torch.addcmul(square, mean, mean, value=-1)
-        deviation = variance.sqrt() + hyper["eps"].to(dtype)
-        buffer = torch.addcdiv(state["momentum_buffer"] * hyper["momentum"].to(dtype), gradient, deviation)
+        deviation = variance.sqrt() + c["eps"]
+        buffer = torch.addcdiv(state["momentum_buffer"] * c["momentum"], gradient, deviation)
         new["momentum_buffer"] = buffer
-        return torch.addcmul(points, buffer, -hyper["lr"].to(dtype)), new
+        return torch.addcmul(points, buffer, -c["lr"]), new

@@ -16,7 +16,7 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.optimizers.base import Hyperparameters, Range, ranges_of
 
-Columns = Mapping[str, Float64[Tensor, "1 member"] | float]
+Columns = Mapping[str, Float64[Tensor, "1 member"] | float | int]
 
 
 @runtime_checkable

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Hyperparameters, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent, as `torch.optim.SGD`.
 
     With g the gradient plus λp, b the momentum buffer, μ the momentum, τ the dampening, η the learning rate::
@@ -69,8 +69,8 @@ class SGD:
             ranges["dampening"] = replace(
                 ranges["dampening"],
                 expected="0 where nesterov is on",
-                low=0,
-                high=0,
+                low=0.0,
+                high=0.0,
                 low_included=True,
                 high_included=True,
             )
@@ -80,23 +80,21 @@ class SGD:
         """Make the momentum buffer."""
         return zeros(["momentum_buffer"], points)
 
-    def update(
+    def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
+        """Give the step's numbers: see `Optimizer.coefficients`."""
+        undamped = (step <= 1) | (hyper["momentum"] == 0)
+        share = torch.where(undamped, 1.0, 1 - hyper["dampening"])
+        return {**{name: hyper[name] for name in ("lr", "momentum", "weight_decay")}, "share": share}
+
+    def apply(
         self,
         gradient: Float[Tensor, "member parameter"],
         state: State,
         points: Float[Tensor, "member parameter"],
-        hyper: Mapping[str, Float64[Tensor, "member _"]],
-        step: Float64[Tensor, ""],
+        c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
-        """Take one step: see `Optimizer.update`."""
-        dtype = points.dtype
-        momentum = hyper["momentum"]
-        undamped = (step <= 1) | (momentum == 0)
-        share = torch.where(undamped, 1.0, 1 - hyper["dampening"]).to(dtype)
-        momentum = momentum.to(dtype)
-
-        gradient = torch.addcmul(gradient, points, hyper["weight_decay"].to(dtype))
-        buffer = torch.addcmul(state["momentum_buffer"] * momentum, gradient, share)
-        direction = torch.addcmul(gradient, buffer, momentum) if self.nesterov else buffer
-        points = torch.addcmul(points, direction, -hyper["lr"].to(dtype))
-        return points, {"momentum_buffer": buffer}
+        """Take one step: see `Optimizer.apply`."""
+        gradient = torch.addcmul(gradient, points, c["weight_decay"])
+        buffer = torch.addcmul(state["momentum_buffer"] * c["momentum"], gradient, c["share"])
+        direction = torch.addcmul(gradient, buffer, c["momentum"]) if self.nesterov else buffer
+        return torch.addcmul(points, direction, -c["lr"]), {"momentum_buffer": buffer}

@@ -163,3 +163,12 @@ def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, 
         points = points[index]
         buffers = {name: value[index] for name, value in buffers.items()}
     return Population(space, points, buffers, table)
+
+
+def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population:
+    """Populations of one space one after the other, as one, under a new table."""
+    parts = list(populations)
+    device = parts[0].points.device
+    points = torch.cat([part.points.to(device) for part in parts])
+    buffers = {name: torch.cat([p.buffers[name].to(device) for p in parts]) for name in parts[0].buffers}
+    return Population(parts[0].space, points, buffers, table)

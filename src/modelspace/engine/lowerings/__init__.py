@@ -8,13 +8,12 @@ numbers); ``BATCHED`` tables only how, and are used under ``vmap`` alone.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from modelspace.engine.lowerings import convolution, dropout
+from modelspace.engine.lowerings import convolution, dropout, linear
 
-BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {**convolution.TABLE}
+BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {**convolution.TABLE, **linear.TABLE}
 
 
 class Lowered(TorchFunctionMode):
@@ -43,4 +42,4 @@ class Lowered(TorchFunctionMode):
         return self._table.get(func, func)(*args, **(kwargs or {}))
 
 
-__all__ = ["BATCHED", "Lowered", "convolution", "dropout", "torch"]
+__all__ = ["BATCHED", "Lowered"]

@@ -15,44 +15,28 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from modelspace.engine.lowerings.batched import batched
+
 
 def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[..., Tensor]:
     """The lowering of one of ``F.conv1d``, ``F.conv2d``, ``F.conv3d``."""
 
-    class Convolution(torch.autograd.Function):
-        """Seen by ``vmap`` only: its rule receives the stacked tensors and is differentiated as it stands."""
+    def rule(count: int, *pairs: tuple[Any, bool]) -> Tensor | None:
+        (x, own), (w, stacked), (b, own_bias) = pairs[:3]
+        stride, padding, dilation, groups = (value for value, _ in pairs[3:])
+        if not stacked or groups != 1:
+            return None
+        outputs = w.shape[1]
+        columns, size = windows(x, w.shape[-spatial:], stride, padding, dilation)
+        if own:
+            out = w.reshape(count, outputs, -1) @ columns
+        else:
+            out = (w.reshape(count * outputs, -1) @ columns).view(count, outputs, -1)
+        if b is not None:
+            out = out + (b[:, :, None] if own_bias else b[None, :, None])
+        return out.view(count, outputs, -1, *size).transpose(1, 2).contiguous()
 
-        @staticmethod
-        def forward(*arguments: Any) -> Tensor:
-            return function(*arguments)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            pass
-
-        @staticmethod
-        def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensor, int]:
-            x, w, b, stride, padding, dilation, groups = arguments
-            x_dim, w_dim, b_dim = in_dims[:3]
-            if w_dim is None or groups != 1:
-                dims = (x_dim, w_dim, b_dim, None, None, None, None)
-                return torch.vmap(function, in_dims=dims)(*arguments), 0
-            bias = None if b is None else (b.movedim(b_dim, 0) if b_dim is not None else b.expand(info.batch_size, -1))
-            kernel = w.movedim(w_dim, 0)
-            shared = x_dim is None
-            columns, size = windows(
-                x if shared else x.movedim(x_dim, 0), kernel.shape[-spatial:], stride, padding, dilation
-            )
-            members, channels = kernel.shape[:2]
-            if shared:
-                flat = kernel.reshape(members * channels, -1) @ columns
-                out = flat.view(members, channels, *columns.shape[1:])
-            else:
-                out = kernel.reshape(members, channels, -1) @ columns
-            if bias is not None:
-                out = out + bias[:, :, None]
-            out = out.view(members, channels, -1, *size).transpose(1, 2)
-            return out.contiguous(), 0
+    convolution = batched(function, rule)
 
     def lowered(
         input: Tensor,
@@ -74,7 +58,7 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
                 edges = [edge for side in reversed(sides) for edge in side]
                 return lowered(F.pad(input, edges), weight, bias, stride, 0, dilation, groups)
             padding = tuple(left for left, _ in sides)
-        return Convolution.apply(input, weight, bias, steps, _each(padding, spatial), gaps, groups)
+        return convolution(input, weight, bias, steps, _each(padding, spatial), gaps, groups)
 
     return lowered
 

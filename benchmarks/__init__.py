@@ -1,0 +1,1 @@
+"""How fast a population is, against the plain loop and the machine's limit: ``python -m benchmarks``."""

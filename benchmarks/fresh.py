@@ -1,0 +1,74 @@
+"""A measurement in a process of its own: nothing compiled, nothing allocated before it.
+
+``python -m benchmarks.fresh NAME JSON`` is the child's side; it prints one JSON object.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def in_fresh_process(measurement: str, threads: int, **arguments: Any) -> dict[str, Any]:
+    """What a measurement returns, made by a new process.
+
+    Args:
+        measurement: One of ``_measurements``.
+        threads: Of the new process.
+        **arguments: Of the measurement; plain values.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; its message is on standard error.
+    """
+    with no_compiled_programs():
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.fresh",
+                measurement,
+                json.dumps({"threads": threads, **arguments}),
+            ],
+            cwd=_ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def no_compiled_programs() -> Iterator[None]:
+    """Within the block, Inductor's cache on disk is a new empty folder: compiling costs what it costs."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="modelspace-bench-", ignore_cleanup_errors=True) as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(name)
+            if before is not None:
+                os.environ[name] = before
+
+
+def _measurements() -> dict[str, Callable[..., dict[str, Any]]]:
+    from benchmarks import scaling, ten_thousand, whole_fit
+
+    return {"fit": whole_fit.child, "scaling": scaling.child, "ten-thousand": ten_thousand.child}
+
+
+if __name__ == "__main__":
+    import torch
+
+    given = json.loads(sys.argv[2])
+    torch.set_num_threads(given.pop("threads"))
+    print(json.dumps(_measurements()[sys.argv[1]](**given)))

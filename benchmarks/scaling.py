@@ -1,0 +1,74 @@
+"""Throughput and memory from few members to many: a shard is all that is ever worked on at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import ceil
+from typing import Any
+
+import modelspace as ms
+from benchmarks.fresh import in_fresh_process
+from benchmarks.limit import product_gflops
+from benchmarks.memory import peak_mib
+from benchmarks.record import Scaling, Size
+from benchmarks.workloads import Workload, named
+
+TOLERANCE = 0.2
+
+
+def measure(
+    workload: Workload,
+    sizes: Sequence[int],
+    *,
+    repeats: int,
+    compile: bool,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Scaling:
+    """Every K in a process of its own, all with the same number of member-steps.
+
+    Args:
+        workload: Which.
+        sizes: Values of K.
+        repeats: Timed fits for each.
+        compile: Whether the step is compiled; the same for every K, because a run is compared here and not
+            whether it is long enough to repay compiling.
+        threads: Of each process.
+        advance: Told of each finished K.
+    """
+    found = []
+    for members in sizes:
+        epochs = ceil(2 * max(sizes) / members)
+        arguments = {"members": members, "epochs": epochs, "repeats": repeats, "compile": compile}
+        size = in_fresh_process("scaling", threads, name=workload.name, **arguments)
+        found.append(
+            Size(**{**size, "rates": tuple(size["rates"]), "limits_gflops": tuple(size["limits_gflops"])})
+        )
+        advance(1)
+    return Scaling(workload.name, TOLERANCE, tuple(found))
+
+
+def child(name: str, members: int, epochs: int, repeats: int, compile: bool) -> dict[str, Any]:
+    """The measurement for one K: a first fit plans and compiles (if it can), the others repeat its plan."""
+    workload = named(name)
+    data = workload.data()
+    population = workload.space().sample(seeds=range(members))
+    settings = {"optimizer": ms.Adam(lr=1e-3), "epochs": epochs, "batch_size": workload.batch}
+    try:
+        plan = ms.fit(population, data, compile=compile, **settings).plan
+    except ms.ModelspaceError:
+        plan = ms.fit(population, data, compile=False, **settings).plan
+    rates, limits = [], []
+    for _ in range(repeats):
+        run = ms.fit(
+            population, data, lowering=plan.lowering, chunk=plan.chunk, compile=plan.compiled, **settings
+        )
+        rates.append(int(run.steps.sum()) / (run.seconds - run.plan.seconds))
+        limits.append(product_gflops(0.2))
+    return {
+        "members": members,
+        "epochs": epochs,
+        "rates": rates,
+        "limits_gflops": limits,
+        "plan": asdict(plan),
+        "peak_mib": peak_mib(),
+    }

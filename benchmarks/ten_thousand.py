@@ -1,0 +1,50 @@
+"""The seed study: ten thousand seeds of DummyNet on ``digits-7x7``, sampled, trained, tested."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import modelspace as ms
+from benchmarks.fresh import in_fresh_process
+from benchmarks.memory import peak_mib
+from benchmarks.plain import whole_network_seconds
+from benchmarks.record import TenThousand
+from benchmarks.workloads import Workload, named
+
+
+def measure(workload: Workload, *, members: int, epochs: int, threads: int) -> TenThousand:
+    """Time it in a fresh process."""
+    found = in_fresh_process("ten-thousand", threads, name=workload.name, members=members, epochs=epochs)
+    lists = {name: tuple(found[name]) for name in ("loop_seconds", "accuracy")}
+    return TenThousand(**{**found, **lists})
+
+
+def child(name: str, members: int, epochs: int) -> dict[str, Any]:
+    """The measurement: three networks in the plain loop before it, three after it."""
+    workload = named(name)
+    data = workload.data()
+    space = workload.space()
+    loop = [whole_network_seconds(workload, data, epochs, seed, test=True) for seed in range(3)]
+    marks = [time.perf_counter()]
+    population = space.sample(seeds=range(members))
+    marks.append(time.perf_counter())
+    run = ms.fit(population, data, optimizer=ms.Adam(lr=1e-3), epochs=epochs, batch_size=workload.batch)
+    marks.append(time.perf_counter())
+    scores = ms.evaluate(run.population, data, ["loss", "accuracy"])
+    marks.append(time.perf_counter())
+    peak = peak_mib()
+    loop += [whole_network_seconds(workload, data, epochs, seed, test=True) for seed in range(3, 6)]
+    accuracy = scores["accuracy"]
+    return {
+        "workload": name,
+        "members": members,
+        "epochs": epochs,
+        "sample_seconds": marks[1] - marks[0],
+        "fit_seconds": marks[2] - marks[1],
+        "evaluate_seconds": marks[3] - marks[2],
+        "plan": asdict(run.plan),
+        "loop_seconds": loop,
+        "accuracy": (float(accuracy.mean()), float(accuracy.std())),
+        "diverged": len(run.diverged),
+        "peak_mib": peak,
+    }

@@ -1,0 +1,252 @@
+"""The arguments that several verbs share, and what they stand for."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from modelspace import data as datasets
+from modelspace.cli import values
+from modelspace.data import Data
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.loading import load_object
+from modelspace.optimizers import RANGES
+from modelspace.space import ModelSpace
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_MODEL = "--model."
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose every complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on standard error and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def typed(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
+    """A converter whose complaint argparse shows."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except ModelspaceError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    converted.__name__ = name
+    return converted
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """TARGET and what it is built with."""
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="the architecture: file.py:Name or package.module:Name (a class, a factory or a module). "
+        "The file is executed: name only files you trust. Its own arguments: --model.KEY VALUE",
+    )
+    parser.add_argument(
+        "--input",
+        type=typed(values.shape, "shape"),
+        metavar="3x7x7",
+        help="one sample's shape without the batch (default: from the data)",
+    )
+    parser.add_argument("--dtype", choices=list(_DTYPES), help="cast the architecture (default: as it is built)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, and nothing else there"
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """--data and how it is split."""
+    parser.add_argument(
+        "--data",
+        required=required,
+        metavar="DATA",
+        help="digits, digits-7x7, mnist1d, a .npz file, or file.py:function returning (inputs, labels), "
+        "a Dataset or a DataLoader",
+    )
+    parser.add_argument(
+        "--split-seed", type=int, default=0, metavar="S", help="seed of the train/validation/test split (0)"
+    )
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Everything that ``fit`` takes."""
+    parser.add_argument(
+        "--seeds",
+        type=typed(values.seeds, "seeds"),
+        default=list(range(16)),
+        metavar="N",
+        help="how many seeds (16), or which: 3,5,8 or 100-131",
+    )
+    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the training split (20)")
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="samples a step (32)")
+    parser.add_argument(
+        "--loss", default="cross_entropy", help="a loss by name (cross_entropy), as in torch.nn.functional"
+    )
+    parser.add_argument("--optimizer", default="adam", help="sgd, adam, adamw or rmsprop (adam)")
+    parser.add_argument(
+        "--schedule", help="cosine, step, one-cycle, warmup, or a product: 'warmup*cosine' (default: constant)"
+    )
+    parser.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="EPOCHS",
+        help="stop a member whose validation loss has not improved for so many epochs",
+    )
+    parser.add_argument(
+        "--plan",
+        choices=["auto", "loop", "vmap", "compile"],
+        default="auto",
+        help="how members are computed; auto measures and takes the fastest",
+    )
+    parser.add_argument("--shard", type=int, metavar="N", help="members computed together (default: measured)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
+    parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
+    columns = parser.add_argument_group(
+        "columns",
+        "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic range "
+        "low:high:count (1e-4:1e-1:12). Several columns: every combination.",
+    )
+    for name, allowed in RANGES.items():
+        if allowed.width == 2:
+            columns.add_argument(
+                _flag(name), type=typed(values.pairs, "pairs"), metavar="A/B", help=f"{allowed.label}: 0.9/0.999"
+            )
+        else:
+            columns.add_argument(
+                _flag(name), type=typed(values.column, "column"), metavar="V", help=f"{allowed.label}: {allowed.expected}"
+            )
+    columns.add_argument(
+        "--data-seed",
+        type=typed(values.seeds, "seeds"),
+        metavar="V",
+        help="seeds of the data order, one a member: 4 for 0 to 3 (default: all members share one order)",
+    )
+
+
+def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
+    """The columns that were given."""
+    named = {name: getattr(options, name) for name in (*RANGES, "data_seed")}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of ``fit``."""
+    lowering = {"auto": None, "loop": "loop", "vmap": "vmap", "compile": "vmap"}[options.plan]
+    return {
+        "loss": options.loss,
+        "optimizer": options.optimizer,
+        "schedule": options.schedule,
+        "epochs": options.epochs,
+        "batch_size": options.batch,
+        "early_stopping": options.early_stopping,
+        "lowering": lowering,
+        "chunk": options.shard,
+        "compile": {"auto": None, "compile": True}.get(options.plan, False),
+    }
+
+
+def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse, collecting ``--model.KEY VALUE`` (or ``--model.KEY=VALUE``) into ``options.model``.
+
+    Raises:
+        ModelspaceError: an option that nobody knows (the nearest one is named), or a key without a value.
+    """
+    options, rest = parser.parse_known_args(arguments)
+    options.model = {}
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith(_MODEL):
+            raise ModelspaceError(f"unknown argument '{word}' (see {parser.prog} {options.verb} --help)")
+        key, equals, value = word.removeprefix(_MODEL).partition("=")
+        if not equals:
+            if not rest:
+                raise ModelspaceError(f"{word} needs a value")
+            value = rest.pop(0)
+        options.model[key.replace("-", "_")] = values.argument(value)
+    if options.model and not hasattr(options, "target"):
+        raise ModelspaceError(f"{options.verb} takes no --model arguments")
+    return options
+
+
+def load_data(options: argparse.Namespace) -> Data | None:
+    """The data that --data names."""
+    return None if options.data is None else datasets.load(options.data, seed=options.split_seed)
+
+
+def load_space(options: argparse.Namespace, data: Data | None, target: str | None = None) -> ModelSpace:
+    """The space that TARGET names, for samples of the data's or of --input's shape."""
+    shape = options.input or (data.input_shape if data is not None else None)
+    if data is not None and options.input is not None and options.input != data.input_shape:
+        raise ModelspaceError(f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}")
+    taken = {"input_shape", "dtype", "input_dtype"} & set(options.model)
+    if taken:
+        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+    return ModelSpace(
+        load_object(target or options.target),
+        input_shape=shape,
+        dtype=_DTYPES[options.dtype] if options.dtype else None,
+        input_dtype=torch.float32 if data is None else data.train.inputs.dtype,
+        **options.model,
+    )
+
+
+def load_device(name: str) -> torch.device:
+    """The device that --device names, if this machine has it.
+
+    Raises:
+        ModelspaceError: it has not.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        available += ["mps"] if torch.backends.mps.is_available() else []
+        raise unknown_name("device", name, available) from error
+    return device
+
+
+def output_folder(text: str | None) -> Path | None:
+    """The folder for results, made and tried out before anything is computed.
+
+    Raises:
+        ModelspaceError: it can't be made or written to.
+    """
+    if text is None:
+        return None
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".trial-{os.getpid()}"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ModelspaceError(f"can't write to --out {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def notice(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def command_line() -> str:
+    """The command as typed, for a report's 'how to reproduce'."""
+    return shlex.join(["modelspace", *sys.argv[1:]])

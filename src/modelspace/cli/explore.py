@@ -1,0 +1,153 @@
+"""``modelspace explore``: the whole journey through one space."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelspace.cli import arguments, results
+from modelspace.cli.compare import comparison_summary
+from modelspace.explore import Exploration, explore
+from modelspace.population import joined
+from modelspace.report import record_of_exploration, write_record
+from modelspace.space.card import facts, formula
+
+HELP = "measure, sample, fit, choose, test and compare: the whole journey"
+DESCRIPTION = """\
+The whole journey through one space:
+  1. measure it: n, layers, cost;
+  2. fit seeds × columns as one program, and choose the columns on the *validation* split;
+  3. fit fresh seeds at that choice, and report the distribution of their *test* score;
+  4. compare two of them, as points and as functions;
+  5. write a self-contained report, the table of all members and their points."""
+EPILOG = """\
+examples:
+  modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
+  modelspace explore nets.py:CNN --data digits --lr 1e-3,1e-2 --weight-decay 0,1e-4 --optimizer adamw"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    arguments.add_target(parser)
+    arguments.add_data(parser, required=True)
+    arguments.add_fit(parser)
+    parser.add_argument(
+        "--fresh-seeds", type=int, default=64, metavar="N", help="new seeds fitted at the choice (64)"
+    )
+    arguments.add_json(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Explore, print the summary, write the folder."""
+    folder = arguments.output_folder(options.out)
+    device = arguments.load_device(options.device)
+    data = arguments.load_data(options)
+    space = arguments.load_space(options, data)
+    found = explore(
+        space,
+        data,
+        seeds=options.seeds,
+        columns=arguments.chosen_columns(options),
+        fresh_seeds=options.fresh_seeds,
+        device=device,
+        **arguments.fit_settings(options),
+    )
+    summary = _summary(found, folder)
+    if folder:
+        record = record_of_exploration(found, command=arguments.command_line())
+        results.write_folder(folder, {**summary, "report": record.to_plain()}, *_members(found))
+        write_record(record, folder / "report.html")
+    if options.json:
+        results.print_json(summary)
+    else:
+        sys.stdout.write("\n".join(_lines(found, folder)) + "\n")
+    return 130 if found.interrupted else 0
+
+
+def _members(found: Exploration) -> tuple[pd.DataFrame, Any]:
+    """All members of both fits: their table, and their points."""
+    sweep = found.sweep.table.assign(phase="sweep")
+    fresh = found.fresh.table.assign(phase="fresh")
+    for name in found.test.columns.difference(fresh.columns):
+        fresh[f"test_{name}"] = found.test[name]
+    table = pd.concat([sweep, fresh], ignore_index=True)
+    return table, joined([found.sweep.population, found.fresh.population], table[["seed", *found.chosen, "phase"]])
+
+
+def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
+    total = found.sweep.steps.sum() + found.fresh.steps.sum()
+    seconds = found.sweep.seconds + found.fresh.seconds
+    d = found.distribution
+    distribution = {k: getattr(d, k) for k in ("mean", "sd", "min", "q1", "median", "q3", "max", "n", "diverged")}
+    return {
+        "run": str(folder) if folder else None,
+        "dimension": found.space.dimension,
+        **results.run_summary(found.sweep),
+        "members": len(found.sweep.population) + len(found.fresh.population),
+        "diverged": len(found.sweep.diverged) + len(found.fresh.diverged),
+        "interrupted": found.interrupted,
+        "seconds": seconds,
+        "member_steps_per_second": float(total) / seconds if seconds else 0.0,
+        "chosen": found.chosen,
+        f"test_{found.metric}": distribution,
+        "comparison": comparison_summary(found.comparison) if found.comparison else None,
+    }
+
+
+def _lines(found: Exploration, folder: Path | None) -> list[str]:
+    """The summary for a terminal, about 30 lines."""
+    space, data, d = found.space, found.data, found.distribution
+    lines = [f"{space.title}   {formula(space.dimension)}"]
+    lines += [f"  {name:<12}{value}" for name, value in facts(space)]
+    parts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    lines += [f"  {'data':<12}{data.name}: {parts}", ""]
+    sweep = found.sweep
+    lines.append(
+        f"fit {len(sweep.population)} members in {sweep.seconds:.1f} s, "
+        f"{sweep.member_steps_per_second:,.0f} member-steps/s"
+    )
+    lines += [f"  {'plan':<12}{sweep.plan}", *_response_lines(found), ""]
+    fresh = found.fresh
+    at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
+    lines.append(f"{len(fresh.population)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split")
+    lines += [
+        f"  {'mean ± SD':<12}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",
+        f"  {'quartiles':<12}{d.q1:.4f}  {d.median:.4f}  {d.q3:.4f}",
+        f"  {'range':<12}{d.min:.4f} to {d.max:.4f}",
+        "",
+    ]
+    if found.comparison:
+        a, b = found.comparison.names
+        lines.append(f"two of them, {a} and {b}")
+        lines += [f"  {name:<16}{value}" for name, value in found.comparison.rows()]
+    if found.interrupted:
+        lines += ["", "interrupted: what is above is what was finished until then"]
+    if folder:
+        lines += ["", f"report      {folder}/report.html"]
+        lines.append(f"also        {folder}/summary.json, members.csv, points.safetensors")
+    return lines
+
+
+def _response_lines(found: Exploration) -> list[str]:
+    """The validation score at each setting, the chosen one marked."""
+    response, names = found.response, list(found.chosen)
+    if not names:
+        return []
+    shown = response
+    if len(response) > 12:
+        order = response["median"].rank(method="first", ascending=found.metric == "loss")
+        shown = response[order <= 12]
+    heading = f"validation {found.metric}"
+    lines = [f"  {'  '.join(name.rjust(9) for name in names)}   {heading}: quartiles over seeds"]
+    for _, row in shown.iterrows():
+        chosen = all(row[name] == found.chosen[name] for name in names)
+        cells = "  ".join((f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n])).rjust(9) for n in names)
+        scores = "  ".join(f"{row[q]:.4f}" if np.isfinite(row[q]) else "   –  " for q in ("q1", "median", "q3"))
+        failed = f"   {row['diverged']} of {row['seeds']} diverged" if row["diverged"] else ""
+        lines.append(f"  {cells}   {scores}{'   ← chosen' if chosen else ''}{failed}")
+    if len(shown) < len(response):
+        lines.append(f"  (the best {len(shown)} of {len(response)} settings; all are in the report)")
+    return lines

@@ -1,0 +1,48 @@
+"""``modelspace fit``: train a population and keep it."""
+
+import argparse
+import sys
+
+from modelspace.cli import arguments, results
+from modelspace.fit import fit
+from modelspace.report import record_of_run, write_record
+
+HELP = "train seeds × columns as one program"
+DESCRIPTION = """\
+Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the
+folder gets report.html, summary.json, members.csv and points.safetensors (row k is member k)."""
+EPILOG = """\
+examples:
+  modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
+  modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    arguments.add_target(parser)
+    arguments.add_data(parser, required=True)
+    arguments.add_fit(parser)
+    arguments.add_json(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Fit, print the summary, write the folder."""
+    folder = arguments.output_folder(options.out)
+    device = arguments.load_device(options.device)
+    data = arguments.load_data(options)
+    space = arguments.load_space(options, data)
+    population = space.sample(options.seeds, **arguments.chosen_columns(options)).to(device)
+    run = fit(population, data, **arguments.fit_settings(options))
+    summary = {"run": str(folder) if folder else None, "dimension": space.dimension, **results.run_summary(run)}
+    if folder:
+        record = record_of_run(run, command=arguments.command_line())
+        results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, run.population)
+        write_record(record, folder / "report.html")
+    if options.json:
+        results.print_json(summary)
+    else:
+        columns = [c for c in run.table.columns if c not in ("status", "steps")]
+        sys.stdout.write(f"{run!r}\n{run.table[columns].describe().to_string()}\n")
+        if folder:
+            sys.stdout.write(f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n")
+    return 130 if run.interrupted else 0

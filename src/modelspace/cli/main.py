@@ -1,0 +1,82 @@
+"""Parse the command line, call the verb, turn mistakes into one line and an exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from modelspace import __version__
+from modelspace.cli import compare, explore, fit, inspect, report
+from modelspace.cli.arguments import Parser, parse_known
+from modelspace.errors import ModelspaceError
+
+_VERBS = (explore, inspect, fit, compare, report)
+_DESCRIPTION = """\
+A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
+measure it, train thousands of its points as one program, compare them honestly."""
+_EPILOG = """\
+examples:
+  modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
+  modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
+  modelspace compare examples/dummynet.py:DummyNet seed:0 seed:1 --data digits-7x7
+
+exit status: 0, or 2 for a mistake in what was given (one line says which), or 130 after Ctrl-C"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after the program's name; those of the process where None.
+
+    Returns:
+        The exit status.
+    """
+    parser = Parser(
+        prog="modelspace", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_formatter(), allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"modelspace {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for verb in _VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        sub = verbs.add_parser(
+            name,
+            help=verb.HELP,
+            description=verb.DESCRIPTION,
+            epilog=verb.EPILOG,
+            formatter_class=_formatter(),
+            allow_abbrev=False,
+        )
+        verb.configure(sub)
+        sub.set_defaults(call=verb.call)
+    try:
+        options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
+        return options.call(options)
+    except ModelspaceError as error:
+        sys.stderr.write(f"modelspace: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("modelspace: interrupted before anything was finished\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`): say nothing more, not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        sys.stderr.write("modelspace: out of memory: give fewer --seeds, a smaller --batch or a smaller --shard\n")
+        return 2
+
+
+def _formatter() -> type:
+    import argparse
+
+    class Formatter(argparse.RawDescriptionHelpFormatter):
+        """Keeps paragraphs as written, in lines of at most 100 columns."""
+
+        def __init__(self, prog: str):
+            width = min(100, max(60, os.get_terminal_size().columns if sys.stdout.isatty() else 100))
+            super().__init__(prog, max_help_position=30, width=width)
+
+    return Formatter

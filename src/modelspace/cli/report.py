@@ -1,0 +1,40 @@
+"""``modelspace report``: draw a run's page again from its folder."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from modelspace.cli.arguments import add_json
+from modelspace.errors import ModelspaceError
+from modelspace.report import ReportRecord, write_record
+
+HELP = "draw report.html again from a run's folder"
+DESCRIPTION = """\
+Draw the page of a finished run again, from the summary.json that `explore` or `fit --out` left. The page is one
+self-contained file: it opens offline, reads without scripts, and prints."""
+EPILOG = """\
+example:
+  modelspace report runs/dummynet"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("folder", metavar="FOLDER", help="a run's folder, which holds summary.json")
+    parser.add_argument("--to", metavar="FILE", help="where the page goes (FOLDER/report.html)")
+    add_json(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Draw the page."""
+    source = Path(options.folder) / "summary.json"
+    if not source.is_file():
+        raise ModelspaceError(f"no {source}: name the folder that explore or fit --out wrote")
+    try:
+        record = ReportRecord.from_json(json.dumps(json.loads(source.read_text(encoding="utf-8"))["report"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelspaceError(f"{source} is not a run's summary: {type(error).__name__}: {error}") from error
+    path = Path(options.to) if options.to else Path(options.folder) / "report.html"
+    write_record(record, path)
+    sys.stdout.write(json.dumps({"report": str(path)}) + "\n" if options.json else f"{path}\n")
+    return 0

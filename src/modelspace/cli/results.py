@@ -1,0 +1,50 @@
+"""What ``fit`` and ``explore`` leave behind: the summary's keys, and the files of a run's folder."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelspace.atomic import whole_file
+from modelspace.fit import Run
+from modelspace.population import Population, save
+
+
+def run_summary(run: Run) -> dict[str, Any]:
+    """The keys that every fit shares."""
+    return {
+        "members": len(run.population),
+        "diverged": len(run.diverged),
+        "interrupted": run.interrupted,
+        "plan": {
+            "lowering": run.plan.lowering,
+            "chunk": run.plan.chunk,
+            "compiled": run.plan.compiled,
+            "reason": run.plan.reason,
+            "fallback": run.plan.fallback,
+        },
+        "seconds": run.seconds,
+        "member_steps_per_second": run.member_steps_per_second,
+    }
+
+
+def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, population: Population) -> None:
+    """summary.json, members.csv and points.safetensors, each whole or not at all.
+
+    Row k of ``members.csv`` is about row k of the points.
+
+    Raises:
+        ModelspaceError: the folder can't be written to.
+    """
+    save(population, folder / "points.safetensors")
+    with whole_file(folder / "members.csv") as path:
+        table.to_csv(path, index_label="member")
+    with whole_file(folder / "summary.json") as path:
+        path.write_text(json.dumps(summary, indent=1, default=float), encoding="utf-8")
+
+
+def print_json(summary: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(summary, default=float) + "\n")

@@ -1,0 +1,73 @@
+"""Values as they are typed: columns, seeds, shapes, architecture arguments."""
+
+import ast
+from typing import Any
+
+from modelspace.errors import ModelspaceError
+from modelspace.population import logspace
+
+
+def column(text: str) -> list[float]:
+    """``1e-3``, ``1e-3,1e-2``, or ``1e-4:1e-1:12`` (logarithmic, 12 values, both ends included)."""
+    if ":" in text:
+        parts = text.split(":")
+        if len(parts) != 3:
+            raise ModelspaceError(f"'{text}': a range is low:high:count, like 1e-4:1e-1:12")
+        return logspace(_number(parts[0]), _number(parts[1]), _whole(parts[2], text))
+    return [_number(part) for part in text.split(",")]
+
+
+def pairs(text: str) -> list[tuple[float, float]]:
+    """``0.9/0.999``, or several: ``0.9/0.999,0.8/0.99``."""
+    found = []
+    for part in text.split(","):
+        numbers = part.split("/")
+        if len(numbers) != 2:
+            raise ModelspaceError(f"'{text}': betas are two numbers with a slash, like 0.9/0.999")
+        found.append((_number(numbers[0]), _number(numbers[1])))
+    return found
+
+
+def seeds(text: str) -> list[int]:
+    """``16`` (their number: 0 … 15), ``3,5,8`` (these), or ``100-131`` (a range, both ends included)."""
+    if "," in text:
+        return [_whole(part, text) for part in text.split(",") if part]
+    low, dash, high = text.partition("-")
+    if dash and low:
+        return list(range(_whole(low, text), _whole(high, text) + 1))
+    count = _whole(text, text)
+    if count < 1:
+        raise ModelspaceError(f"'{text}': at least one seed is needed")
+    return list(range(count))
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """``3x7x7``: one sample's shape, without the batch."""
+    sizes = tuple(_whole(part, text) for part in text.lower().replace("×", "x").split("x"))
+    if any(size < 1 for size in sizes):
+        raise ModelspaceError(f"'{text}': a shape is positive sizes, like 3x7x7")
+    return sizes
+
+
+def argument(text: str) -> Any:
+    """An architecture's argument: a Python literal (``64``, ``0.5``, ``[1,2]``, ``True``), otherwise a string."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ModelspaceError(f"'{text}' is not a number") from None
+
+
+def _whole(text: str, whole: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ModelspaceError(f"'{whole}': '{text}' is not a whole number") from None

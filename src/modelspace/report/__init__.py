@@ -1,0 +1,18 @@
+"""One self-contained HTML page for an exploration or a run, drawn from a frozen record.
+
+``record`` holds what is shown, ``extract`` takes it from an exploration or a run, ``figures`` draws, ``words`` says
+it in plain sentences, ``page`` lays out.
+"""
+
+from modelspace.report.extract import record_of_exploration, record_of_run
+from modelspace.report.record import ReportRecord
+from modelspace.report.write import write_exploration, write_record, write_run
+
+__all__ = [
+    "ReportRecord",
+    "record_of_exploration",
+    "record_of_run",
+    "write_exploration",
+    "write_record",
+    "write_run",
+]

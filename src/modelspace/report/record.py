@@ -1,0 +1,359 @@
+"""``ReportRecord``: everything a page shows, as plain numbers and strings, and its JSON.
+
+A number that does not exist (NaN) is None; infinity stays infinity, which JSON cannot hold and which is therefore
+written as the string ``"inf"`` or ``"-inf"``. So a record equals the record read back from its JSON.
+"""
+
+import dataclasses
+import json
+import math
+import types
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from modelspace.errors import ModelspaceError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One call of one layer; shapes are without the batch."""
+
+    name: str
+    type: str
+    parameters: int
+    output_shape: tuple[int, ...]
+    flops: int
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """One tensor of the architecture and its place: ``p[0:243]``, ``frozen`` or ``buffer``."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    place: str
+
+
+@dataclass(frozen=True)
+class SpaceRecord:
+    """The space's card.
+
+    Attributes:
+        title: The architecture's name with its arguments.
+        dimension: n.
+        dtype: The coordinates' type.
+        input_shape: One sample's shape, where it is known.
+        blocks: Coordinates, frozen parameters and buffers.
+        tied: Pairs of (other name, first name).
+        layers: In the order of their calls; empty where the cost is unknown.
+        forward_flops: A sample's forward.
+        backward_flops: A sample's backward.
+        peak_bytes: Most bytes alive at once for one sample.
+        uncounted: Operations without a FLOP formula.
+        cost_problem: Why the cost is unknown; None where it is known.
+    """
+
+    title: str
+    dimension: int
+    dtype: str
+    input_shape: tuple[int, ...] | None
+    blocks: tuple[BlockRow, ...]
+    tied: tuple[tuple[str, str], ...]
+    layers: tuple[LayerRow, ...]
+    forward_flops: int | None
+    backward_flops: int | None
+    peak_bytes: int | None
+    uncounted: tuple[str, ...]
+    cost_problem: str | None
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data's name; the sizes of its splits where they are known."""
+
+    name: str
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """A hyper-parameter's value: as text, and as a number where it is one."""
+
+    text: str
+    number: float | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One combination of columns and its validation score over seeds.
+
+    Quartiles count a diverged member as the worst, so they may be infinite; ``least`` and ``most`` are over the
+    members with a score.
+    """
+
+    values: tuple[Value, ...]
+    seeds: int
+    diverged: int
+    least: float | None
+    q1: float | None
+    median: float | None
+    q3: float | None
+    most: float | None
+
+
+@dataclass(frozen=True)
+class Band:
+    """One curve's quantiles over members, epoch by epoch, and how many members made that epoch."""
+
+    name: str
+    members: tuple[int, ...]
+    q05: tuple[float | None, ...]
+    q25: tuple[float | None, ...]
+    q50: tuple[float | None, ...]
+    q75: tuple[float | None, ...]
+    q95: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member: what made it, how it ended, its scores."""
+
+    seed: int | None
+    values: tuple[Value, ...]
+    status: str
+    steps: int
+    scores: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One score's distribution over the members that did not diverge."""
+
+    metric: str
+    n: int
+    mean: float | None
+    sd: float | None
+    min: float | None
+    q1: float | None
+    median: float | None
+    q3: float | None
+    max: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of members at one setting.
+
+    Attributes:
+        split: ``test`` or ``validation``.
+        metrics: The scores' names, the headline first.
+        members: One a row; their ``scores`` are in the order of ``metrics``.
+        summaries: One a metric, in the same order.
+    """
+
+    split: str
+    metrics: tuple[str, ...]
+    members: tuple[Member, ...]
+    summaries: tuple[Summary, ...]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """One run: what was fitted, how it was computed, and its curves.
+
+    Attributes:
+        name: ``sweep``, ``fresh`` or ``run``.
+        members: K.
+        seeds: The seeds as ranges, ``0–15``.
+        columns: Each column with its values as text.
+        statuses: Members by how they ended.
+        diverged: The diverged members.
+        updates: Steps of all members together.
+        seconds: Wall time, plan included.
+        rate: Member-steps a second.
+        lowering: ``vmap`` or ``loop``.
+        chunk: Members in a shard.
+        compiled: Whether the step was compiled.
+        reason: Why.
+        fallback: The operation without a batched form, if there is one.
+        plan_seconds: What choosing cost.
+        interrupted: Whether Ctrl-C ended it.
+        bands_of: Whose curves the bands are.
+        bands: One a curve.
+    """
+
+    name: str
+    members: int
+    seeds: str
+    columns: tuple[tuple[str, str], ...]
+    statuses: tuple[tuple[str, int], ...]
+    diverged: tuple[Member, ...]
+    updates: int
+    seconds: float
+    rate: float
+    lowering: str
+    chunk: int
+    compiled: bool
+    reason: str
+    fallback: str | None
+    plan_seconds: float
+    interrupted: bool
+    bands_of: str
+    bands: tuple[Band, ...]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far apart two points are in one block."""
+
+    name: str
+    l2: float | None
+    relative: float | None
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Two points held against each other: a ``Comparison`` as plain values."""
+
+    names: tuple[str, str]
+    same_point: bool | None
+    distance: Distance | None
+    blocks: tuple[Distance, ...]
+    inputs: int
+    output_distance: float | None
+    output_scale: float | None
+    disagreement: float | None
+    path: tuple[float, ...]
+    path_losses: tuple[float | None, ...]
+    barrier: float | None
+    loss: str | None
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """Everything a page shows.
+
+    No name here is one of the keys that ``--json`` promises, so a summary can hold both side by side.
+
+    Attributes:
+        kind: ``exploration`` or ``run``.
+        created: When, ISO 8601 in UTC.
+        made_by: The command line, where there was one.
+        versions: Programs and the machine, by name.
+        space: The space's card.
+        dataset: The data.
+        metric: The headline score.
+        higher_is_better: Of the headline score.
+        columns: The hyper-parameters' names, in the order of each setting's values.
+        response: One a combination of columns, in the order swept.
+        best: Which of them was chosen on validation; None where none could be.
+        fits: ``sweep`` and ``fresh``, or ``run``.
+        recipe: The settings of the fits, as text.
+        scores: The members at the chosen setting: on test for an exploration, on validation for a run.
+        pair: Two fresh members compared.
+        format: Version of this record.
+    """
+
+    kind: str
+    created: str
+    made_by: str | None
+    versions: tuple[tuple[str, str], ...]
+    space: SpaceRecord
+    dataset: DataRecord
+    metric: str
+    higher_is_better: bool
+    columns: tuple[str, ...]
+    response: tuple[Setting, ...]
+    best: int | None
+    fits: tuple[FitRecord, ...]
+    recipe: tuple[tuple[str, str], ...]
+    scores: Scores | None
+    pair: PairRecord | None
+    format: int = FORMAT
+
+    def to_plain(self) -> dict[str, Any]:
+        """As dictionaries, lists, numbers and strings, ready for JSON."""
+        return _plain(self)
+
+    def to_json(self) -> str:
+        """As one JSON object, valid for strict readers too."""
+        return json.dumps(self.to_plain(), ensure_ascii=False, allow_nan=False)
+
+    @staticmethod
+    def from_plain(values: Any) -> "ReportRecord":
+        """The record that ``to_plain`` gave; other keys beside it are passed over.
+
+        Raises:
+            ModelspaceError: something is missing or of another kind; it says where.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            found = values.get("format") if isinstance(values, dict) else type(values).__name__
+            raise ModelspaceError(f"this is no report record of format {FORMAT}: its format is {found!r}")
+        return _read(ReportRecord, values, "record")
+
+    @staticmethod
+    def from_json(text: str) -> "ReportRecord":
+        """The record that ``to_json`` gave, exactly.
+
+        Raises:
+            ModelspaceError: it is no such JSON.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ModelspaceError(f"a report record is JSON, but this is not: {error}") from error
+        return ReportRecord.from_plain(values)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as the type that the record declares there."""
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        (kind,) = (k for k in get_args(kind) if k is not types.NoneType)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise _unfit(kind, value, where)
+        hints = get_type_hints(kind)
+        missing = [f.name for f in dataclasses.fields(kind) if f.name not in value]
+        if missing:
+            raise ModelspaceError(f"{where} of the report record has no {', '.join(missing)}")
+        return kind(**{n: _read(k, value[n], f"{where}.{n}") for n, k in hints.items()})  # type: ignore[operator]
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise _unfit(kind, value, where)
+        inner = get_args(kind)
+        if inner[-1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise _unfit(kind, value, where)
+        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(inner, value, strict=True)))
+    if kind is float and (value in ("inf", "-inf") or isinstance(value, int)) and not isinstance(value, bool):
+        return float(value)
+    # JSON's true is an int to Python, and is not one to us.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _unfit(kind, value, where)
+    return value
+
+
+def _unfit(kind: Any, value: Any, where: str) -> ModelspaceError:
+    expected = getattr(kind, "__name__", str(kind))
+    return ModelspaceError(f"{where} of the report record is {value!r:.60}; expected {expected}")

@@ -1,0 +1,60 @@
+"""Pages on disk."""
+
+import os
+
+from modelspace.atomic import whole_file
+from modelspace.explore import Exploration
+from modelspace.fit import Run
+from modelspace.late import performs
+from modelspace.report.extract import record_of_exploration, record_of_run
+from modelspace.report.record import ReportRecord
+
+
+def write_record(record: ReportRecord, path: str | os.PathLike[str]) -> None:
+    """Write a record's page: one HTML file that needs no network and reads without scripts.
+
+    Args:
+        record: What is shown.
+        path: Where the page goes, whole or not at all.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    # Here, because plotly takes longer to import than all the rest of this library.
+    from modelspace.report.page import page
+
+    text = page(record)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@performs("exploration.report")
+def write_exploration(
+    exploration: Exploration, path: str | os.PathLike[str], *, command: str | None = None
+) -> None:
+    """Write an exploration's page.
+
+    Args:
+        exploration: What ``explore`` gave.
+        path: Where the page goes, whole or not at all.
+        command: The command line to print for a reader who wants to do it again.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    write_record(record_of_exploration(exploration, command=command), path)
+
+
+@performs("run.report")
+def write_run(run: Run, path: str | os.PathLike[str], *, command: str | None = None) -> None:
+    """Write a run's page.
+
+    Args:
+        run: What ``fit`` gave.
+        path: Where the page goes, whole or not at all.
+        command: The command line to print for a reader who wants to do it again.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    write_record(record_of_run(run, command=command), path)

@@ -1,0 +1,324 @@
+"""The architectures that every contract is held against. One more is one line of ``CASES``."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from modelspace import ModelSpace
+from modelspace.data import Data, Split
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SAMPLES, BATCH, CLASSES = 20, 5, 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One architecture and what is expected of it.
+
+    Attributes:
+        name: Its name in the tests.
+        make: What makes it.
+        shape: One sample's shape.
+        tokens: Samples are integers below this; floating-point numbers where 0.
+        classes: Labels are integers below this.
+        loss: The loss.
+        frozen: It has frozen parameters, which all members share with seed 0.
+        random: Its training draws random numbers.
+        fallback: What the plan says where the architecture has no batched form; None where it has one.
+        dtype: The type of its coordinates.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    tokens: int = 0
+    classes: int = CLASSES
+    loss: str = "cross_entropy"
+    frozen: bool = False
+    random: bool = False
+    fallback: str | None = None
+    dtype: torch.dtype = torch.float32
+
+    def __str__(self):
+        return self.name
+
+    def space(self, dtype=None):
+        kind = torch.long if self.tokens else torch.float32
+        return ModelSpace(self.make, input_shape=self.shape, dtype=dtype, input_dtype=kind)
+
+    def data(self, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+
+        def split(samples):
+            shape = (samples, *self.shape)
+            if self.tokens:
+                inputs = torch.randint(self.tokens, shape, generator=generator)
+            else:
+                inputs = torch.randn(shape, generator=generator, dtype=torch.float64).to(self.dtype)
+            if self.loss == "mse":
+                return Split(inputs, torch.randn(samples, self.classes, generator=generator).to(self.dtype))
+            return Split(inputs, torch.randint(self.classes, (samples,), generator=generator))
+
+        return Data(self.name, split(SAMPLES), split(6), split(6))
+
+
+def _dummynet():
+    spec = importlib.util.spec_from_file_location("dummynet", EXAMPLES / "dummynet.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.DummyNet
+
+
+DummyNet = _dummynet()
+
+
+def mlp(activation=nn.Tanh, bias=True):
+    return nn.Sequential(
+        nn.Linear(6, 8, bias=bias),
+        activation(),
+        nn.Linear(8, 8, bias=bias),
+        activation(),
+        nn.Linear(8, CLASSES, bias=bias),
+    )
+
+
+def cnn(bias=True):
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=bias),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=bias),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(128, CLASSES, bias=bias),
+    )
+
+
+def depthwise_dilated():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, groups=2, padding="same", dilation=2),
+        nn.Tanh(),
+        nn.Conv2d(4, 4, 3, groups=4, padding=1, padding_mode="circular"),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    )
+
+
+def conv1d():
+    return nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(16, CLASSES)
+    )
+
+
+def conv3d():
+    return nn.Sequential(nn.Conv3d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(54, CLASSES))
+
+
+def transposed():
+    return nn.Sequential(
+        nn.ConvTranspose2d(2, 3, 2, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(48, CLASSES)
+    )
+
+
+def normalised():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        nn.LayerNorm(8),
+        nn.Tanh(),
+        nn.Linear(8, CLASSES),
+    )
+
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(CLASSES))
+
+
+class Residual(nn.Module):
+    """No bias before BatchNorm: its gradient would be rounding noise, which Adam divides by itself."""
+
+    def __init__(self, momentum=0.3):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(4, momentum=momentum)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        x = torch.tanh(self.norm1(self.first(x)))
+        x = torch.tanh(x + self.norm2(self.second(x)))
+        return self.head(x.mean((2, 3)))
+
+
+class Dropouts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.channels = nn.Dropout2d(0.25)
+        self.plain = nn.Dropout(0.4)
+        self.alpha = nn.AlphaDropout(0.3)
+        self.hidden = nn.Linear(16, 8)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.plain(self.channels(torch.tanh(self.conv(x))).flatten(1))
+        return self.head(F.dropout(self.alpha(F.selu(self.hidden(x))), 0.1, self.training))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 5)
+        self.mix = nn.Linear(5, 5)
+        self.output = nn.Linear(5, 7, bias=False)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.output(torch.tanh(self.mix(self.embedding(tokens).mean(1))))
+
+
+class FrozenBackbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten())
+        self.backbone.requires_grad_(False)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+
+class Unused(nn.Module):
+    """``ghost`` takes no part in the loss: torch.optim leaves it alone, weight decay included."""
+
+    def __init__(self):
+        super().__init__()
+        self.ghost = nn.Linear(3, 3)
+        self.net = mlp()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Counting(nn.Module):
+    """A buffer that the forward replaces, another that it writes into."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mean", torch.zeros(6))
+        self.net = mlp()
+
+    def forward(self, x):
+        if self.training:
+            self.count = self.count + 1
+            self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+        return self.net(x - 0.1 * self.mean)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Branching(nn.Module):
+    """Its control flow asks a tensor for its value."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = mlp(), mlp()
+
+    def forward(self, x):
+        return self.first(x) if self.first[0].weight.sum() > 0 else self.second(x)
+
+
+class Noisy(nn.Module):
+    """It draws its own random numbers from PyTorch's generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x):
+        return self.net(x + 0.1 * torch.randn_like(x) if self.training else x)
+
+
+class Attention(nn.Module):
+    """Softmax attention by matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(4, 12, bias=False)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        weights = torch.softmax(q @ k.transpose(-1, -2) / 2, -1)
+        return self.head((x + weights @ v).mean(1))
+
+
+class FusedAttention(nn.Module):
+    """A bias of the keys would have a gradient of zero, computed as rounding noise: so there is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, bias=False, batch_first=True)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+FLASH = r"no batched form of aten::_scaled_dot_product_flash_attention_for_cpu"
+CASES = [
+    Case("DummyNet", DummyNet, (3, 7, 7), classes=10),
+    Case("MLP tanh", mlp, (6,)),
+    Case("MLP ReLU", lambda: mlp(nn.ReLU), (6,)),
+    Case("MLP without bias", lambda: mlp(bias=False), (6,)),
+    Case("MLP regression", mlp, (6,), loss="mse"),
+    Case("MLP float64", lambda: mlp().double(), (6,), dtype=torch.float64),
+    Case("CNN", cnn, (1, 8, 8)),
+    Case("CNN without bias", lambda: cnn(bias=False), (1, 8, 8)),
+    Case("residual BatchNorm", Residual, (2, 4, 4)),
+    Case("dropout", Dropouts, (2, 4, 4), random=True),
+    Case("tied embedding", Tied, (4,), tokens=7, classes=7),
+    Case("frozen backbone", FrozenBackbone, (2, 4, 4), frozen=True),
+    Case("grouped dilated convolution", depthwise_dilated, (2, 4, 4)),
+    Case("conv1d", conv1d, (2, 8)),
+    Case("conv3d", conv3d, (1, 4, 4, 4)),
+    Case("transposed convolution", transposed, (2, 2, 2)),
+    Case("LayerNorm GroupNorm", normalised, (2, 4, 4)),
+    Case("lazy", lazy, (6,)),
+    Case("unused parameter", Unused, (6,)),
+    Case("replaced buffer", Counting, (6,)),
+    Case("attention", Attention, (5, 4)),
+    Case("fused attention", FusedAttention, (5, 4), fallback=FLASH),
+    Case("LSTM", Recurrent, (5, 3), fallback=r"no batched form of aten::lstm"),
+    Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4), fallback=r"\.item\(\)"),
+    Case("own noise", Noisy, (6,), random=True, fallback="random operation"),
+    Case("data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"),
+]
+BATCHED = [case for case in CASES if case.fallback is None]
+FALLBACKS = [case for case in CASES if case.fallback is not None]
+
+
+def named(name):
+    """The case of this name."""
+    return next(case for case in CASES if case.name == name)

@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Tests draw from the global generator; each begins at the same state, whichever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """The graphs that have gone to the compiler since the test began."""
+    graphs = []
+    compile = torch._inductor.compile
+
+    def counted(graph, *args, **kwargs):
+        graphs.append(graph)
+        return compile(graph, *args, **kwargs)
+
+    monkeypatch.setattr(torch._inductor, "compile", counted)
+    return graphs

@@ -1,0 +1,50 @@
+"""The other side of every comparison with a population: ``modelspace.reference``, member after member."""
+
+import torch
+
+from modelspace import losses
+from modelspace.reference import train
+
+OPTIMIZERS = {
+    "sgd": lambda p, **h: torch.optim.SGD(p, **h),
+    "nesterov": lambda p, **h: torch.optim.SGD(p, nesterov=True, **h),
+    "adam": lambda p, **h: torch.optim.Adam(p, **h),
+    "amsgrad": lambda p, **h: torch.optim.AdamW(p, amsgrad=True, **h),
+    "rmsprop": lambda p, **h: torch.optim.RMSprop(p, centered=True, **h),
+}
+
+
+def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=None, **settings):
+    """The members' points and buffers after training each as a plain module, and their losses."""
+    space = population.space
+    points, buffers, curves = [], [], []
+    for member, row in enumerate(population.table.to_dict("records")):
+        hyper = {**(defaults or {}), **{k: v for k, v in row.items() if k not in ("seed", "data_seed")}}
+        module = population.module(member)
+        inputs = data.train.inputs
+        curves.append(
+            train(
+                module,
+                inputs.to(space.dtype) if inputs.is_floating_point() else inputs,
+                data.train.labels,
+                losses.resolve(loss),
+                lambda parameters, hyper=hyper: OPTIMIZERS[optimizer](parameters, **hyper),
+                steps=steps,
+                batch_size=batch_size,
+                seed=row["seed"],
+                data_seed=row.get("data_seed", 0),
+                **settings,
+            )
+        )
+        reading = space.read(module)
+        points.append(reading.point)
+        buffers.append(reading.buffers)
+    stacked = {name: torch.stack([b[name] for b in buffers]) for name in space.buffer_shapes}
+    return torch.stack(points), stacked, torch.tensor(curves, dtype=torch.float64)
+
+
+def relative_error(received, expected):
+    """‖received − expected‖ over ‖expected‖, the largest over the rows."""
+    rows = (expected.reshape(len(expected), -1).double(), received.reshape(len(received), -1).double())
+    difference = (rows[1] - rows[0]).norm(dim=1)
+    return float((difference / rows[0].norm(dim=1).clamp_min(1e-30)).max())

@@ -1,0 +1,104 @@
+"""Imports go downward only: DESIGN.md section 4."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "modelspace"
+LAYERS = [
+    ["errors", "types", "late", "loading", "atomic", "progress"],
+    ["space", "losses", "metrics", "optimizers", "data"],
+    ["population"],
+    ["engine"],
+    ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
+    ["explore", "search", "distribute"],
+    ["report"],
+    ["cli"],
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
+SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0])}
+ONLY_IN = {"plotly": "report", "jinja2": "report", "matplotlib": "report", "ray": "distribute", "optuna": "search"}
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part(path):
+    """Which layer's package or module a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(source, package):
+    """Every module that a source text imports when it runs, those inside functions too, those for types not."""
+    found = []
+
+    def visit(node):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(filter(None, [*package[: len(package) - node.level + 1], base]))
+            found.extend(f"{base}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(source))
+    return found
+
+
+def arrows(path):
+    """The parts of the library that a file imports."""
+    package = ("modelspace", *path.relative_to(ROOT).parent.parts)
+    for name in imports(path.read_text(), package):
+        pieces = name.split(".")
+        if pieces[0] == "modelspace" and len(pieces) > 1:
+            yield pieces[1]
+
+
+def wrong(source, target):
+    """Why an import is not allowed; None where it is."""
+    if source == target or (source, target) in SIBLINGS:
+        return None
+    if target not in LEVEL and source == "cli":
+        return None  # the top layer stands above the package's own names
+    if target not in LEVEL:
+        return f"{source} imports the package itself: name the module that has it ({target})"
+    if LEVEL[target] > LEVEL[source]:
+        return f"{source} imports {target}, which is above it"
+    if LEVEL[target] == LEVEL[source]:
+        return f"{source} imports its sibling {target}"
+    return None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downward(path):
+    source = part(path)
+    if source in ("__init__", "__main__"):
+        return
+    assert source in LEVEL, f"{source} has no place among the layers: say where it stands"
+    assert [problem for target in arrows(path) if (problem := wrong(source, target))] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_optional_package_has_one_home(path):
+    found = {name.split(".")[0] for name in imports(path.read_text(), ("modelspace",))}
+    assert {name for name in found & set(ONLY_IN) if ONLY_IN[name] != part(path)} == set()
+
+
+def test_the_reader_of_imports_reads():
+    source = (
+        "import a.b\nif TYPE_CHECKING:\n    import hidden\n"
+        "def f():\n    from modelspace.cli import main\n    from .near import x\n    from ..far import y\n"
+    )
+    found = imports(source, ("modelspace", "fit"))
+    assert found == ["a.b", "modelspace.cli.main", "modelspace.fit.near.x", "modelspace.far.y"]
+    assert wrong("fit", "cli") == "fit imports cli, which is above it"
+    assert wrong("fit", "compare") == "fit imports its sibling compare"
+    assert "the package itself" in wrong("fit", "ModelSpace")
+    assert wrong("fit", "engine") is None

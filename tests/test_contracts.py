@@ -1,0 +1,412 @@
+"""The contracts of DESIGN.md section 5, each over every architecture of ``cases.py``."""
+
+import re
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import modelspace as ms
+from cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
+from modelspace.engine import choose_plan
+from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
+from plain import relative_error, trained
+
+SEEDS = [0, 1, 2**31, 2**63 - 1]
+EPOCH = SAMPLES // BATCH
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_batched_case = pytest.mark.parametrize("case", BATCHED, ids=str)
+
+
+def fit(population, data, case, optimizer=None, **settings):
+    optimizer = optimizer or ms.SGD(momentum=0.9)
+    settings = {"epochs": 3, "batch_size": BATCH, "compile": False, "metrics": [], **settings}
+    return ms.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
+
+
+def same(first, second):
+    """Bit for bit, NaN included."""
+    return torch.equal(first.nan_to_num(12345.0), second.nan_to_num(12345.0))
+
+
+def buffers_error(received, expected):
+    return max([0.0, *(relative_error(received[name], expected[name]) for name in expected)])
+
+
+# Contract 1: same point
+
+
+def plainly(case, seed):
+    """What anyone would write: seed, build, and run once if it is lazy."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = case.make()
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
+            module(torch.zeros(1, *case.shape))
+    return module
+
+
+def coordinates(module):
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad])
+
+
+@every_case
+def test_same_point(case):
+    space = case.space()
+    plain = [plainly(case, seed) for seed in SEEDS]
+    population = space.sample(seeds=SEEDS)
+    assert len({tuple(row.tolist()) for row in population.points}) == len(SEEDS)
+    for row, module in zip(population.points, plain, strict=True):
+        assert torch.equal(row, coordinates(module))
+    for name, values in population.buffers.items():
+        for value, module in zip(values, plain, strict=True):
+            assert torch.equal(value, dict(module.named_buffers())[name])
+
+
+@every_case
+def test_same_point_in_any_packing(case):
+    space = case.space()
+    whole = space.sample(seeds=SEEDS)
+    assert torch.equal(space.sample(seeds=SEEDS[::-1]).points, whole.points.flip(0))
+    assert torch.equal(space.sample(seeds=[SEEDS[2]]).points[0], whole.points[2])
+    assert torch.equal(whole[[3, 1]].points, whole.points[[3, 1]])
+    product = space.sample(seeds=SEEDS, lr=[0.1, 0.2])
+    assert torch.equal(product.points, whole.points.repeat(2, 1))
+
+
+@every_case
+def test_sampling_leaves_the_generator_alone(case):
+    state = torch.random.get_rng_state()
+    case.space().sample(seeds=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@every_case
+def test_a_member_is_a_plain_module(case):
+    space = case.space()
+    population = space.sample(seeds=[1, 5])
+    data = case.data()
+    fitted = fit(population, data, case, lowering="loop", epochs=1).population
+    for member in range(2):
+        module = fitted.module(member)
+        twin = plainly(case, 5)
+        assert type(module) is type(twin)
+        twin.load_state_dict(fitted.state_dict(member), strict=True)
+        for candidate in (module, twin, fitted.state_dict(member)):
+            reading = space.read(candidate)
+            assert torch.equal(reading.point, fitted.points[member])
+            assert all(torch.equal(reading.buffers[n], v[member]) for n, v in fitted.buffers.items())
+        with torch.no_grad():
+            assert torch.equal(module.eval()(data.test.inputs), twin.eval()(data.test.inputs))
+
+
+# Contract 2: same run
+
+
+def members(case, dtype):
+    """Three members that differ in everything a member may differ in."""
+    population = case.space(dtype).sample(seeds=[0, 1, 2**63 - 1])
+    return population.with_columns(lr=[0.05, 0.02, 0.08], weight_decay=[0.0, 1e-3, 1e-2], data_seed=[4, 4, 9])
+
+
+@pytest.mark.parametrize(("dtype", "epochs"), [(torch.float64, 13), (torch.float32, 3)], ids=str)
+@every_case
+def test_same_run(case, dtype, epochs):
+    population, data = members(case, dtype), case.data()
+    lowering = "vmap" if case.fallback is None else "loop"
+    run = fit(population, data, case, ms.SGD(momentum=0.9, nesterov=True), epochs=epochs, lowering=lowering)
+    points, buffers, losses = trained(
+        population,
+        data,
+        "nesterov",
+        steps=epochs * EPOCH,
+        batch_size=BATCH,
+        loss=case.loss,
+        defaults={"momentum": 0.9},
+    )
+    assert relative_error(points, population.points) > 1e-2, "training moved nothing: the test is empty"
+    assert relative_error(run.population.points, points) <= TOLERANCE[dtype]
+    assert buffers_error(run.population.buffers, buffers) <= TOLERANCE[dtype]
+    epoch_means = losses.view(3, epochs, EPOCH).mean(2)
+    assert np.allclose(run.history["train_loss"], epoch_means, rtol=10 * TOLERANCE[dtype])
+
+
+@every_case
+def test_the_loop_is_the_same_run_bit_for_bit(case):
+    population, data = members(case, torch.float32), case.data()
+    run = fit(population, data, case, ms.SGD(momentum=0.9), lowering="loop")
+    points, buffers, _ = trained(
+        population,
+        data,
+        "sgd",
+        steps=3 * EPOCH,
+        batch_size=BATCH,
+        loss=case.loss,
+        defaults={"momentum": 0.9},
+    )
+    assert run.plan.lowering == "loop"
+    assert torch.equal(run.population.points, points)
+    for name, values in buffers.items():
+        assert torch.equal(run.population.buffers[name], values)
+
+
+BETAS = [(0.9, 0.999), (0.8, 0.99), (0.0, 0.9)]
+OPTIMIZERS = {
+    "sgd": (ms.SGD(), {"lr": [0.1, 0.05, 0.02], "momentum": [0.0, 0.5, 0.9], "dampening": [0.0, 0.1, 0.5]}),
+    "nesterov": (
+        ms.SGD(nesterov=True),
+        {"lr": [0.1, 0.05, 0.02], "momentum": [0.3, 0.5, 0.9], "weight_decay": [0.0, 0.1, 0.01]},
+    ),
+    "adam": (ms.Adam(), {"lr": [0.01, 0.02, 0.03], "betas": BETAS, "weight_decay": [0.0, 0.1, 0.01]}),
+    "amsgrad": (
+        ms.AdamW(amsgrad=True),
+        {"lr": [0.01, 0.02, 0.03], "betas": BETAS, "weight_decay": [0.5, 0.1, 0.0]},
+    ),
+    "rmsprop": (
+        ms.RMSprop(centered=True),
+        {"lr": [0.01, 0.002, 0.003], "alpha": [0.99, 0.9, 0.8], "momentum": [0.0, 0.5, 0.9]},
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["MLP tanh", "residual BatchNorm", "tied embedding", "unused parameter"])
+def test_same_run_with_every_optimizer(name, optimizer):
+    case = named(name)
+    ours, columns = OPTIMIZERS[optimizer]
+    population = case.space(torch.float64).sample(seeds=3).with_columns(**columns)
+    data = case.data()
+    run = fit(population, data, case, ours, epochs=13, lowering="vmap")
+    points, buffers, _ = trained(population, data, optimizer, steps=52, batch_size=BATCH, loss=case.loss)
+    assert relative_error(run.population.points, points) <= 1e-9
+    assert buffers_error(run.population.buffers, buffers) <= 1e-9
+
+
+class FinalStep:
+    """torch's one-cycle without the step after its last, which it refuses."""
+
+    def __init__(self, optimizer, steps):
+        lr = optimizer.param_groups[0]["lr"]
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, lr, total_steps=steps, cycle_momentum=False
+        )
+        self.left = steps - 1
+
+    def step(self):
+        if self.left:
+            self.scheduler.step()
+            self.left -= 1
+
+
+STEPS = 24
+SCHEDULES = {
+    "constant": (None, None),
+    "step": (Step(every=7, gamma=0.3), lambda o: torch.optim.lr_scheduler.StepLR(o, 7, 0.3)),
+    "cosine": (Cosine(final=0.0), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, STEPS)),
+    "warmup": (
+        Warmup(steps=10, start=0.1),
+        lambda o: torch.optim.lr_scheduler.LinearLR(o, 0.1, total_iters=10),
+    ),
+    "onecycle": (OneCycle(), lambda o: FinalStep(o, STEPS)),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("clipping", [{"clip_norm": 0.05}, {"clip_value": 0.01}, {}], ids=str)
+def test_same_run_with_schedule_and_clipping(schedule, clipping):
+    case = named("MLP tanh")
+    ours, theirs = SCHEDULES[schedule]
+    population, data = case.space(torch.float64).sample(seeds=3, lr=[0.1]), case.data()
+    run = fit(
+        population, data, case, ms.SGD(momentum=0.5), epochs=6, lowering="vmap", schedule=ours, **clipping
+    )
+    points, _, _ = trained(
+        population,
+        data,
+        "sgd",
+        steps=STEPS,
+        batch_size=BATCH,
+        loss=case.loss,
+        defaults={"momentum": 0.5},
+        make_scheduler=theirs,
+        **clipping,
+    )
+    assert relative_error(run.population.points, points) <= 1e-9
+
+
+# Contract 3: packing
+
+
+def packed(case):
+    return case.space(torch.float64).sample(seeds=5).with_columns(lr=[0.05, 0.02, 0.08, 0.01, 0.1])
+
+
+@every_batched_case
+def test_independent_of_packing(case):
+    population, data = packed(case), case.data()
+    whole = fit(population, data, case, lowering="vmap", chunk=5)
+    again = fit(population, data, case, lowering="vmap", chunk=5)
+    assert torch.equal(again.population.points, whole.population.points)
+    order = [3, 0, 4, 2, 1]
+    others = {
+        "chunk 1": (range(5), fit(population, data, case, lowering="vmap", chunk=1)),
+        "chunk 3": (range(5), fit(population, data, case, lowering="vmap", chunk=3)),
+        "loop": (range(5), fit(population, data, case, lowering="loop")),
+        "permuted": (order, fit(population[order], data, case, lowering="vmap", chunk=5)),
+        "subset": ([4, 1], fit(population[[4, 1]], data, case, lowering="vmap", chunk=2)),
+    }
+    for packing, (rows, run) in others.items():
+        rows = list(rows)
+        error = relative_error(run.population.points, whole.population.points[rows])
+        assert error <= 1e-9, packing
+        expected = {name: value[rows] for name, value in whole.population.buffers.items()}
+        assert buffers_error(run.population.buffers, expected) <= 1e-9, packing
+        for name, values in run.history.items():
+            assert np.allclose(values, whole.history[name][rows], rtol=1e-8, equal_nan=True), (packing, name)
+
+
+@pytest.mark.parametrize("name", ["dropout", "own noise"])
+def test_random_numbers_are_the_members_own(name):
+    case = named(name)
+    one = case.space(torch.float64).sample(seeds=[3], lr=[0.05])
+    twins = one[[0, 0, 0]].with_columns(seed=[3, 3, 4])
+    lowering = "vmap" if case.fallback is None else "loop"
+    run = fit(twins, case.data(), case, lowering=lowering, chunk=3)
+    first, twin, other = run.population.points
+    assert relative_error(twin[None], first[None]) <= 1e-12
+    assert relative_error(other[None], first[None]) > 1e-3
+
+
+COMPILED = ["dropout", "residual BatchNorm"]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=str(c), marks=[] if c.name in COMPILED else pytest.mark.slow) for c in BATCHED]
+)
+def test_compiled_is_eager_and_compiled_once(case, compilations):
+    population, data = packed(case), case.data()
+    eager = fit(population, data, case, lowering="vmap", chunk=3)
+    run = fit(population, data, case, lowering="vmap", chunk=3, compile=True)
+    assert run.plan.compiled
+    assert run.plan.chunk == 3
+    # Contract 8: two shards, the last one padded, are one program of one graph; and so is the next run.
+    assert len(compilations) == 1
+    again = fit(population, data, case, lowering="vmap", chunk=3, compile=True)
+    assert len(compilations) == 1
+    assert torch.equal(again.population.points, run.population.points)
+    assert relative_error(run.population.points, eager.population.points) <= 1e-9
+    assert buffers_error(run.population.buffers, eager.population.buffers) <= 1e-9
+
+
+# Contract 4: isolation
+
+
+def assert_isolated(infected, healthy, victim, data, case, **settings):
+    sick = fit(infected, data, case, **settings)
+    well = fit(healthy, data, case, **settings)
+    others = [k for k in range(len(infected)) if k != victim]
+    assert sick.status.tolist() == ["diverged" if k == victim else "finished" for k in range(len(infected))]
+    assert (well.status == "finished").all()
+    assert torch.equal(sick.population.points[others], well.population.points[others])
+    for name, values in sick.population.buffers.items():
+        assert torch.equal(values[others], well.population.buffers[name][others])
+    for name, values in sick.history.items():
+        assert np.array_equal(values[others], well.history[name][others], equal_nan=True)
+    return sick
+
+
+@every_case
+def test_a_member_that_diverges_disturbs_nobody(case):
+    healthy = case.space(torch.float32).sample(seeds=4).with_columns(lr=[0.05] * 4)
+    lowering = "vmap" if case.fallback is None else "loop"
+    data = case.data()
+
+    infected = healthy.with_columns(lr=[0.05, 0.05, 1e300, 0.05])
+    run = assert_isolated(infected, healthy, 2, data, case, lowering=lowering, chunk=4)
+    assert run.population.points.isfinite().all()
+    assert run.diverged["seed"].tolist() == [2]
+    assert run.diverged["lr"].tolist() == [1e300]
+    assert run.steps.tolist() == [3 * EPOCH, 3 * EPOCH, 0, 3 * EPOCH]
+
+    infected = healthy.copy()
+    infected.points[1] = torch.nan
+    run = assert_isolated(infected, healthy, 1, data, case, lowering=lowering, chunk=4)
+    assert same(run.population.points[1], infected.points[1])
+    assert np.isnan(run.history["train_loss"][1]).all()
+
+
+def test_divergence_after_some_steps_keeps_the_last_finite_point():
+    case = named("DummyNet")
+    healthy = case.space().sample(seeds=3).with_columns(lr=[0.01, 0.01, 0.01])
+    infected = healthy.with_columns(lr=[0.01, 1e30, 0.01])
+    run = assert_isolated(infected, healthy, 1, case.data(), case, lowering="vmap", chunk=3)
+    assert 0 < run.steps[1] < 3 * EPOCH
+    assert run.population.points[1].isfinite().all()
+    assert not torch.equal(run.population.points[1], healthy.points[1])
+
+
+# Contract 5: never slower than the loop
+
+
+def test_the_loop_is_taken_where_it_measures_faster():
+    def build(lowering, chunk):
+        wait = 0.001 * chunk if lowering == "loop" else 0.004 * chunk
+        return lambda: time.sleep(wait), ()
+
+    plan, _ = choose_plan(build, members=8, calls=10)
+    assert plan.lowering == "loop"
+    assert re.search(r"the loop is [2-6]\.\d × as fast as vmap", plan.reason)
+
+
+# Contract 6: nothing silent
+
+
+@pytest.mark.parametrize("case", FALLBACKS, ids=str)
+def test_a_fallback_is_said_by_name(case):
+    population, data = case.space().sample(seeds=2, lr=[0.05]), case.data()
+    with pytest.warns(UserWarning, match=case.fallback) as said:
+        run = fit(population, data, case)
+    assert len(said) == 1
+    assert run.plan.lowering == "loop"
+    assert re.search(case.fallback, run.plan.fallback)
+    assert run.plan.fallback in repr(run)
+    with pytest.raises(ms.ModelspaceError, match=case.fallback):
+        fit(population, data, case, lowering="vmap")
+
+
+@every_batched_case
+def test_no_fallback_is_claimed_where_there_is_none(case):
+    assert fit(case.space().sample(seeds=2, lr=[0.05]), case.data(), case, epochs=1).plan.fallback is None
+
+
+@every_case
+def test_evaluation_is_the_plain_modules_own(case):
+    data = case.data()
+    population = case.space().sample(seeds=3, lr=[0.05])
+    population = fit(population, data, case, epochs=1, lowering="loop").population
+    table = ms.evaluate(population, data, ["loss"], loss=case.loss)
+    loss = ms.losses.resolve(case.loss)
+    with torch.no_grad():
+        plain = [
+            float(loss(module.eval()(data.test.inputs), data.test.labels)) for module in population.modules()
+        ]
+    assert np.allclose(table["loss"], plain, rtol=1e-5)
+
+
+# Contract 8: one graph
+
+
+@pytest.mark.parametrize("name", ["MLP tanh"])
+def test_the_compiled_step_is_one_graph_of_tensor_operations(name, compilations):
+    case = named(name)
+    fit(packed(case), case.data(), case, lowering="vmap", chunk=5, compile=True)
+    (graph,) = compilations
+    calls = [node.target for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    assert all(isinstance(target, torch._ops.OpOverload) for target in calls)
+    # Backward and update are in it: the points are written into.
+    assert torch.ops.aten.copy_.default in calls

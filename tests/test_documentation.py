@@ -1,0 +1,136 @@
+"""What is written runs: docstrings, the README, the examples."""
+
+import doctest
+import importlib
+import inspect
+import io
+import os
+import pkgutil
+import re
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import modelspace as ms
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(ms.__path__, "modelspace.") if not m.name.endswith("__main__")
+)
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def public_names():
+    for name in ["modelspace", *MODULES]:
+        module = importlib.import_module(name)
+        for exported in getattr(module, "__all__", []):
+            yield f"{name}.{exported}", getattr(module, exported)
+
+
+@pytest.mark.parametrize("name", ["modelspace", *MODULES])
+def test_every_module_says_what_it_is(name):
+    assert (importlib.import_module(name).__doc__ or "").strip()
+
+
+def test_every_public_name_says_what_it_is():
+    silent = []
+    for name, value in public_names():
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        text = value.__doc__ or ""
+        # A dataclass without a docstring is given its own signature as one.
+        if not text.strip() or text.startswith(f"{value.__name__}("):
+            silent.append(name)
+        if inspect.isclass(value):
+            silent += [
+                f"{name}.{attribute}"
+                for attribute, member in vars(value).items()
+                if not attribute.startswith("_")
+                and (inspect.isfunction(member) or isinstance(member, property))
+                and not inspect.getdoc(getattr(value, attribute))
+            ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    names = {"torch": torch, "nn": nn, "ms": ms, **vars(module)}
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    output = io.StringIO()
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, module.__name__, extraglobs=names):
+        runner.run(test, out=output.write)
+    assert not runner.failures, output.getvalue()
+
+
+README = ROOT / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+    """In order and in one namespace, as a reader would type it, from the repository's root but writing elsewhere."""
+    for name in ("examples", "README.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    namespace = {"__name__": "readme"}
+    for block in blocks("python"):
+        with redirect_stdout(io.StringIO()):
+            exec(compile(block, "README.md", "exec"), namespace)
+
+
+def commands():
+    for block in [*blocks("sh"), *blocks("bash"), *blocks("shell"), *blocks("console")]:
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and words[0] == "modelspace":
+                yield words[1:]
+
+
+def test_the_readme_s_commands_parse():
+    """Each command's verb exists, and the verb's own help knows each of its options."""
+    cli = importlib.import_module("modelspace.cli")
+    for words in commands():
+        assert words, "a bare 'modelspace' is no command"
+        output = io.StringIO()
+        with redirect_stdout(output), redirect_stderr(output), pytest.raises(SystemExit) as ended:
+            raise SystemExit(cli.main([words[0], "--help"]))
+        assert not ended.value.code, f"no verb '{words[0]}': {output.getvalue()}"
+        known = set(re.findall(r"--[\w.-]+", output.getvalue()))
+        options = {w.split("=")[0] for w in words[1:] if w.startswith("--") and not w.startswith("--model.")}
+        assert options <= known, f"modelspace {' '.join(words)}: unknown {sorted(options - known)}"
+
+
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+# Jupyter's client and kernel warn about their own event loops and sockets.
+@pytest.mark.filterwarnings("ignore")
+def test_notebooks_run(path, monkeypatch):
+    import nbclient
+    import nbformat
+
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    )
+    client.execute()
+    failures = [
+        output
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "error"
+    ]
+    assert failures == []
