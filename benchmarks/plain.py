@@ -31,8 +31,8 @@ class PlainLoop:
         self._workload = workload
         self.batches = batches(data, workload.batch, epoch=0)
 
-    def seconds(self, steps: int, seed: int) -> float:
-        """The time of so many steps of a fresh network, after three that warm up and make Adam's state."""
+    def milliseconds(self, steps: int, seed: int) -> float:
+        """The time a step over so many of a fresh network, after three that warm up and make Adam's state."""
         torch.manual_seed(seed)
         network = self._workload.architecture()
         optimizer = torch.optim.Adam(network.parameters(), lr=_LR)
@@ -40,7 +40,7 @@ class PlainLoop:
         stretch = list(islice(cycle(self.batches), steps))
         began = time.perf_counter()
         train(network, optimizer, stretch)
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) * 1e3 / steps
 
 
 def batches(data: Data, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:

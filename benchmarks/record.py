@@ -30,7 +30,7 @@ class StepTimes:
         members: K.
         batch: Samples a step.
         flop: Useful floating-point operations a step and member.
-        plan: ``lowering``, ``chunk``, ``compiled``, ``reason``, ``fallback``; ``seconds``, compiling included.
+        plan: ``lowering``, ``chunk``, ``compiled``, ``reason``, ``fallback``, ``seconds`` (with compiling).
         target: The ratio it has to reach.
         repeats: The raw numbers.
     """

@@ -34,14 +34,14 @@ def measure(
     data = workload.data()
     loop = PlainLoop(workload, data)
     training = Training(workload, data, members, run_steps)
-    loop_steps = _steps_in(seconds, loop.seconds(_FIRST_STEPS, seed=0))
-    population_steps = _steps_in(seconds, training.seconds(_FIRST_STEPS))
+    loop_steps = _steps_in(seconds, loop.milliseconds(_FIRST_STEPS, seed=0))
+    first_ms = training.milliseconds(_FIRST_STEPS) * training.plan.chunk
+    population_steps = _steps_in(seconds, first_ms)
     advance(1)
     turns = []
     for seed in range(repeats):
-        loop_ms = loop.seconds(loop_steps, seed) / loop_steps * 1e3
-        population_ms = training.seconds(population_steps) / population_steps / training.plan.chunk * 1e3
-        turns.append(Repeat(loop_ms, population_ms, product_gflops(seconds / 4)))
+        loop_ms = loop.milliseconds(loop_steps, seed)
+        turns.append(Repeat(loop_ms, training.milliseconds(population_steps), product_gflops(seconds / 4)))
         advance(1)
     return StepTimes(
         workload.name,
@@ -55,5 +55,5 @@ def measure(
     )
 
 
-def _steps_in(seconds: float, measured: float) -> int:
-    return max(_FIRST_STEPS, round(seconds / measured * _FIRST_STEPS))
+def _steps_in(seconds: float, milliseconds: float) -> int:
+    return max(_FIRST_STEPS, round(seconds * 1e3 / milliseconds))

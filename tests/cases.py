@@ -87,6 +87,10 @@ def mlp(activation=nn.Tanh, bias=True):
     )
 
 
+def perceptron_with_dropout():
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
+
+
 def cnn(bias=True):
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1, bias=bias),
@@ -286,7 +290,6 @@ class FusedAttention(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
-FLASH = r"no batched form of aten::_scaled_dot_product_flash_attention_for_cpu"
 CASES = [
     Case("DummyNet", DummyNet, (3, 7, 7), classes=10),
     Case("MLP tanh", mlp, (6,)),
@@ -298,6 +301,7 @@ CASES = [
     Case("CNN without bias", lambda: cnn(bias=False), (1, 8, 8)),
     Case("residual BatchNorm", Residual, (2, 4, 4)),
     Case("dropout", Dropouts, (2, 4, 4), random=True),
+    Case("MLP dropout", perceptron_with_dropout, (6,), random=True),
     Case("tied embedding", Tied, (4,), tokens=7, classes=7),
     Case("frozen backbone", FrozenBackbone, (2, 4, 4), frozen=True),
     Case("grouped dilated convolution", depthwise_dilated, (2, 4, 4)),
@@ -309,7 +313,7 @@ CASES = [
     Case("unused parameter", Unused, (6,)),
     Case("replaced buffer", Counting, (6,)),
     Case("attention", Attention, (5, 4)),
-    Case("fused attention", FusedAttention, (5, 4), fallback=FLASH),
+    Case("fused attention", FusedAttention, (5, 4)),
     Case("LSTM", Recurrent, (5, 3), fallback=r"no batched form of aten::lstm"),
     Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4), fallback=r"\.item\(\)"),
     Case("own noise", Noisy, (6,), random=True, fallback="random operation"),

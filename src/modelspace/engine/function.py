@@ -1,13 +1,15 @@
 """f_p: an architecture's forward as a function of its parameters and buffers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelspace.engine.lowerings import Lowered
 from modelspace.engine.randomness import stream_seed
@@ -66,8 +68,25 @@ class Function:
         tensors = {**self.frozen, **parameters, **buffers}
         named = {f"module.{name}": value for name, value in tensors.items()}
         with Lowered(seed if training else None, step, batched=batched):
-            if batched or seed is None or step is None:
+            if batched:
+                with _batched_throughout():
+                    return functional_call(self._module, named, (inputs,))
+            if seed is None or step is None:
                 return functional_call(self._module, named, (inputs,))
             with torch.random.fork_rng():
                 torch.manual_seed(stream_seed(int(seed), int(step)))
                 return functional_call(self._module, named, (inputs,))
+
+
+@contextmanager
+def _batched_throughout() -> Iterator[None]:
+    """Under ``vmap``, an operation without a batched form is an error that names it, not a hidden loop."""
+    functorch = torch._C._functorch
+    before = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    try:
+        # Attention as matrix products has a batched form, the fused kernels have none.
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        functorch._set_vmap_fallback_enabled(before)

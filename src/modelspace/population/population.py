@@ -128,7 +128,7 @@ class Population:
 
     def __repr__(self) -> str:
         size = self.points.numel() * self.points.element_size() / 2**20
-        head = f"Population of {len(self)} points of {self.space!s}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
+        head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
         return f"{head}, {size:.1f} MiB on {self.points.device}\n{self.table.to_string(max_rows=10)}"
 
     def _repr_html_(self) -> str:

@@ -1,10 +1,10 @@
 """Populations as files (safetensors: plain arrays, never unpickled), and from existing networks."""
 
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -37,7 +37,8 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "space": population.space.title,
         "layout": json.dumps(layout),
-        "table": population.table.to_json(orient="split", double_precision=15),
+        # pandas' own JSON rounds numbers to 15 digits; Python's gives back every bit.
+        "table": json.dumps(population.table.to_dict("split"), default=_plain),
     }
     with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -69,12 +70,18 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
     for name, value in space.frozen.items():
         if not torch.equal(tensors[f"frozen.{name}"], value.cpu()):
             raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
-    table = pd.read_json(io.StringIO(metadata["table"]), orient="split", precise_float=True)
+    rows = json.loads(metadata["table"])
+    table = pd.DataFrame(rows["data"], columns=pd.Index(rows["columns"]))
     for name in table.columns:
         if table[name].map(lambda v: isinstance(v, list)).any():
             table[name] = table[name].map(tuple)
     buffers = {n.removeprefix("buffers."): v for n, v in tensors.items() if n.startswith("buffers.")}
     return Population(space, tensors["points"], buffers, table)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's; anything else as its text."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def population_of(

@@ -285,10 +285,13 @@ def _space(space: ModelSpace) -> SpaceRecord:
     for place, shapes in (("frozen", space.frozen_shapes), ("buffer", space.buffer_shapes)):
         blocks += [BlockRow(name, s, int(np.prod(s, dtype=np.int64)), place) for name, s in shapes.items()]
     cost, problem = None, None
-    try:
-        cost = space.anatomy()
-    except ModelspaceError as error:
-        problem = str(error)
+    # BatchNorm refuses to train on one sample; FLOPs are proportional to the batch.
+    for batch in (1, 2):
+        try:
+            cost = space.anatomy(batch)
+            break
+        except ModelspaceError as error:
+            problem = problem or str(error)
     return SpaceRecord(
         title=space.title,
         dimension=space.dimension,
@@ -299,13 +302,14 @@ def _space(space: ModelSpace) -> SpaceRecord:
         layers=()
         if cost is None
         else tuple(
-            LayerRow(r.name, r.type, r.parameters, tuple(r.output_shape[1:]), r.flops) for r in cost.layers
+            LayerRow(r.name, r.type, r.parameters, tuple(r.output_shape[1:]), r.flops // cost.batch) for r in cost.layers
         ),
-        forward_flops=None if cost is None else cost.forward_flops,
-        backward_flops=None if cost is None else cost.backward_flops,
+        forward_flops=None if cost is None else cost.forward_flops // cost.batch,
+        backward_flops=None if cost is None else cost.backward_flops // cost.batch,
         peak_bytes=None if cost is None else cost.peak_bytes,
+        peak_batch=None if cost is None else cost.batch,
         uncounted=() if cost is None else cost.uncounted,
-        cost_problem=problem,
+        cost_problem=problem if cost is None else None,
     )
 
 

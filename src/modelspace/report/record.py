@@ -51,7 +51,8 @@ class SpaceRecord:
         layers: In the order of their calls; empty where the cost is unknown.
         forward_flops: A sample's forward.
         backward_flops: A sample's backward.
-        peak_bytes: Most bytes alive at once for one sample.
+        peak_bytes: Most bytes alive at once in one training pass.
+        peak_batch: Samples in that pass.
         uncounted: Operations without a FLOP formula.
         cost_problem: Why the cost is unknown; None where it is known.
     """
@@ -66,6 +67,7 @@ class SpaceRecord:
     forward_flops: int | None
     backward_flops: int | None
     peak_bytes: int | None
+    peak_batch: int | None
     uncounted: tuple[str, ...]
     cost_problem: str | None
 
@@ -278,6 +280,20 @@ class ReportRecord:
     scores: Scores | None
     pair: PairRecord | None
     format: int = FORMAT
+
+    @property
+    def varying(self) -> tuple[int, ...]:
+        """Positions of the columns that took more than one value."""
+        positions = range(len(self.columns))
+        return tuple(i for i in positions if len({s.values[i].text for s in self.response}) > 1)
+
+    def slice(self, *columns: int) -> list[Setting]:
+        """The settings that differ from the chosen one (the first, where none is) in these columns alone."""
+        if not self.response:
+            return []
+        chosen = self.response[self.best or 0].values
+        fixed = [i for i in range(len(self.columns)) if i not in columns]
+        return [s for s in self.response if all(s.values[i] == chosen[i] for i in fixed)]
 
     def to_plain(self) -> dict[str, Any]:
         """As dictionaries, lists, numbers and strings, ready for JSON."""

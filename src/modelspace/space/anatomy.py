@@ -4,7 +4,6 @@ The module runs forward and backward once as a copy on the meta device, where te
 values, so a network of any size costs neither memory nor arithmetic.
 """
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from modelspace.errors import ModelspaceError
+from modelspace.space.copying import copied
 from modelspace.space.forward import forward_checked
 from modelspace.space.memory import PeakMemory
 
@@ -129,7 +129,7 @@ def anatomy(
 def _on(
     device: str, module: nn.Module, input_shape: tuple[int, ...], batch: int, input_dtype: torch.dtype
 ) -> Anatomy:
-    module = _copied(module, device)
+    module = copied(module, device)
     inputs = torch.zeros(batch, *input_shape, dtype=input_dtype, device=device)
     memory = PeakMemory([*module.parameters(), *module.buffers(), inputs])
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FORMULAS)
@@ -162,32 +162,6 @@ def _backward(module: nn.Module, outputs: list[Tensor]) -> None:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelspaceError(f"the backward of {type(module).__name__} failed: {reason}") from error
-
-
-def _copied(module: nn.Module, device: str) -> nn.Module:
-    """A copy whose tensors are on a device; ties stay ties, which ``module.to("meta")`` would undo."""
-
-    def moved(tensor: Tensor) -> Tensor:
-        if device == "meta":
-            data = torch.empty_like(tensor, device="meta")
-        elif tensor.is_meta:
-            data = torch.zeros_like(tensor, device=device)
-        else:
-            data = tensor.detach().clone().to(device)
-        if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(data, requires_grad=tensor.requires_grad)
-        return data
-
-    memo: dict[int, Any] = {}
-    for layer in module.modules():
-        # Tensors kept as plain attributes, not registered as buffers, are the network's all the same.
-        for tensor in (*layer._parameters.values(), *layer._buffers.values(), *vars(layer).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                memo[id(tensor)] = moved(tensor)
-    try:
-        return copy.deepcopy(module, memo)
-    except Exception as error:
-        raise ModelspaceError(f"{type(module).__name__} can't be copied for its anatomy: {error}") from error
 
 
 def _needs_values(error: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelspace.errors import ModelspaceError
+from modelspace.space.copying import copied
 
 
 @contextmanager
@@ -62,7 +63,7 @@ class Architecture:
     def on_meta(self) -> nn.Module:
         """The module with nothing allocated; built in memory where its constructor needs real values."""
         if isinstance(self.source, nn.Module):
-            return copy.deepcopy(self.source).to("meta") if not _is_lazy(self.source) else self.drawn(0)
+            return self.drawn(0) if _is_lazy(self.source) else self._finished(copied(self.source, "meta"))
         try:
             with torch.random.fork_rng(), torch.device("meta"):
                 return self._finished(self._called())

@@ -226,7 +226,8 @@ class ModelSpace:
             for name, shape in blocks.items()
             if name in given and tuple(given[name].shape) != shape
         ]
-        problems += [f"{name} is unknown here" for name in given if name not in blocks and name not in aliases]
+        known = blocks.keys() | aliases
+        problems += [f"{name} is unknown here" for name in given if name not in known]
         problems += [
             f"frozen parameter {name} differs from the one that this space shares"
             for name, value in self.frozen.items()

@@ -1,18 +1,17 @@
 """Convolution with one kernel a member, as matrix products.
 
 ``vmap`` turns it into a grouped convolution, which CPU libraries do badly. Here the windows of the input are laid
-out as columns (im2col) and multiplied: by all members' kernels in one product where the input is shared, member by
-member in one batched product where it is not.
+out as a matrix (im2col). Where the input is shared, one product of all members' kernels with it, channels first;
+where it is not, one batched product, channels last, so that the windows are copied in runs of whole pixels (on a
+16→32 layer, compiled, half the time of channels first).
 """
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
@@ -27,11 +26,20 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
         if not stacked or groups != 1:
             return None
         outputs = w.shape[1]
-        columns, size = windows(x, w.shape[-spatial:], stride, padding, dilation)
         if own:
-            out = w.reshape(count, outputs, -1) @ columns
-        else:
-            out = (w.reshape(count * outputs, -1) @ columns).view(count, outputs, -1)
+            pixels = x.movedim(2, -1)
+            if any(padding):
+                pixels = F.pad(pixels, [0, 0, *_edges(padding)])
+            views, size = windows(pixels, 2, w.shape[3:], stride, dilation)
+            rows = torch.stack(views, dim=-2).flatten(-2).flatten(1, -2)
+            out = rows @ w.movedim(2, -1).reshape(count, outputs, -1).mT
+            if b is not None:
+                out = out + (b[:, None] if own_bias else b)
+            return out.view(count, -1, *size, outputs).movedim(-1, 2).contiguous()
+        planes = F.pad(x, _edges(padding)) if any(padding) else x
+        views, size = windows(planes, 2, w.shape[3:], stride, dilation)
+        columns = torch.stack(views, dim=2).movedim(0, 2).reshape(w[0, 0].numel(), -1)
+        out = (w.reshape(count * outputs, -1) @ columns).view(count, outputs, -1)
         if b is not None:
             out = out + (b[:, :, None] if own_bias else b[None, :, None])
         return out.view(count, outputs, -1, *size).transpose(1, 2).contiguous()
@@ -64,36 +72,38 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
 
 
 def windows(
-    x: Float[Tensor, "..."],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> tuple[Float[Tensor, "*members window column"], tuple[int, ...]]:
-    """Every window that the kernel visits, as a column.
+    x: Tensor, first: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[list[Tensor], tuple[int, ...]]:
+    """For each place in the kernel, what lies under it at every position: a strided view of ``x``.
+
+    Args:
+        x: The padded input; its spatial axes are ``first`` and the following ones.
+        first: The first spatial axis.
+        kernel: Its size.
+        stride: Between positions.
+        dilation: Between places.
 
     Returns:
-        The columns, shape ``[*members, channel · kernel size, batch · output size]``, and the output's size.
+        ∏ kernel views, in the order of the kernel's own elements, and the spatial size of each.
     """
-    spatial = len(kernel)
-    if any(padding):
-        x = F.pad(x, [edge for pad in reversed(padding) for edge in (pad, pad)])
-    lead = x.dim() - spatial - 2
+    extents = x.shape[first : first + len(kernel)]
     size = tuple(
         (extent - gap * (k - 1) - 1) // step + 1
-        for extent, k, step, gap in zip(x.shape[-spatial:], kernel, stride, dilation, strict=True)
+        for extent, k, step, gap in zip(extents, kernel, stride, dilation, strict=True)
     )
     views = []
-    for offset in product(*map(range, kernel)):
+    for place in product(*map(range, kernel)):
         cut = tuple(
             slice(o * gap, o * gap + step * (n - 1) + 1, step)
-            for o, gap, step, n in zip(offset, dilation, stride, size, strict=True)
+            for o, gap, step, n in zip(place, dilation, stride, size, strict=True)
         )
-        views.append(x[(..., *cut)])
-    # [*members, batch, channel, kernel, *size] -> [*members, channel, kernel, batch, *size]
-    stacked = torch.stack(views, dim=-spatial - 1).movedim(lead, lead + 2)
-    members = x.shape[:lead]
-    return stacked.reshape(*members, x.shape[lead + 1] * prod(kernel), x.shape[lead] * prod(size)), size
+        views.append(x[(*[slice(None)] * first, *cut)])
+    return views, size
+
+
+def _edges(padding: tuple[int, ...]) -> list[int]:
+    """The padding in the order of ``F.pad``: last axis first, both sides."""
+    return [edge for pad in reversed(padding) for edge in (pad, pad)]
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

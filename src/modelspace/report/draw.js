@@ -1,0 +1,35 @@
+(function () {
+  "use strict";
+  var dark = {};
+  var scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  var printing = false;
+
+  function recoloured(value, swap) {
+    if (typeof value === "string") return swap[value] || value;
+    if (Array.isArray(value)) return value.map(function (item) { return recoloured(item, swap); });
+    if (value === null || typeof value !== "object") return value;
+    var copy = {};
+    Object.keys(value).forEach(function (key) { copy[key] = recoloured(value[key], swap); });
+    return copy;
+  }
+
+  function draw() {
+    var swap = scheme.matches && !printing ? dark : {};
+    document.querySelectorAll("script[data-figure]").forEach(function (source) {
+      var place = document.getElementById(source.dataset.figure);
+      var figure = recoloured(JSON.parse(source.textContent), swap);
+      if (place.clientWidth < 480) {
+        figure.layout.margin.l = 44;
+        figure.layout.margin.r = 8;
+        (figure.data || []).forEach(function (trace) { if (trace.colorbar) trace.colorbar.thickness = 8; });
+      }
+      if (printing) figure.layout.width = Math.min(place.clientWidth, 640);
+      Plotly.react(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
+    });
+  }
+
+  draw();
+  scheme.addEventListener("change", draw);
+  window.addEventListener("beforeprint", function () { printing = true; draw(); });
+  window.addEventListener("afterprint", function () { printing = false; draw(); });
+})();

@@ -1,0 +1,196 @@
+"""What a record says, in plain sentences."""
+
+import math
+
+from modelspace.report.record import ReportRecord, Setting, Summary
+from modelspace.report.values import label, number, percent_like, score, spread
+
+
+def verdict(record: ReportRecord) -> list[str]:
+    """The finding, one sentence an item: the distribution first, never the best seed."""
+    sentences = [_headline(record)]
+    if record.scores is not None:
+        sentences.append(_spread(record))
+    sentences.append(_failures(record))
+    if record.pair is not None and record.pair.disagreement is not None:
+        a, b = record.pair.names
+        line = ""
+        if record.pair.barrier is not None:
+            line = f"; the straight line between them climbs a barrier of {number(record.pair.barrier, 3)} in loss"
+            if record.pair.barrier == 0:
+                line = "; the loss on the straight line between them climbs no barrier"
+        sentences.append(
+            f"Two of the fresh networks, {a} and {b}, predict differently on "
+            f"{100 * record.pair.disagreement:.1f} % of the {record.pair.inputs:,} test inputs{line}."
+        )
+    if any(fit.interrupted for fit in record.fits):
+        sentences.append("The run was interrupted: this is what was finished until then.")
+    return [s for s in sentences if s]
+
+
+def chosen_text(record: ReportRecord, *, varied_only: bool = False) -> str:
+    """``lr = 0.0285, weight_decay = 0``; empty where nothing is a column."""
+    if record.best is None:
+        return ""
+    values = record.response[record.best].values
+    shown = record.varying if varied_only else range(len(values))
+    return ", ".join(f"{record.columns[i]} = {values[i].text}" for i in shown)
+
+
+def choice_remarks(record: ReportRecord) -> list[str]:
+    """What a careful reader asks of the choice: is it at an edge, is it sharp?"""
+    remarks: list[str] = []
+    if record.best is None:
+        return remarks
+    best = record.response[record.best]
+    for i in record.varying:
+        numbers = sorted({s.values[i].number for s in record.response if s.values[i].number is not None})
+        at = best.values[i].number
+        if len(numbers) > 1 and at in (numbers[0], numbers[-1]):
+            side = "smallest" if at == numbers[0] else "largest"
+            remarks.append(
+                f"The chosen {record.columns[i]} is the {side} that was tried: the best may lie beyond it."
+            )
+    near = [s for s in record.response if s is not best and _within(s, best, record.higher_is_better)]
+    if near and len(record.response) > 1:
+        which = ""
+        if len(near) <= 4:
+            which = ": " + "; ".join(_setting_text(record, s) for s in near)
+        settings = "setting has its" if len(near) == 1 else "settings have their"
+        remarks.append(
+            f"The choice is not sharp: {len(near)} other {settings} median within the chosen one's quartiles{which}."
+        )
+    return remarks
+
+
+def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
+    """How to read the page: what was chosen on what, and which randomness the spread holds."""
+    notes = []
+    if record.kind == "exploration":
+        notes.append(
+            (
+                "Choice and report are apart.",
+                "The setting was chosen by the median over seeds on the validation split; the numbers at the top are "
+                "of fresh seeds, which the choice never saw, on the test split, which nothing was chosen by.",
+            )
+        )
+    else:
+        notes.append(
+            (
+                "These are validation scores.",
+                "A plain run has no test. If the setting shown was picked by these very numbers, they flatter it: "
+                "fit fresh seeds there and evaluate them on test data before you believe them.",
+            )
+        )
+    own_order = any(name == "data_seed" for fit in record.fits[-1:] for name, values in fit.columns if "," in values)
+    order = (
+        "Members differ in their initialisation (and dropout, if there is any) and in the order of the data."
+        if own_order
+        else "Members differ in their initialisation (and dropout, if there is any) alone: all saw the same data in the "
+        "same order and the same split."
+    )
+    notes.append(
+        (
+            "What the spread holds.",
+            f"{order} Other samples of data would add to it, often more than initialisation does.",
+        )
+    )
+    error = test_error(record)
+    size = record.dataset.test if record.scores is not None and record.scores.split == "test" else None
+    if error is not None and size:
+        notes.append(
+            (
+                "The test set is finite.",
+                f"With {size:,} test samples the standard error of one accuracy is about "
+                f"√(p(1 − p)/N) = {100 * error:.2f} points. All seeds meet the same samples, so more seeds do not "
+                "reduce it; it is what another test set of this size would change.",
+            )
+        )
+    notes.append(
+        (
+            "Diverged members are counted, not hidden.",
+            "In the choice a diverged member counts as the worst. The distribution is over members that did not "
+            "diverge, with the number that did beside it.",
+        )
+    )
+    if record.pair is not None and record.pair.barrier is not None:
+        notes.append(
+            (
+                "A barrier is not yet two functions.",
+                "Hidden units can be permuted without changing the function, so part of the distance and of the "
+                "barrier between two points may be mere labelling; the disagreement in predictions is not.",
+            )
+        )
+    return notes
+
+
+def test_error(record: ReportRecord) -> float | None:
+    """√(p(1 − p)/N), the standard error of one accuracy on N test samples; None where it has no meaning."""
+    scores, size = record.scores, record.dataset.test
+    if scores is None or scores.split != "test" or not size or not percent_like(scores.metrics[0]):
+        return None
+    p = scores.summaries[0].mean
+    return None if p is None else math.sqrt(max(0.0, p * (1 - p)) / size)
+
+
+def mean_error(summary: Summary) -> float | None:
+    """SD/√n, the standard error of the mean over seeds."""
+    return None if summary.sd is None or not summary.n else summary.sd / math.sqrt(summary.n)
+
+
+def _headline(record: ReportRecord) -> str:
+    where = chosen_text(record)
+    at = f"At {where}" if where else "At the settings given"
+    if record.scores is None or not record.scores.summaries[0].n:
+        return f"No member of {record.space.title} finished on {record.dataset.name}: there is nothing to report."
+    summary = record.scores.summaries[0]
+    swept = len(record.response)
+    how = ""
+    if swept > 1:
+        choice = "chosen among" if record.kind == "exploration" else "the best of"
+        how = f", {choice} {swept} settings on the validation split,"
+    seeds = "fresh seeds" if record.kind == "exploration" else "members"
+    sd = f" with a standard deviation of {spread(summary.sd, summary.metric)}" if summary.sd is not None else ""
+    return (
+        f"{at}{how or ','} {record.space.title} reaches a {record.scores.split} {label(summary.metric)} of "
+        f"{score(summary.mean, summary.metric)} on {record.dataset.name}: the mean of {summary.n} {seeds}{sd}."
+    )
+
+
+def _spread(record: ReportRecord) -> str:
+    assert record.scores is not None
+    summary = record.scores.summaries[0]
+    if summary.n < 4:
+        return ""
+    text = (
+        f"Half of them lie between {score(summary.q1, summary.metric)} and {score(summary.q3, summary.metric)}"
+    )
+    error = test_error(record)
+    if error is None or summary.sd is None:
+        return text + "."
+    held = "smaller" if summary.sd < error else "larger"
+    return (
+        f"{text}. The standard deviation over seeds is {held} than the sampling error of one accuracy on "
+        f"{record.dataset.test:,} test samples, about {100 * error:.2f} points."
+    )
+
+
+def _failures(record: ReportRecord) -> str:
+    parts = []
+    for fit in record.fits:
+        what = {"sweep": "in the sweep", "fresh": "among the fresh seeds"}.get(fit.name, "")
+        if fit.diverged:
+            parts.append(f"{len(fit.diverged)} of {fit.members:,} {what}".strip())
+    total = sum(fit.members for fit in record.fits)
+    return f"Diverged: {', '.join(parts)}." if parts else f"None of the {total:,} members trained diverged."
+
+
+def _within(setting: Setting, best: Setting, higher: bool) -> bool:
+    if setting.median is None or best.q1 is None or best.q3 is None:
+        return False
+    return setting.median >= best.q1 if higher else setting.median <= best.q3
+
+
+def _setting_text(record: ReportRecord, setting: Setting) -> str:
+    shown = record.varying
+    return ", ".join(f"{record.columns[i]} = {setting.values[i].text}" for i in shown)

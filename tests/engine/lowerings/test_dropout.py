@@ -1,0 +1,128 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from modelspace.engine.lowerings import Lowered
+
+P = 0.3
+LAYERS = {
+    "dropout": (nn.Dropout, (40, 50)),
+    "dropout1d": (nn.Dropout1d, (40, 50, 3)),
+    "dropout2d": (nn.Dropout2d, (40, 50, 3, 2)),
+    "dropout3d": (nn.Dropout3d, (40, 50, 2, 3, 2)),
+    "alpha": (nn.AlphaDropout, (40, 50)),
+    "feature alpha": (nn.FeatureAlphaDropout, (40, 50, 3)),
+}
+every_layer = pytest.mark.parametrize("layer", LAYERS)
+
+
+def lowered(layer, x, seed=3, step=0):
+    with Lowered(torch.tensor(seed), torch.tensor(step), batched=False):
+        return layer(x)
+
+
+@every_layer
+def test_rate_and_scale_are_torch_s(layer):
+    kind, shape = LAYERS[layer]
+    x = torch.ones(shape)
+    ours, theirs = lowered(kind(P), x), kind(P)(x)
+    # One value where kept and one where dropped, the same two as torch's; kept at the rate 1 − p.
+    assert torch.allclose(ours.unique(), theirs.unique(), atol=1e-6)
+    kept = (ours == ours.max()).double()
+    independent = kept.flatten(2)[..., 0] if kept.dim() > 2 else kept
+    if kept.dim() > 2:
+        assert (kept.flatten(2) == independent[..., None]).all(), "a channel is dropped whole or not at all"
+    error = (P * (1 - P) / independent.numel()) ** 0.5
+    assert abs(float(independent.mean()) - (1 - P)) < 4 * error
+
+
+@pytest.mark.parametrize("layer", ["alpha", "feature alpha"])
+def test_alpha_dropout_keeps_mean_and_variance(layer):
+    kind, _ = LAYERS[layer]
+    x = torch.randn(400, 500, 1) if layer == "feature alpha" else torch.randn(400, 500)
+    y = lowered(kind(P), x)
+    assert abs(float(y.mean())) < 0.02
+    assert abs(float(y.var()) - 1) < 0.02
+
+
+@every_layer
+def test_nothing_is_dropped_in_evaluation_or_at_rate_zero(layer):
+    kind, shape = LAYERS[layer]
+    x = torch.randn(shape)
+    assert torch.equal(lowered(kind(P).eval(), x), x)
+    assert torch.equal(lowered(kind(0.0), x), x)
+
+
+@every_layer
+def test_everything_is_dropped_at_rate_one(layer):
+    kind, shape = LAYERS[layer]
+    x = torch.randn(shape)
+    assert torch.equal(lowered(kind(1.0), x), kind(1.0)(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout],
+    ids=lambda f: f.__name__,
+)
+def test_in_place_writes_into_its_input(function):
+    x = torch.randn(4, 5, 3, 2, 2) if function is F.dropout3d else torch.randn(4, 5, 3, 2)
+    x = x[..., 0] if function is F.dropout1d else x
+    expected = lowered(lambda x: function(x, P, True), x)
+    y = x.clone()
+    assert lowered(lambda y: function(y, P, True, inplace=True), y) is y
+    assert torch.equal(y, expected)
+
+
+def test_masks_are_a_function_of_seed_step_and_site():
+    x = torch.ones(200)
+
+    def twice(x):
+        return torch.stack([F.dropout(x), F.dropout(x)])
+
+    first = lowered(twice, x)
+    assert torch.equal(lowered(twice, x), first)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(lowered(twice, x, seed=4), first)
+    assert not torch.equal(lowered(twice, x, step=1), first)
+
+
+def test_no_generator_is_touched():
+    state = torch.random.get_rng_state()
+    lowered(nn.Dropout(), torch.ones(5))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_without_a_seed_torch_s_own_generator_draws():
+    torch.manual_seed(1)
+    expected = F.dropout(torch.ones(100))
+    torch.manual_seed(1)
+    with Lowered(None, None, batched=False):
+        assert torch.equal(F.dropout(torch.ones(100)), expected)
+
+
+def test_torch_dropout_is_lowered_too():
+    x = torch.ones(100)
+    assert torch.equal(lowered(lambda x: torch.dropout(x, P, True), x), lowered(nn.Dropout(P), x))
+
+
+@every_layer
+def test_vmap_over_members_is_member_by_member(layer):
+    kind, shape = LAYERS[layer]
+    x, seeds = torch.randn(3, *shape), torch.tensor([0, 7, 2**63 - 1])
+
+    def one(x, seed):
+        with Lowered(seed, torch.tensor(4), batched=True):
+            return kind(P)(x)
+
+    stacked = torch.vmap(one)(x, seeds)
+    for k, seed in enumerate(seeds.tolist()):
+        assert torch.allclose(stacked[k], lowered(kind(P), x[k], seed, 4), atol=1e-6)
+
+
+def test_the_gradient_passes_where_kept():
+    x = torch.randn(100, requires_grad=True)
+    y = lowered(nn.Dropout(P), x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.allclose(gradient, (y != 0) / (1 - P))

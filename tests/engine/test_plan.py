@@ -1,0 +1,124 @@
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelspace.engine import Plan, balanced, choose_plan
+from modelspace.engine.plan import no_batched_form
+from modelspace.errors import ModelspaceError
+
+
+def timed(vmap, loop=lambda chunk: 0.004 * chunk):
+    """A build whose steps take as long as told, in seconds by chunk."""
+    built = []
+
+    def build(lowering, chunk):
+        built.append((lowering, chunk))
+        seconds = (vmap if lowering == "vmap" else loop)(chunk)
+        return lambda: time.sleep(seconds), ()
+
+    return build, built
+
+
+@given(st.integers(1, 10**5), st.integers(1, 300))
+def test_balanced_shards_waste_less_than_a_member_each(members, size):
+    chunk = balanced(members, size)
+    shards = -(-members // chunk)
+    assert 1 <= chunk <= min(size, members)
+    assert shards * chunk - members < shards
+    assert shards == -(-members // min(size, members))
+
+
+def test_the_fastest_shard_a_member_is_taken():
+    build, _ = timed(lambda c: 0.002 if c <= 16 else 0.0005 * c)
+    plan, step = choose_plan(build, members=64, calls=10, compile=False)
+    assert (plan.lowering, plan.chunk, plan.compiled) == ("vmap", 16, False)
+    assert "× the loop, best of shards 4, 8, 16" in plan.reason
+    step()
+
+
+def test_measuring_stops_when_shards_get_clearly_worse():
+    build, built = timed(lambda c: 0.001 * c * c)
+    choose_plan(build, members=1000, calls=1, compile=False)
+    assert max(chunk for lowering, chunk in built if lowering == "vmap") <= 8
+
+
+def test_what_is_asked_for_is_done():
+    build, _ = timed(lambda c: 0.004 * c, lambda c: 0.001 * c)
+    assert choose_plan(build, 8, 1, lowering="vmap", compile=False)[0].lowering == "vmap"
+    plan, _ = choose_plan(build, 8, 1, lowering="loop", chunk=3)
+    assert (plan.lowering, plan.chunk) == ("loop", 3)
+    assert choose_plan(build, 8, 1, lowering="vmap", chunk=5, compile=False)[0].chunk == 4
+    with pytest.raises(ModelspaceError, match="at least 1 member; received 0"):
+        choose_plan(build, 8, 1, chunk=0)
+
+
+def failing(message):
+    def build(lowering, chunk):
+        def step():
+            if lowering == "vmap":
+                raise RuntimeError(message)
+
+        return step, ()
+
+    return build
+
+
+def test_an_operation_without_a_batched_form_is_named():
+    build = failing("aten::lstm.input hit the vmap fallback which is currently disabled")
+    plan, _ = choose_plan(build, 8, 1)
+    assert plan.lowering == "loop"
+    assert plan.fallback.startswith("no batched form of aten::lstm.input")
+    with pytest.raises(ModelspaceError, match="no batched form of aten::lstm"):
+        choose_plan(build, 8, 1, lowering="vmap")
+
+
+def test_what_fails_in_the_loop_too_is_not_blamed_on_batching():
+    def build(lowering, chunk):
+        def step():
+            raise ZeroDivisionError("the user's own")
+
+        return step, ()
+
+    with pytest.raises(ZeroDivisionError, match="the user's own"):
+        choose_plan(build, 8, 1)
+
+
+def test_other_refusals_are_quoted():
+    assert no_batched_form(RuntimeError("vmap: no control flow\nlong story")) == "no batched form: vmap: no control flow"
+    assert no_batched_form(RuntimeError()) == "no batched form: RuntimeError"
+
+
+def tensors(lowering, chunk):
+    x = torch.ones(chunk, 3)
+    if lowering == "loop":
+        return lambda x: (time.sleep(0.002 * chunk), x.add_(1))[1], (x,)
+    return lambda x: x.add_(1), (x,)
+
+
+def no_compiler(*args, **kwargs):
+    raise RuntimeError("no C++ compiler here")
+
+
+def test_without_a_compiler_a_long_run_is_eager_and_says_so(monkeypatch):
+    monkeypatch.setattr(torch._inductor, "compile", no_compiler)
+    monkeypatch.setattr("modelspace.engine.plan._COMPILE_SECONDS", 0.0)
+    plan, step = choose_plan(tensors, 8, 10**6)
+    assert (plan.lowering, plan.compiled) == ("vmap", False)
+    assert plan.reason.endswith("; not compiled: no C++ compiler here")
+    assert torch.equal(step(torch.ones(2, 2)), torch.full((2, 2), 2.0))
+    with pytest.raises(ModelspaceError, match=r"the step can't be compiled: no C\+\+ compiler here"):
+        choose_plan(tensors, 8, 10**6, compile=True)
+
+
+def test_a_short_run_is_not_compiled(compilations):
+    assert not choose_plan(tensors, 8, 10)[0].compiled
+    assert not choose_plan(tensors, 8, 10**9, compile=False)[0].compiled
+    assert compilations == []
+
+
+def test_a_plan_reads_as_one_line():
+    assert str(Plan("vmap", 16, True, "7.0 × the loop")) == "compiled vmap, shards of 16 members: 7.0 × the loop"
+    assert str(Plan("loop", 1, False, "as asked")) == "loop, shards of 1 member: as asked"
