@@ -3,7 +3,7 @@
 Measure the space, train thousands of its points as one program, compare them honestly, and see the result.
 """
 
-from modelspace import data, losses, metrics, optimizers
+from modelspace import data, losses, metrics, optimizers, report
 from modelspace.compare import Comparison, compare
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
@@ -38,5 +38,6 @@ __all__ = [
     "metrics",
     "optimizers",
     "population_of",
+    "report",
     "save",
 ]

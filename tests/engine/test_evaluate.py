@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import nn
 import modelspace as ms
 from cases import Dropouts, DummyNet, Residual, mlp, named
 from modelspace.data import Data, Split
-from modelspace.engine import members_scores, probe
+from modelspace.engine import Scoring, members_scores, probe
 from modelspace.errors import ModelspaceError
 
 
@@ -37,7 +39,7 @@ def test_piecewise_is_whole(monkeypatch):
     inputs, labels = torch.randn(301, 6, dtype=torch.float64), torch.randint(3, (301,))
     scores = {"loss": ms.losses.resolve("cross_entropy")}
     found = members_scores(population, inputs, labels, scores)
-    monkeypatch.setattr("modelspace.engine.evaluate._PIECE", 10**6)
+    monkeypatch.setattr(sys.modules[Scoring.__module__], "_PIECE", 10**6)
     assert torch.allclose(members_scores(population, inputs, labels, scores), found, rtol=1e-12)
     parts = [members_scores(population[[k]], inputs, labels, scores) for k in range(0, 40, 13)]
     assert torch.allclose(torch.cat(parts), found[::13], rtol=1e-12)

@@ -116,8 +116,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
     columns = parser.add_argument_group(
         "columns",
-        "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic range "
-        "low:high:count (1e-4:1e-1:12). Several columns: every combination.",
+        "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic\n"
+        "range low:high:count (1e-4:1e-1:12). Several columns: every combination.",
     )
     for name, allowed in RANGES.items():
         if allowed.width == 2:

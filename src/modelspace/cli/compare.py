@@ -14,6 +14,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.population import load, read_checkpoint
 from modelspace.space import ModelSpace
 
+USAGE = "%(prog)s TARGET POINT POINT [options]"
 HELP = "two points: same space, same point, how different as functions"
 DESCRIPTION = """\
 Hold two networks against each other: whether they are points of the same space, how far apart their parameters

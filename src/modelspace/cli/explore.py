@@ -15,6 +15,7 @@ from modelspace.population import joined
 from modelspace.report import record_of_exploration, write_record
 from modelspace.space.card import facts, formula
 
+USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "measure, sample, fit, choose, test and compare: the whole journey"
 DESCRIPTION = """\
 The whole journey through one space:
@@ -101,33 +102,33 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     """The summary for a terminal, about 30 lines."""
     space, data, d = found.space, found.data, found.distribution
     lines = [f"{space.title}   {formula(space.dimension)}"]
-    lines += [f"  {name:<12}{value}" for name, value in facts(space)]
+    lines += [f"  {name:<14}{value}" for name, value in facts(space)]
     parts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    lines += [f"  {'data':<12}{data.name}: {parts}", ""]
+    lines += [f"  {'data':<14}{data.name}: {parts}", ""]
     sweep = found.sweep
     lines.append(
         f"fit {len(sweep.population)} members in {sweep.seconds:.1f} s, "
         f"{sweep.member_steps_per_second:,.0f} member-steps/s"
     )
-    lines += [f"  {'plan':<12}{sweep.plan}", *_response_lines(found), ""]
+    lines += [f"  {'plan':<14}{sweep.plan}", *_response_lines(found), ""]
     fresh = found.fresh
     at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
     lines.append(f"{len(fresh.population)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split")
     lines += [
-        f"  {'mean ± SD':<12}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",
-        f"  {'quartiles':<12}{d.q1:.4f}  {d.median:.4f}  {d.q3:.4f}",
-        f"  {'range':<12}{d.min:.4f} to {d.max:.4f}",
+        f"  {'mean ± SD':<14}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",
+        f"  {'quartiles':<14}{d.q1:.4f}  {d.median:.4f}  {d.q3:.4f}",
+        f"  {'range':<14}{d.min:.4f} to {d.max:.4f}",
         "",
     ]
     if found.comparison:
         a, b = found.comparison.names
         lines.append(f"two of them, {a} and {b}")
-        lines += [f"  {name:<16}{value}" for name, value in found.comparison.rows()]
+        lines += [f"  {name:<14}{value}" for name, value in found.comparison.rows()]
     if found.interrupted:
         lines += ["", "interrupted: what is above is what was finished until then"]
     if folder:
-        lines += ["", f"report      {folder}/report.html"]
-        lines.append(f"also        {folder}/summary.json, members.csv, points.safetensors")
+        lines += ["", f"report        {folder}/report.html"]
+        lines.append(f"also          {folder}/summary.json, members.csv, points.safetensors")
     return lines
 
 

@@ -7,6 +7,7 @@ from modelspace.cli import arguments, results
 from modelspace.fit import fit
 from modelspace.report import record_of_run, write_record
 
+USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "train seeds × columns as one program"
 DESCRIPTION = """\
 Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the

@@ -13,6 +13,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.space import ModelSpace
 from modelspace.space.card import facts, formula, shape_text
 
+USAGE = "%(prog)s TARGET [--input SHAPE] [options]"
 HELP = "measure a space: n, layers, shapes, cost"
 DESCRIPTION = """\
 Measure a space before anything is trained. Nothing is allocated: the module is built on PyTorch's meta device.
@@ -78,7 +79,7 @@ def _print(space: ModelSpace, found: dict[str, Any]) -> None:
     console.print(f"[bold]{space.title}[/]   {formula(space.dimension)}", markup=True)
     for name, value in facts(space):
         if name != "cost":
-            console.print(f"  {name:<12}{value}", markup=False)
+            console.print(f"  {name:<14}{value}", markup=False)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
     for heading, justify in (("layer", "left"), ("type", "left"), ("output", "right"), ("parameters", "right")):
         table.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]

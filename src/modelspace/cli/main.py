@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = verb.__name__.rpartition(".")[2]
         sub = verbs.add_parser(
             name,
+            usage=verb.USAGE,
             help=verb.HELP,
             description=verb.DESCRIPTION,
             epilog=verb.EPILOG,

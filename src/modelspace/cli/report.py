@@ -9,6 +9,7 @@ from modelspace.cli.arguments import add_json
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, write_record
 
+USAGE = "%(prog)s FOLDER [options]"
 HELP = "draw report.html again from a run's folder"
 DESCRIPTION = """\
 Draw the page of a finished run again, from the summary.json that `explore` or `fit --out` left. The page is one
@@ -31,7 +32,7 @@ def call(options: argparse.Namespace) -> int:
     if not source.is_file():
         raise ModelspaceError(f"no {source}: name the folder that explore or fit --out wrote")
     try:
-        record = ReportRecord.from_json(json.dumps(json.loads(source.read_text(encoding="utf-8"))["report"]))
+        record = ReportRecord.from_plain(json.loads(source.read_text(encoding="utf-8"))["report"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelspaceError(f"{source} is not a run's summary: {type(error).__name__}: {error}") from error
     path = Path(options.to) if options.to else Path(options.folder) / "report.html"

@@ -43,7 +43,7 @@ def seeds(text: str) -> list[int]:
 
 def shape(text: str) -> tuple[int, ...]:
     """``3x7x7``: one sample's shape, without the batch."""
-    sizes = tuple(_whole(part, text) for part in text.lower().replace("×", "x").split("x"))
+    sizes = tuple(_whole(part, text) for part in text.replace("X", "x").replace("×", "x").split("x"))
     if any(size < 1 for size in sizes):
         raise ModelspaceError(f"'{text}': a shape is positive sizes, like 3x7x7")
     return sizes

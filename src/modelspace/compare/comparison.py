@@ -72,7 +72,7 @@ class Comparison:
     loss: str | None
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<16}{value}" for name, value in self.rows())
+        return "\n".join(f"{name:<14}{value}" for name, value in self.rows())
 
     def rows(self) -> list[tuple[str, str]]:
         """The comparison as (what, value) pairs for a reader."""

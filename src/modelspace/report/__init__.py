@@ -1,7 +1,7 @@
 """One self-contained HTML page for an exploration or a run, drawn from a frozen record.
 
-``record`` holds what is shown, ``extract`` takes it from an exploration or a run, ``figures`` draws, ``words`` says
-it in plain sentences, ``page`` lays out.
+``record`` holds what is shown, ``extract`` takes it from an exploration or a run, ``figures`` draws,
+``words`` says it in plain sentences, ``page`` lays out.
 """
 
 from modelspace.report.extract import record_of_exploration, record_of_run

@@ -23,7 +23,11 @@
         figure.layout.margin.r = 8;
         (figure.data || []).forEach(function (trace) { if (trace.colorbar) trace.colorbar.thickness = 8; });
       }
-      if (printing) figure.layout.width = Math.min(place.clientWidth, 640);
+      if (printing) {
+        // Paper of 210 mm less its margins; three panels side by side.
+        figure.layout.width = place.closest(".panels") ? 208 : 640;
+        figure.layout.height *= 0.78;
+      }
       Plotly.react(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
     });
   }

@@ -220,9 +220,11 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
         name=name,
         members=len(table),
         seeds=seed_ranges(int(s) for s in table["seed"]) if "seed" in table else "",
-        columns=tuple((n, _distinct(table[n])) for n in columns),
+        columns=tuple((n, _distinct(table[n].tolist())) for n in columns),
         statuses=tuple(statuses.items()),
-        diverged=tuple(_member(run, last, int(k), columns, metrics) for k in np.flatnonzero(run.status == DIVERGED)),
+        diverged=tuple(
+            _member(run, last, int(k), columns, metrics) for k in np.flatnonzero(run.status == DIVERGED)
+        ),
         updates=int(run.steps.sum()),
         seconds=float(run.seconds),
         rate=float(run.member_steps_per_second),
@@ -238,7 +240,7 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
     )
 
 
-def _distinct(column: pd.Series) -> str:
+def _distinct(column: list[Any]) -> str:
     texts = list(dict.fromkeys(_value(v).text for v in column))
     if len(texts) > 16:
         texts = [*texts[:8], "…", *texts[-2:]]
@@ -302,7 +304,8 @@ def _space(space: ModelSpace) -> SpaceRecord:
         layers=()
         if cost is None
         else tuple(
-            LayerRow(r.name, r.type, r.parameters, tuple(r.output_shape[1:]), r.flops // cost.batch) for r in cost.layers
+            LayerRow(r.name, r.type, r.parameters, tuple(r.output_shape[1:]), r.flops // cost.batch)
+            for r in cost.layers
         ),
         forward_flops=None if cost is None else cost.forward_flops // cost.batch,
         backward_flops=None if cost is None else cost.backward_flops // cost.batch,
@@ -351,7 +354,9 @@ def _versions(run: Run) -> tuple[tuple[str, str], ...]:
     from modelspace import __version__
 
     device = run.population.points.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
     return (
         ("modelspace", __version__),
         ("torch", torch.__version__),

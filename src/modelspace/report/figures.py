@@ -1,7 +1,7 @@
 """Figures: functions from the record to pictures.
 
-Every colour is one of ``LIGHT``; the page's script swaps each for its counterpart in ``DARK``. Both are of Okabe and
-Ito's palette, which readers with any colour vision can tell apart.
+Every colour is one of ``LIGHT``; the page's script swaps each for its counterpart in ``DARK``. Both are of
+Okabe and Ito's palette, which readers with any colour vision can tell apart.
 """
 
 import math
@@ -66,7 +66,9 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
         axis = {"type": "category"}
     low, high = _range([v for s in settings for v in (s.least, s.q1, s.median, s.q3, s.most)], record.metric)
     figure = _figure(360)
-    rank = [(_inside(s.q1, low, high), _inside(s.median, low, high), _inside(s.q3, low, high)) for s in settings]
+    rank = [
+        (_inside(s.q1, low, high), _inside(s.median, low, high), _inside(s.q3, low, high)) for s in settings
+    ]
     figure.add_trace(
         _band(x, [s.least for s in settings], [s.most for s in settings], _C["main_faint"], "range")
     )
@@ -82,7 +84,8 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
     )
     medians = [s.median if ok else None for s, ok in zip(settings, shown, strict=True)]
     hover = [
-        f"{_plain(record.columns[column])} = {_plain(s.values[column].text)}<br>median {score(s.median, record.metric)}"
+        f"{_plain(record.columns[column])} = {_plain(s.values[column].text)}"
+        f"<br>median {score(s.median, record.metric)}"
         f"<br>quartiles {score(s.q1, record.metric)} – {score(s.q3, record.metric)}"
         f"<br>{s.diverged} of {s.seeds} diverged"
         for s in settings
@@ -107,7 +110,12 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
                 y=[low + 0.035 * (high - low)] * len(failed),
                 mode="markers+text",
                 name="diverged",
-                marker={"symbol": "x-thin", "size": 8, "color": _C["bad"], "line": {"width": 2, "color": _C["bad"]}},
+                marker={
+                    "symbol": "x-thin",
+                    "size": 8,
+                    "color": _C["bad"],
+                    "line": {"width": 2, "color": _C["bad"]},
+                },
                 text=[f"{settings[i].diverged}/{settings[i].seeds}" for i in failed],
                 textposition="top center",
                 textfont={"color": _C["bad"], "size": 11},
@@ -157,8 +165,8 @@ def response_map(record: ReportRecord, first: int, second: int) -> go.Figure:
             text=text,
             texttemplate="%{text}" if few else None,
             textfont={"size": 11},
-            hovertemplate=f"{_plain(record.columns[first])} = %{{x}}<br>{_plain(record.columns[second])} = %{{y}}"
-            "<br>median %{text}<extra></extra>",
+            hovertemplate=f"{_plain(record.columns[first])} = %{{x}}"
+            f"<br>{_plain(record.columns[second])} = %{{y}}<br>median %{{text}}<extra></extra>",
             colorscale="Cividis",
             reversescale=not record.higher_is_better,
             xgap=2,
@@ -232,7 +240,13 @@ def scores_figure(scores: Scores) -> go.Figure:
                 mode="markers",
                 name="mean ± SD",
                 marker={"symbol": "diamond", "size": 9, "color": _C["other"]},
-                error_x={"type": "constant", "value": summary.sd, "color": _C["other"], "thickness": 2, "width": 4},
+                error_x={
+                    "type": "constant",
+                    "value": summary.sd,
+                    "color": _C["other"],
+                    "thickness": 2,
+                    "width": 4,
+                },
                 hovertext=f"mean {score(summary.mean, summary.metric)}",
                 hoverinfo="text",
             )
@@ -258,7 +272,9 @@ def scores_figure(scores: Scores) -> go.Figure:
             hoverinfo="text",
         )
     )
-    reach = [values[0] if summary.mean is None else summary.mean + side * (summary.sd or 0.0) for side in (-1, 1)]
+    reach = [
+        values[0] if summary.mean is None else summary.mean + side * (summary.sd or 0.0) for side in (-1, 1)
+    ]
     low, high = min(*values, *reach), max(*values, *reach)
     pad = 0.05 * (high - low) or 0.01 * abs(high) or 0.01
     figure.update_xaxes(
@@ -267,7 +283,9 @@ def scores_figure(scores: Scores) -> go.Figure:
         showgrid=False,
         **_ticks(summary.metric),
     )
-    figure.update_yaxes(title_text="seeds", range=[3.2 * strip, 1.12 * max(tallest, 4)], tickvals=_counts(tallest))
+    figure.update_yaxes(
+        title_text="seeds", range=[3.2 * strip, 1.12 * max(tallest, 4)], tickvals=_counts(tallest)
+    )
     return figure
 
 
@@ -277,7 +295,9 @@ def curve_figure(name: str, band: Band, other: Band | None, titles: tuple[str, s
     figure = _figure(250)
     # The page has one legend for all panels.
     figure.update_layout(showlegend=False, margin={"t": 12})
-    known = [v for v in [*band.q05, *band.q95, *(other.q50 if other else ())] if v is not None and math.isfinite(v)]
+    known = [
+        v for v in [*band.q05, *band.q95, *(other.q50 if other else ())] if v is not None and math.isfinite(v)
+    ]
     log = not percent_like(name) and bool(known) and min(known) > 0 and max(known) / min(known) > 20
     figure.add_trace(_band(epochs, band.q05, band.q95, _C["main_faint"], "5–95 %"))
     figure.add_trace(_band(epochs, band.q25, band.q75, _C["main_band"], "25–75 %"))
@@ -304,7 +324,9 @@ def curve_figure(name: str, band: Band, other: Band | None, titles: tuple[str, s
         )
     )
     step = max(1, math.ceil(len(epochs) / 5))
-    figure.update_xaxes(title_text="epoch", tickvals=[1, *range(step, len(epochs) + 1, step)] if step > 1 else epochs)
+    figure.update_xaxes(
+        title_text="epoch", tickvals=[1, *range(step, len(epochs) + 1, step)] if step > 1 else epochs
+    )
     figure.update_yaxes(nticks=6, **_ticks(name))
     if log:
         figure.update_yaxes(type="log", dtick="D2" if max(known) / min(known) < 1e3 else 1)
@@ -373,7 +395,9 @@ def path_figure(pair: PairRecord) -> go.Figure:
         )
         span = max(x for _, _, x in rises) - min(x for _, _, x in rises)
         figure.update_yaxes(range=[min(x for _, _, x in rises) - 0.16 * span, v + 0.2 * span])
-    figure.update_xaxes(title_text=f"α: (1 − α) · {_plain(pair.names[0])} + α · {_plain(pair.names[1])}", range=[-0.03, 1.03])
+    figure.update_xaxes(
+        title_text=f"α: (1 − α) · {_plain(pair.names[0])} + α · {_plain(pair.names[1])}", range=[-0.03, 1.03]
+    )
     figure.update_yaxes(title_text=_plain(label(pair.loss or "loss")))
     return figure
 
@@ -382,7 +406,7 @@ _MINOR = {"ticks": "outside", "ticklen": 3, "tickcolor": _C["grid"], "showgrid":
 
 
 def _stacks(values: list[float]) -> list[float]:
-    """Where each value's dot stands: at the value itself where these lie far enough apart, else at its bin's middle."""
+    """Where each dot stands: at its value where values lie far enough apart, else in its bin's middle."""
     low, high = min(values), max(values)
     if low == high:
         return values

@@ -1,7 +1,7 @@
 """The page: a record's sentences, tables and figures, laid out by ``page.html.j2``.
 
-The page loads nothing: styles and plotly.js are inlined, and its content security policy allows no other script than
-the ones that are in it by hash, and no connection.
+The page loads nothing: styles and plotly.js are inlined, and its content security policy allows the scripts
+that are in it, by hash, no other, and no connection.
 """
 
 import base64
@@ -93,7 +93,9 @@ def page(record: ReportRecord) -> str:
         blocks=_blocks(record),
         facts=_facts(record),
         responses=_response_table(record, list(record.response), "All settings") if record.columns else None,
-        quartiles=", ".join(score(v, record.metric) for s in record.response[:1] for v in (s.q1, s.median, s.q3)),
+        quartiles=", ".join(
+            score(v, record.metric) for s in record.response[:1] for v in (s.q1, s.median, s.q3)
+        ),
         summary=_summary(record),
         members=_members(record),
         failures=[t for t in (_failures(fit) for fit in record.fits) if t],
@@ -109,7 +111,7 @@ def _source(name: str) -> str:
 
 
 def _script(source: str) -> Markup:
-    """A script's source, unable to end its element: within a string ``<\\/`` is ``</``."""
+    """A script's source, unable to end its element: within a string, an escaped slash is a slash."""
     return Markup(source.replace("</script", "<\\/script"))
 
 
@@ -166,7 +168,8 @@ def _response_plots(record: ReportRecord) -> list[Plot]:
         plots.append(
             Plot(
                 f"response-{i}",
-                f"Validation {score_name} against {name}{at}: median over seeds, the quartiles (darker) and the range "
+                f"Validation {score_name} against {name}{at}: median over seeds, the quartiles (darker) "
+                "and the range "
                 f"of the members that finished (lighter). The ring marks the choice.{count}",
                 f"Line plot of the validation {score_name} against {name}.",
                 figures.response_figure(record, i),
@@ -185,9 +188,11 @@ def _score_plots(record: ReportRecord) -> list[Plot]:
     return [
         Plot(
             "scores",
-            f"The {scores.split} {label(summary.metric)} of {summary.n} {kind}s, a dot each. Below them the mean with "
+            f"The {scores.split} {label(summary.metric)} of {summary.n} {kind}s, a dot each. Below them "
+            "the mean with "
             "one standard deviation either way, and the median on the bar of the quartiles.",
-            f"Dot plot of the {scores.split} {label(summary.metric)}: mean {score(summary.mean, summary.metric)}, "
+            f"Dot plot of the {scores.split} {label(summary.metric)}: mean "
+            f"{score(summary.mean, summary.metric)}, "
             f"median {score(summary.median, summary.metric)}.",
             figures.scores_figure(scores),
             () if table is None else (table,),
@@ -205,7 +210,9 @@ def _curve_plots(record: ReportRecord) -> list[Plot]:
         other = others.get(band.name)
         tables = [_band_table(band, f"{name[:1].upper()}{name[1:]}, {titles[0]}")]
         if other:
-            tables.append(_band_table(other, f"{name[:1].upper()}{name[1:]}, the sweep's seeds at this setting"))
+            tables.append(
+                _band_table(other, f"{name[:1].upper()}{name[1:]}, the sweep's seeds at this setting")
+            )
         plots.append(
             Plot(
                 f"curve-{band.name}",
@@ -223,18 +230,21 @@ def _path_plots(record: ReportRecord) -> list[Plot]:
     pair = record.pair
     if pair is None or not pair.path:
         return []
-    rows = [
-        (f"{alpha:.2f}", number(loss)) for alpha, loss in zip(pair.path, pair.path_losses, strict=True)
-    ]
+    rows = [(f"{alpha:.2f}", number(loss)) for alpha, loss in zip(pair.path, pair.path_losses, strict=True)]
     a, b = pair.names
     return [
         Plot(
             "path",
-            f"The test loss ({label(pair.loss or 'loss')}) at the points (1 − α)a + αb on the straight line from {a} to "
+            f"The test loss ({label(pair.loss or 'loss')}) at the points (1 − α)a + αb on the straight "
+            f"line from {a} to "
             f"{b}. The barrier is its largest rise above the line between the ends.",
             f"Line plot of the loss from {a} to {b}, with a barrier of {number(pair.barrier, 3)}.",
             figures.path_figure(pair),
-            (Table(f"Loss on the straight line from {a} to {b}", ("α", label(pair.loss or "loss")), rows, 0),),
+            (
+                Table(
+                    f"Loss on the straight line from {a} to {b}", ("α", label(pair.loss or "loss")), rows, 0
+                ),
+            ),
         )
     ]
 
@@ -276,13 +286,19 @@ def _key_figures(record: ReportRecord) -> list[tuple[str, str, str]]:
         s = record.scores.summaries[0]
         sd = f"± {spread(s.sd, s.metric)} SD · " if s.sd is not None else ""
         kind = "fresh seeds" if record.kind == "exploration" else "members"
-        keys.append((score(s.mean, s.metric), f"mean {record.scores.split} {label(s.metric)}", f"{sd}{s.n} {kind}"))
+        keys.append(
+            (score(s.mean, s.metric), f"mean {record.scores.split} {label(s.metric)}", f"{sd}{s.n} {kind}")
+        )
     for i in record.varying[:2]:
         if record.best is not None:
             values = len({s.values[i].text for s in record.response})
             how = "chosen among" if record.kind == "exploration" else "best of"
             keys.append(
-                (record.response[record.best].values[i].text, record.columns[i], f"{how} {values} on validation")
+                (
+                    record.response[record.best].values[i].text,
+                    record.columns[i],
+                    f"{how} {values} on validation",
+                )
             )
     keys.append((f"{record.space.dimension:,}", "parameters", f"n, {record.space.dtype}"))
     members = sum(fit.members for fit in record.fits)
@@ -299,7 +315,9 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
     rows = [("coordinates", f"n = {space.dimension:,}, {space.dtype}")]
     rows.append(("frozen", f"{frozen:,} numbers, shared by all points" if frozen else "none"))
     rows.append(("tied", ", ".join(f"{a} = {b}" for a, b in space.tied) or "none"))
-    rows.append(("buffers", f"{sum(b.size for b in buffers):,} numbers, one set a point" if buffers else "none"))
+    rows.append(
+        ("buffers", f"{sum(b.size for b in buffers):,} numbers, one set a point" if buffers else "none")
+    )
     if space.input_shape is not None:
         rows.append(("one input", _shape(space.input_shape)))
     if space.forward_flops is not None and space.backward_flops is not None:
@@ -307,7 +325,13 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
             ("cost of a sample", f"{space.forward_flops:,} FLOP forward, {space.backward_flops:,} backward")
         )
     if space.peak_bytes is not None:
-        rows.append(("peak memory", f"{size(space.peak_bytes)} in a pass of {space.peak_batch} sample{'s' if space.peak_batch != 1 else ''}"))
+        rows.append(
+            (
+                "peak memory",
+                f"{size(space.peak_bytes)} in a pass of {space.peak_batch} "
+                f"sample{'s' if space.peak_batch != 1 else ''}",
+            )
+        )
     if space.uncounted:
         rows.append(("not counted", ", ".join(space.uncounted)))
     if space.cost_problem:
@@ -316,7 +340,11 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
     if data.train is not None:
         classes = f"; {data.classes} classes" if data.classes is not None else ""
         rows.append(
-            ("splits", f"{data.train:,} train, {data.validation or 0:,} validation, {data.test or 0:,} test{classes}")
+            (
+                "splits",
+                f"{data.train:,} train, {data.validation or 0:,} validation, {data.test or 0:,} "
+                f"test{classes}",
+            )
         )
     return rows
 
@@ -329,7 +357,9 @@ def _layers(record: ReportRecord) -> Table | None:
         for r in record.space.layers[:_MOST_ROWS]
     ]
     more = len(record.space.layers) - _MOST_ROWS
-    caption = "Layers, in the order of their calls" + (f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else "")
+    caption = "Layers, in the order of their calls" + (
+        f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else ""
+    )
     return Table(caption, ("layer", "type", "output", "parameters", "FLOP forward"), rows, 2)
 
 
@@ -367,7 +397,11 @@ def _members(record: ReportRecord) -> Table | None:
         return None
     scores = record.scores
     rows = [
-        ("–" if m.seed is None else str(m.seed), m.status, *(score(v, n) for v, n in zip(m.scores, scores.metrics, strict=True)))
+        (
+            "–" if m.seed is None else str(m.seed),
+            m.status,
+            *(score(v, n) for v, n in zip(m.scores, scores.metrics, strict=True)),
+        )
         for m in scores.members[:_MOST_ROWS]
     ]
     more = len(scores.members) - _MOST_ROWS
@@ -410,7 +444,9 @@ def _pair(record: ReportRecord) -> list[tuple[str, str]]:
         )
     if pair.output_distance is not None:
         own = f"; the outputs' own spread is {number(pair.output_scale)}" if pair.output_scale else ""
-        rows.append(("outputs", f"RMS distance {number(pair.output_distance)} over {pair.inputs:,} test inputs{own}"))
+        rows.append(
+            ("outputs", f"RMS distance {number(pair.output_distance)} over {pair.inputs:,} test inputs{own}")
+        )
     if pair.disagreement is not None:
         rows.append(("predictions", f"differ on {100 * pair.disagreement:.1f} % of the inputs"))
     if pair.barrier is not None:
@@ -429,7 +465,13 @@ def _distances(record: ReportRecord) -> list[tuple[str, str, str, str, float]]:
     if record.pair is None:
         return []
     return [
-        (b.name, number(b.l2), number(b.relative, 3), number(b.cosine, 3), min(100.0, 50 * (b.relative or 0.0)))
+        (
+            b.name,
+            number(b.l2),
+            number(b.relative, 3),
+            number(b.cosine, 3),
+            min(100.0, 50 * (b.relative or 0.0)),
+        )
         for b in record.pair.blocks[:_MOST_ROWS]
     ]
 
@@ -442,7 +484,9 @@ def _computed(record: ReportRecord) -> Table:
         "members": lambda f: f"{f.members:,}",
         "ended": status,
         "updates of all members": lambda f: f"{f.updates:,}",
-        "lowering": lambda f: "vmap: members batched" if f.lowering == "vmap" else "loop: one after the other",
+        "lowering": lambda f: (
+            "vmap: members batched" if f.lowering == "vmap" else "loop: one after the other"
+        ),
         "shard": lambda f: f"{f.chunk:,} member{'s' if f.chunk != 1 else ''}",
         "compiled": lambda f: "yes" if f.compiled else "no",
         "why": lambda f: f.reason or "–",
@@ -453,7 +497,9 @@ def _computed(record: ReportRecord) -> Table:
     if not any(f.fallback for f in record.fits):
         del lines["without a batched form"]
     rows = [(name, *(line(fit) for fit in record.fits)) for name, line in lines.items()]
-    return Table("How it was computed", ("", *(_NAMES[f.name] for f in record.fits)), rows, 1 + len(record.fits))
+    return Table(
+        "How it was computed", ("", *(_NAMES[f.name] for f in record.fits)), rows, 1 + len(record.fits)
+    )
 
 
 def _fits(record: ReportRecord) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """``ReportRecord``: everything a page shows, as plain numbers and strings, and its JSON.
 
-A number that does not exist (NaN) is None; infinity stays infinity, which JSON cannot hold and which is therefore
-written as the string ``"inf"`` or ``"-inf"``. So a record equals the record read back from its JSON.
+A number that does not exist (NaN) is None; infinity stays infinity, which JSON cannot hold: there it is
+the string ``"inf"`` or ``"-inf"``. So a record equals the record read back from its JSON.
 """
 
 import dataclasses
@@ -96,8 +96,8 @@ class Value:
 class Setting:
     """One combination of columns and its validation score over seeds.
 
-    Quartiles count a diverged member as the worst, so they may be infinite; ``least`` and ``most`` are over the
-    members with a score.
+    Quartiles count a diverged member as the worst, so they may be infinite; ``least`` and ``most`` are over
+    the members with a score.
     """
 
     values: tuple[Value, ...]

@@ -16,7 +16,8 @@ def verdict(record: ReportRecord) -> list[str]:
         a, b = record.pair.names
         line = ""
         if record.pair.barrier is not None:
-            line = f"; the straight line between them climbs a barrier of {number(record.pair.barrier, 3)} in loss"
+            height = number(record.pair.barrier, 3)
+            line = f"; the straight line between them climbs a barrier of {height} in loss"
             if record.pair.barrier == 0:
                 line = "; the loss on the straight line between them climbs no barrier"
         sentences.append(
@@ -44,7 +45,7 @@ def choice_remarks(record: ReportRecord) -> list[str]:
         return remarks
     best = record.response[record.best]
     for i in record.varying:
-        numbers = sorted({s.values[i].number for s in record.response if s.values[i].number is not None})
+        numbers = sorted({n for s in record.response if (n := s.values[i].number) is not None})
         at = best.values[i].number
         if len(numbers) > 1 and at in (numbers[0], numbers[-1]):
             side = "smallest" if at == numbers[0] else "largest"
@@ -58,7 +59,8 @@ def choice_remarks(record: ReportRecord) -> list[str]:
             which = ": " + "; ".join(_setting_text(record, s) for s in near)
         settings = "setting has its" if len(near) == 1 else "settings have their"
         remarks.append(
-            f"The choice is not sharp: {len(near)} other {settings} median within the chosen one's quartiles{which}."
+            f"The choice is not sharp: {len(near)} other {settings} median within the chosen one's "
+            f"quartiles{which}."
         )
     return remarks
 
@@ -70,7 +72,8 @@ def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
         notes.append(
             (
                 "Choice and report are apart.",
-                "The setting was chosen by the median over seeds on the validation split; the numbers at the top are "
+                "The setting was chosen by the median over seeds on the validation split; the numbers at "
+                "the top are "
                 "of fresh seeds, which the choice never saw, on the test split, which nothing was chosen by.",
             )
         )
@@ -78,16 +81,19 @@ def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
         notes.append(
             (
                 "These are validation scores.",
-                "A plain run has no test. If the setting shown was picked by these very numbers, they flatter it: "
+                "A plain run has no test. If the setting shown was picked by these very numbers, they "
+                "flatter it: "
                 "fit fresh seeds there and evaluate them on test data before you believe them.",
             )
         )
-    own_order = any(name == "data_seed" for fit in record.fits[-1:] for name, values in fit.columns if "," in values)
+    own_order = any(
+        name == "data_seed" for fit in record.fits[-1:] for name, values in fit.columns if "," in values
+    )
     order = (
         "Members differ in their initialisation (and dropout, if there is any) and in the order of the data."
         if own_order
-        else "Members differ in their initialisation (and dropout, if there is any) alone: all saw the same data in the "
-        "same order and the same split."
+        else "Members differ in their initialisation (and dropout, if there is any) alone: all saw the same "
+        "data in the same order and the same split."
     )
     notes.append(
         (
@@ -95,21 +101,23 @@ def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
             f"{order} Other samples of data would add to it, often more than initialisation does.",
         )
     )
-    error = test_error(record)
+    error = sampling_error(record)
     size = record.dataset.test if record.scores is not None and record.scores.split == "test" else None
     if error is not None and size:
         notes.append(
             (
                 "The test set is finite.",
                 f"With {size:,} test samples the standard error of one accuracy is about "
-                f"√(p(1 − p)/N) = {100 * error:.2f} points. All seeds meet the same samples, so more seeds do not "
+                f"√(p(1 − p)/N) = {100 * error:.2f} points. All seeds meet the same samples, so more "
+                "seeds do not "
                 "reduce it; it is what another test set of this size would change.",
             )
         )
     notes.append(
         (
             "Diverged members are counted, not hidden.",
-            "In the choice a diverged member counts as the worst. The distribution is over members that did not "
+            "In the choice a diverged member counts as the worst. The distribution is over members that "
+            "did not "
             "diverge, with the number that did beside it.",
         )
     )
@@ -117,14 +125,15 @@ def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
         notes.append(
             (
                 "A barrier is not yet two functions.",
-                "Hidden units can be permuted without changing the function, so part of the distance and of the "
+                "Hidden units can be permuted without changing the function, so part of the distance and "
+                "of the "
                 "barrier between two points may be mere labelling; the disagreement in predictions is not.",
             )
         )
     return notes
 
 
-def test_error(record: ReportRecord) -> float | None:
+def sampling_error(record: ReportRecord) -> float | None:
     """√(p(1 − p)/N), the standard error of one accuracy on N test samples; None where it has no meaning."""
     scores, size = record.scores, record.dataset.test
     if scores is None or scores.split != "test" or not size or not percent_like(scores.metrics[0]):
@@ -142,7 +151,8 @@ def _headline(record: ReportRecord) -> str:
     where = chosen_text(record)
     at = f"At {where}" if where else "At the settings given"
     if record.scores is None or not record.scores.summaries[0].n:
-        return f"No member of {record.space.title} finished on {record.dataset.name}: there is nothing to report."
+        space, data = record.space.title, record.dataset.name
+        return f"No member of {space} finished on {data}: there is nothing to report."
     summary = record.scores.summaries[0]
     swept = len(record.response)
     how = ""
@@ -150,10 +160,15 @@ def _headline(record: ReportRecord) -> str:
         choice = "chosen among" if record.kind == "exploration" else "the best of"
         how = f", {choice} {swept} settings on the validation split,"
     seeds = "fresh seeds" if record.kind == "exploration" else "members"
-    sd = f" with a standard deviation of {spread(summary.sd, summary.metric)}" if summary.sd is not None else ""
+    sd = (
+        f" with a standard deviation of {spread(summary.sd, summary.metric)}"
+        if summary.sd is not None
+        else ""
+    )
     return (
         f"{at}{how or ','} {record.space.title} reaches a {record.scores.split} {label(summary.metric)} of "
-        f"{score(summary.mean, summary.metric)} on {record.dataset.name}: the mean of {summary.n} {seeds}{sd}."
+        f"{score(summary.mean, summary.metric)} on {record.dataset.name}: the mean of {summary.n} "
+        f"{seeds}{sd}."
     )
 
 
@@ -162,10 +177,9 @@ def _spread(record: ReportRecord) -> str:
     summary = record.scores.summaries[0]
     if summary.n < 4:
         return ""
-    text = (
-        f"Half of them lie between {score(summary.q1, summary.metric)} and {score(summary.q3, summary.metric)}"
-    )
-    error = test_error(record)
+    q1, q3 = (score(value, summary.metric) for value in (summary.q1, summary.q3))
+    text = f"Half of them lie between {q1} and {q3}"
+    error = sampling_error(record)
     if error is None or summary.sd is None:
         return text + "."
     held = "smaller" if summary.sd < error else "larger"

@@ -68,7 +68,7 @@ def text_card(space: "ModelSpace", limit: int = 24) -> str:
         rows = [*rows[: limit // 2], middle, *rows[len(rows) - limit // 2 :]]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [f"{space.title}   {formula(space.dimension)}"]
-    lines += [f"  {name:<12}{value}" for name, value in facts(space)]
+    lines += [f"  {name:<14}{value}" for name, value in facts(space)]
     for name, shape, size, place in rows:
         cells = (name.ljust(widths[0]), shape.rjust(widths[1]), size.rjust(widths[2]), place)
         lines.append(("  " + "  ".join(cells)).rstrip())

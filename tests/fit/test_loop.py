@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import torch
+
+import modelspace as ms
+from cases import BATCH, SAMPLES, named
+from modelspace.data import Data, Split
+from modelspace.errors import ModelspaceError
+from modelspace.fit import loop
+from modelspace.fit.run import FINISHED, UNFINISHED
+
+CASE = named("MLP tanh")
+EPOCH = SAMPLES // BATCH
+
+
+def fit(population, **settings):
+    defaults = {"optimizer": "sgd", "epochs": 4, "batch_size": BATCH, "lowering": "vmap", "compile": False}
+    return ms.fit(population, CASE.data(), **{**defaults, **settings})
+
+
+def test_the_given_population_stays_as_it_is():
+    case = named("residual BatchNorm")
+    population = case.space().sample(seeds=2, lr=[0.1])
+    before = population.copy()
+    run = ms.fit(population, case.data(), optimizer="sgd", epochs=1, batch_size=BATCH, lowering="vmap")
+    assert torch.equal(population.points, before.points)
+    assert all(torch.equal(v, before.buffers[n]) for n, v in population.buffers.items())
+    assert not torch.equal(run.population.points, before.points)
+
+
+def test_the_history_is_measured_on_the_plain_modules():
+    population = CASE.space(torch.float64).sample(seeds=3, lr=[0.1])
+    run = fit(population, epochs=3, metrics=["accuracy", "error"])
+    data = CASE.data()
+    assert set(run.history) == {"train_loss", "validation_loss", "validation_accuracy", "validation_error"}
+    assert all(values.shape == (3, 3) for values in run.history.values())
+    inputs, labels = data.validation.inputs.double(), data.validation.labels
+    for k, module in enumerate(run.population.modules()):
+        with torch.no_grad():
+            outputs = module.eval()(inputs)
+        loss = float(torch.nn.functional.cross_entropy(outputs, labels))
+        accuracy = float((outputs.argmax(1) == labels).double().mean())
+        assert np.isclose(run.history["validation_loss"][k, -1], loss, rtol=1e-10)
+        assert np.isclose(run.history["validation_accuracy"][k, -1], accuracy)
+        assert np.isclose(run.history["validation_error"][k, -1], 1 - accuracy)
+    # A shorter run is the beginning of a longer one.
+    shorter = fit(population, epochs=2, metrics=[])
+    assert np.array_equal(shorter.history["validation_loss"], run.history["validation_loss"][:, :2])
+    assert np.array_equal(shorter.history["train_loss"], run.history["train_loss"][:, :2])
+
+
+def test_an_empty_validation_split_is_nan():
+    data = CASE.data()
+    empty = Split(data.validation.inputs[:0], data.validation.labels[:0])
+    run = ms.fit(
+        CASE.space().sample(seeds=2), Data("x", data.train, empty, empty), epochs=2, batch_size=5, lowering="loop"
+    )
+    assert np.isnan(run.history["validation_loss"]).all()
+    assert np.isfinite(run.history["train_loss"]).all()
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    run = fit(CASE.space().sample(seeds=2), batch_size=1000)
+    assert run.steps.tolist() == [4, 4]
+
+
+def test_an_empty_population_is_refused():
+    with pytest.raises(ModelspaceError, match="the population has no members"):
+        fit(CASE.space().sample(seeds=2)[[]])
+
+
+def test_numbers_in_the_record_are_consistent():
+    run = fit(CASE.space().sample(seeds=3, lr=[0.1]))
+    assert run.steps.tolist() == [4 * EPOCH] * 3
+    assert (run.status == FINISHED).all()
+    assert not run.interrupted
+    assert np.isclose(run.member_steps_per_second, 12 * EPOCH / run.seconds)
+    assert run.settings["optimizer"].startswith("SGD")
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
+    population = CASE.space(torch.float64).sample(seeds=6, lr=[0.1])
+    whole = fit(population, chunk=2)
+    calls = 0
+    make_step = loop.make_step
+
+    def interrupting(*args, **kwargs):
+        step = make_step(*args, **kwargs)
+
+        def interrupted(*arguments):
+            nonlocal calls
+            calls += 1
+            return step(*arguments)
+
+        return interrupted
+
+    monkeypatch.setattr(loop, "make_step", interrupting)
+    fit(population[[0, 1]], chunk=2, epochs=1)
+    measuring = calls - EPOCH
+
+    def raising(*args, **kwargs):
+        step = interrupting(*args, **kwargs)
+
+        def interrupted(*arguments):
+            if len(arguments[0]) == 2 and training and training.pop() == "stop":
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        return interrupted
+
+    assert measuring > 0
+    # The plan's own measurement comes first; then shards 1 and 2 whole, and 3 steps of the third.
+    training = []
+    monkeypatch.setattr(loop, "make_step", raising)
+    choose = loop.choose_plan
+
+    def chosen(*args, **kwargs):
+        found = choose(*args, **kwargs)
+        training.extend(["stop", *["go"] * (2 * 4 * EPOCH + 3)])
+        return found
+
+    monkeypatch.setattr(loop, "choose_plan", chosen)
+    run = fit(population, chunk=2)
+    assert run.interrupted
+    assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2
+    assert torch.equal(run.population.points[:4], whole.population.points[:4])
+    assert torch.equal(run.population.points[4:], population.points[4:])
+    assert run.steps.tolist() == [4 * EPOCH] * 4 + [0, 0]
+    for name, values in run.history.items():
+        assert np.array_equal(values[:4], whole.history[name][:4])
+        assert np.isnan(values[4:]).all()
+    assert "2 unfinished" in repr(run)
+
+
+# Early stopping
+
+
+def stopping_rule(curve, patience, min_delta, sign=1.0):
+    """The epoch after which a member stops, and its best one, written down independently: by scanning."""
+    best, best_epoch, waited = np.inf, None, 0
+    for epoch, value in enumerate(sign * curve):
+        if value < best - min_delta:
+            best, best_epoch, waited = value, epoch, 0
+        else:
+            waited += 1
+            if waited == patience:
+                return epoch, best_epoch
+    return len(curve) - 1, best_epoch
+
+
+@pytest.mark.parametrize("monitor", ["validation_loss", "validation_accuracy"])
+@pytest.mark.parametrize("restore", [False, True])
+def test_early_stopping_is_each_member_s_own(monitor, restore):
+    epochs, patience = 12, 2
+    population = CASE.space(torch.float64).sample(seeds=4, lr=[0.1, 1.0])
+    free = fit(population, epochs=epochs)
+    by_epoch = [fit(population, epochs=e + 1, chunk=8).population.points for e in range(epochs)]
+    rule = ms.EarlyStopping(patience=patience, monitor=monitor, restore_best=restore, min_delta=1e-3)
+    run = fit(population, epochs=epochs, early_stopping=rule)
+    sign = -1.0 if monitor == "validation_accuracy" else 1.0
+    ends = []
+    for k in range(8):
+        last, best = stopping_rule(free.history[monitor][k], patience, 1e-3, sign)
+        ends.append(last)
+        assert run.status[k] == ("stopped early" if last < epochs - 1 or run.steps[k] < 12 * EPOCH else "finished")\
+            or last == epochs - 1
+        assert run.steps[k] == (last + 1) * EPOCH
+        assert np.allclose(run.history[monitor][k, : last + 1], free.history[monitor][k, : last + 1], rtol=1e-9)
+        assert np.isnan(run.history[monitor][k, last + 1 :]).all()
+        expected = by_epoch[best if restore else last][k]
+        assert torch.allclose(run.population.points[k], expected, rtol=1e-9, atol=1e-12)
+    assert min(ends) < epochs - 1, "no member stopped: the test is empty"
+
+
+def test_early_stopping_with_buffers_restores_them_too():
+    case = named("residual BatchNorm")
+    population = case.space(torch.float64).sample(seeds=3, lr=[0.5])
+    settings = {"optimizer": "sgd", "batch_size": BATCH, "lowering": "vmap", "compile": False}
+    rule = ms.EarlyStopping(patience=1, restore_best=True)
+    run = ms.fit(population, case.data(), epochs=6, early_stopping=rule, **settings)
+    for k in range(3):
+        best = int(np.nanargmin(run.history["validation_loss"][k]))
+        expected = ms.fit(population, case.data(), epochs=best + 1, **settings).population
+        assert torch.allclose(run.population.points[k], expected.points[k], rtol=1e-9)
+        for name, value in expected.buffers.items():
+            assert torch.allclose(run.population.buffers[name][k], value[k], rtol=1e-9)
+
+
+# Data order
+
+
+def test_members_share_the_order_of_the_data_unless_they_have_their_own():
+    population = CASE.space(torch.float64).sample(seeds=[7], lr=[0.1])
+    twins = population[[0, 0, 0]]
+    shared = fit(twins).population.points
+    assert torch.allclose(shared[0], shared[1], rtol=1e-12)
+    own = fit(twins.with_columns(data_seed=[0, 5, 5])).population.points
+    assert torch.allclose(own[0], shared[0], rtol=1e-9)
+    assert not torch.allclose(own[1], own[0], rtol=1e-3)
+    assert torch.allclose(own[2], own[1], rtol=1e-9)
+    assert torch.allclose(fit(twins, data_seed=5).population.points[0], own[1], rtol=1e-9)
