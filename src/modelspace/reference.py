@@ -74,7 +74,7 @@ def train(
         epoch += 1
 
 
-class stateless_randomness:  # noqa: N801 - used as a function
+class stateless_randomness:
     """Within the block, a module's random numbers are a function of the seed and the step alone."""
 
     def __init__(self, seed: int, step: int):

@@ -13,7 +13,7 @@ import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, record_of_exploration, record_of_run
 from modelspace.report.extract import quantiles, seed_ranges
-from modelspace.report.words import choice_remarks, mean_error, sampling_error
+from modelspace.report.words import choice_remarks, mean_error, sampling_error, verdict
 
 PROMISED = {  # by --json, DESIGN.md section 7
     *("run", "members", "diverged", "plan", "seconds", "member_steps_per_second", "dimension", "chosen"),
@@ -219,3 +219,20 @@ def test_a_choice_at_the_edge_is_said(record):
     assert any("lr is the largest that was tried" in remark for remark in choice_remarks(edge))
     inside = dataclasses.replace(record, best=1)
     assert not any("tried" in remark for remark in choice_remarks(inside))
+
+
+def test_without_validation_there_are_curves_and_no_scores():
+    space = ms.ModelSpace(nn.Linear, in_features=4, out_features=3, input_shape=(4,))
+    data = ms.data.load((torch.randn(40, 4), torch.arange(40) % 3), splits=(1, 0, 0))
+    record = record_of_run(ms.fit(space.sample(seeds=2, lr=[0.1, 0.01]), data, epochs=2))
+    assert record.scores is None
+    assert [band.name for band in record.fits[0].bands] == ["train_loss"]
+    assert "without validation" in verdict(record)[0]
+
+
+def test_where_members_come_from_is_no_setting():
+    data = ms.data.load((torch.randn(40, 4), torch.arange(40) % 3))
+    run = ms.fit(ms.population_of([nn.Linear(4, 3), nn.Linear(4, 3)]), data, epochs=1)
+    record = record_of_run(run)
+    assert record.columns == ()
+    assert [m.seed for m in record.scores.members] == [None, None]

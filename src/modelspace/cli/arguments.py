@@ -57,7 +57,9 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         metavar="3x7x7",
         help="one sample's shape without the batch (default: from the data)",
     )
-    parser.add_argument("--dtype", choices=list(_DTYPES), help="cast the architecture (default: as it is built)")
+    parser.add_argument(
+        "--dtype", choices=list(_DTYPES), help="cast the architecture (default: as it is built)"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -90,14 +92,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many seeds (16), or which: 3,5,8 or 100-131",
     )
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the training split (20)")
+    parser.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="passes over the training split (20)"
+    )
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="samples a step (32)")
     parser.add_argument(
         "--loss", default="cross_entropy", help="a loss by name (cross_entropy), as in torch.nn.functional"
     )
     parser.add_argument("--optimizer", default="adam", help="sgd, adam, adamw or rmsprop (adam)")
     parser.add_argument(
-        "--schedule", help="cosine, step, one-cycle, warmup, or a product: 'warmup*cosine' (default: constant)"
+        "--schedule",
+        help="cosine, step, one-cycle, warmup, or a product: 'warmup*cosine' (default: constant)",
     )
     parser.add_argument(
         "--early-stopping",
@@ -111,7 +116,9 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how members are computed; auto measures and takes the fastest",
     )
-    parser.add_argument("--shard", type=int, metavar="N", help="members computed together (default: measured)")
+    parser.add_argument(
+        "--shard", type=int, metavar="N", help="members computed together (default: measured)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
     parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
     columns = parser.add_argument_group(
@@ -122,11 +129,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     for name, allowed in RANGES.items():
         if allowed.width == 2:
             columns.add_argument(
-                _flag(name), type=typed(values.pairs, "pairs"), metavar="A/B", help=f"{allowed.label}: 0.9/0.999"
+                _flag(name),
+                type=typed(values.pairs, "pairs"),
+                metavar="A/B",
+                help=f"{allowed.label}: 0.9/0.999",
             )
         else:
             columns.add_argument(
-                _flag(name), type=typed(values.column, "column"), metavar="V", help=f"{allowed.label}: {allowed.expected}"
+                _flag(name),
+                type=typed(values.column, "column"),
+                metavar="V",
+                help=f"{allowed.label}: {allowed.expected}",
             )
     columns.add_argument(
         "--data-seed",
@@ -190,7 +203,9 @@ def load_space(options: argparse.Namespace, data: Data | None, target: str | Non
     """The space that TARGET names, for samples of the data's or of --input's shape."""
     shape = options.input or (data.input_shape if data is not None else None)
     if data is not None and options.input is not None and options.input != data.input_shape:
-        raise ModelspaceError(f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}")
+        raise ModelspaceError(
+            f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}"
+        )
     taken = {"input_shape", "dtype", "input_dtype"} & set(options.model)
     if taken:
         raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")

@@ -35,7 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     add_target(parser)
     parser.add_argument("points", nargs=2, metavar="POINT", help="two points: seed:7, FILE, or FILE:MEMBER")
-    parser.add_argument("--with", dest="other", metavar="TARGET", help="the second point's architecture, if another")
+    parser.add_argument(
+        "--with", dest="other", metavar="TARGET", help="the second point's architecture, if another"
+    )
     add_data(parser, required=False)
     parser.add_argument("--loss", default="cross_entropy", help="the loss along the line (cross_entropy)")
     add_json(parser)
@@ -65,7 +67,9 @@ def call(options: argparse.Namespace) -> int:
         width = max(len(block.name) for block in found.blocks)
         sys.stdout.write(f"\n{'block'.ljust(width)}        L2  relative  cosine\n")
         for block in found.blocks:
-            sys.stdout.write(f"{block.name.ljust(width)}  {block.l2:8.4f}  {block.relative:8.3f}  {block.cosine:+6.3f}\n")
+            sys.stdout.write(
+                f"{block.name.ljust(width)}  {block.l2:8.4f}  {block.relative:8.3f}  {block.cosine:+6.3f}\n"
+            )
     return 0
 
 

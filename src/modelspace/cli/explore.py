@@ -10,7 +10,8 @@ import pandas as pd
 
 from modelspace.cli import arguments, results
 from modelspace.cli.compare import comparison_summary
-from modelspace.explore import Exploration, explore
+from modelspace.cli.fit import finish
+from modelspace.explore import Exploration, Interrupted, explore
 from modelspace.population import joined
 from modelspace.report import record_of_exploration, write_record
 from modelspace.space.card import facts, formula
@@ -47,15 +48,19 @@ def call(options: argparse.Namespace) -> int:
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
     space = arguments.load_space(options, data)
-    found = explore(
-        space,
-        data,
-        seeds=options.seeds,
-        columns=arguments.chosen_columns(options),
-        fresh_seeds=options.fresh_seeds,
-        device=device,
-        **arguments.fit_settings(options),
-    )
+    try:
+        found = explore(
+            space,
+            data,
+            seeds=options.seeds,
+            columns=arguments.chosen_columns(options),
+            fresh_seeds=options.fresh_seeds,
+            device=device,
+            **arguments.fit_settings(options),
+        )
+    except Interrupted as interrupt:
+        arguments.notice("interrupted: nothing was chosen; what follows is the run until then")
+        return finish(interrupt.run, options.out, as_json=options.json)
     summary = _summary(found, folder)
     if folder:
         record = record_of_exploration(found, command=arguments.command_line())
@@ -75,14 +80,19 @@ def _members(found: Exploration) -> tuple[pd.DataFrame, Any]:
     for name in found.test.columns.difference(fresh.columns):
         fresh[f"test_{name}"] = found.test[name]
     table = pd.concat([sweep, fresh], ignore_index=True)
-    return table, joined([found.sweep.population, found.fresh.population], table[["seed", *found.chosen, "phase"]])
+    return table, joined(
+        [found.sweep.population, found.fresh.population],
+        table.reindex(columns=pd.Index(["seed", *found.chosen, "phase"])),
+    )
 
 
 def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
     total = found.sweep.steps.sum() + found.fresh.steps.sum()
     seconds = found.sweep.seconds + found.fresh.seconds
     d = found.distribution
-    distribution = {k: getattr(d, k) for k in ("mean", "sd", "min", "q1", "median", "q3", "max", "n", "diverged")}
+    distribution = {
+        k: getattr(d, k) for k in ("mean", "sd", "min", "q1", "median", "q3", "max", "n", "diverged")
+    }
     return {
         "run": str(folder) if folder else None,
         "dimension": found.space.dimension,
@@ -113,7 +123,9 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     lines += [f"  {'plan':<14}{sweep.plan}", *_response_lines(found), ""]
     fresh = found.fresh
     at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
-    lines.append(f"{len(fresh.population)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split")
+    lines.append(
+        f"{len(fresh.population)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split"
+    )
     lines += [
         f"  {'mean ± SD':<14}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",
         f"  {'quartiles':<14}{d.q1:.4f}  {d.median:.4f}  {d.q3:.4f}",
@@ -143,10 +155,14 @@ def _response_lines(found: Exploration) -> list[str]:
         shown = response[order <= 12]
     heading = f"validation {found.metric}"
     lines = [f"  {'  '.join(name.rjust(9) for name in names)}   {heading}: quartiles over seeds"]
-    for _, row in shown.iterrows():
+    for row in shown.to_dict("records"):
         chosen = all(row[name] == found.chosen[name] for name in names)
-        cells = "  ".join((f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n])).rjust(9) for n in names)
-        scores = "  ".join(f"{row[q]:.4f}" if np.isfinite(row[q]) else "   –  " for q in ("q1", "median", "q3"))
+        cells = "  ".join(
+            (f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n])).rjust(9) for n in names
+        )
+        scores = "  ".join(
+            f"{row[q]:.4f}" if np.isfinite(row[q]) else "   –  " for q in ("q1", "median", "q3")
+        )
         failed = f"   {row['diverged']} of {row['seeds']} diverged" if row["diverged"] else ""
         lines.append(f"  {cells}   {scores}{'   ← chosen' if chosen else ''}{failed}")
     if len(shown) < len(response):

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from modelspace.cli import arguments, results
-from modelspace.fit import fit
+from modelspace.fit import Run, fit
 from modelspace.report import record_of_run, write_record
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
@@ -28,22 +28,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Fit, print the summary, write the folder."""
-    folder = arguments.output_folder(options.out)
+    arguments.output_folder(options.out)
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
     space = arguments.load_space(options, data)
     population = space.sample(options.seeds, **arguments.chosen_columns(options)).to(device)
-    run = fit(population, data, **arguments.fit_settings(options))
-    summary = {"run": str(folder) if folder else None, "dimension": space.dimension, **results.run_summary(run)}
+    return finish(fit(population, data, **arguments.fit_settings(options)), options.out, as_json=options.json)
+
+
+def finish(run: Run, out: str | None, *, as_json: bool) -> int:
+    """Write a run's folder, if there is to be one, and print its summary; the exit status."""
+    folder = arguments.output_folder(out)
+    summary = {
+        "run": str(folder) if folder else None,
+        "dimension": run.population.space.dimension,
+        **results.run_summary(run),
+    }
     if folder:
         record = record_of_run(run, command=arguments.command_line())
         results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, run.population)
         write_record(record, folder / "report.html")
-    if options.json:
+    if as_json:
         results.print_json(summary)
     else:
         columns = [c for c in run.table.columns if c not in ("status", "steps")]
         sys.stdout.write(f"{run!r}\n{run.table[columns].describe().to_string()}\n")
         if folder:
-            sys.stdout.write(f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n")
+            sys.stdout.write(
+                f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n"
+            )
     return 130 if run.interrupted else 0

@@ -81,12 +81,19 @@ def _print(space: ModelSpace, found: dict[str, Any]) -> None:
         if name != "cost":
             console.print(f"  {name:<14}{value}", markup=False)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
-    for heading, justify in (("layer", "left"), ("type", "left"), ("output", "right"), ("parameters", "right")):
+    for heading, justify in (
+        ("layer", "left"),
+        ("type", "left"),
+        ("output", "right"),
+        ("parameters", "right"),
+    ):
         table.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]
     table.add_column("FLOP", justify="right")
     for layer in found["layers"]:
         numbers = [f"{layer[k]:,}" if layer[k] else "–" for k in ("parameters", "flops")]
-        table.add_row(layer["name"] or "(itself)", layer["type"], shape_text(tuple(layer["output_shape"])), *numbers)
+        table.add_row(
+            layer["name"] or "(itself)", layer["type"], shape_text(tuple(layer["output_shape"])), *numbers
+        )
     console.print(table)
     samples = "a sample" if found["batch"] == 1 else f"a batch of {found['batch']}"
     flops = found["flops"]

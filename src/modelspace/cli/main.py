@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     parser = Parser(
-        prog="modelspace", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_formatter(), allow_abbrev=False
+        prog="modelspace",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_formatter(),
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"modelspace {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
@@ -66,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        sys.stderr.write("modelspace: out of memory: give fewer --seeds, a smaller --batch or a smaller --shard\n")
+        sys.stderr.write(
+            "modelspace: out of memory: give fewer --seeds, a smaller --batch or a smaller --shard\n"
+        )
         return 2
 
 

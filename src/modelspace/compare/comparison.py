@@ -6,6 +6,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +90,9 @@ class Comparison:
             rows.append(("parameters", f"L2 {d.l2:.4g}, relative {d.relative:.3f}, cosine {d.cosine:+.3f}"))
         if self.output_distance is not None:
             scale = f" (the outputs' own spread is {self.output_scale:.4g})" if self.output_scale else ""
-            rows.append(("outputs", f"RMS distance {self.output_distance:.4g} on {self.inputs} inputs{scale}"))
+            rows.append(
+                ("outputs", f"RMS distance {self.output_distance:.4g} on {self.inputs} inputs{scale}")
+            )
         if self.disagreement is not None:
             rows.append(("predictions", f"differ on {100 * self.disagreement:.1f} % of {self.inputs} inputs"))
         if self.barrier is not None:
@@ -212,8 +215,6 @@ def _line(population: Population, alphas: Tensor) -> Population:
             return ends[:1].expand(len(weights), *ends.shape[1:])
         return (weights.to(ends.dtype) @ flat).view(-1, *ends.shape[1:])
 
-    import pandas as pd
-
     buffers = {name: between(value) for name, value in population.buffers.items()}
     table = pd.DataFrame({"alpha": alphas.tolist()})
     return Population(population.space, between(population.points), buffers, table)
@@ -237,7 +238,9 @@ def _differences(first: Layout, second: Layout, names: tuple[str, str]) -> tuple
         if n in shapes[1] and shapes[1][n] != s
     ]
     if not found and dict(first.tied) != dict(second.tied):
-        found.append(f"tied parameters are {dict(first.tied)} in {names[0]} and {dict(second.tied)} in {names[1]}")
+        found.append(
+            f"tied parameters are {dict(first.tied)} in {names[0]} and {dict(second.tied)} in {names[1]}"
+        )
     return tuple(found)
 
 

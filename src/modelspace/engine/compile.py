@@ -73,7 +73,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
             warnings.simplefilter("ignore")
             graph = make_fx(flat)(*copies)
             graph.graph.eliminate_dead_code()
-            program = torch._inductor.compile(graph, copies)
+            program: Callable[..., Any] = torch._inductor.compile(graph, copies)  # pyright: ignore[reportAssignmentType]
             program(*copies)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -98,7 +98,9 @@ class Scoring:
             inputs = self._inputs[begin : begin + self._piece]
             labels = self._labels[begin : begin + self._piece]
             whole = len(inputs) == self._piece
-            score = self._compiled(points, buffers, inputs, labels) if whole and self._compile else self._score
+            score = (
+                self._compiled(points, buffers, inputs, labels) if whole and self._compile else self._score
+            )
             total += score(points, buffers, inputs, labels) * len(inputs)
         return total / len(self._inputs) if len(self._inputs) else total * torch.nan
 
@@ -188,12 +190,16 @@ def members_scores(
     """The scores of every member, shard by shard."""
     function = Function(population.space, population.points.device)
     chunk = balanced(len(population), _CHUNK)
-    scoring = Scoring(function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1)
+    scoring = Scoring(
+        function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1
+    )
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
         for start in range(0, len(population), chunk):
             rows = slice(start, min(start + chunk, len(population)))
-            parts.append(scoring(population.points[rows], {n: b[rows] for n, b in population.buffers.items()}))
+            parts.append(
+                scoring(population.points[rows], {n: b[rows] for n, b in population.buffers.items()})
+            )
             advance(len(parts[-1]))
     return torch.cat(parts)
 

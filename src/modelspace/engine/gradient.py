@@ -52,9 +52,7 @@ def vmap_gradient(
     def one(
         parameters: dict[str, Tensor], kept: dict[str, Tensor], inputs: Tensor, labels: Tensor, seed: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        outputs, after = function(
-            parameters, kept, inputs, training=True, seed=seed, step=step, batched=True
-        )
+        outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step, batched=True)
         return loss(outputs, labels), {name: value.detach() for name, value in after.items()}
 
     samples = 0 if batch.own else None
@@ -85,7 +83,9 @@ def loop_gradient(
         kept = {name: value[k].clone() for name, value in buffers.items()}
         inputs = batch.inputs[k].clone() if batch.own else batch.inputs
         labels = batch.labels[k] if batch.own else batch.labels
-        outputs, after = function(leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False)
+        outputs, after = function(
+            leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
+        )
         value = loss(outputs, labels)
         found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         stacked = tuple(None if g is None else g[None] for g in found)
@@ -93,7 +93,9 @@ def loop_gradient(
         rows.append(Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()}))
     used = None
     if any(row.used is not None for row in rows):
-        used = torch.cat([torch.ones_like(r.gradient, dtype=torch.bool) if r.used is None else r.used for r in rows])
+        used = torch.cat(
+            [torch.ones_like(r.gradient, dtype=torch.bool) if r.used is None else r.used for r in rows]
+        )
     return Gradient(
         torch.cat([row.losses for row in rows]),
         torch.cat([row.gradient for row in rows]),
@@ -102,9 +104,7 @@ def loop_gradient(
     )
 
 
-def _joined(
-    found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]
-) -> tuple[Tensor, Tensor | None]:
+def _joined(found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """The blocks' gradients as one matrix, and which coordinates have one."""
     parts = [
         (torch.zeros_like(leaf) if g is None else g).reshape(leaf.shape[0], -1)
@@ -112,6 +112,9 @@ def _joined(
     ]
     used = None
     if any(g is None for g in found):
-        flags = [torch.full((1, p.shape[1]), g is not None, device=p.device) for g, p in zip(found, parts, strict=True)]
+        flags = [
+            torch.full((1, p.shape[1]), g is not None, device=p.device)
+            for g, p in zip(found, parts, strict=True)
+        ]
         used = torch.cat(flags, 1)
     return torch.cat(parts, 1), used

@@ -102,7 +102,9 @@ def choose_plan(
             if ratio >= 1 or lowering == "vmap":
                 reason = f"{ratio:.1f} × the loop, best of shards {', '.join(map(str, eager))}"
                 plan = Plan("vmap", best, False, reason)
-                return _perhaps_compiled(build, plan, eager, members, calls, compile, key, loop_seconds, start)
+                return _perhaps_compiled(
+                    build, plan, eager, members, calls, compile, key, loop_seconds, start
+                )
             reason = f"the loop is {1 / ratio:.1f} × as fast as vmap here"
     plan = Plan("loop", balanced(members, chunk or 16), False, reason or "as asked", fallback)
     return replace(plan, seconds=time.perf_counter() - start), build("loop", plan.chunk)[0]
@@ -151,7 +153,9 @@ def _perhaps_compiled(
             found[size] = (_seconds(program, arguments) / size, program)
             # A long run repays trying the neighbours too.
             if len(sizes) == 1 and len(eager) > 1 and members * calls * found[size][0] > _LONG_SECONDS:
-                sizes += [s for s in {balanced(members, size // 2), balanced(members, size * 2)} if s not in sizes]
+                sizes += [
+                    s for s in {balanced(members, size // 2), balanced(members, size * 2)} if s not in sizes
+                ]
     except CompileError as error:
         if compile:
             raise ModelspaceError(f"the step can't be compiled: {error}") from error

@@ -1,5 +1,5 @@
 """The whole journey through one space."""
 
-from modelspace.explore.journey import Distribution, Exploration, explore
+from modelspace.explore.journey import Distribution, Exploration, Interrupted, explore
 
-__all__ = ["Distribution", "Exploration", "explore"]
+__all__ = ["Distribution", "Exploration", "Interrupted", "explore"]

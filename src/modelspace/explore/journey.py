@@ -16,13 +16,25 @@ from modelspace.data import Data
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Run, fit
-from modelspace.fit.run import DIVERGED
+from modelspace.fit.run import DIVERGED, UNFINISHED
 from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
 from modelspace.space import ModelSpace
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C before there was anything to choose or to report.
+
+    Attributes:
+        run: The run in progress, with what was finished until then.
+    """
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run = run
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,8 @@ class Exploration:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended one of the two runs."""
-        return self.sweep.interrupted or self.fresh.interrupted
+        """Whether Ctrl-C ended the fit of the fresh seeds."""
+        return self.fresh.interrupted
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write a self-contained HTML page.
@@ -144,12 +156,12 @@ def explore(
         **settings: Further arguments of ``fit``.
 
     Returns:
-        The exploration. After Ctrl-C it holds what was finished.
+        The exploration. After Ctrl-C in step 3 it holds the fresh members that were finished.
 
     Raises:
         ModelspaceError: fewer than 2 fresh seeds, an empty validation or test split, every member of the sweep
             diverged, or what ``fit`` raises.
-        KeyboardInterrupt: Ctrl-C before anything was finished.
+        Interrupted: Ctrl-C before the sweep, or any fresh member, was finished; it carries that run.
     """
     data = datasets.load(data)
     if fresh_seeds < 2:
@@ -160,10 +172,10 @@ def explore(
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     metric = "accuracy" if data.classes is not None else "loss"
     sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings)
+    if sweep.interrupted:
+        raise Interrupted(sweep)
     names = list(columns or {})
     response = _response(sweep, names, metric)
-    if sweep.interrupted and not (sweep.steps > 0).any():
-        raise KeyboardInterrupt
     if not np.isfinite(response["median"]).any():
         raise ModelspaceError(
             f"all {len(sweep.population)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
@@ -174,13 +186,16 @@ def explore(
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
     fresh = fit(population.to(device), data, **settings)
+    finished = np.isin(fresh.status, [DIVERGED, UNFINISHED], invert=True)
+    if fresh.interrupted and not finished.any():
+        raise Interrupted(sweep)
     test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
     test["status"] = fresh.status
-    counted = test[(fresh.status != DIVERGED) & (fresh.steps > 0)]
-    finished = [int(k) for k in counted.index[:2]]
+    counted = test[finished]
+    first_two = [int(k) for k in counted.index[:2]]
     comparison = None
-    if len(finished) == 2:
-        a, b = finished
+    if len(first_two) == 2:
+        a, b = first_two
         seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
         comparison = compare(
             fresh.population.module(a),
@@ -191,15 +206,17 @@ def explore(
             names=seed_names,
             space=space,
         )
-    distribution = _distribution(metric, counted[metric].to_numpy(), int((fresh.status == DIVERGED).sum()))
-    pair = (finished[0], finished[-1]) if finished else (0, 0)
-    return Exploration(space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric)
+    distribution = _distribution(metric, np.asarray(counted[metric]), int((fresh.status == DIVERGED).sum()))
+    pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
+    return Exploration(
+        space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric
+    )
 
 
 def _response(sweep: Run, names: list[str], metric: str) -> pd.DataFrame:
     """The validation score's quartiles over seeds for each combination of columns."""
     higher = metric != "loss" and resolve_metric(metric).higher_is_better
-    table = sweep.table[sweep.steps > 0].copy()
+    table = sweep.table
     worst = -np.inf if higher else np.inf
     score = table[f"validation_{metric}"]
     table["score"] = score.where(table["status"] != DIVERGED, worst).fillna(worst)
@@ -210,7 +227,7 @@ def _response(sweep: Run, names: list[str], metric: str) -> pd.DataFrame:
         # By position: an infinite score must not turn its neighbour into NaN.
         q1, median, q3 = np.quantile(scores, [0.25, 0.5, 0.75], method="nearest")
         row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
-        diverged = int((group["status"] == DIVERGED).sum())
+        diverged = int(np.sum(group["status"] == DIVERGED))
         rows.append({**row, "q1": q1, "median": median, "q3": q3, "seeds": len(group), "diverged": diverged})
     return pd.DataFrame(rows, columns=pd.Index([*names, "q1", "median", "q3", "seeds", "diverged"]))
 
@@ -223,5 +240,3 @@ def _distribution(metric: str, values: np.ndarray, diverged: int) -> Distributio
     sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     numbers = (values.mean(), sd, values.min(), q1, median, q3, values.max())
     return Distribution(metric, len(values), diverged, *(float(v) for v in numbers))
-
-

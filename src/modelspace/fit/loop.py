@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from typing import Any
 
@@ -201,7 +201,7 @@ class _Training:
             self.seeds[index],
         )
 
-    def _batches(self, rows: Tensor, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+    def _batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch: shared, or stacked where members have their own order."""
         samples, size = len(self.inputs), self.recipe.batch_size
         if self.data_seeds is None:
@@ -243,9 +243,7 @@ class _Training:
                 advance(real)
             measured = scoring(shard.points, shard.buffers)
             kept = (training & shard.active).cpu().numpy()
-            for name, values in zip(
-                curves, [losses.mean(0), *measured.unbind(1)], strict=True
-            ):
+            for name, values in zip(curves, [losses.mean(0), *measured.unbind(1)], strict=True):
                 curves[name][kept, epoch] = values.cpu().numpy()[kept]
             stopper.after(epoch, curves)
             if not bool(shard.active[:real].any()):
@@ -265,7 +263,9 @@ class _Stopper:
         if self.rule is not None:
             better = {f"validation_{m.name}": m.higher_is_better for m in recipe.metrics}
             self.sign = -1.0 if better.get(self.rule.monitor, False) else 1.0
-            self.best = torch.full(shard.active.shape, torch.inf, dtype=torch.float64, device=shard.active.device)
+            self.best = torch.full(
+                shard.active.shape, torch.inf, dtype=torch.float64, device=shard.active.device
+            )
             self.waited = torch.zeros_like(shard.steps)
             self.points = shard.points.clone()
             self.buffers = {name: value.clone() for name, value in shard.buffers.items()}
@@ -298,5 +298,3 @@ class _Stopper:
 def _cast(inputs: Tensor, population: Population) -> Tensor:
     """Floating-point samples in the type of the coordinates."""
     return inputs.to(population.space.dtype) if inputs.is_floating_point() else inputs
-
-

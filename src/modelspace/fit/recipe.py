@@ -64,7 +64,9 @@ class Recipe:
         for name in given:
             if name not in known:
                 owner = type(self.optimizer).__name__
-                raise unknown_name(f"column (a hyper-parameter of {owner}, the schedule or the clipping)", name, known)
+                raise unknown_name(
+                    f"column (a hyper-parameter of {owner}, the schedule or the clipping)", name, known
+                )
         limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
         problems = [p for n, values in limits.items() for p in optimizers.check(n, values)]
         for owner in (self.optimizer, self.schedule):
@@ -79,7 +81,9 @@ class Recipe:
         columns = optimizers.hyper_columns(self.optimizer, given, members)
         columns |= optimizers.hyper_columns(self.schedule, given, members)
         for name, values in limits.items():
-            columns[name] = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
+            columns[name] = (
+                torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
+            )
         return columns
 
     def coefficients(self, population: Population) -> Coefficients:

@@ -59,7 +59,7 @@ class Run:
     @property
     def diverged(self) -> pd.DataFrame:
         """The diverged members' rows: seeds and hyper-parameters."""
-        return self.table[self.status == DIVERGED]
+        return self.table.loc[self.status == DIVERGED]
 
     @property
     def member_steps_per_second(self) -> float:

@@ -36,7 +36,9 @@ class Shard:
     hyper: dict[str, Float64[Tensor, "member _"]]
     seeds: Int64[Tensor, "member"]
 
-    def arguments(self, coefficients: Tensor, number: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Any, ...]:
+    def arguments(
+        self, coefficients: Tensor, number: Tensor, inputs: Tensor, labels: Tensor
+    ) -> tuple[Any, ...]:
         """The arguments of a step.
 
         Args:
@@ -114,7 +116,9 @@ def make_step(
         inputs: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        found = gradient_of(function, loss, points, buffers, Batch(inputs, labels, own_batches), seeds, number)
+        found = gradient_of(
+            function, loss, points, buffers, Batch(inputs, labels, own_batches), seeds, number
+        )
         gradient = found.gradient
         c = dict(zip(coefficients.names, stacked.unbind(), strict=True))
         if "clip_norm" in c:

@@ -4,4 +4,13 @@ from modelspace.population.columns import LARGEST_SEED, logspace
 from modelspace.population.population import Population, joined
 from modelspace.population.store import load, population_of, read_checkpoint, save
 
-__all__ = ["LARGEST_SEED", "Population", "joined", "load", "logspace", "population_of", "read_checkpoint", "save"]
+__all__ = [
+    "LARGEST_SEED",
+    "Population",
+    "joined",
+    "load",
+    "logspace",
+    "population_of",
+    "read_checkpoint",
+    "save",
+]

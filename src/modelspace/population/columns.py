@@ -50,7 +50,7 @@ def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.
     named = {name: _as_values(name, value) for name, value in columns.items()}
     rows = [(*combination, seed) for combination in product(*named.values()) for seed in values]
     table = pd.DataFrame(rows, columns=pd.Index([*named, "seed"]))
-    return table[["seed", *named]]
+    return table.reindex(columns=pd.Index(["seed", *named]))
 
 
 def _as_seed(seed: Any) -> int:

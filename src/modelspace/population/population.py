@@ -150,7 +150,9 @@ def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, 
             module = space.draw(int(seed))
             parameters = dict(module.named_parameters())
             if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes):
-                raise ModelspaceError(f"{space.title} has other parameters with seed {seed} than without: not one space")
+                raise ModelspaceError(
+                    f"{space.title} has other parameters with seed {seed} than without: not one space"
+                )
             torch.cat([parameters[b.name].detach().reshape(-1) for b in space.layout], out=points[row])
             for name, value in module.named_buffers():
                 if name not in buffers:

@@ -66,14 +66,16 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         raise ModelspaceError(f"'{path}' is not a population: its format is {metadata.get('format')!r}")
     layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
     if json.loads(metadata["layout"]) != layout:
-        raise ModelspaceError(f"'{path}' holds points of {metadata['space']}, whose layout is not that of {space.title}")
+        raise ModelspaceError(
+            f"'{path}' holds points of {metadata['space']}, whose layout is not that of {space.title}"
+        )
     for name, value in space.frozen.items():
         if not torch.equal(tensors[f"frozen.{name}"], value.cpu()):
             raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
     rows = json.loads(metadata["table"])
     table = pd.DataFrame(rows["data"], columns=pd.Index(rows["columns"]))
     for name in table.columns:
-        if table[name].map(lambda v: isinstance(v, list)).any():
+        if any(isinstance(value, list) for value in table[name]):
             table[name] = table[name].map(tuple)
     buffers = {n.removeprefix("buffers."): v for n, v in tensors.items() if n.startswith("buffers.")}
     return Population(space, tensors["points"], buffers, table)

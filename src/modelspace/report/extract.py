@@ -34,8 +34,8 @@ from modelspace.report.record import (
 )
 from modelspace.space import ModelSpace
 
-# They say which random numbers a member drew, and are nothing to choose.
-_RANDOMNESS = ("seed", "data_seed")
+# They say where a member comes from or which random numbers it drew, and are nothing to choose.
+_ORIGIN = ("seed", "data_seed", "source")
 
 
 def record_of_exploration(exploration: Exploration, *, command: str | None = None) -> ReportRecord:
@@ -93,7 +93,7 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
         The record.
     """
     metric = "accuracy" if "validation_accuracy" in run.history else "loss"
-    columns = [n for n in run.population.table.columns if n not in _RANDOMNESS]
+    columns = [n for n in run.population.table.columns if n not in _ORIGIN]
     groups = _groups(run, columns)
     sign = -1 if metric == "accuracy" else 1
     last = run.table
@@ -263,7 +263,7 @@ def _band(name: str, values: np.ndarray) -> Band:
 def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: Iterable[int]) -> Scores:
     rows = [k for k in shown if run.steps[k] > 0]
     table = run.population.table
-    columns = [n for n in table.columns if n not in _RANDOMNESS]
+    columns = [n for n in table.columns if n not in _ORIGIN]
     last = table.assign(**{f"score {i}": values[:, i] for i in range(len(names))})
     members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in rows]
     counted = [k for k in rows if run.status[k] != DIVERGED]

@@ -152,6 +152,8 @@ def _headline(record: ReportRecord) -> str:
     at = f"At {where}" if where else "At the settings given"
     if record.scores is None or not record.scores.summaries[0].n:
         space, data = record.space.title, record.dataset.name
+        if record.kind == "run" and any(name == "finished" for name, _ in record.fits[0].statuses):
+            return f"{space} was fitted on {data} without validation: there are only its training curves."
         return f"No member of {space} finished on {data}: there is nothing to report."
     summary = record.scores.summaries[0]
     swept = len(record.response)
@@ -159,7 +161,8 @@ def _headline(record: ReportRecord) -> str:
     if swept > 1:
         choice = "chosen among" if record.kind == "exploration" else "the best of"
         how = f", {choice} {swept} settings on the validation split,"
-    seeds = "fresh seeds" if record.kind == "exploration" else "members"
+    seeds = "fresh seed" if record.kind == "exploration" else "member"
+    seeds += "" if summary.n == 1 else "s"
     sd = (
         f" with a standard deviation of {spread(summary.sd, summary.metric)}"
         if summary.sd is not None

@@ -35,7 +35,9 @@ def batched(function: Callable[..., Tensor], rule: Rule) -> Callable[..., Tensor
         @staticmethod
         def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
             pairs = [
-                (value.movedim(dim, 0), True) if isinstance(value, Tensor) and dim is not None else (value, False)
+                (value.movedim(dim, 0), True)
+                if isinstance(value, Tensor) and dim is not None
+                else (value, False)
                 for value, dim in zip(arguments, in_dims, strict=True)
             ]
             found = rule(info.batch_size, *pairs)
