@@ -26,7 +26,7 @@ class Settings:
         fit_members: K of the whole fits.
         fit_epochs: Their epochs.
         scaling_members: Every K of the scaling.
-        scaling_repeats: Timed fits for each.
+        scaling_repeats: Timed fits for each, at most ``repeats``.
         scaling_compiled: Whether those are compiled.
         study_members: Seeds of the seed study.
         study_epochs: Its epochs.
@@ -122,7 +122,7 @@ def _scaling(settings: Settings) -> scaling.Scaling:
         return scaling.measure(
             named("dummynet-32"),
             sizes,
-            repeats=settings.scaling_repeats,
+            repeats=min(settings.repeats, settings.scaling_repeats),
             compile=settings.scaling_compiled,
             threads=torch.get_num_threads(),
             advance=advance,

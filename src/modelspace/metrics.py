@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Fl
     Example:
         >>> import torch
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
-        tensor(0.5000)
+        tensor(0.5000, dtype=torch.float64)
     """
     if outputs.ndim == 1:
         require_same_shape("accuracy", outputs, labels)
@@ -37,7 +38,8 @@ def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Fl
     else:
         require_class_labels("accuracy", outputs, labels)
         right = outputs.argmax(1) == labels
-    return right.to(outputs.dtype).mean()
+    # In double, so that equal counts of hits are equal accuracies however the samples were split into batches.
+    return right.to(torch.float64).mean()
 
 
 def error(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -53,7 +55,7 @@ def error(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float
     Example:
         >>> import torch
         >>> error(torch.tensor([0.3, -0.1, 2.0, 1.0]), torch.tensor([1, 1, 1, 1]))
-        tensor(0.2500)
+        tensor(0.2500, dtype=torch.float64)
     """
     return 1 - accuracy(outputs, labels)
 

@@ -120,5 +120,5 @@ def test_a_short_run_is_not_compiled(compilations):
 
 
 def test_a_plan_reads_as_one_line():
-    assert str(Plan("vmap", 16, True, "7.0 × the loop")) == "compiled vmap, shards of 16 members: 7.0 × the loop"
-    assert str(Plan("loop", 1, False, "as asked")) == "loop, shards of 1 member: as asked"
+    assert str(Plan("vmap", 16, True, 2, "7.0 × the loop")) == "compiled vmap, shards of 16 members, 2 threads: 7.0 × the loop"
+    assert str(Plan("loop", 1, False, 1, "as asked")) == "loop, shards of 1 member, 1 thread: as asked"

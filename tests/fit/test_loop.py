@@ -7,7 +7,7 @@ from cases import BATCH, SAMPLES, named
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
 from modelspace.fit import loop
-from modelspace.fit.run import FINISHED, UNFINISHED
+from modelspace.fit.run import FINISHED, STOPPED, UNFINISHED
 
 CASE = named("MLP tanh")
 EPOCH = SAMPLES // BATCH
@@ -84,45 +84,22 @@ def test_numbers_in_the_record_are_consistent():
 def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
     population = CASE.space(torch.float64).sample(seeds=6, lr=[0.1])
     whole = fit(population, chunk=2)
-    calls = 0
-    make_step = loop.make_step
+    choose_plan = loop.choose_plan
 
-    def interrupting(*args, **kwargs):
-        step = make_step(*args, **kwargs)
+    def interrupted_in_the_third_shard(*args, **kwargs):
+        plan, step = choose_plan(*args, **kwargs)
+        left = 2 * 4 * EPOCH + 3
 
-        def interrupted(*arguments):
-            nonlocal calls
-            calls += 1
-            return step(*arguments)
-
-        return interrupted
-
-    monkeypatch.setattr(loop, "make_step", interrupting)
-    fit(population[[0, 1]], chunk=2, epochs=1)
-    measuring = calls - EPOCH
-
-    def raising(*args, **kwargs):
-        step = interrupting(*args, **kwargs)
-
-        def interrupted(*arguments):
-            if len(arguments[0]) == 2 and training and training.pop() == "stop":
+        def interrupting(*arguments):
+            nonlocal left
+            if not left:
                 raise KeyboardInterrupt
+            left -= 1
             return step(*arguments)
 
-        return interrupted
+        return plan, interrupting
 
-    assert measuring > 0
-    # The plan's own measurement comes first; then shards 1 and 2 whole, and 3 steps of the third.
-    training = []
-    monkeypatch.setattr(loop, "make_step", raising)
-    choose = loop.choose_plan
-
-    def chosen(*args, **kwargs):
-        found = choose(*args, **kwargs)
-        training.extend(["stop", *["go"] * (2 * 4 * EPOCH + 3)])
-        return found
-
-    monkeypatch.setattr(loop, "choose_plan", chosen)
+    monkeypatch.setattr(loop, "choose_plan", interrupted_in_the_third_shard)
     run = fit(population, chunk=2)
     assert run.interrupted
     assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2
@@ -151,28 +128,36 @@ def stopping_rule(curve, patience, min_delta, sign=1.0):
     return len(curve) - 1, best_epoch
 
 
+EPOCHS = 12
+
+
+@pytest.fixture(scope="module")
+def free():
+    """Without a rule: the population, its run, and its points after each epoch."""
+    population = CASE.space(torch.float64).sample(seeds=4, lr=[0.1, 1.0])
+    points = [fit(population, epochs=e + 1, chunk=8).population.points for e in range(EPOCHS)]
+    return population, fit(population, epochs=EPOCHS), points
+
+
 @pytest.mark.parametrize("monitor", ["validation_loss", "validation_accuracy"])
 @pytest.mark.parametrize("restore", [False, True])
-def test_early_stopping_is_each_member_s_own(monitor, restore):
-    epochs, patience = 12, 2
-    population = CASE.space(torch.float64).sample(seeds=4, lr=[0.1, 1.0])
-    free = fit(population, epochs=epochs)
-    by_epoch = [fit(population, epochs=e + 1, chunk=8).population.points for e in range(epochs)]
-    rule = ms.EarlyStopping(patience=patience, monitor=monitor, restore_best=restore, min_delta=1e-3)
-    run = fit(population, epochs=epochs, early_stopping=rule)
-    sign = -1.0 if monitor == "validation_accuracy" else 1.0
-    ends = []
+def test_early_stopping_is_each_member_s_own(free, monitor, restore):
+    population, unruled, by_epoch = free
+    rule = ms.EarlyStopping(patience=2, monitor=monitor, restore_best=restore, min_delta=1e-3)
+    run = fit(population, epochs=EPOCHS, early_stopping=rule)
+    curves, expected = run.history[monitor], unruled.history[monitor]
+    lasts = []
     for k in range(8):
-        last, best = stopping_rule(free.history[monitor][k], patience, 1e-3, sign)
-        ends.append(last)
-        assert run.status[k] == ("stopped early" if last < epochs - 1 or run.steps[k] < 12 * EPOCH else "finished")\
-            or last == epochs - 1
+        last, best = stopping_rule(expected[k], 2, 1e-3, -1.0 if monitor == "validation_accuracy" else 1.0)
+        lasts.append(last)
         assert run.steps[k] == (last + 1) * EPOCH
-        assert np.allclose(run.history[monitor][k, : last + 1], free.history[monitor][k, : last + 1], rtol=1e-9)
-        assert np.isnan(run.history[monitor][k, last + 1 :]).all()
-        expected = by_epoch[best if restore else last][k]
-        assert torch.allclose(run.population.points[k], expected, rtol=1e-9, atol=1e-12)
-    assert min(ends) < epochs - 1, "no member stopped: the test is empty"
+        assert np.allclose(curves[k, : last + 1], expected[k, : last + 1], rtol=1e-9)
+        assert np.isnan(curves[k, last + 1 :]).all()
+        if last < EPOCHS - 1:
+            assert run.status[k] == STOPPED
+        point = by_epoch[best if restore else last][k]
+        assert torch.allclose(run.population.points[k], point, rtol=1e-9, atol=1e-12)
+    assert min(lasts) < EPOCHS - 1, "no member stopped: the test is empty"
 
 
 def test_early_stopping_with_buffers_restores_them_too():

@@ -33,7 +33,7 @@ def test_frozen_tied_and_buffers_are_told():
 
 def test_an_unknown_cost_does_not_break_the_card():
     card = repr(ModelSpace(DummyNet, input_shape=(1, 7, 7)))
-    assert "cost        unknown: " in card
+    assert "cost          unknown: " in card
     assert "conv1" in card
 
 

@@ -155,7 +155,7 @@ def _response_lines(found: Exploration) -> list[str]:
         shown = response[order <= 12]
     heading = f"validation {found.metric}"
     lines = [f"  {'  '.join(name.rjust(9) for name in names)}   {heading}: quartiles over seeds"]
-    for row in shown.to_dict("records"):
+    for row in shown.to_dict("records"):  # pyright: ignore[reportCallIssue]
         chosen = all(row[name] == found.chosen[name] for name in names)
         cells = "  ".join(
             (f"{row[n]:.4g}" if isinstance(row[n], float) else str(row[n])).rjust(9) for n in names

@@ -29,13 +29,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     add_target(parser)
     add_data(parser, required=False)
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="samples that the cost is for (1)")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
+    )
     add_json(parser)
 
 
 def call(options: argparse.Namespace) -> int:
     """Print the anatomy."""
-    if options.batch < 1:
+    if options.batch is not None and options.batch < 1:
         raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
     space = load_space(options, load_data(options))
     found = summary(space, options.batch)
@@ -46,7 +48,7 @@ def call(options: argparse.Namespace) -> int:
     return 0
 
 
-def summary(space: ModelSpace, batch: int) -> dict[str, Any]:
+def summary(space: ModelSpace, batch: int | None) -> dict[str, Any]:
     """The anatomy as plain values."""
     anatomy = space.anatomy(batch)
     return {
@@ -57,7 +59,7 @@ def summary(space: ModelSpace, batch: int) -> dict[str, Any]:
         "tied": dict(space.layout.tied),
         "buffers": sum(_size(s) for s in space.buffer_shapes.values()),
         "input_shape": list(anatomy.input_shape),
-        "batch": batch,
+        "batch": anatomy.batch,
         "layers": [
             {
                 "name": layer.name,

@@ -22,6 +22,7 @@ def run_summary(run: Run) -> dict[str, Any]:
             "lowering": run.plan.lowering,
             "chunk": run.plan.chunk,
             "compiled": run.plan.compiled,
+            "threads": run.plan.threads,
             "reason": run.plan.reason,
             "fallback": run.plan.fallback,
         },

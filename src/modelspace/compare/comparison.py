@@ -41,7 +41,7 @@ class Comparison:
 
     Attributes:
         names: What the two are called.
-        same_space: Whether the trainable parameters agree in names and shapes.
+        same_space: Whether the trainable parameters agree in names and shapes, and the frozen ones in value.
         differences: Where the layouts differ, one sentence each.
         same_point: Whether all coordinates and buffers are equal, bit for bit; None in different spaces.
         distance: Over all coordinates; None in different spaces.
@@ -152,12 +152,12 @@ def compare(
     if points < 2:
         raise ModelspaceError(f"a line has at least its 2 ends; received points={points}")
     layouts = layout_of(first), layout_of(second)
-    differences = _differences(*layouts, names)
+    differences = _differences(*layouts, names) or _frozen_differences(first, second, names)
     population = None
     same_point, distance, blocks = None, None, ()
     path, path_losses, barrier = (), (), None
     if not differences:
-        population = _pair(first, second, space)
+        population = population_of([first, second], space)
     if population is not None:
         a, b = population.points.double()
         same = torch.equal(population.points[0], population.points[1])
@@ -193,16 +193,6 @@ def compare(
         barrier,
         objective.name if objective is not None and path else None,
     )
-
-
-def _pair(first: nn.Module, second: nn.Module, space: ModelSpace | None) -> Population:
-    """The two as a population; frozen parameters that differ make the comparison one of different spaces."""
-    training = first.training, second.training
-    try:
-        return population_of([first, second], space)
-    finally:
-        first.train(training[0])
-        second.train(training[1])
 
 
 def _line(population: Population, alphas: Tensor) -> Population:
@@ -241,6 +231,19 @@ def _differences(first: Layout, second: Layout, names: tuple[str, str]) -> tuple
         found.append(
             f"tied parameters are {dict(first.tied)} in {names[0]} and {dict(second.tied)} in {names[1]}"
         )
+    return tuple(found)
+
+
+def _frozen_differences(first: nn.Module, second: nn.Module, names: tuple[str, str]) -> tuple[str, ...]:
+    """Frozen parameters are part of what a space is, so that other values make another space."""
+    a, b = ({n: p for n, p in m.named_parameters() if not p.requires_grad} for m in (first, second))
+    found = [f"only {names[0]} has frozen {n}" for n in a if n not in b]
+    found += [f"only {names[1]} has frozen {n}" for n in b if n not in a]
+    found += [
+        f"frozen {n} has other values in {names[0]} than in {names[1]}"
+        for n in a
+        if n in b and not torch.equal(a[n], b[n].to(a[n].device))
+    ]
     return tuple(found)
 
 

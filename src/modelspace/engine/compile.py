@@ -27,7 +27,7 @@ def signature(arguments: tuple[Any, ...], key: Any) -> Any:
     """What a program is made for: the caller's key, and each argument's shape, type and device."""
     leaves, structure = pytree.tree_flatten(arguments)
     kinds = [(tuple(x.shape), x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves]
-    return (key, str(structure), tuple(kinds))
+    return (key, torch.get_num_threads(), str(structure), tuple(kinds))
 
 
 def is_compiled(arguments: tuple[Any, ...], key: Any) -> bool:
@@ -73,7 +73,9 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
             warnings.simplefilter("ignore")
             graph = make_fx(flat)(*copies)
             graph.graph.eliminate_dead_code()
-            program: Callable[..., Any] = torch._inductor.compile(graph, copies)  # pyright: ignore[reportAssignmentType]
+            # The number of threads is written into the program, so it belongs to what a cached one is found by.
+            options = {"cpp.threads": torch.get_num_threads()}
+            program: Any = torch._inductor.compile(graph, copies, options)
             program(*copies)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -128,8 +128,13 @@ def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
     Raises:
         ModelspaceError: the inputs do not fit, or the outputs are not one tensor.
     """
-    with torch.no_grad():
-        outputs = forward_checked(module.eval(), inputs)
+    modes = [(layer, layer.training) for layer in module.modules()]
+    try:
+        with torch.no_grad():
+            outputs = forward_checked(module.eval(), inputs)
+    finally:
+        for layer, training in modes:
+            layer.training = training
     if not isinstance(outputs, Tensor):
         raise ModelspaceError(
             f"{type(module).__name__} returned a {type(outputs).__name__}: one tensor is expected; "
@@ -211,5 +216,5 @@ def _evaluation_plan(function: Function, population: Population, inputs: Tensor,
         stacked_outputs(function, population.points[:1], buffers, inputs[:1], batched=True)
     except Exception as error:
         fallback = no_batched_form(error)
-        return Plan("loop", chunk, False, fallback, fallback)
-    return Plan("vmap", chunk, False, "batched")
+        return Plan("loop", chunk, False, torch.get_num_threads(), fallback, fallback)
+    return Plan("vmap", chunk, False, torch.get_num_threads(), "batched")

@@ -7,8 +7,9 @@ by architecture and batch, so it is measured.
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
 _SIZES = (4, 8, 16, 32, 64, 128, 256)
 _COMPILE_SECONDS = 8.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
+_COMPILED_CHUNK = 32  # the compiled step works on a smaller set than eager: its best shard is no larger
+_LOOP_CHUNK = 16
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
 
 
@@ -34,6 +37,7 @@ class Plan:
         lowering: ``"vmap"`` (members batched) or ``"loop"`` (one after the other).
         chunk: Members in a shard.
         compiled: Whether the step is one compiled program.
+        threads: Threads within an operation.
         reason: Why, in one line.
         fallback: The operation without a batched form, in one line; None where there is none.
         seconds: What choosing cost, compilation included.
@@ -42,6 +46,7 @@ class Plan:
     lowering: Lowering
     chunk: int
     compiled: bool
+    threads: int
     reason: str
     fallback: str | None = None
     seconds: float = 0.0
@@ -49,7 +54,8 @@ class Plan:
     def __str__(self) -> str:
         how = "compiled " if self.compiled else ""
         members = f"{self.chunk} members" if self.chunk > 1 else "1 member"
-        return f"{how}{self.lowering}, shards of {members}: {self.reason}"
+        threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
+        return f"{how}{self.lowering}, shards of {members}, {threads}: {self.reason}"
 
 
 def choose_plan(
@@ -84,30 +90,46 @@ def choose_plan(
         raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
     sizes = sorted({balanced(members, size) for size in ((chunk,) if chunk else _SIZES)})
     # The loop goes first: what fails here fails in plain PyTorch too, and is not a matter of batching.
-    loop_step, arguments = build("loop", min(members, sizes[0], 2))
-    loop_seconds = _seconds(loop_step, arguments) / min(members, sizes[0], 2)
-    reason, fallback = "", None
+    two = min(members, 2)
+    loop = _Candidate("loop", balanced(members, chunk or _LOOP_CHUNK), _timed(build("loop", two), two))
+    best, fallback, reason = loop, None, "as asked"
     if lowering != "loop":
         try:
             eager = _measured(build, sizes)
         except Exception as error:
             if lowering == "vmap":
                 raise ModelspaceError(no_batched_form(error)) from error
-            fallback, eager = no_batched_form(error), {}
-            reason = fallback
-        if eager:
-            # The smallest shard that is nearly the fastest: less memory, finer checkpoints.
-            best = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
-            ratio = loop_seconds / eager[best]
-            if ratio >= 1 or lowering == "vmap":
-                reason = f"{ratio:.1f} × the loop, best of shards {', '.join(map(str, eager))}"
-                plan = Plan("vmap", best, False, reason)
-                return _perhaps_compiled(
-                    build, plan, eager, members, calls, compile, key, loop_seconds, start
+            reason = fallback = no_batched_form(error)
+        else:
+            batched = _with_threads(build, eager)
+            best = min(batched, loop, key=lambda c: c.seconds) if lowering is None else batched
+            reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, eager))}")
+            if compile is not False:
+                only = chunk is not None or len(sizes) == 1
+                best, reason = _or_compiled(
+                    build, best, batched, loop, members, calls, compile, key, only, reason
                 )
-            reason = f"the loop is {1 / ratio:.1f} × as fast as vmap here"
-    plan = Plan("loop", balanced(members, chunk or 16), False, reason or "as asked", fallback)
-    return replace(plan, seconds=time.perf_counter() - start), build("loop", plan.chunk)[0]
+    step = best.program or build(best.lowering, best.chunk)[0]
+    plan = Plan(best.lowering, best.chunk, best.program is not None, best.threads, reason, fallback)
+    return replace(plan, seconds=time.perf_counter() - start), step
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to compute the population, with its seconds a member and step."""
+
+    lowering: Lowering
+    chunk: int
+    seconds: float
+    threads: int = field(default_factory=torch.get_num_threads)
+    program: Callable[..., Any] | None = None
+
+
+def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
+    ratio = loop.seconds / batched.seconds
+    if ratio >= 1:
+        return f"{ratio:.1f} × the loop, {note}"
+    return f"the loop is {1 / ratio:.1f} × as fast as vmap here"
 
 
 def balanced(members: int, size: int) -> int:
@@ -121,67 +143,98 @@ def _measured(build: Build, sizes: list[int]) -> dict[int, float]:
     found: dict[int, float] = {}
     for size in sizes:
         step, arguments = build("vmap", size)
-        found[size] = _seconds(step, arguments) / size
+        found[size] = _timed((step, arguments), size)
         if found[size] > 1.25 * min(found.values()):
             break
     return found
 
 
-def _perhaps_compiled(
+def _with_threads(build: Build, eager: dict[int, float]) -> _Candidate:
+    """The best shard with all threads, or with one where that is faster: on small work, or a busy machine.
+
+    Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
+    """
+    best = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
+    candidate = _Candidate("vmap", best, eager[best])
+    if candidate.threads == 1:
+        return candidate
+    with threads(1):
+        single = _Candidate("vmap", best, _timed(build("vmap", best), best))
+    return min(candidate, single, key=lambda c: c.seconds)
+
+
+def _or_compiled(
     build: Build,
-    plan: Plan,
-    eager: dict[int, float],
+    best: _Candidate,
+    batched: _Candidate,
+    loop: _Candidate,
     members: int,
     calls: int,
     compile: bool | None,
     key: Any,
-    loop_seconds: float,
-    start: float,
-) -> tuple[Plan, Callable[..., Any]]:
-    eager_total = members * calls * eager[plan.chunk]
-    saved = eager_total * (1 - 1 / _COMPILE_GAIN)
-    eager_step = build("vmap", plan.chunk)[0]
-    sizes = [plan.chunk if len(eager) == 1 else balanced(members, min(plan.chunk, 32))]
-    repaid = saved > _COMPILE_SECONDS or is_compiled(build("vmap", sizes[0])[1], key)
-    if compile is False or (compile is None and not repaid):
-        return replace(plan, seconds=time.perf_counter() - start), eager_step
-    found: dict[int, tuple[float, Callable[..., Any]]] = {}
-    try:
+    only: bool,
+    reason: str,
+) -> tuple[_Candidate, str]:
+    """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
+    sizes = [batched.chunk if only else balanced(members, min(batched.chunk, _COMPILED_CHUNK))]
+    with threads(batched.threads):
+        known = is_compiled(build("vmap", sizes[0])[1], key)
+        saved = members * calls * (best.seconds - batched.seconds / _COMPILE_GAIN)
+        if compile is None and not known and saved < _COMPILE_SECONDS:
+            return best, reason
+        found: list[_Candidate] = []
         for size in sizes:
             step, arguments = build("vmap", size)
-            program = compiled(step, *arguments, key=key)
-            found[size] = (_seconds(program, arguments) / size, program)
+            try:
+                program = compiled(step, *arguments, key=key)
+            except CompileError as error:
+                if compile:
+                    raise ModelspaceError(f"the step can't be compiled: {error}") from error
+                reason = f"{reason}; not compiled: {error}"
+                break
+            found.append(_Candidate("vmap", size, _timed((program, arguments), size), program=program))
             # A long run repays trying the neighbours too.
-            if len(sizes) == 1 and len(eager) > 1 and members * calls * found[size][0] > _LONG_SECONDS:
+            if size == sizes[0] and not only and members * calls * found[0].seconds > _LONG_SECONDS:
                 sizes += [
-                    s for s in {balanced(members, size // 2), balanced(members, size * 2)} if s not in sizes
+                    s for s in (balanced(members, size // 2), balanced(members, size * 2)) if s not in sizes
                 ]
-    except CompileError as error:
-        if compile:
-            raise ModelspaceError(f"the step can't be compiled: {error}") from error
-        if not found:
-            plan = replace(plan, reason=f"{plan.reason}; not compiled: {error}")
-            return replace(plan, seconds=time.perf_counter() - start), eager_step
-    size = min(found, key=lambda s: found[s][0])
-    seconds, program = found[size]
-    if compile is None and seconds >= eager[plan.chunk]:
-        plan = replace(plan, reason=f"{plan.reason}; compiling gains nothing")
-        return replace(plan, seconds=time.perf_counter() - start), eager_step
-    reason = f"{loop_seconds / seconds:.1f} × the loop, {eager[plan.chunk] / seconds:.1f} × eager"
-    return Plan("vmap", size, True, reason, seconds=time.perf_counter() - start), program
+    if not found:
+        return best, reason
+    fastest = min(found, key=lambda c: c.seconds)
+    if compile is None and fastest.seconds >= best.seconds:
+        return best, f"{reason}; compiling gains nothing"
+    return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run the block with so many threads within an operation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _timed(call: tuple[Callable[..., Any], tuple[Any, ...]], chunk: int) -> float:
+    return _seconds(*call) / chunk
 
 
 def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """The least time of a few calls, after one that warms up; at most about a tenth of a second."""
+    """The mean time of a few calls, after one that warms up; about a twentieth of a second, if the step is short.
+
+    The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
+    """
     step(*arguments)
-    times: list[float] = []
-    while len(times) < 3 or (sum(times) < 0.03 and len(times) < 20):
-        began = time.perf_counter()
+    calls = 0
+    began = time.perf_counter()
+    while calls < 3 or (time.perf_counter() - began < 0.05 and calls < 50):
         step(*arguments)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        calls += 1
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / calls
 
 
 def no_batched_form(error: Exception) -> str:

@@ -116,7 +116,7 @@ class Exploration:
         perform("exploration.report", self, path)
 
     def __repr__(self) -> str:
-        chosen = ", ".join(f"{k}={v:g}" for k, v in self.chosen.items()) or "the defaults"
+        chosen = ", ".join(f"{k}={v}" for k, v in self.chosen.items()) or "the defaults"
         return f"Exploration of {self.space.title} on {self.data.name} at {chosen}: test {self.distribution}"
 
 
@@ -137,7 +137,7 @@ def explore(
     """Explore a space honestly: choose on validation, then report fresh seeds on test.
 
     1. Sample seeds × columns and fit all as one program.
-    2. Choose the column combination with the best median validation score (accuracy for classes, otherwise the
+    2. Choose the column combination (an own ``data_seed`` is randomness, not a choice) with the best median validation score (accuracy for classes, otherwise the
        loss); a diverged member counts as the worst.
     3. Fit ``fresh_seeds`` new seeds there; report the distribution of their test score.
     4. Compare the two fresh members that are the first to have finished.
@@ -174,17 +174,20 @@ def explore(
     sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings)
     if sweep.interrupted:
         raise Interrupted(sweep)
-    names = list(columns or {})
+    names = [name for name in columns or {} if name != "data_seed"]
     response = _response(sweep, names, metric)
     if not np.isfinite(response["median"]).any():
         raise ModelspaceError(
             f"all {len(sweep.population)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
         )
-    best = response["median"].idxmax() if metric == "accuracy" else response["median"].idxmin()
+    medians = response["median"].round(12)
+    best = medians.idxmax() if metric == "accuracy" else medians.idxmin()
     chosen = {name: response.loc[best, name] for name in names}
     used = {int(s) for s in sweep.population.table["seed"]}
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
+    if "data_seed" in (columns or {}):
+        population = population.with_columns(data_seed=population.table["seed"])
     fresh = fit(population.to(device), data, **settings)
     finished = np.isin(fresh.status, [DIVERGED, UNFINISHED], invert=True)
     if fresh.interrupted and not finished.any():

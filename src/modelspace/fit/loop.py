@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe
+from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe, threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.recipe import Recipe, make_recipe
@@ -155,7 +155,10 @@ class _Training:
         interrupted = False
         title = f"fitting {members:,} members of {self.population.space.title}"
         try:
-            with progress(title, members * self.steps * epochs, "member-steps") as advance:
+            with (
+                threads(plan.threads),
+                progress(title, members * self.steps * epochs, "member-steps") as advance,
+            ):
                 for start in range(0, members, plan.chunk):
                     stop = min(start + plan.chunk, members)
                     # The last shard is filled up with copies of the last member: one shape, one program.

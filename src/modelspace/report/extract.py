@@ -287,13 +287,10 @@ def _space(space: ModelSpace) -> SpaceRecord:
     for place, shapes in (("frozen", space.frozen_shapes), ("buffer", space.buffer_shapes)):
         blocks += [BlockRow(name, s, int(np.prod(s, dtype=np.int64)), place) for name, s in shapes.items()]
     cost, problem = None, None
-    # BatchNorm refuses to train on one sample; FLOPs are proportional to the batch.
-    for batch in (1, 2):
-        try:
-            cost = space.anatomy(batch)
-            break
-        except ModelspaceError as error:
-            problem = problem or str(error)
+    try:
+        cost = space.anatomy()
+    except ModelspaceError as error:
+        problem = str(error)
     return SpaceRecord(
         title=space.title,
         dimension=space.dimension,
@@ -312,7 +309,7 @@ def _space(space: ModelSpace) -> SpaceRecord:
         peak_bytes=None if cost is None else cost.peak_bytes,
         peak_batch=None if cost is None else cost.batch,
         uncounted=() if cost is None else cost.uncounted,
-        cost_problem=problem if cost is None else None,
+        cost_problem=problem,
     )
 
 

@@ -43,7 +43,8 @@ def facts(space: "ModelSpace") -> list[tuple[str, str]]:
             rows.append(
                 (
                     "cost",
-                    f"{cost.forward_flops:,} FLOP forward, {cost.backward_flops:,} backward a sample "
+                    f"{cost.forward_flops // cost.batch:,} FLOP forward, "
+                    f"{cost.backward_flops // cost.batch:,} backward a sample "
                     "(matrix products and convolutions)",
                 )
             )

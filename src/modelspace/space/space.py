@@ -111,8 +111,11 @@ class ModelSpace:
             return {}
         return {n: p.detach() for n, p in self.template.named_parameters() if not p.requires_grad}
 
-    def anatomy(self, batch: int = 1) -> Anatomy:
-        """Layers, output shapes, FLOP and peak memory of one point, for a batch of samples.
+    def anatomy(self, batch: int | None = None) -> Anatomy:
+        """Layers, output shapes, FLOP and peak memory of one point.
+
+        Args:
+            batch: Samples; the smallest batch that trains where None: 1, or 2 where BatchNorm refuses one.
 
         Raises:
             ModelspaceError: no ``input_shape`` is known, or the inputs do not fit the architecture.
@@ -122,7 +125,15 @@ class ModelSpace:
                 f"the anatomy of {self.name} needs one sample's shape: ModelSpace(…, input_shape=(…)), "
                 "or --input on the command line"
             )
-        return anatomy(self._skeleton, self.input_shape, batch=batch, input_dtype=self.sample_dtype)
+        if batch is not None:
+            return anatomy(self._skeleton, self.input_shape, batch=batch, input_dtype=self.sample_dtype)
+        try:
+            return self.anatomy(1)
+        except ModelspaceError as error:
+            try:
+                return self.anatomy(2)
+            except ModelspaceError:
+                raise error from None
 
     @property
     def sample_dtype(self) -> torch.dtype:

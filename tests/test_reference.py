@@ -1,0 +1,71 @@
+"""The reference against what anyone would write; everything else is held against the reference."""
+
+import copy
+
+import torch
+from torch import nn
+
+from cases import Dropouts, mlp
+from modelspace.data import epoch_indices
+from modelspace.reference import stateless_randomness, train
+
+
+def problem():
+    return mlp(), torch.randn(20, 6), torch.randint(3, (20,))
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def test_it_is_the_ordinary_loop():
+    module, inputs, labels = problem()
+    twin = copy.deepcopy(module)
+    losses = train(module, inputs, labels, nn.functional.cross_entropy, sgd, steps=8, batch_size=5, data_seed=3)
+
+    optimizer = sgd(twin.parameters())
+    expected = []
+    for epoch in range(2):
+        for index in epoch_indices(20, 5, 3, epoch):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(twin(inputs[index]), labels[index])
+            loss.backward()
+            optimizer.step()
+            expected.append(loss.item())
+    assert losses == expected
+    for received, wanted in zip(module.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(received, wanted)
+
+
+def test_frozen_parameters_stay():
+    module, inputs, labels = problem()
+    module[0].requires_grad_(False)
+    before = module[0].weight.clone()
+    train(module, inputs, labels, nn.functional.cross_entropy, sgd, steps=3, batch_size=5)
+    assert torch.equal(module[0].weight, before)
+
+
+def test_clipping_limits_the_step():
+    module, inputs, labels = problem()
+    before = nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    train(module, inputs, labels, nn.functional.cross_entropy, sgd, steps=1, batch_size=5, clip_norm=1e-3)
+    after = nn.utils.parameters_to_vector(module.parameters()).detach()
+    assert torch.allclose((after - before).norm(), torch.tensor(1e-4), rtol=1e-2)
+    train(module, inputs, labels, nn.functional.cross_entropy, sgd, steps=1, batch_size=5, clip_value=1e-3)
+    last = nn.utils.parameters_to_vector(module.parameters()).detach()
+    assert (last - after).abs().max() <= 1.001e-4
+
+
+def test_randomness_is_a_function_of_seed_and_step():
+    module, x = Dropouts().train(), torch.randn(4, 2, 4, 4)
+
+    def outputs(seed, step):
+        with stateless_randomness(seed, step):
+            return module(x), torch.randn(3)
+
+    state = torch.random.get_rng_state()
+    first = outputs(1, 0)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(1, 0), first, strict=True))
+    for other in (outputs(2, 0), outputs(1, 1)):
+        assert not any(torch.equal(a, b) for a, b in zip(other, first, strict=True))
+    assert torch.equal(torch.random.get_rng_state(), state)
