@@ -145,6 +145,19 @@ def test_different_architectures_name_every_difference():
     assert "small and large are points of different spaces" in repr(found)
 
 
+def test_another_activation_is_another_space():
+    relu, tanh = (nn.Sequential(nn.Linear(3, 4), activation, nn.Linear(4, 2)) for activation in (nn.ReLU(), nn.Tanh()))
+    tanh.load_state_dict(relu.state_dict())
+    found = compare(relu, tanh, names=("relu", "tanh"))
+    assert not found.same_space
+    assert found.differences == ("1 is ReLU() in relu and Tanh() in tanh",)
+
+
+def test_writing_in_place_is_the_same_space():
+    plain, in_place = (nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=flag)) for flag in (False, True))
+    assert compare(plain, in_place).same_space
+
+
 def test_other_frozen_values_are_another_space():
     first = FrozenBackbone()
     second = FrozenBackbone()

@@ -41,8 +41,9 @@ class Comparison:
 
     Attributes:
         names: What the two are called.
-        same_space: Whether the trainable parameters agree in names and shapes, and the frozen ones in value.
-        differences: Where the layouts differ, one sentence each.
+        same_space: Whether the trainable parameters agree in names and shapes, the frozen ones in value, and the
+            modules in type and arguments. What a ``forward`` does beside calling them can't be seen.
+        differences: Where they differ, one sentence each.
         same_point: Whether all coordinates and buffers are equal, bit for bit; None in different spaces.
         distance: Over all coordinates; None in different spaces.
         blocks: The same, block by block.
@@ -152,7 +153,8 @@ def compare(
     if points < 2:
         raise ModelspaceError(f"a line has at least its 2 ends; received points={points}")
     layouts = layout_of(first), layout_of(second)
-    differences = _differences(*layouts, names) or _frozen_differences(first, second, names)
+    differences = _differences(*layouts, names)
+    differences = differences or _frozen_differences(first, second, names) or _unlike(first, second, names)
     population = None
     same_point, distance, blocks = None, None, ()
     path, path_losses, barrier = (), (), None
@@ -245,6 +247,22 @@ def _frozen_differences(first: nn.Module, second: nn.Module, names: tuple[str, s
         if n in b and not torch.equal(a[n], b[n].to(a[n].device))
     ]
     return tuple(found)
+
+
+def _unlike(first: nn.Module, second: nn.Module, names: tuple[str, str]) -> tuple[str, ...]:
+    """Where two architectures of one layout are not the same modules: a Tanh in a ReLU's place."""
+    mine, other = ({n: _describe(m) for n, m in net.named_modules()} for net in (first, second))
+    return tuple(
+        f"{name or 'the module itself'} is {mine.get(name, 'missing')} in {names[0]} "
+        f"and {other.get(name, 'missing')} in {names[1]}"
+        for name in {**mine, **other}
+        if mine.get(name) != other.get(name)
+    )
+
+
+def _describe(module: nn.Module) -> str:
+    arguments = [part for part in module.extra_repr().split(", ") if part and not part.startswith("inplace")]
+    return f"{type(module).__name__}({', '.join(arguments)})"
 
 
 def _output_differences(a: Tensor, b: Tensor) -> tuple[float | None, float | None, float | None]:

@@ -137,8 +137,8 @@ def explore(
     """Explore a space honestly: choose on validation, then report fresh seeds on test.
 
     1. Sample seeds × columns and fit all as one program.
-    2. Choose the column combination (an own ``data_seed`` is randomness, not a choice) with the best median validation score (accuracy for classes, otherwise the
-       loss); a diverged member counts as the worst.
+    2. Choose the column combination with the best median validation score (accuracy for classes, otherwise the
+       loss); a diverged member counts as the worst. An own ``data_seed`` is randomness, not a choice.
     3. Fit ``fresh_seeds`` new seeds there; report the distribution of their test score.
     4. Compare the two fresh members that are the first to have finished.
 
