@@ -317,7 +317,9 @@ CASES = [
     Case("LSTM", Recurrent, (5, 3), fallback=r"no batched form of aten::lstm"),
     Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4), fallback=r"\.item\(\)"),
     Case("own noise", Noisy, (6,), random=True, fallback="random operation"),
-    Case("data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"),
+    Case(
+        "data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"
+    ),
 ]
 BATCHED = [case for case in CASES if case.fallback is None]
 FALLBACKS = [case for case in CASES if case.fallback is not None]

@@ -55,6 +55,6 @@ def test_a_full_disk_is_said(tmp_path):
         with whole_file(tmp_path / "file"):
             raise OSError(28, os.strerror(28))
 
-    with pytest.raises(ModelspaceError, match="can't write .*No space left on device"):
+    with pytest.raises(ModelspaceError, match=r"can't write .*No space left on device"):
         write()
     assert list(tmp_path.iterdir()) == []

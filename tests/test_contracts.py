@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
+from plain import relative_error, trained
 from torch import nn
 
 import modelspace as ms
-from cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
 from modelspace.engine import choose_plan
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
-from plain import relative_error, trained
 
 SEEDS = [0, 1, 2**31, 2**63 - 1]
 EPOCH = SAMPLES // BATCH
@@ -288,14 +288,17 @@ COMPILED = ["MLP dropout", "residual BatchNorm"]
 
 def assert_one_graph(graph):
     """Nothing but operations on tensors; the update is among them: the points are written into."""
-    calls = [node.target for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    calls = [
+        node.target for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")
+    ]
     python = [t for t in calls if not isinstance(t, torch._ops.OpOverload) and t is not operator.getitem]
     assert python == []
     assert torch.ops.aten.copy_.default in calls
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, id=str(c), marks=[] if c.name in COMPILED else pytest.mark.slow) for c in BATCHED]
+    "case",
+    [pytest.param(c, id=str(c), marks=[] if c.name in COMPILED else pytest.mark.slow) for c in BATCHED],
 )
 def test_compiled_is_eager_and_compiled_once(case, compilations):
     population, data = packed(case), case.data()

@@ -3,9 +3,9 @@
 import copy
 
 import torch
+from cases import Dropouts, mlp
 from torch import nn
 
-from cases import Dropouts, mlp
 from modelspace.data import epoch_indices
 from modelspace.reference import stateless_randomness, train
 
@@ -21,7 +21,9 @@ def sgd(parameters):
 def test_it_is_the_ordinary_loop():
     module, inputs, labels = problem()
     twin = copy.deepcopy(module)
-    losses = train(module, inputs, labels, nn.functional.cross_entropy, sgd, steps=8, batch_size=5, data_seed=3)
+    losses = train(
+        module, inputs, labels, nn.functional.cross_entropy, sgd, steps=8, batch_size=5, data_seed=3
+    )
 
     optimizer = sgd(twin.parameters())
     expected = []

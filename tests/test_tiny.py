@@ -1,10 +1,10 @@
 """Five seconds that say whether the heart still beats; run it on every save (``make tiny``)."""
 
 import torch
-
-import modelspace as ms
 from cases import BATCH, SAMPLES, named
 from plain import relative_error, trained
+
+import modelspace as ms
 
 
 def test_two_seeds_by_two_learning_rates_equal_the_loop():

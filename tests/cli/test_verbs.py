@@ -25,7 +25,19 @@ def run(capsys, *arguments):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "dummynet"
-    words = ("explore", DUMMY, *QUICK, "--seeds", "3", "--lr", "1e-3,1e-2", "--fresh-seeds", "4", "--out", str(path))
+    words = (
+        "explore",
+        DUMMY,
+        *QUICK,
+        "--seeds",
+        "3",
+        "--lr",
+        "1e-3,1e-2",
+        "--fresh-seeds",
+        "4",
+        "--out",
+        str(path),
+    )
     assert main(words) == 0
     return path
 
@@ -120,7 +132,19 @@ def test_compare_two_architectures(capsys, tmp_path):
 
 
 def test_fit_json(capsys, tmp_path):
-    words = ("fit", DUMMY, *QUICK, "--seeds", "5-6", "--optimizer", "sgd", "--lr", "0.1", "--momentum", "0,0.9")
+    words = (
+        "fit",
+        DUMMY,
+        *QUICK,
+        "--seeds",
+        "5-6",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "0.1",
+        "--momentum",
+        "0,0.9",
+    )
     found = json.loads(run(capsys, *words, "--data-seed", "2", "--out", tmp_path / "run", "--json"))
     assert found["members"] == 8
     assert found["diverged"] == 0
@@ -142,7 +166,15 @@ def test_model_arguments(capsys, tmp_path):
         "from torch import nn\ndef mlp(width, bias=True):\n"
         "    return nn.Sequential(nn.Linear(4, width, bias=bias), nn.Linear(width, 2, bias=bias))\n"
     )
-    words = ("inspect", f"{tmp_path / 'nets.py'}:mlp", "--input", "4", "--model.width", "8", "--model.bias=false")
+    words = (
+        "inspect",
+        f"{tmp_path / 'nets.py'}:mlp",
+        "--input",
+        "4",
+        "--model.width",
+        "8",
+        "--model.bias=false",
+    )
     assert json.loads(run(capsys, *words, "--json"))["dimension"] == 4 * 8 + 8 * 2
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cases import BATCHED, DummyNet, FrozenBackbone, Residual, mlp, named
 from torch import nn
 
 import modelspace as ms
-from cases import BATCHED, DummyNet, FrozenBackbone, Residual, mlp, named
 from modelspace.errors import ModelspaceError
 
 
@@ -55,9 +55,7 @@ def test_one_number_or_one_buffer_makes_another_point():
 def test_distances_are_numpy_s():
     a, b = mlp(), mlp()
     found = ms.compare(a, b)
-    p, q = (
-        np.concatenate([x.detach().double().numpy().ravel() for x in m.parameters()]) for m in (a, b)
-    )
+    p, q = (np.concatenate([x.detach().double().numpy().ravel() for x in m.parameters()]) for m in (a, b))
     norm = np.linalg.norm
     assert np.isclose(found.distance.l2, norm(p - q))
     assert np.isclose(found.distance.relative, norm(p - q) / ((norm(p) + norm(q)) / 2))
@@ -146,16 +144,18 @@ def test_different_architectures_name_every_difference():
 
 
 def test_another_activation_is_another_space():
-    relu, tanh = (nn.Sequential(nn.Linear(3, 4), activation, nn.Linear(4, 2)) for activation in (nn.ReLU(), nn.Tanh()))
+    relu, tanh = (
+        nn.Sequential(nn.Linear(3, 4), activation, nn.Linear(4, 2)) for activation in (nn.ReLU(), nn.Tanh())
+    )
     tanh.load_state_dict(relu.state_dict())
-    found = compare(relu, tanh, names=("relu", "tanh"))
+    found = ms.compare(relu, tanh, names=("relu", "tanh"))
     assert not found.same_space
     assert found.differences == ("1 is ReLU() in relu and Tanh() in tanh",)
 
 
 def test_writing_in_place_is_the_same_space():
     plain, in_place = (nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=flag)) for flag in (False, True))
-    assert compare(plain, in_place).same_space
+    assert ms.compare(plain, in_place).same_space
 
 
 def test_other_frozen_values_are_another_space():

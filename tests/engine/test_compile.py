@@ -49,7 +49,7 @@ def test_the_signature_is_shapes_types_devices_and_constants():
 
 
 def test_what_cannot_be_traced_is_said():
-    with pytest.raises(CompileError, match="data-dependent|item|Dynamic|value"):
+    with pytest.raises(CompileError, match=r"data-dependent|item|Dynamic|value"):
         compiled(lambda x: x + 1 if x.sum() > 0 else x, torch.ones(2))
 
 

@@ -3,10 +3,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from cases import Dropouts, DummyNet, Residual, mlp, named
 from torch import nn
 
 import modelspace as ms
-from cases import Dropouts, DummyNet, Residual, mlp, named
 from modelspace.data import Data, Split
 from modelspace.engine import Scoring, members_scores, probe
 from modelspace.errors import ModelspaceError

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from cases import Counting, DummyNet, FrozenBackbone, Tied
 from torch import nn
 
-from cases import Counting, DummyNet, FrozenBackbone, Tied
 from modelspace import ModelSpace
 from modelspace.engine import Function
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from cases import BATCHED, named
+
 from modelspace import losses
 from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
 
@@ -17,7 +17,9 @@ def gradient(compute, case, own=False, members=3):
         batch = Batch(inputs[index], data.train.labels[index], own=True)
     seeds = torch.tensor(population.table["seed"].to_numpy())
     loss = losses.resolve(case.loss)
-    found = compute(Function(space), loss, population.points, population.buffers, batch, seeds, torch.tensor(3))
+    found = compute(
+        Function(space), loss, population.points, population.buffers, batch, seeds, torch.tensor(3)
+    )
     return population, batch, found
 
 

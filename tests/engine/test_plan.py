@@ -87,7 +87,10 @@ def test_what_fails_in_the_loop_too_is_not_blamed_on_batching():
 
 
 def test_other_refusals_are_quoted():
-    assert no_batched_form(RuntimeError("vmap: no control flow\nlong story")) == "no batched form: vmap: no control flow"
+    assert (
+        no_batched_form(RuntimeError("vmap: no control flow\nlong story"))
+        == "no batched form: vmap: no control flow"
+    )
     assert no_batched_form(RuntimeError()) == "no batched form: RuntimeError"
 
 
@@ -120,5 +123,8 @@ def test_a_short_run_is_not_compiled(compilations):
 
 
 def test_a_plan_reads_as_one_line():
-    assert str(Plan("vmap", 16, True, 2, "7.0 × the loop")) == "compiled vmap, shards of 16 members, 2 threads: 7.0 × the loop"
+    assert (
+        str(Plan("vmap", 16, True, 2, "7.0 × the loop"))
+        == "compiled vmap, shards of 16 members, 2 threads: 7.0 × the loop"
+    )
     assert str(Plan("loop", 1, False, 1, "as asked")) == "loop, shards of 1 member, 1 thread: as asked"

@@ -3,9 +3,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from cases import named
 
 import modelspace as ms
-from cases import named
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
 from modelspace.explore import journey
@@ -126,8 +126,8 @@ def test_regression_is_chosen_by_the_loss():
     )
     assert found.metric == "loss"
     table = found.sweep.table
-    medians = table["validation_loss"].groupby(table["lr"]).apply(
-        lambda v: np.quantile(v, 0.5, method="nearest")
+    medians = (
+        table["validation_loss"].groupby(table["lr"]).apply(lambda v: np.quantile(v, 0.5, method="nearest"))
     )
     assert found.chosen == {"lr": medians.idxmin()}
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from cases import BATCH, SAMPLES, named
 
 import modelspace as ms
-from cases import BATCH, SAMPLES, named
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
 from modelspace.fit import loop
@@ -53,7 +53,11 @@ def test_an_empty_validation_split_is_nan():
     data = CASE.data()
     empty = Split(data.validation.inputs[:0], data.validation.labels[:0])
     run = ms.fit(
-        CASE.space().sample(seeds=2), Data("x", data.train, empty, empty), epochs=2, batch_size=5, lowering="loop"
+        CASE.space().sample(seeds=2),
+        Data("x", data.train, empty, empty),
+        epochs=2,
+        batch_size=5,
+        lowering="loop",
     )
     assert np.isnan(run.history["validation_loss"]).all()
     assert np.isfinite(run.history["train_loss"]).all()

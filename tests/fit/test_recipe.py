@@ -1,7 +1,7 @@
 import pytest
+from cases import named
 
 import modelspace as ms
-from cases import named
 from modelspace.errors import ModelspaceError
 
 CASE = named("MLP tanh")
@@ -49,7 +49,7 @@ def test_bad_columns_are_listed_together_with_their_members():
 def test_a_column_that_nothing_reads_is_refused():
     with pytest.raises(ModelspaceError, match=r"unknown column .* 'lrr': did you mean 'lr'"):
         fit(CASE.space().sample(seeds=2, lrr=[0.1]))
-    with pytest.raises(ModelspaceError, match="unknown column .*SGD.* 'betas'"):
+    with pytest.raises(ModelspaceError, match=r"unknown column .*SGD.* 'betas'"):
         fit(CASE.space().sample(seeds=2, betas=[(0.9, 0.99)]), optimizer="sgd")
     with pytest.raises(ModelspaceError, match="column 'lr' holds 'fast'"):
         fit(CASE.space().sample(seeds=2, lr=["fast"]))

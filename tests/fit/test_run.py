@@ -1,7 +1,7 @@
 import numpy as np
+from cases import named
 
 import modelspace as ms
-from cases import named
 from modelspace.fit.run import _last
 
 CASE = named("MLP tanh")

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import DummyNet, Residual, named
 from torch import nn
 
-from cases import DummyNet, Residual, named
 from modelspace import ModelSpace, Population
 from modelspace.errors import ModelspaceError
 from modelspace.population.columns import product_table
@@ -77,11 +77,14 @@ def test_columns_can_be_added(population):
 
 def test_shapes_must_agree():
     space = ModelSpace(DummyNet)
-    with pytest.raises(ModelspaceError, match=r"2 members of DummyNet are a matrix of 2×2512; received \(3, 2512\)"):
+    with pytest.raises(
+        ModelspaceError, match=r"2 members of DummyNet are a matrix of 2×2512; received \(3, 2512\)"
+    ):
         Population(space, torch.zeros(3, 2512), {}, product_table(2, {}))
-    with pytest.raises(ModelspaceError, match=r"buffer norm1\.running_mean must be \(1, 4\); received nothing"):
-        space = ModelSpace(Residual)
-        Population(space, torch.zeros(1, space.dimension), {}, pd.DataFrame({"seed": [0]}))
+    space = ModelSpace(Residual)
+    points = torch.zeros(1, space.dimension)
+    with pytest.raises(ModelspaceError, match=r"norm1\.running_mean must be \(1, 4\); received nothing"):
+        Population(space, points, {}, pd.DataFrame({"seed": [0]}))
 
 
 def test_iterating_gives_the_modules(population):

@@ -2,11 +2,11 @@ import pickle
 
 import pytest
 import torch
+from cases import CASES, DummyNet, FrozenBackbone, Residual, mlp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cases import CASES, DummyNet, FrozenBackbone, Residual, mlp
 from modelspace import ModelSpace, load, population_of, save
 from modelspace.errors import ModelspaceError
 
@@ -38,7 +38,9 @@ def test_the_file_opens_without_this_library(tmp_path):
 def test_a_population_of_another_space_is_refused(tmp_path):
     path = tmp_path / "points.safetensors"
     save(ModelSpace(DummyNet).sample(seeds=1), path)
-    with pytest.raises(ModelspaceError, match="holds points of DummyNet, whose layout is not that of Residual"):
+    with pytest.raises(
+        ModelspaceError, match="holds points of DummyNet, whose layout is not that of Residual"
+    ):
         load(path, ModelSpace(Residual))
 
 

@@ -1,7 +1,7 @@
 import torch
+from cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
-from cases import DummyNet, FrozenBackbone, Tied
 from modelspace import ModelSpace
 from modelspace.space.card import formula, shape_text
 

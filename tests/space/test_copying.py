@@ -1,8 +1,8 @@
 import pytest
 import torch
+from cases import Tied
 from torch import nn
 
-from cases import Tied
 from modelspace.errors import ModelspaceError
 from modelspace.space.copying import copied
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
-from cases import DummyNet, FrozenBackbone, Tied
 from modelspace.errors import ModelspaceError
 from modelspace.space.layout import Block, layout_of
 

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
+from cases import DummyNet, FrozenBackbone, Residual, Tied, mlp
 from torch import nn
 
-from cases import DummyNet, FrozenBackbone, Residual, Tied, mlp
 from modelspace import ModelSpace
 from modelspace.errors import ModelspaceError
 
@@ -70,7 +70,9 @@ def test_tied_values_must_agree():
     state = {name: value.clone() for name, value in Tied().state_dict().items()}
     assert space.point(state).shape == (space.dimension,)
     state["output.weight"] += 1
-    with pytest.raises(ModelspaceError, match=r"tied parameters output\.weight and embedding\.weight hold diff"):
+    with pytest.raises(
+        ModelspaceError, match=r"tied parameters output\.weight and embedding\.weight hold diff"
+    ):
         space.point(state)
 
 

@@ -61,7 +61,8 @@ class Function:
             inputs: ``[batch, *sample]``.
             training: The module's mode.
             seed: The member's seed; in training its random operations are a function of it and ``step``.
-            step: The optimizer step, 0 at the first.
+            step: The optimizer step, 0 at the first. With seed and step, and not ``batched``, PyTorch's
+                generators are seeded too, for what only they can draw: fork them outside.
             batched: Whether the tensors are seen through ``vmap``.
         """
         self._module.train(training)
@@ -71,11 +72,9 @@ class Function:
             if batched:
                 with _batched_throughout():
                     return functional_call(self._module, named, (inputs,))
-            if seed is None or step is None:
-                return functional_call(self._module, named, (inputs,))
-            with torch.random.fork_rng():
+            if seed is not None and step is not None:
                 torch.manual_seed(stream_seed(int(seed), int(step)))
-                return functional_call(self._module, named, (inputs,))
+            return functional_call(self._module, named, (inputs,))
 
 
 @contextmanager

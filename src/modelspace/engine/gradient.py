@@ -75,22 +75,25 @@ def loop_gradient(
 ) -> Gradient:
     """One member after the other, each exactly as in plain PyTorch."""
     rows: list[Gradient] = []
-    for k in range(len(points)):
-        # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
-        # terms in another order from an address that does not, and the loop promises every bit.
-        views = function.space.layout.views(points[k])
-        leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
-        kept = {name: value[k].clone() for name, value in buffers.items()}
-        inputs = batch.inputs[k].clone() if batch.own else batch.inputs
-        labels = batch.labels[k] if batch.own else batch.labels
-        outputs, after = function(
-            leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
-        )
-        value = loss(outputs, labels)
-        found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-        stacked = tuple(None if g is None else g[None] for g in found)
-        joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
-        rows.append(Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()}))
+    with torch.random.fork_rng():
+        for k in range(len(points)):
+            # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
+            # terms in another order from an address that does not, and the loop promises every bit.
+            views = function.space.layout.views(points[k])
+            leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
+            kept = {name: value[k].clone() for name, value in buffers.items()}
+            inputs = batch.inputs[k].clone() if batch.own else batch.inputs
+            labels = batch.labels[k] if batch.own else batch.labels
+            outputs, after = function(
+                leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
+            )
+            value = loss(outputs, labels)
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+            stacked = tuple(None if g is None else g[None] for g in found)
+            joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
+            rows.append(
+                Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()})
+            )
     used = None
     if any(row.used is not None for row in rows):
         used = torch.cat(

@@ -90,8 +90,8 @@ def choose_plan(
         raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
     sizes = sorted({balanced(members, size) for size in ((chunk,) if chunk else _SIZES)})
     # The loop goes first: what fails here fails in plain PyTorch too, and is not a matter of batching.
-    two = min(members, 2)
-    loop = _Candidate("loop", balanced(members, chunk or _LOOP_CHUNK), _timed(build("loop", two), two))
+    few = min(members, 4)
+    loop = _Candidate("loop", balanced(members, chunk or _LOOP_CHUNK), _timed(build("loop", few), few))
     best, fallback, reason = loop, None, "as asked"
     if lowering != "loop":
         try:

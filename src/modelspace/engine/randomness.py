@@ -4,6 +4,7 @@ Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 
 """
 
 from math import prod
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,17 +15,20 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
 
 
+_Words = TypeVar("_Words", int, Tensor)
+
+
 def philox(
-    counter: tuple[Int[Tensor, "..."], ...], key: tuple[Int[Tensor, "..."], Int[Tensor, "..."]]
-) -> tuple[Int[Tensor, "..."], ...]:
+    counter: tuple[_Words, _Words, _Words, _Words], key: tuple[_Words, _Words]
+) -> tuple[_Words, _Words, _Words, _Words]:
     """Four 32-bit words of Philox4x32-10, elementwise.
 
     Args:
-        counter: Four int64 tensors of values 0 … 2³²−1, which broadcast against each other.
-        key: Two such tensors.
+        counter: Four integers, or int64 tensors that broadcast against each other, of values 0 … 2³²−1.
+        key: Two such.
 
     Returns:
-        Four int64 tensors of values 0 … 2³²−1.
+        Four of the same kind.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -61,8 +65,5 @@ def uniform(
 
 def stream_seed(seed: int, step: int) -> int:
     """One 62-bit seed for a whole forward, for random operations that only a generator can do."""
-    words = philox(
-        tuple(torch.tensor(v) for v in (step & _WORD, step >> 32, 0, 1)),
-        (torch.tensor(seed & _WORD), torch.tensor(seed >> 32)),
-    )
-    return (int(words[0]) << 30) ^ int(words[1])
+    words = philox((step & _WORD, step >> 32, 0, 1), (seed & _WORD, seed >> 32))
+    return (words[0] << 30) ^ words[1]

@@ -45,6 +45,8 @@ def test_values_and_gradients_are_torch_s(lead, outputs, own_input, own_weight, 
     cotangent = torch.linspace(-1, 1, theirs.numel(), dtype=torch.float64).view(theirs.shape)
     leaves = [t for t in (x, w, b) if t is not None]
     for received, wanted in zip(
-        torch.autograd.grad(ours, leaves, cotangent), torch.autograd.grad(theirs, leaves, cotangent), strict=True
+        torch.autograd.grad(ours, leaves, cotangent),
+        torch.autograd.grad(theirs, leaves, cotangent),
+        strict=True,
     ):
         assert torch.allclose(received, wanted, rtol=1e-11, atol=1e-11)

@@ -11,9 +11,13 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from modelspace.engine.lowerings import convolution, dropout, linear
+from modelspace.engine.lowerings import convolution, dropout, linear, views
 
-BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {**convolution.TABLE, **linear.TABLE}
+BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    **convolution.TABLE,
+    **linear.TABLE,
+    **views.TABLE,
+}
 
 
 class Lowered(TorchFunctionMode):

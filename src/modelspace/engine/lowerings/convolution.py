@@ -1,9 +1,10 @@
 """Convolution with one kernel a member, as matrix products.
 
 ``vmap`` turns it into a grouped convolution, which CPU libraries do badly. Here the windows of the input are laid
-out as a matrix (im2col). Where the input is shared, one product of all members' kernels with it, channels first;
-where it is not, one batched product, channels last, so that the windows are copied in runs of whole pixels (on a
-16→32 layer, compiled, half the time of channels first).
+out as the columns of a matrix (im2col) and multiplied: by all members' kernels in one product where the input is
+shared, member by member in one batched product where it is not. The batch is kept as the innermost axis in memory, so
+that windows are copied in long runs and no layer transposes: on a net of two convolutions, 1.5 times as fast as with
+the channels innermost, and 3 times as with the usual layout.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.products import shared_product
 
 
 def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[..., Tensor]:
@@ -25,24 +27,20 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
         stride, padding, dilation, groups = (value for value, _ in pairs[3:])
         if not stacked or groups != 1:
             return None
-        outputs = w.shape[1]
+        outputs, inner = w.shape[1], w[0, 0].numel()
+        batch = 1 if own else 0
+        planes = x.movedim(batch, -1).contiguous()
+        if any(padding):
+            planes = F.pad(planes, [0, 0, *(edge for pad in reversed(padding) for edge in (pad, pad))])
+        views, size = windows(planes, batch + 1, w.shape[3:], stride, dilation)
+        columns = torch.stack(views, dim=batch + 1)
         if own:
-            pixels = x.movedim(2, -1)
-            if any(padding):
-                pixels = F.pad(pixels, [0, 0, *_edges(padding)])
-            views, size = windows(pixels, 2, w.shape[3:], stride, dilation)
-            rows = torch.stack(views, dim=-2).flatten(-2).flatten(1, -2)
-            out = rows @ w.movedim(2, -1).reshape(count, outputs, -1).mT
-            if b is not None:
-                out = out + (b[:, None] if own_bias else b)
-            return out.view(count, -1, *size, outputs).movedim(-1, 2).contiguous()
-        planes = F.pad(x, _edges(padding)) if any(padding) else x
-        views, size = windows(planes, 2, w.shape[3:], stride, dilation)
-        columns = torch.stack(views, dim=2).movedim(0, 2).reshape(w[0, 0].numel(), -1)
-        out = (w.reshape(count * outputs, -1) @ columns).view(count, outputs, -1)
+            out = w.reshape(count, outputs, inner) @ columns.reshape(count, inner, -1)
+        else:
+            out = shared_product(w.reshape(-1, inner), columns.reshape(inner, -1)).view(count, outputs, -1)
         if b is not None:
             out = out + (b[:, :, None] if own_bias else b[None, :, None])
-        return out.view(count, outputs, -1, *size).transpose(1, 2).contiguous()
+        return out.view(count, outputs, *size, -1).movedim(-1, 1)
 
     convolution = batched(function, rule)
 
@@ -99,11 +97,6 @@ def windows(
         )
         views.append(x[(*[slice(None)] * first, *cut)])
     return views, size
-
-
-def _edges(padding: tuple[int, ...]) -> list[int]:
-    """The padding in the order of ``F.pad``: last axis first, both sides."""
-    return [edge for pad in reversed(padding) for edge in (pad, pad)]
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

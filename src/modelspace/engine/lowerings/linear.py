@@ -1,7 +1,8 @@
 """Linear layers with one matrix a member.
 
-``vmap`` computes X Wᵀ member by member. With few outputs that product has a narrow right-hand side, which CPU
-libraries do at a third of their speed; (W Xᵀ)ᵀ is the same numbers with a wide one, in both directions.
+``vmap`` computes X Wᵀ member by member. Here it is W Xᵀ, seen transposed: the numbers are the same, the batch is the
+innermost axis in memory, as after a convolution, and a layer with few outputs is three times as fast, since CPU
+libraries do a product with a narrow right-hand side at a third of their speed.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.products import shared_product
 
-_NARROW = 24  # outputs; measured: from about here on the two forms are equally fast
+_NARROW = 24  # outputs of a layer on sequences; measured: from about here on the two forms are equally fast
 
 
 def _rule(
@@ -21,19 +23,18 @@ def _rule(
     (inputs, own), (weight, stacked), (bias, own_bias) = x, w, b
     if not stacked:
         return None
-    outputs = weight.shape[1]
-    if own and outputs >= _NARROW:
+    outputs, features = weight.shape[1:]
+    lead = inputs.shape[1:-1] if own else inputs.shape[:-1]
+    if len(lead) > 1 and own and outputs >= _NARROW:
         return None
-    features = inputs.shape[-1]
     if own:
-        lead = inputs.shape[1:-1]
         product = weight @ inputs.reshape(count, -1, features).mT
     else:
-        lead = inputs.shape[:-1]
-        product = (weight.reshape(-1, features) @ inputs.reshape(-1, features).mT).view(count, outputs, -1)
+        product = shared_product(weight.reshape(-1, features), inputs.reshape(-1, features).mT)
+        product = product.view(count, outputs, -1)
     if bias is not None:
         product = product + (bias[:, :, None] if own_bias else bias[None, :, None])
-    return product.mT.contiguous().view(count, *lead, outputs)
+    return product.mT if len(lead) == 1 else product.mT.reshape(count, *lead, outputs)
 
 
 _linear = batched(F.linear, _rule)
