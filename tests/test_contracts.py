@@ -25,7 +25,14 @@ every_batched_case = pytest.mark.parametrize("case", BATCHED, ids=str)
 
 def fit(population, data, case, optimizer=None, **settings):
     optimizer = optimizer or ms.SGD(momentum=0.9)
-    settings = {"epochs": 3, "batch_size": BATCH, "compile": False, "metrics": [], **settings}
+    settings = {
+        "epochs": 3,
+        "batch_size": BATCH,
+        "compile": False,
+        "threads": torch.get_num_threads(),
+        "metrics": [],
+        **settings,
+    }
     return ms.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
 
 

@@ -1,5 +1,7 @@
 """Values as they are typed."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ def test_column_forms():
 @given(st.floats(1e-8, 1e3), st.floats(1.5, 1e4), st.integers(2, 30))
 def test_a_range_is_logarithmic(low, factor, count):
     found = values.column(f"{low}:{low * factor}:{count}")
-    ratios = [b / a for a, b in zip(found, found[1:], strict=False)]
+    ratios = [b / a for a, b in pairwise(found)]
     assert len(found) == count
     assert found[0] == pytest.approx(low)
     assert ratios == pytest.approx([factor ** (1 / (count - 1))] * (count - 1))
@@ -38,8 +40,16 @@ def test_shapes_and_pairs():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("64", 64), ("0.5", 0.5), ("[1, 2]", [1, 2]), ("true", True), ("False", False), ("relu", "relu"), ("__import__('os')", "__import__('os')")],
-)  # fmt: skip
+    [
+        ("64", 64),
+        ("0.5", 0.5),
+        ("[1, 2]", [1, 2]),
+        ("true", True),
+        ("False", False),
+        ("relu", "relu"),
+        ("__import__('os')", "__import__('os')"),
+    ],
+)
 def test_arguments_are_literals_or_strings(text, value):
     assert values.argument(text) == value
 

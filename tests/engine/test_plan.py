@@ -128,3 +128,18 @@ def test_a_plan_reads_as_one_line():
         == "compiled vmap, shards of 16 members, 2 threads: 7.0 × the loop"
     )
     assert str(Plan("loop", 1, False, 1, "as asked")) == "loop, shards of 1 member, 1 thread: as asked"
+
+
+def test_the_number_of_threads_is_as_asked_and_put_back():
+    before = torch.get_num_threads()
+    counts = []
+    build = lambda lowering, chunk: (lambda: counts.append(torch.get_num_threads()), ())  # noqa: E731
+    plan, _ = choose_plan(build, members=4, calls=1, lowering="vmap", compile=False, threads=before + 1)
+    assert plan.threads == before + 1
+    assert set(counts) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+def test_a_plan_can_be_asked_for_again():
+    plan = Plan("vmap", 8, True, 2, "measured")
+    assert plan.choices == {"lowering": "vmap", "chunk": 8, "compile": True, "threads": 2}

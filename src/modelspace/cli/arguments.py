@@ -119,6 +119,9 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", type=int, metavar="N", help="members computed together (default: measured)"
     )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads within an operation (default: measured)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
     parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
     columns = parser.add_argument_group(
@@ -167,6 +170,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "early_stopping": options.early_stopping,
         "lowering": lowering,
         "chunk": options.shard,
+        "threads": options.threads,
         "compile": {"auto": None, "compile": True}.get(options.plan, False),
     }
 

@@ -4,7 +4,7 @@ from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.evaluate import Scoring, evaluate, members_scores, probe, stacked_outputs
 from modelspace.engine.function import Function
 from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
-from modelspace.engine.plan import Lowering, Plan, balanced, choose_plan, threads
+from modelspace.engine.plan import Lowering, Plan, balanced, choose_plan, using_threads
 
 __all__ = [
     "Batch",
@@ -22,6 +22,6 @@ __all__ = [
     "members_scores",
     "probe",
     "stacked_outputs",
-    "threads",
+    "using_threads",
     "vmap_gradient",
 ]

@@ -80,7 +80,7 @@ class Function:
 @contextmanager
 def _batched_throughout() -> Iterator[None]:
     """Under ``vmap``, an operation without a batched form is an error that names it, not a hidden loop."""
-    functorch = torch._C._functorch
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     before = functorch._is_vmap_fallback_enabled()
     functorch._set_vmap_fallback_enabled(False)
     try:

@@ -57,6 +57,16 @@ class Plan:
         threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
         return f"{how}{self.lowering}, shards of {members}, {threads}: {self.reason}"
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, **run.plan.choices)``."""
+        return {
+            "lowering": self.lowering,
+            "chunk": self.chunk,
+            "compile": self.compiled,
+            "threads": self.threads,
+        }
+
 
 def choose_plan(
     build: Build,
@@ -66,6 +76,7 @@ def choose_plan(
     lowering: Lowering | None = None,
     chunk: int | None = None,
     compile: bool | None = None,
+    threads: int | None = None,
     key: Any = None,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
@@ -77,6 +88,7 @@ def choose_plan(
         lowering: Decide this oneself.
         chunk: Decide this oneself, 1 … K.
         compile: Decide this oneself.
+        threads: Decide this oneself, at least 1.
         key: What the step depends on beside its arguments' shapes, so that it is compiled once only.
 
     Returns:
@@ -88,6 +100,26 @@ def choose_plan(
     start = time.perf_counter()
     if chunk is not None and chunk < 1:
         raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
+    if threads is not None:
+        if threads < 1:
+            raise ModelspaceError(f"at least 1 thread is needed; received {threads}")
+        with using_threads(threads):
+            return _chosen(build, members, calls, start, lowering, chunk, compile, (threads,), key)
+    counts = tuple(dict.fromkeys((torch.get_num_threads(), 1)))
+    return _chosen(build, members, calls, start, lowering, chunk, compile, counts, key)
+
+
+def _chosen(
+    build: Build,
+    members: int,
+    calls: int,
+    start: float,
+    lowering: Lowering | None,
+    chunk: int | None,
+    compile: bool | None,
+    counts: tuple[int, ...],
+    key: Any,
+) -> tuple[Plan, Callable[..., Any]]:
     sizes = sorted({balanced(members, size) for size in ((chunk,) if chunk else _SIZES)})
     # The loop goes first: what fails here fails in plain PyTorch too, and is not a matter of batching.
     few = min(members, 4)
@@ -101,7 +133,7 @@ def choose_plan(
                 raise ModelspaceError(no_batched_form(error)) from error
             reason = fallback = no_batched_form(error)
         else:
-            batched = _with_threads(build, eager)
+            batched = _with_threads(build, eager, counts)
             best = min(batched, loop, key=lambda c: c.seconds) if lowering is None else batched
             reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, eager))}")
             if compile is not False:
@@ -149,18 +181,17 @@ def _measured(build: Build, sizes: list[int]) -> dict[int, float]:
     return found
 
 
-def _with_threads(build: Build, eager: dict[int, float]) -> _Candidate:
+def _with_threads(build: Build, eager: dict[int, float], counts: tuple[int, ...]) -> _Candidate:
     """The best shard with all threads, or with one where that is faster: on small work, or a busy machine.
 
     Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
     """
     best = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
-    candidate = _Candidate("vmap", best, eager[best])
-    if candidate.threads == 1:
-        return candidate
-    with threads(1):
-        single = _Candidate("vmap", best, _timed(build("vmap", best), best))
-    return min(candidate, single, key=lambda c: c.seconds)
+    candidates = [_Candidate("vmap", best, eager[best])]
+    for count in counts[1:]:
+        with using_threads(count):
+            candidates.append(_Candidate("vmap", best, _timed(build("vmap", best), best)))
+    return min(candidates, key=lambda c: c.seconds)
 
 
 def _or_compiled(
@@ -177,7 +208,7 @@ def _or_compiled(
 ) -> tuple[_Candidate, str]:
     """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
     sizes = [batched.chunk if only else balanced(members, min(batched.chunk, _COMPILED_CHUNK))]
-    with threads(batched.threads):
+    with using_threads(batched.threads):
         known = is_compiled(build("vmap", sizes[0])[1], key)
         saved = members * calls * (best.seconds - batched.seconds / _COMPILE_GAIN)
         if compile is None and not known and saved < _COMPILE_SECONDS:
@@ -207,7 +238,7 @@ def _or_compiled(
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def using_threads(count: int) -> Iterator[None]:
     """Run the block with so many threads within an operation."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

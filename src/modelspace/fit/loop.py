@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe, threads
+from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe, using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.recipe import Recipe, make_recipe
@@ -42,6 +42,7 @@ def fit(
     lowering: Lowering | None = None,
     chunk: int | None = None,
     compile: bool | None = None,
+    threads: int | None = None,
 ) -> Run:
     """Train every member of a population on the training split; the given population stays as it is.
 
@@ -67,6 +68,8 @@ def fit(
         lowering: ``"vmap"`` or ``"loop"``; measured where None.
         chunk: Members in a shard; measured where None.
         compile: Whether the step is compiled; where None, if the run is long enough to repay it.
+        threads: Threads within an operation; all or one, as measured, where None. The same lowering, chunk, compile
+            and threads (``run.plan.choices``) give the same numbers bit for bit on one machine.
 
     Returns:
         The run. After Ctrl-C, the run of what was finished until then, with ``interrupted`` set.
@@ -91,7 +94,8 @@ def fit(
         early_stopping=early_stopping,
     )
     training = _Training(population, data, recipe)
-    return training.run(began, lowering, chunk, compile)
+    choices = {"lowering": lowering, "chunk": chunk, "compile": compile, "threads": threads}
+    return training.run(began, choices)
 
 
 class _Training:
@@ -127,7 +131,7 @@ class _Training:
         for metric in self.recipe.metrics:
             metric.check(outputs.cpu(), with_labels.cpu())
 
-    def run(self, began: float, lowering: Lowering | None, chunk: int | None, compile: bool | None) -> Run:
+    def run(self, began: float, choices: dict[str, Any]) -> Run:
         """Plan, then train shard after shard."""
         members, epochs = len(self.population), self.recipe.epochs
         names = ["validation_loss", *(f"validation_{m.name}" for m in self.recipe.metrics)]
@@ -136,9 +140,12 @@ class _Training:
         made = np.zeros(members, dtype=np.int64)
         trained = self.population.copy()
         plan, step = choose_plan(
-            self._build, members, self.steps * epochs, lowering=lowering, chunk=chunk, compile=compile,
+            self._build,
+            members,
+            self.steps * epochs,
             key=(self.population.space, self.recipe.loss, self.coefficients, self.data_seeds is None),
-        )  # fmt: skip
+            **choices,
+        )
         if plan.fallback:
             name = self.population.space.title
             warnings.warn(
@@ -156,7 +163,7 @@ class _Training:
         title = f"fitting {members:,} members of {self.population.space.title}"
         try:
             with (
-                threads(plan.threads),
+                using_threads(plan.threads),
                 progress(title, members * self.steps * epochs, "member-steps") as advance,
             ):
                 for start in range(0, members, plan.chunk):
