@@ -48,7 +48,7 @@ examples:
 A whole run is also written to benchmarks/results/<date>-<device>-<threads>threads.json, with every repeat's
 raw numbers; a part of one (--only, --quick) only where --json says.
 
-Exit status: 0, every target of DESIGN.md section 8 met (or --no-assert, or --quick); 1, a target missed;
+Exit status: 0, every target met (or --no-assert, or --quick); 1, a target missed;
 2, bad usage.
 """
 

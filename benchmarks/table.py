@@ -149,7 +149,7 @@ def _ten_thousand(t: TenThousand) -> Table:
 
 
 def _checks(results: Results) -> Table:
-    table = _table("Targets (DESIGN.md, section 8)")
+    table = _table("Targets")
     table.add_column("target")
     for name in ("wanted", "found"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Which targets of DESIGN.md section 8 a run met."""
+"""Which targets a run met."""
 
 from benchmarks.record import Check, Results
 

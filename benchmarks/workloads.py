@@ -1,4 +1,4 @@
-"""What is timed: a network, its data and a batch size, with what DESIGN.md section 8 asks of it."""
+"""What is timed: a network, its data and a batch size, with how much faster than the plain loop it has to be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Workload:
         shape: One sample's shape: the 64 pixels of scikit-learn's digits as the network reads them, or
             (3, 7, 7) for ``digits-7x7``.
         batch: Samples a step.
-        target: How many times as fast as the plain loop it has to be; 1 is contract 5.
+        target: How many times as fast as the plain loop it has to be; 1 means never slower.
         optional: Timed with ``--all`` or by name only.
     """
 

@@ -1,4 +1,4 @@
-"""Imports go downward only: DESIGN.md section 4."""
+"""Imports go downward only: each package sees those above it in the list, and no sibling."""
 
 import ast
 from pathlib import Path

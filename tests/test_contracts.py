@@ -1,4 +1,13 @@
-"""The contracts of DESIGN.md section 5, each over every architecture of ``cases.py``."""
+"""What is promised, each promise a test over every architecture of ``cases.py``.
+
+1. Same point: row k is what ``torch.manual_seed(seed); Arch()`` makes.
+2. Same run: training row k as one of many is the plain loop of ``modelspace.reference``.
+3. Independent of packing: shards, order, compilation, dropout masks.
+4. Isolation: a member that diverges is frozen, counted and named, and disturbs nobody.
+5. Never slower than the loop: the plan takes the loop where it measures faster.
+6. Nothing silent: a fall back to the loop is said once, by the operation's name.
+8. No second compilation for the same shapes, and no graph break.
+"""
 
 import operator
 import re

@@ -26,7 +26,7 @@ def batch(kind: str, *shape: int, dtype=torch.float64):
     return outputs, torch.randn(*shape, generator=generator, dtype=dtype)
 
 
-# Function, labels, torch's exactly equal function (EVIDENCE, "The lecture"), gradient in closed form by z.
+# Function, labels, torch's exactly equal function, gradient in closed form by z.
 CASES = {
     "least_squares": (
         least_squares,

@@ -15,7 +15,7 @@ from modelspace.report import ReportRecord, record_of_exploration, record_of_run
 from modelspace.report.extract import quantiles, seed_ranges
 from modelspace.report.words import choice_remarks, mean_error, sampling_error, verdict
 
-PROMISED = {  # by --json, DESIGN.md section 7
+PROMISED = {  # by --json
     *("run", "members", "diverged", "plan", "seconds", "member_steps_per_second", "dimension", "chosen"),
     *("test_accuracy", "test_loss", "comparison", "interrupted"),
 }

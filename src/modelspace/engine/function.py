@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modelspace.engine.allocator import keep_freed_memory
 from modelspace.engine.lowerings import Lowered
 from modelspace.engine.randomness import stream_seed
 from modelspace.space import ModelSpace
@@ -37,6 +38,7 @@ class Function:
     """
 
     def __init__(self, space: ModelSpace, device: torch.device | str = "cpu"):
+        keep_freed_memory()
         self.space = space
         self.device = torch.device(device)
         self._module = _WithBuffers(copy.deepcopy(space.template).to(device))

@@ -139,7 +139,7 @@ def _chosen(
             if compile is not False:
                 only = chunk is not None or len(sizes) == 1
                 best, reason = _or_compiled(
-                    build, best, batched, loop, members, calls, compile, key, only, reason
+                    build, best, batched, loop, members, calls, compile, key, only, counts, reason
                 )
     step = best.program or build(best.lowering, best.chunk)[0]
     plan = Plan(best.lowering, best.chunk, best.program is not None, best.threads, reason, fallback)
@@ -204,17 +204,20 @@ def _or_compiled(
     compile: bool | None,
     key: Any,
     only: bool,
+    counts: tuple[int, ...],
     reason: str,
 ) -> tuple[_Candidate, str]:
     """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-    sizes = [batched.chunk if only else balanced(members, min(batched.chunk, _COMPILED_CHUNK))]
+    size = batched.chunk if only else balanced(members, min(batched.chunk, _COMPILED_CHUNK))
     with using_threads(batched.threads):
-        known = is_compiled(build("vmap", sizes[0])[1], key)
-        saved = members * calls * (best.seconds - batched.seconds / _COMPILE_GAIN)
-        if compile is None and not known and saved < _COMPILE_SECONDS:
-            return best, reason
-        found: list[_Candidate] = []
-        for size in sizes:
+        known = is_compiled(build("vmap", size)[1], key)
+    saved = members * calls * (best.seconds - batched.seconds / _COMPILE_GAIN)
+    if compile is None and not known and saved < _COMPILE_SECONDS:
+        return best, reason
+    found: list[_Candidate] = []
+    tries = [(size, batched.threads)]
+    for size, count in tries:
+        with using_threads(count):
             step, arguments = build("vmap", size)
             try:
                 program = compiled(step, *arguments, key=key)
@@ -224,10 +227,14 @@ def _or_compiled(
                 reason = f"{reason}; not compiled: {error}"
                 break
             found.append(_Candidate("vmap", size, _timed((program, arguments), size), program=program))
-            # A long run repays trying the neighbours too.
-            if size == sizes[0] and not only and members * calls * found[0].seconds > _LONG_SECONDS:
-                sizes += [
-                    s for s in (balanced(members, size // 2), balanced(members, size * 2)) if s not in sizes
+        # A long run repays trying the neighbours too.
+        if len(found) == 1 and members * calls * found[0].seconds > _LONG_SECONDS:
+            tries += [(size, other) for other in counts if other != count]
+            if not only:
+                tries += [
+                    (s, count)
+                    for s in (balanced(members, size // 2), balanced(members, size * 2))
+                    if s != size
                 ]
     if not found:
         return best, reason

@@ -1,0 +1,35 @@
+"""Freed memory stays in the process: what was freed is had again without a page fault."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from modelspace.engine.allocator import keep_freed_memory
+
+PROGRAM = """
+import resource, sys, torch
+from modelspace.engine.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+
+def blocks():
+    return [torch.ones(2**20) for _ in range(6)]  # 4 MiB each
+
+blocks()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    blocks()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(mode):
+    out = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True)
+    return int(out.stdout)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="this system's allocator has no such thresholds")
+def test_no_page_faults_from_step_to_step():
+    assert resource.getpagesize() * faults("kept") < 2**20
