@@ -15,7 +15,7 @@ from benchmarks.workloads import Workload
 from modelspace import Adam
 from modelspace.data import Data
 from modelspace.engine import Plan, choose_plan
-from modelspace.fit.loop import _Training
+from modelspace.fit import loop
 from modelspace.fit.recipe import make_recipe
 
 
@@ -47,7 +47,7 @@ class Training:
             metrics_=[],
             early_stopping=None,
         )
-        self._training = _Training(population, data, recipe)
+        self._training = loop.Training(population, data, recipe)
         self._members, self._next = members, 0
         self.dimension = population.space.dimension
         self.plan: Plan

@@ -29,6 +29,12 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
 
 
+def notice(text: str) -> None:
+    """A line on standard error, about something that takes a while or that a reader should know."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """A function that is told how much more has been done, and shows it on standard error.

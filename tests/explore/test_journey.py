@@ -157,7 +157,7 @@ def test_ctrl_c_before_anything_was_finished_is_ctrl_c(monkeypatch):
         def stop(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(loop._Training, "_train", stop)
+        monkeypatch.setattr(loop.Training, "_train", stop)
         return fit(population, data, **settings)
 
     monkeypatch.setattr(journey, "fit", interrupted)

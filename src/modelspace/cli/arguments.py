@@ -257,11 +257,6 @@ def output_folder(text: str | None) -> Path | None:
     return folder
 
 
-def notice(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(f"{text}\n")
-
-
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 

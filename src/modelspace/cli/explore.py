@@ -13,6 +13,7 @@ from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
 from modelspace.population import joined
+from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
 from modelspace.space.card import facts, formula
 
@@ -59,7 +60,7 @@ def call(options: argparse.Namespace) -> int:
             **arguments.fit_settings(options),
         )
     except Interrupted as interrupt:
-        arguments.notice("interrupted: nothing was chosen; what follows is the run until then")
+        notice("interrupted: nothing was chosen; what follows is the run until then")
         return finish(interrupt.run, options.out, as_json=options.json)
     summary = _summary(found, folder)
     if folder:

@@ -17,6 +17,7 @@ import torch
 
 from modelspace.engine.compile import CompileError, compiled, is_compiled
 from modelspace.errors import ModelspaceError
+from modelspace.progress import notice
 
 Lowering = Literal["vmap", "loop"]
 Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
@@ -219,6 +220,8 @@ def _or_compiled(
     for size, count in tries:
         with using_threads(count):
             step, arguments = build("vmap", size)
+            if not is_compiled(arguments, key):
+                notice(f"compiling the step of {size} members, {count} threads (once; about ten seconds)")
             try:
                 program = compiled(step, *arguments, key=key)
             except CompileError as error:

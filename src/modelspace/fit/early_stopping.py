@@ -1,8 +1,13 @@
 """Early stopping, member by member."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from modelspace.errors import ModelspaceError
+from modelspace.fit.step import Shard
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,51 @@ class EarlyStopping:
             raise ModelspaceError(
                 f"early stopping needs patience ≥ 1 and min_delta ≥ 0; received {self.patience}, {self.min_delta}"
             )
+
+
+class Stopper:
+    """Applies a rule to one shard, epoch after epoch.
+
+    Args:
+        rule: The rule; None never stops anybody.
+        higher_is_better: The scores, by their names in the history, of which more is better.
+        shard: Whose members are stopped, by leaving ``active``.
+
+    Attributes:
+        stopped: The members that the rule has stopped.
+    """
+
+    def __init__(self, rule: EarlyStopping | None, higher_is_better: Collection[str], shard: Shard):
+        self.rule = rule
+        self.shard = shard
+        self.stopped = torch.zeros_like(shard.active)
+        if rule is not None:
+            self.sign = -1.0 if rule.monitor in higher_is_better else 1.0
+            self.best = torch.full_like(shard.active, torch.inf, dtype=torch.float64)
+            self.waited = torch.zeros_like(shard.steps)
+            self.points = shard.points.clone()
+            self.buffers = {name: value.clone() for name, value in shard.buffers.items()}
+
+    def after(self, scores: Mapping[str, np.ndarray]) -> None:
+        """Take in the scores of an epoch, one a member, and stop those that have waited long enough."""
+        if self.rule is None:
+            return
+        score = self.sign * torch.tensor(scores[self.rule.monitor], device=self.best.device)
+        better = score < self.best - self.rule.min_delta
+        self.best = torch.where(better, score, self.best)
+        self.waited = torch.where(better, 0, self.waited + 1)
+        self.points[better] = self.shard.points[better]
+        for name, value in self.buffers.items():
+            value[better] = self.shard.buffers[name][better]
+        now = self.shard.active & (self.waited >= self.rule.patience)
+        self.stopped |= now
+        self.shard.active &= ~now
+
+    def finish(self) -> None:
+        """Put the best points back, where that was asked for."""
+        if self.rule is None or not self.rule.restore_best:
+            return
+        seen = self.best.isfinite()
+        self.shard.points[seen] = self.points[seen]
+        for name, value in self.shard.buffers.items():
+            value[seen] = self.buffers[name][seen]

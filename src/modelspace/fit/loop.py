@@ -14,7 +14,7 @@ from modelspace import data as datasets
 from modelspace.data import Data, epoch_indices
 from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe, using_threads
 from modelspace.errors import ModelspaceError
-from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.fit.early_stopping import EarlyStopping, Stopper
 from modelspace.fit.recipe import Recipe, make_recipe
 from modelspace.fit.run import DIVERGED, FINISHED, STOPPED, UNFINISHED, Run
 from modelspace.fit.step import Shard, make_step
@@ -93,12 +93,12 @@ def fit(
         metrics_=metrics,
         early_stopping=early_stopping,
     )
-    training = _Training(population, data, recipe)
+    training = Training(population, data, recipe)
     choices = {"lowering": lowering, "chunk": chunk, "compile": compile, "threads": threads}
     return training.run(began, choices)
 
 
-class _Training:
+class Training:
     """One fit in progress."""
 
     def __init__(self, population: Population, data: Data, recipe: Recipe):
@@ -232,7 +232,7 @@ class _Training:
         shard: Shard,
         rows: Tensor,
         step: Callable[..., Tensor],
-        scoring: "Scoring",
+        scoring: Scoring,
         real: int,
         advance: Callable[[int], None],
     ) -> tuple[dict[str, np.ndarray], Tensor]:
@@ -241,7 +241,7 @@ class _Training:
         members = len(rows)
         scores = [f"validation_{name}" for name in scoring.names]
         curves = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *scores]}
-        stopper = _Stopper(self.recipe, shard)
+        stopper = Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard)
         for epoch in range(epochs):
             numbers = self._numbers(epoch)
             first = epoch * self.steps
@@ -255,54 +255,12 @@ class _Training:
             kept = (training & shard.active).cpu().numpy()
             for name, values in zip(curves, [losses.mean(0), *measured.unbind(1)], strict=True):
                 curves[name][kept, epoch] = values.cpu().numpy()[kept]
-            stopper.after(epoch, curves)
+            stopper.after({name: values[:, epoch] for name, values in curves.items()})
             if not bool(shard.active[:real].any()):
                 advance(real * self.steps * (epochs - epoch - 1))
                 break
         stopper.finish()
         return curves, stopper.stopped
-
-
-class _Stopper:
-    """Early stopping of one shard's members."""
-
-    def __init__(self, recipe: Recipe, shard: Shard):
-        self.rule = recipe.early_stopping
-        self.shard = shard
-        self.stopped = torch.zeros_like(shard.active)
-        if self.rule is not None:
-            better = {f"validation_{m.name}": m.higher_is_better for m in recipe.metrics}
-            self.sign = -1.0 if better.get(self.rule.monitor, False) else 1.0
-            self.best = torch.full(
-                shard.active.shape, torch.inf, dtype=torch.float64, device=shard.active.device
-            )
-            self.waited = torch.zeros_like(shard.steps)
-            self.points = shard.points.clone()
-            self.buffers = {name: value.clone() for name, value in shard.buffers.items()}
-
-    def after(self, epoch: int, curves: dict[str, np.ndarray]) -> None:
-        """Stop the members that have waited long enough."""
-        if self.rule is None:
-            return
-        score = self.sign * torch.from_numpy(curves[self.rule.monitor][:, epoch]).to(self.best.device)
-        better = score < self.best - self.rule.min_delta
-        self.best = torch.where(better, score, self.best)
-        self.waited = torch.where(better, 0, self.waited + 1)
-        self.points[better] = self.shard.points[better]
-        for name, value in self.buffers.items():
-            value[better] = self.shard.buffers[name][better]
-        now = self.shard.active & (self.waited >= self.rule.patience)
-        self.stopped |= now
-        self.shard.active &= ~now
-
-    def finish(self) -> None:
-        """Put the best points back where that was asked for."""
-        if self.rule is None or not self.rule.restore_best:
-            return
-        seen = self.best.isfinite()
-        self.shard.points[seen] = self.points[seen]
-        for name, value in self.shard.buffers.items():
-            value[seen] = self.buffers[name][seen]
 
 
 def _cast(inputs: Tensor, population: Population) -> Tensor:

@@ -97,6 +97,11 @@ class Recipe:
             return None
         return torch.tensor(population.table["data_seed"].to_numpy(dtype=np.int64))
 
+    @property
+    def higher_is_better(self) -> list[str]:
+        """The validation scores of which more is better, by their names in the history."""
+        return [f"validation_{metric.name}" for metric in self.metrics if metric.higher_is_better]
+
     def describe(self) -> dict[str, Any]:
         """The settings as plain values, for records and reports."""
         return {
