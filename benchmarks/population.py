@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.workloads import Workload
 from modelspace import Adam
 from modelspace.data import Data
-from modelspace.engine import Plan, choose_plan
+from modelspace.engine import Plan, choose_plan, using_threads
 from modelspace.fit import loop
 from modelspace.fit.recipe import make_recipe
 
@@ -62,9 +62,11 @@ class Training:
         shard = training._shard(rows)
         epochs = ceil(steps / training.steps)
         training.recipe = replace(training.recipe, epochs=epochs)
-        began = time.perf_counter()
-        training._train(shard, rows, self._step, _Unscored(), chunk, lambda amount: None)
-        return (time.perf_counter() - began) * 1e3 / (epochs * training.steps * chunk)
+        with using_threads(self.plan.threads):
+            began = time.perf_counter()
+            training._train(shard, rows, self._step, _Unscored(), chunk, lambda amount: None)
+            seconds = time.perf_counter() - began
+        return seconds * 1e3 / (epochs * training.steps * chunk)
 
 
 class _Unscored:
