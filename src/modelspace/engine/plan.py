@@ -101,48 +101,13 @@ def choose_plan(
     start = time.perf_counter()
     if chunk is not None and chunk < 1:
         raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
-    if threads is not None:
-        if threads < 1:
-            raise ModelspaceError(f"at least 1 thread is needed; received {threads}")
-        with using_threads(threads):
-            return _chosen(build, members, calls, start, lowering, chunk, compile, (threads,), key)
-    counts = tuple(dict.fromkeys((torch.get_num_threads(), 1)))
-    return _chosen(build, members, calls, start, lowering, chunk, compile, counts, key)
-
-
-def _chosen(
-    build: Build,
-    members: int,
-    calls: int,
-    start: float,
-    lowering: Lowering | None,
-    chunk: int | None,
-    compile: bool | None,
-    counts: tuple[int, ...],
-    key: Any,
-) -> tuple[Plan, Callable[..., Any]]:
-    sizes = sorted({balanced(members, size) for size in ((chunk,) if chunk else _SIZES)})
-    # The loop goes first: what fails here fails in plain PyTorch too, and is not a matter of batching.
-    few = min(members, 4)
-    loop = _Candidate("loop", balanced(members, chunk or _LOOP_CHUNK), _timed(build("loop", few), few))
-    best, fallback, reason = loop, None, "as asked"
-    if lowering != "loop":
-        try:
-            eager = _measured(build, sizes)
-        except Exception as error:
-            if lowering == "vmap":
-                raise ModelspaceError(no_batched_form(error)) from error
-            reason = fallback = no_batched_form(error)
-        else:
-            batched = _with_threads(build, eager, counts)
-            best = min(batched, loop, key=lambda c: c.seconds) if lowering is None else batched
-            reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, eager))}")
-            if compile is not False:
-                only = chunk is not None or len(sizes) == 1
-                best, reason = _or_compiled(
-                    build, best, batched, loop, members, calls, compile, key, only, counts, reason
-                )
-    step = best.program or build(best.lowering, best.chunk)[0]
+    if threads is not None and threads < 1:
+        raise ModelspaceError(f"at least 1 thread is needed; received {threads}")
+    counts = (threads,) if threads else tuple(dict.fromkeys((torch.get_num_threads(), 1)))
+    with using_threads(counts[0]):
+        search = _Search(build, members, calls, chunk, compile, counts, key)
+        best, reason, fallback = search.best(lowering)
+        step = best.program or build(best.lowering, best.chunk)[0]
     plan = Plan(best.lowering, best.chunk, best.program is not None, best.threads, reason, fallback)
     return replace(plan, seconds=time.perf_counter() - start), step
 
@@ -158,6 +123,117 @@ class _Candidate:
     program: Callable[..., Any] | None = None
 
 
+@dataclass(frozen=True)
+class _Search:
+    """The candidates of one run; the fields are those of ``choose_plan``.
+
+    Attributes:
+        counts: Numbers of threads to try, the one in force first.
+    """
+
+    build: Build
+    members: int
+    calls: int
+    chunk: int | None
+    compile: bool | None
+    counts: tuple[int, ...]
+    key: Any
+
+    def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
+        """The best candidate, why, and the operation without a batched form where there is one."""
+        loop = self._loop()
+        if lowering == "loop":
+            return loop, "as asked", None
+        try:
+            eager = self._eager()
+        except Exception as error:
+            if lowering == "vmap":
+                raise ModelspaceError(no_batched_form(error)) from error
+            return loop, no_batched_form(error), no_batched_form(error)
+        batched = self._with_threads(eager)
+        best = min(batched, loop, key=lambda c: c.seconds) if lowering is None else batched
+        reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, eager))}")
+        if self.compile is False:
+            return best, reason, None
+        return *self._or_compiled(best, batched, loop, reason), None
+
+    def _sizes(self) -> list[int]:
+        return sorted({balanced(self.members, size) for size in ((self.chunk,) if self.chunk else _SIZES)})
+
+    def _timed(self, lowering: Lowering, size: int) -> _Candidate:
+        step, arguments = self.build(lowering, size)
+        return _Candidate(lowering, size, _seconds(step, arguments) / size)
+
+    def _loop(self) -> _Candidate:
+        """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
+        few = self._timed("loop", min(self.members, 4))
+        return replace(few, chunk=balanced(self.members, self.chunk or _LOOP_CHUNK))
+
+    def _eager(self) -> dict[int, float]:
+        """Seconds a member and step under ``vmap``, for growing shard sizes until they get clearly worse."""
+        found: dict[int, float] = {}
+        for size in self._sizes():
+            found[size] = self._timed("vmap", size).seconds
+            if found[size] > 1.25 * min(found.values()):
+                break
+        return found
+
+    def _with_threads(self, eager: dict[int, float]) -> _Candidate:
+        """The best shard with all threads, or with one where that is faster: on small work, or a busy machine.
+
+        Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
+        """
+        size = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
+        candidates = [_Candidate("vmap", size, eager[size])]
+        for count in self.counts[1:]:
+            with using_threads(count):
+                candidates.append(self._timed("vmap", size))
+        return min(candidates, key=lambda c: c.seconds)
+
+    def _or_compiled(
+        self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
+    ) -> tuple[_Candidate, str]:
+        """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
+        only = len(self._sizes()) == 1
+        size = batched.chunk if only else balanced(self.members, min(batched.chunk, _COMPILED_CHUNK))
+        with using_threads(batched.threads):
+            known = is_compiled(self.build("vmap", size)[1], self.key)
+        updates = self.members * self.calls
+        saved = updates * (best.seconds - batched.seconds / _COMPILE_GAIN)
+        if self.compile is None and not known and saved < _COMPILE_SECONDS:
+            return best, reason
+        found: list[_Candidate] = []
+        tries = [(size, batched.threads)]
+        for size, count in tries:
+            try:
+                found.append(self._compiled(size, count))
+            except CompileError as error:
+                if self.compile:
+                    raise ModelspaceError(f"the step can't be compiled: {error}") from error
+                reason = f"{reason}; not compiled: {error}"
+                break
+            # A long run repays trying the neighbours too.
+            if len(found) == 1 and updates * found[0].seconds > _LONG_SECONDS:
+                tries += [(size, other) for other in self.counts if other != count]
+                neighbours = [] if only else [balanced(self.members, s) for s in (size // 2, size * 2)]
+                tries += [(s, count) for s in neighbours if s != size]
+        if not found:
+            return best, reason
+        fastest = min(found, key=lambda c: c.seconds)
+        if self.compile is None and fastest.seconds >= best.seconds:
+            return best, f"{reason}; compiling gains nothing"
+        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
+
+    def _compiled(self, size: int, count: int) -> _Candidate:
+        """The compiled step of so many members, with so many threads, timed."""
+        with using_threads(count):
+            step, arguments = self.build("vmap", size)
+            if not is_compiled(arguments, self.key):
+                notice(f"compiling the step of {size} members, {count} threads (once; about ten seconds)")
+            program = compiled(step, *arguments, key=self.key)
+            return _Candidate("vmap", size, _seconds(program, arguments) / size, program=program)
+
+
 def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
     ratio = loop.seconds / batched.seconds
     if ratio >= 1:
@@ -171,82 +247,6 @@ def balanced(members: int, size: int) -> int:
     return ceil(members / ceil(members / size))
 
 
-def _measured(build: Build, sizes: list[int]) -> dict[int, float]:
-    """Seconds a member and step under ``vmap``, for growing shard sizes until they get clearly worse."""
-    found: dict[int, float] = {}
-    for size in sizes:
-        step, arguments = build("vmap", size)
-        found[size] = _timed((step, arguments), size)
-        if found[size] > 1.25 * min(found.values()):
-            break
-    return found
-
-
-def _with_threads(build: Build, eager: dict[int, float], counts: tuple[int, ...]) -> _Candidate:
-    """The best shard with all threads, or with one where that is faster: on small work, or a busy machine.
-
-    Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
-    """
-    best = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
-    candidates = [_Candidate("vmap", best, eager[best])]
-    for count in counts[1:]:
-        with using_threads(count):
-            candidates.append(_Candidate("vmap", best, _timed(build("vmap", best), best)))
-    return min(candidates, key=lambda c: c.seconds)
-
-
-def _or_compiled(
-    build: Build,
-    best: _Candidate,
-    batched: _Candidate,
-    loop: _Candidate,
-    members: int,
-    calls: int,
-    compile: bool | None,
-    key: Any,
-    only: bool,
-    counts: tuple[int, ...],
-    reason: str,
-) -> tuple[_Candidate, str]:
-    """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-    size = batched.chunk if only else balanced(members, min(batched.chunk, _COMPILED_CHUNK))
-    with using_threads(batched.threads):
-        known = is_compiled(build("vmap", size)[1], key)
-    saved = members * calls * (best.seconds - batched.seconds / _COMPILE_GAIN)
-    if compile is None and not known and saved < _COMPILE_SECONDS:
-        return best, reason
-    found: list[_Candidate] = []
-    tries = [(size, batched.threads)]
-    for size, count in tries:
-        with using_threads(count):
-            step, arguments = build("vmap", size)
-            if not is_compiled(arguments, key):
-                notice(f"compiling the step of {size} members, {count} threads (once; about ten seconds)")
-            try:
-                program = compiled(step, *arguments, key=key)
-            except CompileError as error:
-                if compile:
-                    raise ModelspaceError(f"the step can't be compiled: {error}") from error
-                reason = f"{reason}; not compiled: {error}"
-                break
-            found.append(_Candidate("vmap", size, _timed((program, arguments), size), program=program))
-        # A long run repays trying the neighbours too.
-        if len(found) == 1 and members * calls * found[0].seconds > _LONG_SECONDS:
-            tries += [(size, other) for other in counts if other != count]
-            if not only:
-                tries += [
-                    (s, count)
-                    for s in (balanced(members, size // 2), balanced(members, size * 2))
-                    if s != size
-                ]
-    if not found:
-        return best, reason
-    fastest = min(found, key=lambda c: c.seconds)
-    if compile is None and fastest.seconds >= best.seconds:
-        return best, f"{reason}; compiling gains nothing"
-    return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
-
-
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
     """Run the block with so many threads within an operation."""
@@ -256,10 +256,6 @@ def using_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _timed(call: tuple[Callable[..., Any], tuple[Any, ...]], chunk: int) -> float:
-    return _seconds(*call) / chunk
 
 
 def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
