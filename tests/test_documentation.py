@@ -85,6 +85,7 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     monkeypatch.syspath_prepend(str(tmp_path))
     namespace = {"__name__": "readme"}
+    assert blocks("python")
     for block in blocks("python"):
         with redirect_stdout(io.StringIO()):
             exec(compile(block, "README.md", "exec"), namespace)

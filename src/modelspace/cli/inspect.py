@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from math import prod
 from typing import Any
 
 from rich.console import Console
@@ -55,9 +56,9 @@ def summary(space: ModelSpace, batch: int | None) -> dict[str, Any]:
         "architecture": space.title,
         "dimension": space.dimension,
         "trainable": space.dimension,
-        "frozen": sum(_size(s) for s in space.frozen_shapes.values()),
+        "frozen": sum(prod(s) for s in space.frozen_shapes.values()),
         "tied": dict(space.layout.tied),
-        "buffers": sum(_size(s) for s in space.buffer_shapes.values()),
+        "buffers": sum(prod(s) for s in space.buffer_shapes.values()),
         "input_shape": list(anatomy.input_shape),
         "batch": anatomy.batch,
         "layers": [
@@ -103,10 +104,3 @@ def _print(space: ModelSpace, found: dict[str, Any]) -> None:
     console.print(f"peak memory of forward and backward: {found['peak_bytes'] / 2**20:,.2f} MiB")
     if found["uncounted"]:
         console.print(f"not counted: {', '.join(found['uncounted'])}", markup=False)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size

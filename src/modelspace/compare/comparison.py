@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
 from modelspace.population import Population, population_of
 from modelspace.space import Layout, ModelSpace
+from modelspace.space.forward import samples_as
 from modelspace.space.layout import layout_of
 
 
@@ -168,8 +169,8 @@ def compare(
         blocks = tuple(_distance(k.name, a[k.start : k.stop], b[k.start : k.stop]) for k in layouts[0])
     output_distance = output_scale = disagreement = None
     if inputs is not None:
-        inputs = _cast(inputs, first)
-        outputs = probe(first, inputs), probe(second, _cast(inputs, second))
+        inputs = samples_as(inputs, layouts[0].dtype)
+        outputs = probe(first, inputs), probe(second, samples_as(inputs, layouts[1].dtype))
         output_distance, output_scale, disagreement = _output_differences(*outputs)
     objective = losses.resolve(loss) if labels is not None else None
     if population is not None and inputs is not None and labels is not None and objective is not None:
@@ -275,8 +276,3 @@ def _output_differences(a: Tensor, b: Tensor) -> tuple[float | None, float | Non
     if a.dim() >= 2 and a.shape[1] >= 2:
         disagreement = float((a.argmax(1) != b.argmax(1)).double().mean())
     return distance, scale, disagreement
-
-
-def _cast(inputs: Tensor, module: nn.Module) -> Tensor:
-    parameter: Any = next(module.parameters())
-    return inputs.to(parameter.dtype) if inputs.is_floating_point() else inputs

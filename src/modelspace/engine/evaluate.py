@@ -20,7 +20,7 @@ from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space.forward import forward_checked
+from modelspace.space.forward import forward_checked, samples_as
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -178,9 +178,7 @@ def evaluate(
         for metric in [objective if m == "loss" else catalogue.resolve(m) for m in metrics]
     }
     device = population.points.device
-    inputs = part.inputs.to(device)
-    if inputs.is_floating_point():
-        inputs = inputs.to(population.space.dtype)
+    inputs = samples_as(part.inputs, population.space.dtype).to(device)
     labels = part.labels.to(device)
     outputs = probe(population.module(0), inputs[:2])
     for metric in scores.values():

@@ -23,6 +23,7 @@ from modelspace.metrics import Metric
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 from modelspace.progress import progress
+from modelspace.space.forward import samples_as
 
 
 def fit(
@@ -112,7 +113,7 @@ class Training:
         self.coefficients = recipe.coefficients(population)
         self.data_seeds = recipe.data_seeds(population)
         self.function = Function(population.space, self.device)
-        self.inputs = _cast(data.train.inputs, population).to(self.device)
+        self.inputs = samples_as(data.train.inputs, population.space.dtype).to(self.device)
         self.labels = data.train.labels.to(self.device)
         self._check_first_batch()
         self.steps = len(epoch_indices(len(self.inputs), recipe.batch_size, recipe.data_seed, 0))
@@ -123,13 +124,13 @@ class Training:
         """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
         size = min(len(self.inputs), max(self.recipe.batch_size, 2))
         outputs = probe(self.population.module(0), self.inputs[:size])
-        with_labels = self.data.train.labels[: len(outputs)] if len(outputs) == size else self.labels[:size]
-        self.recipe.loss.check(outputs.cpu(), with_labels.cpu())
+        labels = self.data.train.labels[:size]
+        self.recipe.loss.check(outputs.cpu(), labels.cpu())
         if self.data.classes is not None and outputs.dim() >= 2 and self.recipe.loss.name == "cross_entropy":
             for split in self.data.splits.values():
                 datasets.check_labels(split.labels, outputs.shape[1])
         for metric in self.recipe.metrics:
-            metric.check(outputs.cpu(), with_labels.cpu())
+            metric.check(outputs.cpu(), labels.cpu())
 
     def run(self, began: float, choices: dict[str, Any]) -> Run:
         """Plan, then train shard after shard."""
@@ -154,7 +155,7 @@ class Training:
         scoring = Scoring(
             self.function,
             {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}},
-            _cast(self.data.validation.inputs, self.population).to(self.device),
+            samples_as(self.data.validation.inputs, self.population.space.dtype).to(self.device),
             self.data.validation.labels.to(self.device),
             plan,
             calls=ceil(members / plan.chunk) * epochs,
@@ -261,8 +262,3 @@ class Training:
                 break
         stopper.finish()
         return curves, stopper.stopped
-
-
-def _cast(inputs: Tensor, population: Population) -> Tensor:
-    """Floating-point samples in the type of the coordinates."""
-    return inputs.to(population.space.dtype) if inputs.is_floating_point() else inputs

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Optimizer, State, zeros
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,6 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
-
-    def hyperparameters(self) -> Hyperparameters:
-        """Give the columns' names and defaults."""
-        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
-
-    def ranges(self) -> Mapping[str, Range]:
-        """Give what each column may be."""
-        return ranges_of(self)
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the moments."""
@@ -113,14 +105,6 @@ class AdamW(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 1e-2
     amsgrad: bool = False
-
-    def hyperparameters(self) -> Hyperparameters:
-        """Give the columns' names and defaults."""
-        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
-
-    def ranges(self) -> Mapping[str, Range]:
-        """Give what each column may be."""
-        return ranges_of(self)
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the moments."""

@@ -112,6 +112,14 @@ class Optimizer(Tunable, Protocol):
     steps at once: `coefficients`, small and in double precision, and `apply`, elementwise on whole matrices.
     """
 
+    def hyperparameters(self) -> Hyperparameters:
+        """Give every number among the fields, by its name, with the optimizer's own value."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, bool)}
+
+    def ranges(self) -> Mapping[str, Range]:
+        """Give what each column may be."""
+        return ranges_of(self)
+
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the state before the first step: zeros of the points' shape, dtype and device."""
         ...

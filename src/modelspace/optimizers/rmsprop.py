@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Optimizer, State, zeros
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,6 @@ class RMSprop(Optimizer):
     weight_decay: float = 0.0
     momentum: float = 0.0
     centered: bool = False
-
-    def hyperparameters(self) -> Hyperparameters:
-        """Give the columns' names and defaults."""
-        return {
-            "lr": self.lr,
-            "alpha": self.alpha,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
-            "momentum": self.momentum,
-        }
-
-    def ranges(self) -> Mapping[str, Range]:
-        """Give what each column may be."""
-        return ranges_of(self)
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the averages and the momentum buffer."""

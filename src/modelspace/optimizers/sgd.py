@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Columns, Hyperparameters, Optimizer, Range, State, ranges_of, zeros
+from modelspace.optimizers.base import Columns, Optimizer, Range, State, ranges_of, zeros
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,6 @@ class SGD(Optimizer):
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
-
-    def hyperparameters(self) -> Hyperparameters:
-        """Give the columns' names and defaults."""
-        return {
-            "lr": self.lr,
-            "momentum": self.momentum,
-            "dampening": self.dampening,
-            "weight_decay": self.weight_decay,
-        }
 
     def ranges(self) -> Mapping[str, Range]:
         """Give what each column may be; ``nesterov`` narrows momentum and dampening."""

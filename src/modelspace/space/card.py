@@ -1,6 +1,7 @@
 """The card of a space: H, n, and where each coordinate belongs."""
 
 from html import escape
+from math import prod
 from typing import TYPE_CHECKING
 
 from modelspace.errors import ModelspaceError
@@ -23,8 +24,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def facts(space: "ModelSpace") -> list[tuple[str, str]]:
     """What a reader wants to know first, as (name, value) pairs."""
-    frozen = sum(_size(s) for s in space.frozen_shapes.values())
-    buffers = sum(_size(s) for s in space.buffer_shapes.values())
+    frozen = sum(prod(s) for s in space.frozen_shapes.values())
+    buffers = sum(prod(s) for s in space.buffer_shapes.values())
     rows = [("coordinates", f"n = {space.dimension:,} in {len(space.layout)} blocks, {_dtype(space)}")]
     if frozen:
         rows.append(("frozen", f"{frozen:,} shared by all points"))
@@ -55,8 +56,8 @@ def _layers(space: "ModelSpace") -> list[tuple[str, str, str, str]]:
     rows = [
         (b.name, shape_text(b.shape), f"{b.size:,}", f"p[{b.start}:{b.stop}]") for b in space.layout.blocks
     ]
-    rows += [(n, shape_text(s), f"{_size(s):,}", "frozen") for n, s in space.frozen_shapes.items()]
-    rows += [(n, shape_text(s), f"{_size(s):,}", "buffer") for n, s in space.buffer_shapes.items()]
+    rows += [(n, shape_text(s), f"{prod(s):,}", "frozen") for n, s in space.frozen_shapes.items()]
+    rows += [(n, shape_text(s), f"{prod(s):,}", "buffer") for n, s in space.buffer_shapes.items()]
     return rows
 
 
@@ -90,13 +91,6 @@ def html_card(space: "ModelSpace") -> str:
         "<table><thead><tr><th>name</th><th>shape</th><th>numbers</th><th>place</th></tr></thead>"
         f"<tbody>{blocks}</tbody></table></details></div>"
     )
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
 
 
 def _dtype(space: "ModelSpace") -> str:

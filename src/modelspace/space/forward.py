@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError
+
+
+def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
+    """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 def forward_checked(module: nn.Module, inputs: Shaped[Tensor, "..."]) -> Any:

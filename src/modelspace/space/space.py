@@ -74,6 +74,7 @@ class ModelSpace:
         self.input_shape = shape
         self.input_dtype = input_dtype
         self.layout: Layout = layout_of(self._skeleton)
+        self._anatomies: dict[int, Anatomy] = {}
 
     @property
     def dimension(self) -> int:
@@ -126,7 +127,11 @@ class ModelSpace:
                 "or --input on the command line"
             )
         if batch is not None:
-            return anatomy(self._skeleton, self.input_shape, batch=batch, input_dtype=self.sample_dtype)
+            if batch not in self._anatomies:
+                self._anatomies[batch] = anatomy(
+                    self._skeleton, self.input_shape, batch=batch, input_dtype=self.sample_dtype
+                )
+            return self._anatomies[batch]
         try:
             return self.anatomy(1)
         except ModelspaceError as error:
