@@ -3,15 +3,16 @@
 Read it in a minute: it is what ``modelspace.fit`` promises to compute, only faster.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from modelspace.data import epoch_indices
-from modelspace.engine.lowerings import Lowered
-from modelspace.engine.randomness import stream_seed
+from modelspace.engine.lowerings import lowered
+from modelspace.engine.randomness import Draws, stream_seed
 
 
 def train(
@@ -74,19 +75,9 @@ def train(
         epoch += 1
 
 
-class stateless_randomness:
+@contextmanager
+def stateless_randomness(seed: int, step: int) -> Iterator[None]:
     """Within the block, a module's random numbers are a function of the seed and the step alone."""
-
-    def __init__(self, seed: int, step: int):
-        self.fork = torch.random.fork_rng()
-        self.seed, self.step = seed, step
-        self.mode = Lowered(torch.tensor(seed), torch.tensor(step), batched=False)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(stream_seed(self.seed, self.step))
-        self.mode.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.mode.__exit__(*error)
-        self.fork.__exit__(*error)
+    with torch.random.fork_rng(), lowered(Draws(torch.tensor(seed), torch.tensor(step)), batched=False):
+        torch.manual_seed(stream_seed(seed, step))
+        yield

@@ -1,19 +1,17 @@
 """f_p: an architecture's forward as a function of its parameters and buffers."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modelspace.engine.allocator import keep_freed_memory
-from modelspace.engine.lowerings import Lowered
-from modelspace.engine.randomness import stream_seed
+from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
+from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.space import ModelSpace
 
 
@@ -35,6 +33,9 @@ class Function:
     Args:
         space: The space.
         device: Where it computes.
+
+    Attributes:
+        operations: How operations were carried out that ``vmap`` alone does not, by name.
     """
 
     def __init__(self, space: ModelSpace, device: torch.device | str = "cpu"):
@@ -43,6 +44,9 @@ class Function:
         self.device = torch.device(device)
         self._module = _WithBuffers(copy.deepcopy(space.template).to(device))
         self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
+        self.operations: dict[str, str] = {}
+        self._spread = False
+        self._tried: set[bool] = set()
 
     def __call__(
         self,
@@ -69,25 +73,43 @@ class Function:
         """
         self._module.train(training)
         tensors = {**self.frozen, **parameters, **buffers}
+        draws = Draws(seed, step) if training and seed is not None and step is not None else None
+        if not batched:
+            if draws is not None:
+                torch.manual_seed(stream_seed(int(draws.seed), int(draws.step)))
+            with lowered(draws, batched=False):
+                return self._forward(tensors, inputs)
+        if training in self._tried:
+            return self._batched(tensors, inputs, draws)
+        # The first forward tells whether members write into tensors that they share; it may have to be made again.
+        copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
+        try:
+            result = self._batched(copies, inputs, draws and draws.from_here())
+        except RuntimeError as error:
+            if self._spread or not writes_into_shared(error):
+                raise
+            self._spread = True
+            result = self._batched(tensors, inputs, draws)
+        self._tried.add(training)
+        return result
+
+    def _batched(self, tensors: dict[str, Tensor], inputs: Tensor, draws: Draws | None) -> Any:
+        anchor = None
+        if self._spread:
+            anchor = next(tensors[name] for name in tensors if name not in self.frozen)
+            inputs = spread(anchor, inputs)
+        with lowered(draws, batched=True, anchor=anchor, said=self._said):
+            return self._forward(tensors, inputs)
+
+    def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        # A network may write into its input, which belongs to the data.
         named = {f"module.{name}": value for name, value in tensors.items()}
-        with Lowered(seed if training else None, step, batched=batched):
-            if batched:
-                with _batched_throughout():
-                    return functional_call(self._module, named, (inputs,))
-            if seed is not None and step is not None:
-                torch.manual_seed(stream_seed(int(seed), int(step)))
-            return functional_call(self._module, named, (inputs,))
+        return functional_call(self._module, named, (inputs.clone(),))
 
+    def _said(self, operation: str, how: str) -> None:
+        self.operations[operation] = how
 
-@contextmanager
-def _batched_throughout() -> Iterator[None]:
-    """Under ``vmap``, an operation without a batched form is an error that names it, not a hidden loop."""
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    before = functorch._is_vmap_fallback_enabled()
-    functorch._set_vmap_fallback_enabled(False)
-    try:
-        # Attention as matrix products has a batched form, the fused kernels have none.
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        functorch._set_vmap_fallback_enabled(before)
+    @property
+    def one_by_one(self) -> tuple[str, ...]:
+        """The operations without a batched form that the forwards so far have met."""
+        return tuple(name for name, how in self.operations.items() if how == MEMBER_BY_MEMBER)

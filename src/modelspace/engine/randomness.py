@@ -63,6 +63,30 @@ def uniform(
     return ((words >> 8).to(torch.float32) * 2.0**-24).reshape(shape)
 
 
+class Draws:
+    """The random numbers of one member's forward; call sites are numbered in the order of calls.
+
+    Args:
+        seed: The member's seed.
+        step: The optimizer step.
+        site: The next call site's number.
+    """
+
+    def __init__(self, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int = 0):
+        self.seed = seed
+        self.step = step
+        self.site = site
+
+    def uniform(self, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
+        """Uniform numbers in [0, 1), multiples of 2⁻²⁴, in float32: the next call site's."""
+        self.site += 1
+        return uniform(shape, self.seed, self.step, self.site - 1)
+
+    def from_here(self) -> "Draws":
+        """A copy, whose numbers are those that come next here."""
+        return Draws(self.seed, self.step, self.site)
+
+
 def stream_seed(seed: int, step: int) -> int:
     """One 62-bit seed for a whole forward, for random operations that only a generator can do."""
     words = philox((step & _WORD, step >> 32, 0, 1), (seed & _WORD, seed >> 32))

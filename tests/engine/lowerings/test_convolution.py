@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelspace.engine.lowerings import Lowered
+from modelspace.engine.lowerings import lowered
 
 MEMBERS = 3
 FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -57,7 +57,7 @@ def test_values_and_gradients_are_torch_s(problem):
     x, w, b = tensors(problem)
 
     def one(x, w, b):
-        with Lowered(None, None, batched=True):
+        with lowered(None, batched=True):
             return function(x, w, b, **arguments)
 
     ours = torch.vmap(one, in_dims=(0 if problem["own"] else None, 0, 0 if b is not None else None))(x, w, b)
@@ -81,7 +81,7 @@ def test_a_kernel_that_all_members_share():
     x, w = torch.randn(MEMBERS, 2, 3, 6, 6), torch.randn(4, 3, 3, 3)
 
     def one(x):
-        with Lowered(None, None, batched=True):
+        with lowered(None, batched=True):
             return F.conv2d(x, w)
 
     stacked = torch.vmap(one)(x)
@@ -90,5 +90,5 @@ def test_a_kernel_that_all_members_share():
 
 def test_the_loop_calls_torch_itself():
     x, w = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)
-    with Lowered(None, None, batched=False):
+    with lowered(None, batched=False):
         assert torch.equal(F.conv2d(x, w), torch.conv2d(x, w))

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from modelspace.engine.lowerings import Lowered
+from modelspace.engine.lowerings import lowered
+from modelspace.engine.randomness import Draws
 
 P = 0.3
 LAYERS = {
@@ -17,8 +18,8 @@ LAYERS = {
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 
 
-def lowered(layer, x, seed=3, step=0):
-    with Lowered(torch.tensor(seed), torch.tensor(step), batched=False):
+def applied(layer, x, seed=3, step=0):
+    with lowered(Draws(torch.tensor(seed), torch.tensor(step)), batched=False):
         return layer(x)
 
 
@@ -26,7 +27,7 @@ def lowered(layer, x, seed=3, step=0):
 def test_rate_and_scale_are_torch_s(layer):
     kind, shape = LAYERS[layer]
     x = torch.ones(shape)
-    ours, theirs = lowered(kind(P), x), kind(P)(x)
+    ours, theirs = applied(kind(P), x), kind(P)(x)
     # One value where kept and one where dropped, the same two as torch's; kept at the rate 1 − p.
     assert torch.allclose(ours.unique(), theirs.unique(), atol=1e-6)
     kept = (ours == ours.max()).double()
@@ -41,7 +42,7 @@ def test_rate_and_scale_are_torch_s(layer):
 def test_alpha_dropout_keeps_mean_and_variance(layer):
     kind, _ = LAYERS[layer]
     x = torch.randn(400, 500, 1) if layer == "feature alpha" else torch.randn(400, 500)
-    y = lowered(kind(P), x)
+    y = applied(kind(P), x)
     assert abs(float(y.mean())) < 0.02
     assert abs(float(y.var()) - 1) < 0.02
 
@@ -50,15 +51,15 @@ def test_alpha_dropout_keeps_mean_and_variance(layer):
 def test_nothing_is_dropped_in_evaluation_or_at_rate_zero(layer):
     kind, shape = LAYERS[layer]
     x = torch.randn(shape)
-    assert torch.equal(lowered(kind(P).eval(), x), x)
-    assert torch.equal(lowered(kind(0.0), x), x)
+    assert torch.equal(applied(kind(P).eval(), x), x)
+    assert torch.equal(applied(kind(0.0), x), x)
 
 
 @every_layer
 def test_everything_is_dropped_at_rate_one(layer):
     kind, shape = LAYERS[layer]
     x = torch.randn(shape)
-    assert torch.equal(lowered(kind(1.0), x), kind(1.0)(x))
+    assert torch.equal(applied(kind(1.0), x), kind(1.0)(x))
 
 
 @pytest.mark.parametrize(
@@ -69,9 +70,9 @@ def test_everything_is_dropped_at_rate_one(layer):
 def test_in_place_writes_into_its_input(function):
     x = torch.randn(4, 5, 3, 2, 2) if function is F.dropout3d else torch.randn(4, 5, 3, 2)
     x = x[..., 0] if function is F.dropout1d else x
-    expected = lowered(lambda x: function(x, P, True), x)
+    expected = applied(lambda x: function(x, P, True), x)
     y = x.clone()
-    assert lowered(lambda y: function(y, P, True, inplace=True), y) is y
+    assert applied(lambda y: function(y, P, True, inplace=True), y) is y
     assert torch.equal(y, expected)
 
 
@@ -81,16 +82,16 @@ def test_masks_are_a_function_of_seed_step_and_site():
     def twice(x):
         return torch.stack([F.dropout(x), F.dropout(x)])
 
-    first = lowered(twice, x)
-    assert torch.equal(lowered(twice, x), first)
+    first = applied(twice, x)
+    assert torch.equal(applied(twice, x), first)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(lowered(twice, x, seed=4), first)
-    assert not torch.equal(lowered(twice, x, step=1), first)
+    assert not torch.equal(applied(twice, x, seed=4), first)
+    assert not torch.equal(applied(twice, x, step=1), first)
 
 
 def test_no_generator_is_touched():
     state = torch.random.get_rng_state()
-    lowered(nn.Dropout(), torch.ones(5))
+    applied(nn.Dropout(), torch.ones(5))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -98,13 +99,13 @@ def test_without_a_seed_torch_s_own_generator_draws():
     torch.manual_seed(1)
     expected = F.dropout(torch.ones(100))
     torch.manual_seed(1)
-    with Lowered(None, None, batched=False):
+    with lowered(None, batched=False):
         assert torch.equal(F.dropout(torch.ones(100)), expected)
 
 
 def test_torch_dropout_is_lowered_too():
     x = torch.ones(100)
-    assert torch.equal(lowered(lambda x: torch.dropout(x, P, True), x), lowered(nn.Dropout(P), x))
+    assert torch.equal(applied(lambda x: torch.dropout(x, P, True), x), applied(nn.Dropout(P), x))
 
 
 @every_layer
@@ -113,16 +114,16 @@ def test_vmap_over_members_is_member_by_member(layer):
     x, seeds = torch.randn(3, *shape), torch.tensor([0, 7, 2**63 - 1])
 
     def one(x, seed):
-        with Lowered(seed, torch.tensor(4), batched=True):
+        with lowered(Draws(seed, torch.tensor(4)), batched=True):
             return kind(P)(x)
 
     stacked = torch.vmap(one)(x, seeds)
     for k, seed in enumerate(seeds.tolist()):
-        assert torch.allclose(stacked[k], lowered(kind(P), x[k], seed, 4), atol=1e-6)
+        assert torch.allclose(stacked[k], applied(kind(P), x[k], seed, 4), atol=1e-6)
 
 
 def test_the_gradient_passes_where_kept():
     x = torch.randn(100, requires_grad=True)
-    y = lowered(nn.Dropout(P), x)
+    y = applied(nn.Dropout(P), x)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert torch.allclose(gradient, (y != 0) / (1 - P))

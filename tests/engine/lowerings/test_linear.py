@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modelspace.engine.lowerings import Lowered
+from modelspace.engine.lowerings import lowered
 
 MEMBERS = 3
 
@@ -31,7 +31,7 @@ def test_values_and_gradients_are_torch_s(lead, outputs, own_input, own_weight, 
     dims = tuple(0 if own else None for own in (own_input, own_weight, own_bias))
 
     def one(x, w, b):
-        with Lowered(None, None, batched=True):
+        with lowered(None, batched=True):
             return F.linear(x, w, b)
 
     def row(tensor, own, k):

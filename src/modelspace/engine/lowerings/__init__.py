@@ -1,49 +1,120 @@
 """How an operation is carried out for many members at once, where ``vmap`` alone lacks it or does it badly.
 
-One file a kind of operation. Each file's ``TABLE`` maps the function that a module calls to the function called
-in its place; the user's module is never touched. ``MEMBER`` tables change what one member computes (its random
-numbers); ``BATCHED`` tables only how, and are used under ``vmap`` alone.
+One file a kind of operation. A ``TABLE``, or ``table(draws)``, maps the function that a module calls to the function
+called in its place; the user's module is never touched. Tables of draws change what one member computes (its random
+numbers) and hold in the plain loop too; ``BATCHED`` changes only how, and is used under ``vmap`` alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from modelspace.engine.lowerings import convolution, dropout, linear, views
+from modelspace.engine.lowerings.batched import member_by_member
+from modelspace.engine.lowerings.checkpoints import without_checkpoints
+from modelspace.engine.lowerings.composite import opened
+from modelspace.engine.lowerings.custom import custom_functions
+from modelspace.engine.lowerings.spreading import FACTORIES, spread, writes_into_shared
+from modelspace.engine.randomness import Draws
 
-BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    **convolution.TABLE,
-    **linear.TABLE,
-    **views.TABLE,
-}
+_TABLES = {"convolution": convolution.TABLE, "linear": linear.TABLE, "views": views.TABLE}
+BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {k: v for t in _TABLES.values() for k, v in t.items()}
+
+MEMBER_BY_MEMBER = "member by member"
+_NO_RULE = ("Batching rule not implemented", "hit the vmap fallback which is currently disabled")
+
+Said = Callable[[str, str], None]
 
 
-class Lowered(TorchFunctionMode):
-    """While active, calls of known operations go to their lowerings.
+class _Mode(TorchFunctionMode):
+    """Sends each call to its lowering.
 
     Args:
-        seed: The member's seed, for random operations; None leaves them to PyTorch's generator.
-        step: The optimizer step.
-        batched: Whether the call runs under ``vmap``.
+        draws: The member's random numbers; None leaves them to PyTorch's generator.
+        batched: Whether the calls run under ``vmap``.
+        anchor: A tensor with a member axis, if the tensors that a forward makes are to be each member's own.
+        said: Called with an operation's name and how it is carried out.
     """
 
-    def __init__(self, seed: Tensor | None, step: Tensor | None, *, batched: bool):
+    def __init__(self, draws: Draws | None, batched: bool, anchor: Tensor | None, said: Said):
         super().__init__()
-        self._table: dict[Callable[..., Any], Callable[..., Any]] = dict(BATCHED) if batched else {}
-        if seed is not None and step is not None:
-            self._table |= dropout.table(seed, step)
+        self.table: dict[Callable[..., Any], Callable[..., Any]] = dict(BATCHED) if batched else {}
+        if draws is not None:
+            self.table |= dropout.table(draws)
+        self.batched = batched
+        self.anchor = anchor
+        self.said = said
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call the lowering of ``func``, or ``func`` itself."""
-        return self._table.get(func, func)(*args, **(kwargs or {}))
+        """Call the lowering of ``func``; or what ``func`` is made of; or ``func`` itself, if need be one by one."""
+        kwargs = kwargs or {}
+        lowering = self.table.get(func)
+        if lowering is not None:
+            return lowering(*args, **kwargs)
+        inside = opened(func)
+        if inside is not None:
+            with self:
+                return inside(*args, **kwargs)
+        if not self.batched:
+            return func(*args, **kwargs)
+        if self.anchor is not None and func in FACTORIES:
+            return spread(self.anchor, func(*args, **kwargs))
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if not any(text in str(error) for text in _NO_RULE):
+                raise
+            self.said(func.__name__, MEMBER_BY_MEMBER)
+            return member_by_member(func)(*args, **kwargs)
 
 
-__all__ = ["BATCHED", "Lowered"]
+
+
+def _silent(operation: str, how: str) -> None:
+    pass
+
+
+@contextmanager
+def lowered(
+    draws: Draws | None, *, batched: bool, anchor: Tensor | None = None, said: Said = _silent
+) -> Iterator[None]:
+    """Within the block, calls of known operations go to their lowerings.
+
+    Args:
+        draws: The member's random numbers; None leaves them to PyTorch's generator.
+        batched: Whether the block runs under ``vmap``. Then an operation without a batched form is carried out
+            member by member, and said.
+        anchor: A tensor with a member axis, if the tensors that the block makes are to be each member's own.
+        said: Called with an operation's name and how it is carried out.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(without_checkpoints())
+        if batched:
+            stack.enter_context(_no_hidden_loops())
+            stack.enter_context(custom_functions(lambda name: said(name, MEMBER_BY_MEMBER)))
+            # Attention as matrix products has a batched form, the fused kernels have none.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_Mode(draws, batched, anchor, said))
+        yield
+
+
+@contextmanager
+def _no_hidden_loops() -> Iterator[None]:
+    """Under ``vmap``, an operation without a batched form is an error that names it, not a hidden loop."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    before = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_enabled(before)
+
+
+__all__ = ["BATCHED", "MEMBER_BY_MEMBER", "lowered", "spread", "writes_into_shared"]

@@ -8,19 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from modelspace.engine.randomness import uniform
+from modelspace.engine.randomness import Draws
 
 _ALPHA = -1.7580993408473766  # the negative saturation value of SELU (Klambauer et al. 2017)
 
 
-def table(seed: Tensor, step: Tensor) -> Mapping[Callable[..., Any], Callable[..., Any]]:
-    """The dropout functions for one member's forward; call sites are numbered in the order of calls."""
-    site = -1
+def table(draws: Draws) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    """The dropout functions for one member's forward."""
 
     def keep(shape: tuple[int, ...], p: float) -> Tensor:
-        nonlocal site
-        site += 1
-        return uniform(shape, seed, step, site) >= p
+        return draws.uniform(shape) >= p
 
     def plain(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return _scaled(input, p, training, inplace, lambda: keep(tuple(input.shape), p))

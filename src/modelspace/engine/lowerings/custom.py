@@ -1,0 +1,37 @@
+"""Custom ``torch.autograd.Function``s without a batching rule: member by member, instead of an error.
+
+One with a ``vmap`` of its own, or with ``generate_vmap_rule``, is left alone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.autograd import Function
+
+from modelspace.engine.lowerings.batched import member_by_member
+
+
+@contextmanager
+def custom_functions(said: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, custom functions without a batching rule run member by member.
+
+    Args:
+        said: Called with the name of each such function.
+    """
+    original = Function.__dict__["apply"]
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        plain = original.__get__(None, cls)
+        own = cls.generate_vmap_rule or cls.vmap is not Function.vmap
+        if own or not torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
+            return plain(*args, **kwargs)
+        said(cls.__name__)
+        return member_by_member(plain)(*args, **kwargs)
+
+    Function.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        Function.apply = original
