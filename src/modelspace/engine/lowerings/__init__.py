@@ -1,8 +1,9 @@
 """How an operation is carried out for many members at once, where ``vmap`` alone lacks it or does it badly.
 
-One file a kind of operation. A ``TABLE``, or ``table(draws)``, maps the function that a module calls to the function
-called in its place; the user's module is never touched. Tables of draws change what one member computes (its random
-numbers) and hold in the plain loop too; ``BATCHED`` changes only how, and is used under ``vmap`` alone.
+One file a kind of operation, with one or both of two tables from the function that a module calls to the function
+called in its place; the user's module is never touched. ``TABLE`` changes only how an operation is carried out, and is
+used under ``vmap`` alone. ``DRAWN`` changes which random numbers it draws, and holds in the plain loop too: its
+functions take the member's ``Draws`` before the operation's own arguments.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +23,12 @@ from modelspace.engine.lowerings.custom import custom_functions
 from modelspace.engine.lowerings.spreading import FACTORIES, spread, writes_into_shared
 from modelspace.engine.randomness import Draws
 
-_TABLES = {"convolution": convolution.TABLE, "linear": linear.TABLE, "views": views.TABLE}
-BATCHED: Mapping[Callable[..., Any], Callable[..., Any]] = {k: v for t in _TABLES.values() for k, v in t.items()}
+_BATCHED = (convolution, linear, views)
+_RANDOM = (dropout,)
+
+Table = Mapping[Callable[..., Any], Callable[..., Any]]
+BATCHED: Table = {function: lowering for kind in _BATCHED for function, lowering in kind.TABLE.items()}
+DRAWN: Table = {function: lowering for kind in _RANDOM for function, lowering in kind.DRAWN.items()}
 
 MEMBER_BY_MEMBER = "member by member"
 _NO_RULE = ("Batching rule not implemented", "hit the vmap fallback which is currently disabled")
@@ -43,9 +48,7 @@ class _Mode(TorchFunctionMode):
 
     def __init__(self, draws: Draws | None, batched: bool, anchor: Tensor | None, said: Said):
         super().__init__()
-        self.table: dict[Callable[..., Any], Callable[..., Any]] = dict(BATCHED) if batched else {}
-        if draws is not None:
-            self.table |= dropout.table(draws)
+        self.draws = draws
         self.batched = batched
         self.anchor = anchor
         self.said = said
@@ -55,9 +58,10 @@ class _Mode(TorchFunctionMode):
     ) -> Any:
         """Call the lowering of ``func``; or what ``func`` is made of; or ``func`` itself, if need be one by one."""
         kwargs = kwargs or {}
-        lowering = self.table.get(func)
-        if lowering is not None:
-            return lowering(*args, **kwargs)
+        if self.draws is not None and func in DRAWN:
+            return DRAWN[func](self.draws, *args, **kwargs)
+        if self.batched and func in BATCHED:
+            return BATCHED[func](*args, **kwargs)
         inside = opened(func)
         if inside is not None:
             with self:
@@ -117,4 +121,4 @@ def _no_hidden_loops() -> Iterator[None]:
         functorch._set_vmap_fallback_enabled(before)
 
 
-__all__ = ["BATCHED", "MEMBER_BY_MEMBER", "lowered", "spread", "writes_into_shared"]
+__all__ = ["BATCHED", "DRAWN", "MEMBER_BY_MEMBER", "lowered", "spread", "writes_into_shared"]

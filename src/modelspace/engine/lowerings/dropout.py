@@ -13,38 +13,42 @@ from modelspace.engine.randomness import Draws
 _ALPHA = -1.7580993408473766  # the negative saturation value of SELU (Klambauer et al. 2017)
 
 
-def table(draws: Draws) -> Mapping[Callable[..., Any], Callable[..., Any]]:
-    """The dropout functions for one member's forward."""
+def _keep(draws: Draws, shape: tuple[int, ...], p: float) -> Tensor:
+    return draws.uniform(shape) >= p
 
-    def keep(shape: tuple[int, ...], p: float) -> Tensor:
-        return draws.uniform(shape) >= p
 
-    def plain(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        return _scaled(input, p, training, inplace, lambda: keep(tuple(input.shape), p))
+def dropout(
+    draws: Draws, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """``F.dropout``: each element."""
+    return _scaled(input, p, training, inplace, lambda: _keep(draws, tuple(input.shape), p))
 
-    def channels(spatial: int) -> Callable[..., Tensor]:
-        def function(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-            shape = (*input.shape[:-spatial], *[1] * spatial)
-            return _scaled(input, p, training, inplace, lambda: keep(shape, p))
 
-        return function
+def _channels(spatial: int) -> Callable[..., Tensor]:
+    """``F.dropout1d``, ``2d``, ``3d``: whole channels."""
 
-    def alpha(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-        return _alpha(input, p, training, inplace, lambda: keep(tuple(input.shape), p))
+    def function(
+        draws: Draws, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        shape = (*input.shape[:-spatial], *[1] * spatial)
+        return _scaled(input, p, training, inplace, lambda: _keep(draws, shape, p))
 
-    def feature_alpha(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-        shape = (*input.shape[:2], *[1] * (input.dim() - 2))
-        return _alpha(input, p, training, inplace, lambda: keep(shape, p))
+    return function
 
-    return {
-        F.dropout: plain,
-        torch.dropout: lambda input, p, train: plain(input, p, train),
-        F.dropout1d: channels(1),
-        F.dropout2d: channels(2),
-        F.dropout3d: channels(3),
-        F.alpha_dropout: alpha,
-        F.feature_alpha_dropout: feature_alpha,
-    }
+
+def alpha_dropout(
+    draws: Draws, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """``F.alpha_dropout``: each element, mean and variance kept."""
+    return _alpha(input, p, training, inplace, lambda: _keep(draws, tuple(input.shape), p))
+
+
+def feature_alpha_dropout(
+    draws: Draws, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """``F.feature_alpha_dropout``: whole channels, mean and variance kept."""
+    shape = (*input.shape[:2], *[1] * (input.dim() - 2))
+    return _alpha(input, p, training, inplace, lambda: _keep(draws, shape, p))
 
 
 def _scaled(
@@ -65,3 +69,14 @@ def _alpha(
     scale = 0.0 if p == 1 else ((1 - p) * (1 + p * _ALPHA**2)) ** -0.5
     result = (input * kept + _ALPHA * (1 - kept)) * scale - scale * _ALPHA * p
     return input.copy_(result) if inplace else result
+
+
+DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    F.dropout: dropout,
+    torch.dropout: dropout,
+    F.dropout1d: _channels(1),
+    F.dropout2d: _channels(2),
+    F.dropout3d: _channels(3),
+    F.alpha_dropout: alpha_dropout,
+    F.feature_alpha_dropout: feature_alpha_dropout,
+}
