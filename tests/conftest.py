@@ -8,6 +8,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    """What a plan measured in one test is not remembered in another, nor on the machine."""
+    monkeypatch.setenv("MODELSPACE_CACHE", "")
+
+
 @pytest.fixture
 def compilations(monkeypatch):
     """The graphs that have gone to the compiler since the test began."""

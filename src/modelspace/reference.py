@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modelspace.data import epoch_indices
 from modelspace.engine.lowerings import lowered
-from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.engine.randomness import Draws
 
 
 def train(
@@ -29,6 +29,9 @@ def train(
     make_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    accumulate: int = 1,
+    products: torch.dtype | None = None,
+    after_step: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Train one module in place with ``torch.optim``.
 
@@ -45,6 +48,9 @@ def train(
         make_scheduler: Given the optimizer; stepped after each update.
         clip_norm: As ``torch.nn.utils.clip_grad_norm_``.
         clip_value: As ``torch.nn.utils.clip_grad_value_``.
+        accumulate: Batches whose gradients' mean makes one update.
+        products: The type of matrix products under ``torch.autocast``; float16 with a ``torch.amp.GradScaler``.
+        after_step: Called after each update.
 
     Returns:
         The loss at each step, before its update.
@@ -53,31 +59,42 @@ def train(
     optimizer = make_optimizer(parameters)
     scheduler = make_scheduler(optimizer) if make_scheduler else None
     module.train()
+    device = inputs.device.type
+    scaler = torch.amp.GradScaler(device, enabled=products is torch.float16)
     losses: list[float] = []
     epoch = 0
     while True:
-        for index in epoch_indices(len(inputs), batch_size, data_seed, epoch):
+        batches = epoch_indices(len(inputs), batch_size, data_seed, epoch).split(accumulate)
+        for group in batches[: len(batches) - (len(batches[-1]) < accumulate)]:
             if len(losses) == steps:
                 return losses
             optimizer.zero_grad()
-            with stateless_randomness(seed, step=len(losses)):
-                outputs = module(inputs[index])
-            value = loss(outputs, labels[index])
-            value.backward()
+            total = 0.0
+            for i, index in enumerate(group):
+                with (
+                    stateless_randomness(seed, step=len(losses) * accumulate + i),
+                    torch.autocast(device, products, enabled=products is not None),
+                ):
+                    outputs = module(inputs[index])
+                value = loss(outputs, labels[index]) / accumulate
+                scaler.scale(value).backward()
+                total += value.item()
+            scaler.unscale_(optimizer)
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
             if clip_value is not None:
                 nn.utils.clip_grad_value_(parameters, clip_value)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             if scheduler is not None:
                 scheduler.step()
-            losses.append(value.item())
+            losses.append(total)
+            after_step()
         epoch += 1
 
 
 @contextmanager
 def stateless_randomness(seed: int, step: int) -> Iterator[None]:
     """Within the block, a module's random numbers are a function of the seed and the step alone."""
-    with torch.random.fork_rng(), lowered(Draws(torch.tensor(seed), torch.tensor(step)), batched=False):
-        torch.manual_seed(stream_seed(seed, step))
+    with lowered(Draws(torch.tensor(seed), torch.tensor(step)), batched=False):
         yield

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelspace.engine import Plan, balanced, choose_plan
+from modelspace.engine import Plan, balanced, choose_plan, using_threads
 from modelspace.engine.plan import no_batched_form
 from modelspace.errors import ModelspaceError
 
@@ -35,14 +35,24 @@ def test_the_fastest_shard_a_member_is_taken():
     build, _ = timed(lambda c: 0.002 if c <= 16 else 0.0005 * c)
     plan, step = choose_plan(build, members=64, calls=10, compile=False)
     assert (plan.lowering, plan.chunk, plan.compiled) == ("vmap", 16, False)
-    assert "× the loop, best of shards 4, 8, 16" in plan.reason
+    assert "× the loop, best of shards 8, 16, 32" in plan.reason
     step()
 
 
 def test_measuring_stops_when_shards_get_clearly_worse():
-    build, built = timed(lambda c: 0.001 * c * c)
-    choose_plan(build, members=1000, calls=1, compile=False)
-    assert max(chunk for lowering, chunk in built if lowering == "vmap") <= 8
+    build, built = timed(lambda c: 0.0001 * c * c)
+    choose_plan(build, members=1000, calls=1000, compile=False)
+    tried = {chunk for lowering, chunk in built if lowering == "vmap"}
+    # 16, then 32 is worse: nothing larger; smaller ones as long as they are better.
+    assert max(tried) == balanced(1000, 32)
+    assert min(tried) <= 4
+
+
+def test_a_short_run_measures_little():
+    build, built = timed(lambda c: 0.01, lambda c: 0.001 * c)
+    choose_plan(build, members=64, calls=1, compile=False)
+    # Whether there is a batched form, one size, and the step itself.
+    assert [chunk for lowering, chunk in built if lowering == "vmap"] == [2, 16, 16]
 
 
 def test_what_is_asked_for_is_done():
@@ -142,4 +152,49 @@ def test_the_number_of_threads_is_as_asked_and_put_back():
 
 def test_a_plan_can_be_asked_for_again():
     plan = Plan("vmap", 8, True, 2, "measured")
-    assert plan.choices == {"lowering": "vmap", "chunk": 8, "compile": True, "threads": 2}
+    assert plan.choices == {"lowering": "vmap", "chunk": 8, "compile": True, "threads": 2, "workers": 1}
+
+
+def test_what_was_measured_is_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELSPACE_CACHE", str(tmp_path))
+    build, _ = timed(lambda c: 0.001)
+    first, _ = choose_plan(build, 64, 1000, compile=False, fingerprint="kind")
+    build, built = timed(lambda c: 0.5, lambda c: 0.5)
+    again, _ = choose_plan(build, 64, 1000, compile=False, fingerprint="kind")
+    assert again.choices == first.choices
+    assert again.reason == f"{first.reason}, measured earlier"
+    assert [chunk for lowering, chunk in built if lowering == "vmap"] == [2, first.chunk]
+    other, _ = choose_plan(timed(lambda c: 0.001 * c)[0], 64, 1000, compile=False, fingerprint="another kind")
+    assert "measured earlier" not in other.reason
+
+
+def test_processes_are_taken_where_they_measure_faster():
+    build, _ = timed(lambda c: 0.001 * c, lambda c: 0.01 * c)
+    with using_threads(2):
+        plan, _ = choose_plan(build, 64, 1000, compile=False, workers=None)
+        assert (plan.workers, plan.threads) == (2, 1)
+        assert str(plan).startswith(f"vmap, shards of {plan.chunk} members, 2 processes: ")
+        assert choose_plan(build, 64, 1000, compile=False, workers=1)[0].workers == 1
+        # Starting processes costs more than a short run has to win.
+        assert choose_plan(build, 64, 2, compile=False, workers=None)[0].workers == 1
+    with pytest.raises(ModelspaceError, match="at least 1 worker is needed; received 0"):
+        choose_plan(build, 64, 2, workers=0)
+
+
+def test_a_shard_that_does_not_fit_in_memory_is_no_candidate():
+    def build(lowering, chunk):
+        def step():
+            if chunk > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            time.sleep(0.001)
+
+        return step, ()
+
+    plan, _ = choose_plan(build, 64, 1000, compile=False)
+    assert plan.chunk <= 16
+
+
+def test_what_is_computed_member_by_member_is_compiled_only_on_demand(compilations):
+    assert not choose_plan(tensors, 8, 10**9, unrolled=lambda: True)[0].compiled
+    assert compilations == []
+    assert choose_plan(tensors, 8, 10**9, unrolled=lambda: True, compile=True)[0].compiled

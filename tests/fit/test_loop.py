@@ -6,8 +6,8 @@ from cases import BATCH, SAMPLES, named
 import modelspace as ms
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
-from modelspace.fit import loop
-from modelspace.fit.run import FINISHED, STOPPED, UNFINISHED
+from modelspace.fit import training
+from modelspace.fit.results import FINISHED, STOPPED, UNFINISHED
 
 CASE = named("MLP tanh")
 EPOCH = SAMPLES // BATCH
@@ -88,7 +88,7 @@ def test_numbers_in_the_record_are_consistent():
 def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
     population = CASE.space(torch.float64).sample(seeds=6, lr=[0.1])
     whole = fit(population, chunk=2)
-    choose_plan = loop.choose_plan
+    choose_plan = training.choose_plan
 
     def interrupted_in_the_third_shard(*args, **kwargs):
         plan, step = choose_plan(*args, **kwargs)
@@ -103,7 +103,7 @@ def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
 
         return plan, interrupting
 
-    monkeypatch.setattr(loop, "choose_plan", interrupted_in_the_third_shard)
+    monkeypatch.setattr(training, "choose_plan", interrupted_in_the_third_shard)
     run = fit(population, chunk=2)
     assert run.interrupted
     assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2

@@ -19,7 +19,7 @@ def fit(population=None, **settings):
         ({"loss": "cros_entropy"}, "unknown loss 'cros_entropy': did you mean 'cross_entropy'"),
         ({"metrics": ["acuracy"]}, "unknown metric 'acuracy': did you mean 'accuracy'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"batch_size": 0}, "at least 1; received 1 and 0"),
+        ({"batch_size": 0}, "batch_size is at least 1; received 0"),
         ({"clip_norm": -1.0}, r"clip_norm must be a positive number or inf; received -1\.0"),
         ({"early_stopping": 0}, "patience ≥ 1"),
         (
@@ -36,7 +36,7 @@ def test_bad_settings_are_refused_before_anything_is_computed(settings, message)
 
 
 def test_epochs_are_at_least_one():
-    with pytest.raises(ModelspaceError, match="received 0 and 32"):
+    with pytest.raises(ModelspaceError, match="epochs is at least 1; received 0"):
         ms.fit(CASE.space().sample(seeds=1), CASE.data(), epochs=0)
 
 

@@ -14,6 +14,7 @@ from modelspace import data as datasets
 from modelspace.cli import values
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.fit.precision import PRECISIONS
 from modelspace.loading import load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
@@ -122,6 +123,18 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads within an operation (default: measured)"
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that share the shards (default: measured)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="32",
+        help="number format of matrix products: 32 is the architecture's own; tf32 on NVIDIA GPUs (32)",
+    )
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
     parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
     columns = parser.add_argument_group(
@@ -171,6 +184,9 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "lowering": lowering,
         "chunk": options.shard,
         "threads": options.threads,
+        "workers": options.workers,
+        "precision": options.precision,
+        "accumulate": options.accumulate,
         "compile": {"auto": None, "compile": True}.get(options.plan, False),
     }
 
@@ -203,7 +219,13 @@ def load_data(options: argparse.Namespace) -> Data | None:
     return None if options.data is None else datasets.load(options.data, seed=options.split_seed)
 
 
-def load_space(options: argparse.Namespace, data: Data | None, target: str | None = None) -> ModelSpace:
+def load_space(
+    options: argparse.Namespace,
+    data: Data | None,
+    target: str | None = None,
+    *,
+    input_dtype: torch.dtype | None = None,
+) -> ModelSpace:
     """The space that TARGET names, for samples of the data's or of --input's shape."""
     shape = options.input or (data.input_shape if data is not None else None)
     if data is not None and options.input is not None and options.input != data.input_shape:
@@ -217,7 +239,7 @@ def load_space(options: argparse.Namespace, data: Data | None, target: str | Non
         load_object(target or options.target),
         input_shape=shape,
         dtype=_DTYPES[options.dtype] if options.dtype else None,
-        input_dtype=torch.float32 if data is None else data.train.inputs.dtype,
+        input_dtype=input_dtype or (torch.float32 if data is None else data.train.inputs.dtype),
         **options.model,
     )
 

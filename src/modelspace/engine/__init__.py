@@ -3,8 +3,9 @@
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.evaluate import Scoring, evaluate, members_scores, probe, stacked_outputs
 from modelspace.engine.function import Function
-from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
-from modelspace.engine.plan import Lowering, Plan, balanced, choose_plan, using_threads
+from modelspace.engine.gradient import Batch, Gradient, loop_gradient, mean_gradient, vmap_gradient
+from modelspace.engine.measurements import Lowering, fingerprint
+from modelspace.engine.plan import Plan, balanced, choose_plan, using_threads
 
 __all__ = [
     "Batch",
@@ -18,7 +19,9 @@ __all__ = [
     "choose_plan",
     "compiled",
     "evaluate",
+    "fingerprint",
     "loop_gradient",
+    "mean_gradient",
     "members_scores",
     "probe",
     "stacked_outputs",

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.func import functional_call
 
 from modelspace.engine.allocator import keep_freed_memory
 from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
-from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.engine.randomness import Draws
 from modelspace.space import ModelSpace
 
 
@@ -33,18 +34,29 @@ class Function:
     Args:
         space: The space.
         device: Where it computes.
+        products: The type of matrix products, where it is not the coordinates' own (mixed precision).
 
     Attributes:
-        operations: How operations were carried out that ``vmap`` alone does not, by name.
+        operations: How operations were carried out, by name: those without a batched form, or all if ``watched``.
+        watched: Whether every operation is to be recorded.
     """
 
-    def __init__(self, space: ModelSpace, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        space: ModelSpace,
+        device: torch.device | str = "cpu",
+        products: torch.dtype | None = None,
+    ):
         keep_freed_memory()
         self.space = space
         self.device = torch.device(device)
-        self._module = _WithBuffers(copy.deepcopy(space.template).to(device))
+        self.products = products
+        # The frozen parameters are kept once: the copy refers to them.
+        memo = {id(p): p for p in space.template.parameters() if not p.requires_grad}
+        self._module = _WithBuffers(copy.deepcopy(space.template, memo).to(device))
         self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
         self.operations: dict[str, str] = {}
+        self.watched = False
         self._spread = False
         self._tried: set[bool] = set()
 
@@ -67,17 +79,15 @@ class Function:
             inputs: ``[batch, *sample]``.
             training: The module's mode.
             seed: The member's seed; in training its random operations are a function of it and ``step``.
-            step: The optimizer step, 0 at the first. With seed and step, and not ``batched``, PyTorch's
-                generators are seeded too, for what only they can draw: fork them outside.
+            step: The optimizer step, 0 at the first.
             batched: Whether the tensors are seen through ``vmap``.
         """
         self._module.train(training)
+        inputs = inputs.clone()  # a network may write into its input, which belongs to the data
         tensors = {**self.frozen, **parameters, **buffers}
         draws = Draws(seed, step) if training and seed is not None and step is not None else None
         if not batched:
-            if draws is not None:
-                torch.manual_seed(stream_seed(int(draws.seed), int(draws.step)))
-            with lowered(draws, batched=False):
+            with lowered(draws, batched=False), self._autocast():
                 return self._forward(tensors, inputs)
         if training in self._tried:
             return self._batched(tensors, inputs, draws)
@@ -98,16 +108,21 @@ class Function:
         if self._spread:
             anchor = next(tensors[name] for name in tensors if name not in self.frozen)
             inputs = spread(anchor, inputs)
-        with lowered(draws, batched=True, anchor=anchor, said=self._said):
+        with lowered(draws, batched=True, anchor=anchor, products=self.products, said=self._said):
             return self._forward(tensors, inputs)
 
     def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        # A network may write into its input, which belongs to the data.
         named = {f"module.{name}": value for name, value in tensors.items()}
-        return functional_call(self._module, named, (inputs.clone(),))
+        return functional_call(self._module, named, (inputs,))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.products is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.products)
 
     def _said(self, operation: str, how: str) -> None:
-        self.operations[operation] = how
+        if self.watched or how == MEMBER_BY_MEMBER:
+            self.operations[operation] = how
 
     @property
     def one_by_one(self) -> tuple[str, ...]:

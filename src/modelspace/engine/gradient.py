@@ -1,6 +1,6 @@
 """Losses and gradients of c stacked members: ``vmap`` of the forward, then ordinary backward; or a loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,8 +45,20 @@ def vmap_gradient(
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],
+    scale: Float[Tensor, "member"] | None = None,
 ) -> Gradient:
-    """All members in one batched forward and one backward."""
+    """All members in one batched forward and one backward.
+
+    Args:
+        function: The architecture.
+        loss: Of outputs and labels.
+        points: ``[c, n]``.
+        buffers: ``[c, …]`` each.
+        batch: The samples.
+        seeds: What the members' random numbers are a function of.
+        step: The optimizer step.
+        scale: What each loss is multiplied with before the backward, and its gradient divided by after.
+    """
     leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
 
     def one(
@@ -60,8 +72,10 @@ def vmap_gradient(
     losses, after = torch.vmap(one, in_dims=(0, 0, samples, samples, 0))(
         leaves, copies, batch.inputs, batch.labels, seeds
     )
-    found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-    return Gradient(losses.detach(), *_joined(found, leaves), after)
+    total = losses.sum() if scale is None else (losses * scale).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    gradient, used = _joined(found, leaves)
+    return Gradient(losses.detach(), gradient if scale is None else gradient / scale[:, None], used, after)
 
 
 def loop_gradient(
@@ -72,28 +86,29 @@ def loop_gradient(
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],
+    scale: Float[Tensor, "member"] | None = None,
 ) -> Gradient:
-    """One member after the other, each exactly as in plain PyTorch."""
+    """One member after the other, each exactly as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
     rows: list[Gradient] = []
-    with torch.random.fork_rng():
-        for k in range(len(points)):
-            # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
-            # terms in another order from an address that does not, and the loop promises every bit.
-            views = function.space.layout.views(points[k])
-            leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
-            kept = {name: value[k].clone() for name, value in buffers.items()}
-            inputs = batch.inputs[k].clone() if batch.own else batch.inputs
-            labels = batch.labels[k] if batch.own else batch.labels
-            outputs, after = function(
-                leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
-            )
-            value = loss(outputs, labels)
-            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-            stacked = tuple(None if g is None else g[None] for g in found)
-            joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
-            rows.append(
-                Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()})
-            )
+    for k in range(len(points)):
+        # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
+        # terms in another order from an address that does not, and the loop promises every bit.
+        views = function.space.layout.views(points[k])
+        leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
+        kept = {name: value[k].clone() for name, value in buffers.items()}
+        inputs = batch.inputs[k].clone() if batch.own else batch.inputs
+        labels = batch.labels[k] if batch.own else batch.labels
+        outputs, after = function(
+            leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
+        )
+        value = loss(outputs, labels)
+        scaled = value if scale is None else value * scale[k]
+        found = torch.autograd.grad(scaled, list(leaves.values()), allow_unused=True)
+        if scale is not None:
+            found = tuple(None if g is None else g / scale[k] for g in found)
+        stacked = tuple(None if g is None else g[None] for g in found)
+        joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
+        rows.append(Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()}))
     used = None
     if any(row.used is not None for row in rows):
         used = torch.cat(
@@ -104,6 +119,19 @@ def loop_gradient(
         torch.cat([row.gradient for row in rows]),
         used,
         {name: torch.cat([row.buffers[name] for row in rows]) for name in buffers},
+    )
+
+
+def mean_gradient(found: Sequence[Gradient]) -> Gradient:
+    """Losses and gradients of several batches, averaged; the buffers after the last."""
+    used = found[0].used
+    for other in found[1:]:
+        used = None if used is None or other.used is None else used | other.used
+    return Gradient(
+        torch.stack([each.losses for each in found]).mean(0),
+        torch.stack([each.gradient for each in found]).mean(0),
+        used,
+        found[-1].buffers,
     )
 
 

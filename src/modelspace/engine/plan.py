@@ -1,33 +1,44 @@
 """The plan: how a population is computed, chosen by a short measurement at the start of a run.
 
-Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step. A shard is the members
-computed together from start to end; its best size is the one whose working set still fits the cache, and differs
-by architecture and batch, so it is measured.
+Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step; each with threads, or in
+processes of one thread. A shard is the members computed together from start to end; its best size is the one whose
+working set still fits the cache, and differs by architecture and batch, so it is measured. What was measured is
+remembered, so that a second run of the same kind measures nothing.
 """
 
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from math import ceil
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any
 
 import torch
 
 from modelspace.engine.compile import CompileError, compiled, is_compiled
+from modelspace.engine.measurements import (
+    Lowering,
+    Measurements,
+    Way,
+    seconds_a_call,
+    seconds_in_processes,
+)
+from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.progress import notice
 
-Lowering = Literal["vmap", "loop"]
 Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
 
-_SIZES = (4, 8, 16, 32, 64, 128, 256)
-_COMPILE_SECONDS = 8.0  # what compiling one step takes on a small machine, as a first guess
+_SIZES = (16, 32, 8, 64, 4, 128, 256)  # in the order in which they are tried
+_COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
 _COMPILED_CHUNK = 32  # the compiled step works on a smaller set than eager: its best shard is no larger
 _LOOP_CHUNK = 16
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
+_BUDGET = 0.05  # of the loop's time, for measuring
+_CALLS_SECONDS = 0.05  # for timing one candidate
+_FORK_SECONDS = 0.3  # what starting processes costs a run
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,10 @@ class Plan:
         compiled: Whether the step is one compiled program.
         threads: Threads within an operation.
         reason: Why, in one line.
-        fallback: The operation without a batched form, in one line; None where there is none.
+        fallback: Why the loop had to be taken, in one line; None where batching is possible.
         seconds: What choosing cost, compilation included.
+        workers: Processes that share the shards.
+        one_by_one: The operations without a batched form, which alone are computed member by member.
     """
 
     lowering: Lowering
@@ -51,12 +64,17 @@ class Plan:
     reason: str
     fallback: str | None = None
     seconds: float = 0.0
+    workers: int = 1
+    one_by_one: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         how = "compiled " if self.compiled else ""
         members = f"{self.chunk} members" if self.chunk > 1 else "1 member"
         threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
-        return f"{how}{self.lowering}, shards of {members}, {threads}: {self.reason}"
+        if self.workers > 1:
+            threads = f"{self.workers} processes"
+        alone = f"; member by member: {', '.join(self.one_by_one)}" if self.one_by_one else ""
+        return f"{how}{self.lowering}, shards of {members}, {threads}: {self.reason}{alone}"
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -66,7 +84,21 @@ class Plan:
             "chunk": self.chunk,
             "compile": self.compiled,
             "threads": self.threads,
+            "workers": self.workers,
         }
+
+
+def means_of(threads: int | None, workers: int | None) -> tuple[tuple[int, int], ...]:
+    """The (threads, processes) to try: all threads, one thread, or as many processes of one thread."""
+    every = torch.get_num_threads()
+    if workers is not None and workers > 1:
+        return ((threads or 1, workers),)
+    pairs = [(threads or every, 1)]
+    if threads is None:
+        pairs.append((1, 1))
+    if workers is None and (threads or 1) == 1 and every > 1:
+        pairs.append((1, every))
+    return tuple(dict.fromkeys(pairs))
 
 
 def choose_plan(
@@ -78,7 +110,10 @@ def choose_plan(
     chunk: int | None = None,
     compile: bool | None = None,
     threads: int | None = None,
+    workers: int | None = 1,
     key: Any = None,
+    fingerprint: str | None = None,
+    unrolled: Callable[[], bool] = lambda: False,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -90,7 +125,11 @@ def choose_plan(
         chunk: Decide this oneself, 1 … K.
         compile: Decide this oneself.
         threads: Decide this oneself, at least 1.
+        workers: Decide this oneself, at least 1; None to try as many processes as there are threads.
         key: What the step depends on beside its arguments' shapes, so that it is compiled once only.
+        fingerprint: Under what name measurements are remembered; None remembers none.
+        unrolled: Whether the step, once called, computes something member by member: it is then not compiled
+            unless that is asked for, since the program would hold every member's operations.
 
     Returns:
         The plan, and its step.
@@ -101,34 +140,37 @@ def choose_plan(
     start = time.perf_counter()
     if chunk is not None and chunk < 1:
         raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
-    if threads is not None and threads < 1:
-        raise ModelspaceError(f"at least 1 thread is needed; received {threads}")
-    counts = (threads,) if threads else tuple(dict.fromkeys((torch.get_num_threads(), 1)))
-    with using_threads(counts[0]):
-        search = _Search(build, members, calls, chunk, compile, counts, key)
+    for name, number in (("thread", threads), ("worker", workers)):
+        if number is not None and number < 1:
+            raise ModelspaceError(f"at least 1 {name} is needed; received {number}")
+    means = means_of(threads, workers)
+    measurements = Measurements(fingerprint)
+    with using_threads(means[0][0]):
+        search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
         best, reason, fallback = search.best(lowering)
-        step = best.program or build(best.lowering, best.chunk)[0]
-    plan = Plan(best.lowering, best.chunk, best.program is not None, best.threads, reason, fallback)
+        step = best.program or build(best.way.lowering, best.way.chunk)[0]
+    measurements.keep()
+    way = best.way
+    plan = Plan(way.lowering, way.chunk, way.compiled, way.threads, reason, fallback, workers=way.workers)
     return replace(plan, seconds=time.perf_counter() - start), step
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One way to compute the population, with its seconds a member and step."""
+    """A way, with its seconds a member and step; and its program, if it is compiled."""
 
-    lowering: Lowering
-    chunk: int
+    way: Way
     seconds: float
-    threads: int = field(default_factory=torch.get_num_threads)
     program: Callable[..., Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Search:
     """The candidates of one run; the fields are those of ``choose_plan``.
 
     Attributes:
-        counts: Numbers of threads to try, the one in force first.
+        means: (threads, processes) to try.
+        budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
     """
 
     build: Build
@@ -136,102 +178,174 @@ class _Search:
     calls: int
     chunk: int | None
     compile: bool | None
-    counts: tuple[int, ...]
+    means: tuple[tuple[int, int], ...]
     key: Any
+    measurements: Measurements
+    unrolled: Callable[[], bool]
+    budget: float = 0.0
 
     def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
         """The best candidate, why, and the operation without a batched form where there is one."""
         loop = self._loop()
+        self.budget = _BUDGET * self._total(loop)
         if lowering == "loop":
-            return loop, "as asked", None
+            return self._by_means(loop), "as asked", None
         try:
             eager = self._eager()
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             if lowering == "vmap":
                 raise ModelspaceError(no_batched_form(error)) from error
-            return loop, no_batched_form(error), no_batched_form(error)
-        batched = self._with_threads(eager)
-        best = min(batched, loop, key=lambda c: c.seconds) if lowering is None else batched
-        reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, eager))}")
-        if self.compile is False:
+            return self._by_means(loop), no_batched_form(error), no_batched_form(error)
+        # Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
+        size = min(size for size in eager if eager[size].seconds <= 1.05 * _least(eager).seconds)
+        best = batched = self._by_means(eager[size])
+        if lowering is None and loop.seconds < batched.seconds:
+            best = min(self._by_means(loop), batched, key=self._total)
+        reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, sorted(eager)))}")
+        if not self.measurements.new:
+            reason += ", measured earlier"
+        if self.compile is False or (self.compile is None and self.unrolled()):
             return best, reason, None
         return *self._or_compiled(best, batched, loop, reason), None
 
-    def _sizes(self) -> list[int]:
-        return sorted({balanced(self.members, size) for size in ((self.chunk,) if self.chunk else _SIZES)})
+    def _total(self, candidate: _Candidate) -> float:
+        """The predicted time of the run: shards go out to the processes in rounds."""
+        way = candidate.way
+        rounds = ceil(self.members / way.chunk / way.workers)
+        seconds = candidate.seconds * way.workers * way.chunk * self.calls * rounds
+        return seconds + (_FORK_SECONDS if way.workers > 1 else 0.0)
 
-    def _timed(self, lowering: Lowering, size: int) -> _Candidate:
-        step, arguments = self.build(lowering, size)
-        return _Candidate(lowering, size, _seconds(step, arguments) / size)
+    def _sizes(self) -> list[int]:
+        sizes = (self.chunk,) if self.chunk else _SIZES
+        return list(dict.fromkeys(balanced(self.members, size) for size in sizes))
+
+    def _timed(self, way: Way) -> _Candidate:
+        """Time a way, unless that was done before."""
+
+        def measure() -> float:
+            step, arguments = self.build(way.lowering, way.chunk)
+            try:
+                return self._seconds(way, step, arguments) / way.chunk
+            except Exception as error:
+                if not is_out_of_memory(error) or way.chunk == 1:
+                    raise
+                return inf
+
+        return _Candidate(way, self.measurements.of(way, measure))
+
+    def _seconds(self, way: Way, step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+        budget = min(_CALLS_SECONDS, self.budget / 4) if self.budget else _CALLS_SECONDS
+        with using_threads(way.threads):
+            if way.workers > 1:
+                return seconds_in_processes(step, arguments, way.workers, budget)
+            return seconds_a_call(step, arguments, budget)
 
     def _loop(self) -> _Candidate:
         """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
-        few = self._timed("loop", min(self.members, 4))
-        return replace(few, chunk=balanced(self.members, self.chunk or _LOOP_CHUNK))
+        few = self._timed(Way("loop", min(self.members, 4), threads=self.means[0][0]))
+        return replace(few, way=replace(few.way, chunk=balanced(self.members, self.chunk or _LOOP_CHUNK)))
 
-    def _eager(self) -> dict[int, float]:
-        """Seconds a member and step under ``vmap``, for growing shard sizes until they get clearly worse."""
-        found: dict[int, float] = {}
+    def _eager(self) -> dict[int, _Candidate]:
+        """Shard sizes under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
+        step, arguments = self.build("vmap", min(self.members, 2))
+        step(*arguments)  # whether there is a batched form
+        threads = 1 if (1, 1) in self.means else self.means[0][0]
+        began = time.perf_counter()
+        found: dict[int, _Candidate] = {}
         for size in self._sizes():
-            found[size] = self._timed("vmap", size).seconds
-            if found[size] > 1.25 * min(found.values()):
+            if not any(
+                c.seconds > 1.25 * _least(found).seconds and _beyond(size, other, found)
+                for other, c in found.items()
+            ):
+                found[size] = self._timed(Way("vmap", size, threads=threads))
+            if time.perf_counter() - began > self.budget and found:
                 break
+        while _least(found).seconds == inf:  # not even the first fits into memory
+            size = (min(found) + 1) // 2
+            found[size] = self._timed(Way("vmap", size, threads=threads))
         return found
 
-    def _with_threads(self, eager: dict[int, float]) -> _Candidate:
-        """The best shard with all threads, or with one where that is faster: on small work, or a busy machine.
-
-        Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
-        """
-        size = min(size for size in eager if eager[size] <= 1.05 * min(eager.values()))
-        candidates = [_Candidate("vmap", size, eager[size])]
-        for count in self.counts[1:]:
-            with using_threads(count):
-                candidates.append(self._timed("vmap", size))
-        return min(candidates, key=lambda c: c.seconds)
+    def _by_means(self, candidate: _Candidate) -> _Candidate:
+        """The same with all threads, with one, or in processes, as is best; a run that is over soon tries nothing."""
+        found = [candidate] if (candidate.way.threads, candidate.way.workers) in self.means else []
+        for threads, workers in self.means:
+            way = replace(candidate.way, threads=threads, workers=workers)
+            if workers > 1:
+                way = self._sized(way, way.chunk)
+            soon = self._total(candidate) < (4 * _FORK_SECONDS if workers > 1 else _CALLS_SECONDS * 4)
+            if way == candidate.way or (found and (soon or self.members < workers)):
+                continue
+            timed = replace(way, chunk=min(way.chunk, 4)) if way.lowering == "loop" else way
+            found.append(replace(self._timed(timed), way=way))
+        return min(found, key=self._total)
 
     def _or_compiled(
         self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
     ) -> tuple[_Candidate, str]:
         """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        only = len(self._sizes()) == 1
-        size = batched.chunk if only else balanced(self.members, min(batched.chunk, _COMPILED_CHUNK))
-        with using_threads(batched.threads):
-            known = is_compiled(self.build("vmap", size)[1], self.key)
-        updates = self.members * self.calls
-        saved = updates * (best.seconds - batched.seconds / _COMPILE_GAIN)
-        if self.compile is None and not known and saved < _COMPILE_SECONDS:
+        way = replace(batched.way, compiled=True)
+        way = self._sized(way, min(way.chunk, _COMPILED_CHUNK))
+        cost = self.measurements.known("compilation") or _COMPILE_SECONDS
+        expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
+        saved = self._total(best) - self._total(expected)
+        if self.compile is None and not self._is_known(way) and saved < cost:
             return best, reason
         found: list[_Candidate] = []
-        tries = [(size, batched.threads)]
-        for size, count in tries:
+        tries = [way]
+        for way in tries:
             try:
-                found.append(self._compiled(size, count))
+                found.append(self._compiled(way))
             except CompileError as error:
                 if self.compile:
                     raise ModelspaceError(f"the step can't be compiled: {error}") from error
                 reason = f"{reason}; not compiled: {error}"
                 break
             # A long run repays trying the neighbours too.
-            if len(found) == 1 and updates * found[0].seconds > _LONG_SECONDS:
-                tries += [(size, other) for other in self.counts if other != count]
-                neighbours = [] if only else [balanced(self.members, s) for s in (size // 2, size * 2)]
-                tries += [(s, count) for s in neighbours if s != size]
+            if len(found) == 1 and self._total(found[0]) > _LONG_SECONDS:
+                others = (self._sized(way, size) for size in (way.chunk // 2, way.chunk * 2) if size)
+                tries += [other for other in dict.fromkeys(others) if other != way]
         if not found:
             return best, reason
-        fastest = min(found, key=lambda c: c.seconds)
-        if self.compile is None and fastest.seconds >= best.seconds:
+        fastest = min(found, key=self._total)
+        if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
         return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
 
-    def _compiled(self, size: int, count: int) -> _Candidate:
-        """The compiled step of so many members, with so many threads, timed."""
-        with using_threads(count):
-            step, arguments = self.build("vmap", size)
+    def _sized(self, way: Way, size: int) -> Way:
+        """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""
+        if self.chunk:
+            return way
+        return replace(way, chunk=balanced(ceil(self.members / way.workers), size))
+
+    def _is_known(self, way: Way) -> bool:
+        with using_threads(way.threads):
+            return is_compiled(self.build("vmap", way.chunk)[1], self.key)
+
+    def _compiled(self, way: Way) -> _Candidate:
+        """The compiled step, timed."""
+        with using_threads(way.threads):
+            step, arguments = self.build("vmap", way.chunk)
+            began = time.perf_counter()
             if not is_compiled(arguments, self.key):
-                notice(f"compiling the step of {size} members, {count} threads (once; about ten seconds)")
-            program = compiled(step, *arguments, key=self.key)
-            return _Candidate("vmap", size, _seconds(program, arguments) / size, program=program)
+                notice(f"compiling the step of {way.chunk} members (once; about ten seconds)")
+                program = compiled(step, *arguments, key=self.key)
+                self.measurements.note("compilation", time.perf_counter() - began)
+            else:
+                program = compiled(step, *arguments, key=self.key)
+        seconds = self.measurements.of(way, lambda: self._seconds(way, program, arguments) / way.chunk)
+        return _Candidate(way, seconds, program)
+
+
+def _beyond(size: int, worse: int, found: dict[int, _Candidate]) -> bool:
+    """Whether a size lies on the far side of one that is worse than the best so far."""
+    best = _least(found).way.chunk
+    return best < worse <= size or size <= worse < best
+
+
+def _least(found: dict[int, _Candidate]) -> _Candidate:
+    return min(found.values(), key=lambda c: c.seconds)
 
 
 def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
@@ -243,7 +357,7 @@ def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
 
 def balanced(members: int, size: int) -> int:
     """The shard size near ``size`` that splits the members evenly, so that little of the last shard is padding."""
-    size = min(size, members)
+    size = max(1, min(size, members))
     return ceil(members / ceil(members / size))
 
 
@@ -258,25 +372,9 @@ def using_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """The mean time of a few calls, after one that warms up; about a twentieth of a second, if the step is short.
-
-    The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
-    """
-    step(*arguments)
-    calls = 0
-    began = time.perf_counter()
-    while calls < 3 or (time.perf_counter() - began < 0.05 and calls < 50):
-        step(*arguments)
-        calls += 1
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / calls
-
-
 def no_batched_form(error: Exception) -> str:
     """Which operation ``vmap`` refused, in one line."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    operation = re.search(r"aten::[\w.]+", text)
+    operation = re.search(r"aten::[\w.]*\w", text)
     return f"no batched form of {operation.group()}" if operation else f"no batched form: {text}"

@@ -16,7 +16,7 @@ from modelspace.data import Data
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Run, fit
-from modelspace.fit.run import DIVERGED, UNFINISHED
+from modelspace.fit.results import DIVERGED, UNFINISHED
 from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric

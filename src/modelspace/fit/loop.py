@@ -2,28 +2,25 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from math import ceil
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace.data import Data, epoch_indices
-from modelspace.engine import Function, Lowering, Scoring, choose_plan, probe, using_threads
-from modelspace.errors import ModelspaceError
-from modelspace.fit.early_stopping import EarlyStopping, Stopper
-from modelspace.fit.recipe import Recipe, make_recipe
-from modelspace.fit.run import DIVERGED, FINISHED, STOPPED, UNFINISHED, Run
-from modelspace.fit.step import Shard, make_step
+from modelspace.engine import Lowering, Plan
+from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.fit.execution import execute
+from modelspace.fit.precision import Precision, products_in
+from modelspace.fit.recipe import make_recipe
+from modelspace.fit.results import Results
+from modelspace.fit.run import Run
+from modelspace.fit.training import Training
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space.forward import samples_as
 
 
 def fit(
@@ -44,6 +41,9 @@ def fit(
     chunk: int | None = None,
     compile: bool | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    precision: Precision = "32",
+    accumulate: int = 1,
 ) -> Run:
     """Train every member of a population on the training split; the given population stays as it is.
 
@@ -69,8 +69,13 @@ def fit(
         lowering: ``"vmap"`` or ``"loop"``; measured where None.
         chunk: Members in a shard; measured where None.
         compile: Whether the step is compiled; where None, if the run is long enough to repay it.
-        threads: Threads within an operation; all or one, as measured, where None. The same lowering, chunk, compile
-            and threads (``run.plan.choices``) give the same numbers bit for bit on one machine.
+        threads: Threads within an operation; all or one, as measured, where None.
+        workers: Processes that share the shards, each with one thread; measured where None. The same lowering, chunk,
+            compile, threads and workers (``run.plan.choices``) give the same numbers bit for bit on one machine.
+        precision: ``"32"``: the coordinates' own type; ``"bf16-mixed"`` or ``"16-mixed"``: matrix products in 16
+            bits, float16 with a loss scale for each member; ``"tf32"``: float32 products at reduced precision on a
+            GPU.
+        accumulate: Batches whose gradients' mean makes one update.
 
     Returns:
         The run. After Ctrl-C, the run of what was finished until then, with ``interrupted`` set.
@@ -93,172 +98,52 @@ def fit(
         data_seed=data_seed,
         metrics_=metrics,
         early_stopping=early_stopping,
+        precision=precision,
+        accumulate=accumulate,
     )
     training = Training(population, data, recipe)
-    choices = {"lowering": lowering, "chunk": chunk, "compile": compile, "threads": threads}
-    return training.run(began, choices)
-
-
-class Training:
-    """One fit in progress."""
-
-    def __init__(self, population: Population, data: Data, recipe: Recipe):
-        if len(population) == 0:
-            raise ModelspaceError("the population has no members")
-        self.population = population
-        self.data = data
-        self.recipe = recipe
-        self.device = population.points.device
-        self.columns = recipe.columns(population)
-        self.coefficients = recipe.coefficients(population)
-        self.data_seeds = recipe.data_seeds(population)
-        self.function = Function(population.space, self.device)
-        self.inputs = samples_as(data.train.inputs, population.space.dtype).to(self.device)
-        self.labels = data.train.labels.to(self.device)
-        self._check_first_batch()
-        self.steps = len(epoch_indices(len(self.inputs), recipe.batch_size, recipe.data_seed, 0))
-        seeds = population.table["seed"] if "seed" in population.table else range(len(population))
-        self.seeds = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=self.device)
-
-    def _check_first_batch(self) -> None:
-        """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
-        size = min(len(self.inputs), max(self.recipe.batch_size, 2))
-        outputs = probe(self.population.module(0), self.inputs[:size])
-        labels = self.data.train.labels[:size]
-        self.recipe.loss.check(outputs.cpu(), labels.cpu())
-        if self.data.classes is not None and outputs.dim() >= 2 and self.recipe.loss.name == "cross_entropy":
-            for split in self.data.splits.values():
-                datasets.check_labels(split.labels, outputs.shape[1])
-        for metric in self.recipe.metrics:
-            metric.check(outputs.cpu(), labels.cpu())
-
-    def run(self, began: float, choices: dict[str, Any]) -> Run:
-        """Plan, then train shard after shard."""
-        members, epochs = len(self.population), self.recipe.epochs
-        names = ["validation_loss", *(f"validation_{m.name}" for m in self.recipe.metrics)]
-        history = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *names]}
-        status = np.full(members, UNFINISHED, dtype=object)
-        made = np.zeros(members, dtype=np.int64)
-        trained = self.population.copy()
-        plan, step = choose_plan(
-            self._build,
-            members,
-            self.steps * epochs,
-            key=(self.population.space, self.recipe.loss, self.coefficients, self.data_seeds is None),
-            **choices,
-        )
-        if plan.fallback:
-            name = self.population.space.title
-            warnings.warn(
-                f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=3
-            )
-        scoring = Scoring(
-            self.function,
-            {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}},
-            samples_as(self.data.validation.inputs, self.population.space.dtype).to(self.device),
-            self.data.validation.labels.to(self.device),
-            plan,
-            calls=ceil(members / plan.chunk) * epochs,
-        )
+    choices = {
+        "lowering": lowering,
+        "chunk": chunk,
+        "compile": compile,
+        "threads": threads,
+        "workers": workers,
+    }
+    with products_in(precision):
+        plan, step = training.plan(choices)
+        _say(plan, population)
+        results = Results.empty(population, training.curves, epochs, processes=plan.workers > 1)
         interrupted = False
-        title = f"fitting {members:,} members of {self.population.space.title}"
+        title = f"fitting {len(population):,} members of {population.space.title}"
+        amount = len(population) * training.steps * epochs
         try:
-            with (
-                using_threads(plan.threads),
-                progress(title, members * self.steps * epochs, "member-steps") as advance,
-            ):
-                for start in range(0, members, plan.chunk):
-                    stop = min(start + plan.chunk, members)
-                    # The last shard is filled up with copies of the last member: one shape, one program.
-                    rows = torch.arange(start, start + plan.chunk).clamp(max=members - 1)
-                    shard = self._shard(rows)
-                    curves, stopped = self._train(shard, rows, step, scoring, stop - start, advance)
-                    real = slice(0, stop - start)
-                    trained.points[start:stop] = shard.points[real]
-                    for name, value in shard.buffers.items():
-                        trained.buffers[name][start:stop] = value[real]
-                    for name, values in curves.items():
-                        history[name][start:stop] = values[real]
-                    active = shard.active[real].cpu().numpy()
-                    early = stopped[real].cpu().numpy()
-                    status[start:stop] = np.where(early, STOPPED, np.where(active, FINISHED, DIVERGED))
-                    made[start:stop] = shard.steps[real].cpu().numpy()
+            with progress(title, amount, "member-steps") as advance:
+                first = plan
+                plan = execute(
+                    lambda p: training.trainer(p, step if p is first else None), plan, results, advance
+                )
         except KeyboardInterrupt:
             interrupted = True
-        seconds = time.perf_counter() - began
-        settings = self.recipe.describe()
-        return Run(trained, history, status, made, settings, self.data.name, plan, seconds, interrupted)
+    return Run(
+        results.population,
+        {name: values.numpy() for name, values in results.history.items()},
+        results.status,
+        results.steps.numpy(),
+        recipe.describe(),
+        data.name,
+        plan,
+        time.perf_counter() - began,
+        interrupted,
+    )
 
-    def _build(self, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """A step for shards of this size, and arguments to measure it with."""
-        own = self.data_seeds is not None
-        step = make_step(self.function, self.recipe.loss, self.coefficients, lowering, own_batches=own)
-        rows = torch.arange(chunk).clamp(max=len(self.population) - 1)
-        shard = self._shard(rows)
-        inputs, labels = next(self._batches(rows, 0))
-        coefficients = self.coefficients.of(shard, 0, 1, self.steps * self.recipe.epochs)[0]
-        return step, shard.arguments(coefficients, self._numbers(0)[0], inputs, labels)
 
-    def _shard(self, rows: Tensor) -> Shard:
-        index = rows.to(self.device)
-        points = self.population.points[index]
-        return Shard(
-            points,
-            {name: value[index] for name, value in self.population.buffers.items()},
-            self.recipe.optimizer.init(points),
-            torch.ones(len(rows), dtype=torch.bool, device=self.device),
-            torch.zeros(len(rows), dtype=torch.int64, device=self.device),
-            {name: value[rows].to(self.device) for name, value in self.columns.items()},
-            self.seeds[index],
+def _say(plan: Plan, population: Population) -> None:
+    """What has no batched form is said once, by name."""
+    name = population.space.title
+    if plan.fallback:
+        warnings.warn(f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=3)
+    elif plan.one_by_one:
+        what = ", ".join(plan.one_by_one)
+        warnings.warn(
+            f"{name}: no batched form of {what}: that alone is computed member by member", stacklevel=3
         )
-
-    def _batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: shared, or stacked where members have their own order."""
-        samples, size = len(self.inputs), self.recipe.batch_size
-        if self.data_seeds is None:
-            order = epoch_indices(samples, size, self.recipe.data_seed, epoch)
-        else:
-            seeds = self.data_seeds[rows].tolist()
-            each = {seed: epoch_indices(samples, size, seed, epoch) for seed in dict.fromkeys(seeds)}
-            order = torch.stack([each[seed] for seed in seeds], 1)
-        order = order.to(self.device)
-        return ((self.inputs[index], self.labels[index]) for index in order)
-
-    def _numbers(self, epoch: int) -> Tensor:
-        first = epoch * self.steps
-        return torch.arange(first, first + self.steps, dtype=torch.int64, device=self.device)
-
-    def _train(
-        self,
-        shard: Shard,
-        rows: Tensor,
-        step: Callable[..., Tensor],
-        scoring: Scoring,
-        real: int,
-        advance: Callable[[int], None],
-    ) -> tuple[dict[str, np.ndarray], Tensor]:
-        """Train one shard from start to end; its curves, and which members stopped early."""
-        epochs = self.recipe.epochs
-        members = len(rows)
-        scores = [f"validation_{name}" for name in scoring.names]
-        curves = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *scores]}
-        stopper = Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard)
-        for epoch in range(epochs):
-            numbers = self._numbers(epoch)
-            first = epoch * self.steps
-            coefficients = self.coefficients.of(shard, first, self.steps, self.steps * epochs)
-            losses = torch.empty(self.steps, members, dtype=torch.float64, device=self.device)
-            training = shard.active.clone()
-            for i, (inputs, labels) in enumerate(self._batches(rows, epoch)):
-                losses[i] = step(*shard.arguments(coefficients[i], numbers[i], inputs, labels))
-                advance(real)
-            measured = scoring(shard.points, shard.buffers)
-            kept = (training & shard.active).cpu().numpy()
-            for name, values in zip(curves, [losses.mean(0), *measured.unbind(1)], strict=True):
-                curves[name][kept, epoch] = values.cpu().numpy()[kept]
-            stopper.after({name: values[:, epoch] for name, values in curves.items()})
-            if not bool(shard.active[:real].any()):
-                advance(real * self.steps * (epochs - epoch - 1))
-                break
-        stopper.finish()
-        return curves, stopper.stopped

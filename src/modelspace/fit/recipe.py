@@ -37,6 +37,8 @@ class Recipe:
         data_seed: Seed of the data order, where the population has no column of that name.
         metrics: Measured on the validation split after each epoch, beside the loss.
         early_stopping: When a member stops before the last epoch.
+        precision: The number format of matrix products.
+        accumulate: Batches whose gradients' mean makes one update.
     """
 
     loss: Loss
@@ -49,6 +51,8 @@ class Recipe:
     data_seed: int
     metrics: tuple[Metric, ...]
     early_stopping: EarlyStopping | None
+    precision: str = "32"
+    accumulate: int = 1
 
     def columns(self, population: Population) -> dict[str, Float64[Tensor, "member _"]]:
         """The hyper-parameters of every member, as the columns that a step reads.
@@ -110,6 +114,8 @@ class Recipe:
             "schedule": repr(self.schedule),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "precision": self.precision,
             "clip_norm": self.clip_norm,
             "clip_value": self.clip_value,
             "data_seed": self.data_seed,
@@ -130,14 +136,17 @@ def make_recipe(
     data_seed: int,
     metrics_: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]],
     early_stopping: EarlyStopping | int | None,
+    precision: str = "32",
+    accumulate: int = 1,
 ) -> Recipe:
     """Resolve names and check numbers.
 
     Raises:
         ModelspaceError: an unknown name, or a number out of range.
     """
-    if epochs < 1 or batch_size < 1:
-        raise ModelspaceError(f"epochs and batch size are at least 1; received {epochs} and {batch_size}")
+    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("accumulate", accumulate)):
+        if number < 1:
+            raise ModelspaceError(f"{name} is at least 1; received {number}")
     stopping = EarlyStopping(early_stopping) if isinstance(early_stopping, int) else early_stopping
     recipe = Recipe(
         losses.resolve(loss),
@@ -150,6 +159,8 @@ def make_recipe(
         data_seed,
         tuple(metrics.resolve(m) for m in metrics_),
         stopping,
+        precision,
+        accumulate,
     )
     monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.metrics)]
     if stopping is not None and stopping.monitor not in monitors:

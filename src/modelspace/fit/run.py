@@ -8,13 +8,9 @@ import numpy as np
 import pandas as pd
 
 from modelspace.engine import Plan
+from modelspace.fit.results import DIVERGED
 from modelspace.late import perform
 from modelspace.population import Population
-
-FINISHED = "finished"
-DIVERGED = "diverged"
-STOPPED = "stopped early"
-UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, repr=False)

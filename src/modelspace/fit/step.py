@@ -1,7 +1,7 @@
 """One training step of a shard: gradient, clipping, update, and the isolation of members that diverge."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from modelspace.engine import Batch, Function, Lowering, loop_gradient, vmap_gradient
+from modelspace.engine import (
+    Batch,
+    Function,
+    Gradient,
+    Lowering,
+    loop_gradient,
+    mean_gradient,
+    vmap_gradient,
+)
+from modelspace.fit import precision
 from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer, Schedule, clip_by_norm, clip_by_value
 
@@ -26,6 +35,7 @@ class Shard:
         steps: Updates that each member has made.
         hyper: Hyper-parameter columns, ``[c, 1]`` each, by name.
         seeds: What the members' random numbers are a function of.
+        scaling: The members' loss scales, where products are in float16; see ``precision``.
     """
 
     points: Float[Tensor, "member parameter"]
@@ -35,6 +45,7 @@ class Shard:
     steps: Int64[Tensor, "member"]
     hyper: dict[str, Float64[Tensor, "member _"]]
     seeds: Int64[Tensor, "member"]
+    scaling: dict[str, Tensor] = field(default_factory=dict)
 
     def arguments(
         self, coefficients: Tensor, number: Tensor, inputs: Tensor, labels: Tensor
@@ -47,7 +58,7 @@ class Shard:
             inputs: The batch.
             labels: Its labels.
         """
-        shard = (self.points, self.buffers, self.state, self.active, self.steps, self.seeds)
+        shard = (self.points, self.buffers, self.state, self.scaling, self.active, self.steps, self.seeds)
         return (*shard, coefficients, number, inputs, labels)
 
 
@@ -87,12 +98,19 @@ class Coefficients:
 
 
 def make_step(
-    function: Function, loss: Loss, coefficients: Coefficients, lowering: Lowering, *, own_batches: bool
+    function: Function,
+    loss: Loss,
+    coefficients: Coefficients,
+    lowering: Lowering,
+    *,
+    own_batches: bool,
+    accumulate: int = 1,
 ) -> Callable[..., Float[Tensor, "member"]]:
     """The step of a shard, for ``step(*shard.arguments(…))``; it returns the losses before the update.
 
     A member whose loss, or whose next point, is not finite keeps its last point, leaves ``active`` and is never
-    touched again; the other rows are computed exactly as if it were not there.
+    touched again; the other rows are computed exactly as if it were not there. With loss scales, a member whose
+    gradient alone is not finite leaves this update out and goes on at half its scale.
 
     Args:
         function: The architecture.
@@ -100,14 +118,37 @@ def make_step(
         coefficients: Optimizer and clipping.
         lowering: How the gradient is computed.
         own_batches: Whether each member has its own samples (a leading member axis in inputs and labels).
+        accumulate: Batches whose gradients' mean makes one update; above 1, inputs and labels have them as a
+            further first axis.
     """
     optimizer = coefficients.optimizer
     gradient_of = vmap_gradient if lowering == "vmap" else loop_gradient
+
+    def gradient(
+        points: Tensor,
+        buffers: dict[str, Tensor],
+        seeds: Tensor,
+        number: Tensor,
+        inputs: Tensor,
+        labels: Tensor,
+        scale: Tensor | None,
+    ) -> Gradient:
+        if accumulate == 1:
+            batch = Batch(inputs, labels, own_batches)
+            return gradient_of(function, loss, points, buffers, batch, seeds, number, scale)
+        found: list[Gradient] = []
+        for i in range(accumulate):
+            batch = Batch(inputs[i], labels[i], own_batches)
+            kept = found[-1].buffers if found else buffers
+            draw = number * accumulate + i
+            found.append(gradient_of(function, loss, points, kept, batch, seeds, draw, scale))
+        return mean_gradient(found)
 
     def step(
         points: Tensor,
         buffers: dict[str, Tensor],
         state: dict[str, Tensor],
+        scaling: dict[str, Tensor],
         active: Tensor,
         steps: Tensor,
         seeds: Tensor,
@@ -116,9 +157,31 @@ def make_step(
         inputs: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        found = gradient_of(
-            function, loss, points, buffers, Batch(inputs, labels, own_batches), seeds, number
-        )
+        found = gradient(points, buffers, seeds, number, inputs, labels, scaling.get("scale"))
+        going = active & found.losses.isfinite()
+        updated = going
+        if scaling:
+            finite = found.gradient.isfinite().all(1)
+            for name, value in precision.rescaled(scaling, finite).items():
+                scaling[name].copy_(value)
+            going = going & precision.can_go_on(scaling)
+            updated = going & finite
+        new, new_state = _update(found, state, points, stacked)
+        unbounded = ~new.isfinite().all(1) & updated
+        going, updated = going & ~unbounded, updated & ~unbounded
+        row = updated[:, None]
+        points.copy_(torch.where(row, new, points))
+        for name, value in state.items():
+            value.copy_(torch.where(row, new_state[name], value))
+        for name, value in buffers.items():
+            value.copy_(torch.where(going.view(-1, *[1] * (value.dim() - 1)), found.buffers[name], value))
+        steps.add_(updated)
+        active.copy_(going)
+        return found.losses
+
+    def _update(
+        found: Gradient, state: dict[str, Tensor], points: Tensor, stacked: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         gradient = found.gradient
         c = dict(zip(coefficients.names, stacked.unbind(), strict=True))
         if "clip_norm" in c:
@@ -130,15 +193,6 @@ def make_step(
             # torch.optim skips a parameter without a gradient: no decay, no momentum.
             new = torch.where(found.used, new, points)
             new_state = {name: torch.where(found.used, new_state[name], state[name]) for name in state}
-        going = active & found.losses.isfinite() & new.isfinite().all(1)
-        row = going[:, None]
-        points.copy_(torch.where(row, new, points))
-        for name, value in state.items():
-            value.copy_(torch.where(row, new_state[name], value))
-        for name, value in buffers.items():
-            value.copy_(torch.where(going.view(-1, *[1] * (value.dim() - 1)), found.buffers[name], value))
-        steps.add_(going)
-        active.copy_(going)
-        return found.losses
+        return new, new_state
 
     return step

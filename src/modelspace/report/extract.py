@@ -15,7 +15,7 @@ from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
 from modelspace.fit import Run
-from modelspace.fit.run import DIVERGED
+from modelspace.fit.results import DIVERGED
 from modelspace.report.record import (
     Band,
     BlockRow,

@@ -54,7 +54,7 @@ class Layout:
     def views(self, points: Shaped[Tensor, "*batch parameter"]) -> dict[str, Tensor]:
         """Each parameter as a view of the points: shape ``[*batch, *block.shape]``, nothing copied."""
         lead = points.shape[:-1]
-        return {b.name: points[..., b.start : b.stop].view(*lead, *b.shape) for b in self.blocks}
+        return {b.name: points[..., b.start : b.stop].view((*lead, *b.shape)) for b in self.blocks}
 
 
 def layout_of(module: nn.Module) -> Layout:

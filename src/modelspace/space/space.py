@@ -1,6 +1,7 @@
 """``ModelSpace``: an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -261,6 +262,24 @@ class ModelSpace:
         """The architecture's name with its arguments: ``MLP(width=64)``."""
         from_arguments = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
         return f"{self.name}({from_arguments})" if from_arguments else self.name
+
+    def in_dtype(self, dtype: torch.dtype) -> "ModelSpace":
+        """The same architecture with coordinates of another floating-point type."""
+        return ModelSpace(
+            self._architecture.source,
+            input_shape=self.input_shape,
+            dtype=dtype,
+            input_dtype=self.input_dtype,
+            **self.hyperparameters,
+        )
+
+    def signature(self) -> str:
+        """A text that changes with the architecture: its modules, its coordinates, and its forward's source."""
+        try:
+            source = inspect.getsource(type(self._skeleton))
+        except (OSError, TypeError):
+            source = ""
+        return f"{self.title}\n{self._skeleton!r}\n{list(self.layout)!r}\n{source}"
 
     def __repr__(self) -> str:
         from modelspace.space.card import text_card

@@ -1,0 +1,145 @@
+"""What the plan measured, remembered in the user's cache folder.
+
+One small JSON file for each (architecture, shapes, device, versions): seconds a member and step of every way of
+computing that was ever timed there. The folder is the platform's own for caches; the environment variable
+``MODELSPACE_CACHE`` names another, or none where it is empty.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from platformdirs import user_cache_path
+
+from modelspace.atomic import whole_file
+from modelspace.engine.workers import in_processes
+
+Lowering = Literal["vmap", "loop"]
+_KEEP_SECONDS = 30 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute a population.
+
+    Attributes:
+        lowering: ``"vmap"`` (members batched) or ``"loop"`` (one after the other).
+        chunk: Members in a shard.
+        compiled: Whether the step is one compiled program.
+        threads: Threads within an operation.
+        workers: Processes that share the shards.
+    """
+
+    lowering: Lowering
+    chunk: int
+    compiled: bool = False
+    threads: int = 1
+    workers: int = 1
+
+
+class Measurements:
+    """Seconds by way, from this run and from earlier ones of the same fingerprint.
+
+    Args:
+        fingerprint: What the times depend on; None remembers nothing.
+    """
+
+    def __init__(self, fingerprint: str | None):
+        self._path = _path(fingerprint)
+        self._seconds: dict[str, float] = _read(self._path) if self._path else {}
+        self._before = dict(self._seconds)
+
+    def of(self, way: Way, measure: Callable[[], float]) -> float:
+        """Seconds a member and step of this way, as measured now or before."""
+        key = json.dumps(asdict(way))
+        if key not in self._seconds:
+            self._seconds[key] = measure()
+        return self._seconds[key]
+
+    def known(self, name: str) -> float | None:
+        """A figure kept under a name, if there is one."""
+        return self._seconds.get(name)
+
+    def note(self, name: str, seconds: float) -> None:
+        """Keep a figure under a name."""
+        self._seconds[name] = seconds
+
+    @property
+    def new(self) -> bool:
+        """Whether anything was measured in this run."""
+        return self._seconds != self._before
+
+    def keep(self) -> None:
+        """Write to the cache folder what is new; a folder that can't be written to is left alone."""
+        if self._path is None or not self.new:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._path) as temporary:
+                Path(temporary).write_text(json.dumps({"written": time.time(), "seconds": self._seconds}))
+        except Exception:
+            return
+
+
+def fingerprint(*parts: Any) -> str:
+    """A name for what times depend on: the parts' texts, this machine and the versions.
+
+    Args:
+        *parts: Anything whose ``repr`` tells it apart from others.
+    """
+    machine = (platform.processor() or platform.machine(), os.cpu_count(), torch.get_num_threads())
+    text = repr((parts, machine, torch.__version__, platform.python_version()))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _path(name: str | None) -> Path | None:
+    folder = os.environ.get("MODELSPACE_CACHE")
+    if name is None or folder == "":
+        return None
+    return (Path(folder) if folder else user_cache_path("modelspace")) / "plans" / f"{name}.json"
+
+
+def _read(path: Path) -> dict[str, float]:
+    """What a file holds; nothing where it is missing, old or damaged."""
+    try:
+        found = json.loads(path.read_text())
+        if time.time() - found["written"] > _KEEP_SECONDS:
+            return {}
+        return {str(key): float(value) for key, value in found["seconds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def seconds_a_call(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> float:
+    """The mean time of a few calls after one that warms up: at least three, for ``budget`` seconds, at most fifty.
+
+    The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
+    """
+    step(*arguments)
+    calls = 0
+    began = time.perf_counter()
+    while calls < 3 or (time.perf_counter() - began < budget and calls < 50):
+        step(*arguments)
+        calls += 1
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / calls
+
+
+def seconds_in_processes(
+    step: Callable[..., Any], arguments: tuple[Any, ...], workers: int, budget: float
+) -> float:
+    """The time of a call when so many processes call at once, over their number."""
+
+    def body(index: int, send: Callable[[dict[str, Any]], None]) -> None:
+        send({"seconds": seconds_a_call(step, arguments, budget)})
+
+    found = [message["seconds"] for message in in_processes(workers, body) if "seconds" in message]
+    return sum(found) / len(found) / workers if len(found) == workers else float("inf")

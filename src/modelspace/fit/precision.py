@@ -1,0 +1,73 @@
+"""In what number format a fit computes.
+
+``"32"`` computes in the coordinates' own type (float32, or the float64 or bfloat16 they were given). ``"bf16-mixed"``
+and ``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic mixed precision
+does. ``"tf32"`` lets an NVIDIA GPU round the inputs of float32 products to 10 bits of mantissa.
+
+float16 has a narrow range, so each member's loss is multiplied by a scale of its own before the backward, and the
+gradient divided by it after: halved when a gradient overflows (that step is left out), doubled after 2000 steps
+without one. Source: Micikevicius et al., "Mixed precision training", ICLR 2018; ``torch.amp.GradScaler``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modelspace.errors import ModelspaceError, unknown_name
+
+Precision = Literal["32", "tf32", "bf16-mixed", "16-mixed"]
+PRECISIONS = ("32", "tf32", "bf16-mixed", "16-mixed")
+
+FIRST_SCALE = 2.0**16
+GROWTH_STEPS = 2000
+_LEAST_SCALE = 2.0**-24  # below this no gradient can be told from zero: the member has diverged
+
+
+def resolve(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of matrix products, where it is not the coordinates' own.
+
+    Raises:
+        ModelspaceError: an unknown name, or TF32 on a device that has none.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    if precision == "tf32" and device.type != "cuda":
+        raise ModelspaceError(f"tf32 is a format of NVIDIA GPUs, and the members are on {device}")
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Within the block, float32 products on a GPU are computed as the precision says."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def scaling(members: int, dtype: torch.dtype | None, device: torch.device) -> dict[str, Tensor]:
+    """The loss scales, and how many steps each has gone without overflow; none but for float16."""
+    if dtype is not torch.float16:
+        return {}
+    return {
+        "scale": torch.full((members,), FIRST_SCALE, device=device),
+        "good": torch.zeros(members, dtype=torch.int64, device=device),
+    }
+
+
+def rescaled(scaling: dict[str, Tensor], finite: Tensor) -> dict[str, Tensor]:
+    """The scales after a step whose gradients were finite, or not, ``[c]``."""
+    good = torch.where(finite, scaling["good"] + 1, 0)
+    grown = good == GROWTH_STEPS
+    factor = torch.where(finite, torch.where(grown, 2.0, 1.0), 0.5)
+    return {"scale": scaling["scale"] * factor, "good": torch.where(grown, 0, good)}
+
+
+def can_go_on(scaling: dict[str, Tensor]) -> Tensor:
+    """Whether a member's scale still lets a gradient through, ``[c]``."""
+    return scaling["scale"] > _LEAST_SCALE

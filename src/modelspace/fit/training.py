@@ -1,0 +1,259 @@
+"""A fit in progress: its data, its plan, and the training of one shard."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelspace import data as datasets
+from modelspace.data import Data, epoch_indices
+from modelspace.engine import (
+    Function,
+    Lowering,
+    Plan,
+    Scoring,
+    choose_plan,
+    compiled,
+    fingerprint,
+    probe,
+)
+from modelspace.engine.workers import can_fork
+from modelspace.errors import ModelspaceError
+from modelspace.fit import precision
+from modelspace.fit.early_stopping import Stopper
+from modelspace.fit.execution import Trainer
+from modelspace.fit.recipe import Recipe
+from modelspace.fit.results import Results
+from modelspace.fit.step import Shard, make_step
+from modelspace.population import Population
+from modelspace.space.forward import samples_as
+
+
+class Training:
+    """One fit in progress."""
+
+    def __init__(self, population: Population, data: Data, recipe: Recipe):
+        if len(population) == 0:
+            raise ModelspaceError("the population has no members")
+        self.population = population
+        self.data = data
+        self.recipe = recipe
+        self.device = population.points.device
+        self.columns = recipe.columns(population)
+        self.coefficients = recipe.coefficients(population)
+        self.data_seeds = recipe.data_seeds(population)
+        self.products = precision.resolve(recipe.precision, self.device)
+        self.function = Function(population.space, self.device, self.products)
+        self.inputs = samples_as(data.train.inputs, population.space.dtype).to(self.device)
+        self.labels = data.train.labels.to(self.device)
+        self._check_first_batch()
+        batches = len(epoch_indices(len(self.inputs), recipe.batch_size, recipe.data_seed, 0))
+        self.steps = batches // recipe.accumulate
+        if self.steps == 0:
+            raise ModelspaceError(
+                f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
+            )
+        seeds = population.table["seed"] if "seed" in population.table else range(len(population))
+        self.seeds = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=self.device)
+
+    def _check_first_batch(self) -> None:
+        """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
+        size = min(len(self.inputs), max(self.recipe.batch_size, 2))
+        outputs = probe(self.population.module(0), self.inputs[:size])
+        labels = self.data.train.labels[:size]
+        self.recipe.loss.check(outputs.cpu(), labels.cpu())
+        if self.data.classes is not None and outputs.dim() >= 2 and self.recipe.loss.name == "cross_entropy":
+            for split in self.data.splits.values():
+                datasets.check_labels(split.labels, outputs.shape[1])
+        for metric in self.recipe.metrics:
+            metric.check(outputs.cpu(), labels.cpu())
+
+    def plan(self, choices: dict[str, Any]) -> tuple[Plan, Callable[..., Any]]:
+        """How it is computed, and the step for shards of that size; what can't be batched is said."""
+        recipe, space = self.recipe, self.population.space
+        key = (
+            space,
+            recipe.loss,
+            self.coefficients,
+            self.data_seeds is None,
+            recipe.precision,
+            recipe.accumulate,
+        )
+        plan, step = choose_plan(
+            self.build,
+            len(self.population),
+            self.steps * recipe.epochs,
+            key=key,
+            fingerprint=self._fingerprint(),
+            unrolled=lambda: bool(self.function.one_by_one),
+            **self._possible(choices),
+        )
+        if plan.lowering == "vmap":
+            plan = replace(plan, one_by_one=self.function.one_by_one)
+        return plan, step
+
+    def _possible(self, choices: dict[str, Any]) -> dict[str, Any]:
+        """The choices; one process where several can't be."""
+        if choices["workers"] is None and not can_fork(self.device):
+            return {**choices, "workers": 1}
+        if choices["workers"] not in (None, 1) and not can_fork(self.device):
+            raise ModelspaceError("worker processes need Linux and members on the CPU: leave workers out")
+        return choices
+
+    def _fingerprint(self) -> str:
+        """What the times of a step depend on."""
+        space, recipe = self.population.space, self.recipe
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        batch = (
+            recipe.batch_size,
+            recipe.accumulate,
+            self.inputs.shape[1:],
+            self.inputs.dtype,
+            self.labels.shape[1:],
+        )
+        settings = (recipe.loss.name, repr(recipe.optimizer), self.coefficients.names, recipe.precision)
+        return fingerprint(space.signature(), batch, settings, self.data_seeds is None, device)
+
+    def scoring(self, plan: Plan) -> Scoring:
+        """The validation scores, for shards as the plan says; compiled here, before processes share it."""
+        part = self.data.validation
+        scoring = Scoring(
+            self.function,
+            {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}},
+            samples_as(part.inputs, self.population.space.dtype).to(self.device),
+            part.labels.to(self.device),
+            plan,
+            calls=ceil(len(self.population) / plan.chunk) * self.recipe.epochs,
+        )
+        if plan.compiled and plan.workers > 1:
+            shard = self.shard(self._rows(0, plan.chunk))
+            scoring(shard.points, shard.buffers)
+        return scoring
+
+    @property
+    def curves(self) -> list[str]:
+        """The names of what is recorded after each epoch."""
+        return ["train_loss", "validation_loss", *(f"validation_{m.name}" for m in self.recipe.metrics)]
+
+    def trainer(self, plan: Plan, step: Callable[..., Any] | None = None) -> Trainer:
+        """The function that trains one shard as the plan says.
+
+        Args:
+            plan: The plan.
+            step: Its step; made anew where None.
+        """
+        if step is None:
+            step, arguments = self.build(plan.lowering, plan.chunk)
+            if plan.compiled:
+                step = compiled(step, *arguments)
+        scoring = self.scoring(plan)
+
+        def train(start: int, stop: int, results: Results, advance: Callable[[int], None]) -> None:
+            # The last shard is filled up with copies of the last member: one shape, one program.
+            rows = self._rows(start, start + plan.chunk)
+            shard = self.shard(rows)
+            curves, stopped = self._train(shard, rows, step, scoring, stop - start, advance)
+            results.write(start, stop, shard, curves, stopped)
+
+        return train
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        return torch.arange(start, stop).clamp(max=len(self.population) - 1)
+
+    def build(self, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """A step for shards of this size, and arguments to measure it with."""
+        own = self.data_seeds is not None
+        accumulate = self.recipe.accumulate
+        step = make_step(
+            self.function,
+            self.recipe.loss,
+            self.coefficients,
+            lowering,
+            own_batches=own,
+            accumulate=accumulate,
+        )
+        rows = self._rows(0, chunk)
+        shard = self.shard(rows)
+        inputs, labels = next(self._batches(rows, 0))
+        coefficients = self.coefficients.of(shard, 0, 1, self.steps * self.recipe.epochs)[0]
+        return step, shard.arguments(coefficients, self._numbers(0)[0], inputs, labels)
+
+    def shard(self, rows: Tensor) -> Shard:
+        """These members, before their first step."""
+        index = rows.to(self.device)
+        points = self.population.points[index]
+        return Shard(
+            points,
+            {name: value[index] for name, value in self.population.buffers.items()},
+            self.recipe.optimizer.init(points),
+            torch.ones(len(rows), dtype=torch.bool, device=self.device),
+            torch.zeros(len(rows), dtype=torch.int64, device=self.device),
+            {name: value[rows].to(self.device) for name, value in self.columns.items()},
+            self.seeds[index],
+            precision.scaling(len(rows), self.products, self.device),
+        )
+
+    def _batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch: shared, or stacked where members have their own order."""
+        samples, size = len(self.inputs), self.recipe.batch_size
+        if self.data_seeds is None:
+            order = epoch_indices(samples, size, self.recipe.data_seed, epoch)
+        else:
+            seeds = self.data_seeds[rows].tolist()
+            each = {seed: epoch_indices(samples, size, seed, epoch) for seed in dict.fromkeys(seeds)}
+            order = torch.stack([each[seed] for seed in seeds], 1)
+        order = order.to(self.device)
+        accumulate = self.recipe.accumulate
+        if accumulate > 1:
+            order = order[: self.steps * accumulate].unflatten(0, (self.steps, accumulate))
+        return ((self.inputs[index], self.labels[index]) for index in order)
+
+    def _numbers(self, epoch: int) -> Tensor:
+        first = epoch * self.steps
+        return torch.arange(first, first + self.steps, dtype=torch.int64, device=self.device)
+
+    def updates(
+        self, shard: Shard, rows: Tensor, step: Callable[..., Tensor], epoch: int
+    ) -> Iterator[Tensor]:
+        """Make the updates of one epoch, in place; yields the losses before each, ``[c]``."""
+        numbers = self._numbers(epoch)
+        first = epoch * self.steps
+        coefficients = self.coefficients.of(shard, first, self.steps, self.steps * self.recipe.epochs)
+        for i, (inputs, labels) in enumerate(self._batches(rows, epoch)):
+            yield step(*shard.arguments(coefficients[i], numbers[i], inputs, labels))
+
+    def _train(
+        self,
+        shard: Shard,
+        rows: Tensor,
+        step: Callable[..., Tensor],
+        scoring: Scoring,
+        real: int,
+        advance: Callable[[int], None],
+    ) -> tuple[dict[str, np.ndarray], Tensor]:
+        """Train one shard from start to end; its curves, and which members stopped early."""
+        epochs = self.recipe.epochs
+        members = len(rows)
+        scores = [f"validation_{name}" for name in scoring.names]
+        curves = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *scores]}
+        stopper = Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard)
+        for epoch in range(epochs):
+            losses = torch.empty(self.steps, members, dtype=torch.float64, device=self.device)
+            training = shard.active.clone()
+            for i, found in enumerate(self.updates(shard, rows, step, epoch)):
+                losses[i] = found
+                advance(real)
+            measured = scoring(shard.points, shard.buffers)
+            kept = (training & shard.active).cpu().numpy()
+            for name, values in zip(curves, [losses.mean(0), *measured.unbind(1)], strict=True):
+                curves[name][kept, epoch] = values.cpu().numpy()[kept]
+            stopper.after({name: values[:, epoch] for name, values in curves.items()})
+            if not bool(shard.active[:real].any()):
+                advance(real * self.steps * (epochs - epoch - 1))
+                break
+        stopper.finish()
+        return curves, stopper.stopped

@@ -1,0 +1,126 @@
+"""Shards in several processes, and what happens when memory runs out."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cases import BATCH, named
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modelspace as ms
+from modelspace.fit import training
+from modelspace.fit.execution import pieces
+from modelspace.fit.results import DIVERGED, FINISHED
+
+CASE = named("MLP dropout")
+SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}
+
+
+def fit(population, **settings):
+    return ms.fit(population, CASE.data(), **{**SETTINGS, "lowering": "vmap", **settings})
+
+
+def population(lr=0.1, dtype=torch.float64):
+    return CASE.space(dtype).sample(seeds=7).with_columns(lr=lr)
+
+
+def same(one, other):
+    assert torch.equal(one.population.points, other.population.points)
+    assert one.status.tolist() == other.status.tolist()
+    assert one.steps.tolist() == other.steps.tolist()
+    for name, values in one.history.items():
+        assert np.array_equal(values, other.history[name], equal_nan=True)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.integers(1, 20))
+def test_pieces_cover_the_ranges_in_order(lengths, size):
+    ends = np.cumsum(lengths).tolist()
+    ranges = list(zip([0, *ends[:-1]], ends, strict=True))
+    cut = pieces(ranges, size)
+    assert [m for start, stop in cut for m in range(start, stop)] == list(range(ends[-1]))
+    assert all(stop - start <= size for start, stop in cut)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_several_processes_are_one_bit_for_bit(workers):
+    members = population(lr=[0.1, 0.2, 1e300, 0.1, 0.3, 0.1, 0.1], dtype=torch.float32)
+    one, several = fit(members, chunk=2), fit(members, chunk=2, workers=workers)
+    assert several.plan.workers == workers
+    assert several.status.tolist() == [FINISHED] * 2 + [DIVERGED] + [FINISHED] * 4
+    same(several, one)
+
+
+def test_a_killed_process_loses_nothing(monkeypatch):
+    train = training.Training._train
+    parent = os.getpid()
+
+    def killed(self, shard, rows, *rest):
+        if os.getpid() != parent and 2 in rows.tolist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(self, shard, rows, *rest)
+
+    whole = fit(population(), chunk=2)
+    monkeypatch.setattr(training.Training, "_train", killed)
+    run = fit(population(), chunk=2, workers=2)
+    assert "a worker process ended (killed by SIGKILL)" in run.plan.reason
+    assert (run.status == FINISHED).all()
+    assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
+
+
+def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
+    train = training.Training._train
+    tried = []
+
+    def scarce(self, shard, rows, *rest):
+        tried.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(self, shard, rows, *rest)
+
+    whole = fit(population(), chunk=7)
+    monkeypatch.setattr(training.Training, "_train", scarce)
+    run = fit(population(), chunk=7, workers=1)
+    assert tried == [7, 4, 2, 2, 2, 2]
+    assert run.plan.chunk == 2
+    assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
+    assert "out of memory: going on in shards of 4 members" in capsys.readouterr().err
+
+
+def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
+    def never(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Training, "_train", never)
+    with pytest.raises(ms.ModelspaceError, match="out of memory, with a single member at a time"):
+        fit(population(), chunk=2, workers=1)
+
+
+SCARCE = """
+import resource, torch, modelspace as ms
+from torch import nn
+def net():
+    return nn.Sequential(nn.Linear(64, 1000), nn.ReLU(), nn.Linear(1000, 10))
+population = ms.ModelSpace(net).sample(seeds=16, lr=[0.01])
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
+x, y = torch.randn(4000, 64), torch.randint(10, (4000,))
+data = {"train": (x, y), "validation": (x[:100], y[:100]), "test": (x[:100], y[:100])}
+data = ms.data.of_splits(**data)
+choices = dict(chunk=16, threads=1, workers=1, lowering="vmap", compile=False)
+run = ms.fit(population, data, epochs=1, batch_size=4000, **choices)
+print(run.plan.chunk, (run.status == "finished").all())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_a_machine_that_is_really_out_of_memory():
+    done = subprocess.run([sys.executable, "-c", SCARCE], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    chunk, finished = done.stdout.split()
+    assert int(chunk) < 16
+    assert finished == "True"
