@@ -12,7 +12,7 @@ LAYERS = [
     ["population"],
     ["engine"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
-    ["explore", "search", "distribute"],
+    ["explore", "verify", "search", "distribute"],
     ["report"],
     ["cli"],
 ]

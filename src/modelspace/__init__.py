@@ -12,6 +12,7 @@ from modelspace.fit import EarlyStopping, Run, fit
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.space import ModelSpace
+from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Population",
     "RMSprop",
     "Run",
+    "Verification",
     "compare",
     "data",
     "evaluate",
@@ -40,4 +42,5 @@ __all__ = [
     "population_of",
     "report",
     "save",
+    "verify",
 ]

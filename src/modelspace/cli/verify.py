@@ -1,0 +1,78 @@
+"""``modelspace verify``: is the population the plain loop, for this architecture?"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space
+from modelspace.cli.results import print_json
+from modelspace.verify import Verification, verify
+
+USAGE = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"
+HELP = "hold the population against the plain PyTorch loop, on your own architecture"
+DESCRIPTION = """\
+Train a few members of your own architecture twice: as one population, and one by one in an ordinary PyTorch loop with
+torch.optim, with the same starting points, order of data, learning rates and random numbers. Print the relative error
+after each step in float64 and float32, how each operation is carried out, what has no batched form and why, and how
+much faster the population is on this machine. Without --data, samples and labels are random."""
+EPILOG = """\
+examples:
+  modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace verify nets.py:CharGPT --input 32 --tokens 65 --compile
+  modelspace verify nets.py:MLP --data digits --loss cross_entropy --json
+
+exit status: 0 if every error is within its tolerance, 1 if not"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_target(parser)
+    add_data(parser, required=False)
+    parser.add_argument("--loss", help="a loss by name (cross_entropy for class labels, else mse)")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="the samples are integers below N, as an embedding takes them"
+    )
+    parser.add_argument("--members", type=int, default=3, metavar="N", help="members trained both ways (3)")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="updates of each (10)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="samples a step (8)")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="hold the compiled step against the loop; takes ten seconds or more",
+    )
+    add_json(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Verify, print, and tell by the exit status."""
+    data = load_data(options)
+    space = load_space(options, data, input_dtype=torch.long if options.tokens else None)
+    found = verify(
+        space,
+        data,
+        loss=options.loss,
+        members=options.members,
+        steps=options.steps,
+        batch_size=options.batch,
+        tokens=options.tokens,
+        compile=options.compile,
+    )
+    if options.json:
+        print_json(summary(found))
+    else:
+        sys.stdout.write(f"{found!r}\n")
+    return 0 if found.equivalent else 1
+
+
+def summary(found: Verification) -> dict[str, Any]:
+    """The verification as plain values."""
+    return {
+        **asdict(found),
+        "plan": str(found.plan),
+        "equivalent": found.equivalent,
+        "max_relative_error": found.max_relative_error,
+        "speedup": found.speedup,
+    }

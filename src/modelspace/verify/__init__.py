@@ -1,0 +1,5 @@
+"""Holding a population of the user's own architecture against the plain PyTorch loop."""
+
+from modelspace.verify.verification import Errors, Verification, verify
+
+__all__ = ["Errors", "Verification", "verify"]

@@ -1,0 +1,89 @@
+"""A verification as a page of plain text."""
+
+from collections.abc import Iterable
+
+from modelspace.verify.verification import Errors, Verification
+
+
+def text(found: Verification) -> str:
+    """What was trained, how far apart the two ways are, how each operation is carried out, how fast it is."""
+    lines = [
+        f"{found.space}: n = {found.dimension:,}; {found.members} members, {found.steps} steps of SGD with momentum, "
+        f"batch {found.batch_size}, {found.loss}, {found.data}",
+        "",
+        *_errors(found),
+        "",
+        *_operations(found),
+        "",
+        *_speed(found),
+        "",
+        _verdict(found),
+    ]
+    return "\n".join(lines)
+
+
+def _errors(found: Verification) -> list[str]:
+    shown = _shown(found.steps)
+    lines = [
+        "relative error of the points against the plain PyTorch loop, the largest over the members",
+        "  step    " + "".join(f"{i:>10}" for i in shown) + f"{'buffers':>10}{'allowed':>10}",
+    ]
+    lines += [_row(each, shown) for each in found.errors]
+    lines += [
+        f"  {name}: left out, the architecture itself fails: {why}" for name, why in found.left_out.items()
+    ]
+    return lines
+
+
+def _row(each: Errors, shown: list[int]) -> str:
+    values = "".join(f"{each.points[i - 1]:>10.1e}" for i in shown)
+    mark = "" if each.within else "  exceeded"
+    return f"  {each.dtype:<8}{values}{each.buffers:>10.1e}{each.tolerance:>10.0e}{mark}"
+
+
+def _shown(steps: int) -> list[int]:
+    """A few of the steps 1 … n, the first and the last among them."""
+    return sorted({1, 2, max(1, steps // 2), steps} & set(range(1, steps + 1)))
+
+
+def _operations(found: Verification) -> list[str]:
+    if found.lowering == "loop":
+        return [f"members are computed one after the other: {', '.join(found.fallbacks)}"]
+    kinds: dict[str, list[str]] = {}
+    for name, how in found.operations.items():
+        kinds.setdefault(how, []).append(name)
+    ordered = sorted(kinds, key=lambda how: (how == "vmap", how))
+    lines = ["operations of the forward"]
+    width = max((len(how) for how in ordered), default=0)
+    for how in ordered:
+        lines += _wrapped(f"  {how:<{width}}  ", kinds[how])
+    return lines
+
+
+def _wrapped(lead: str, names: Iterable[str]) -> list[str]:
+    lines, line = [], lead
+    for name in sorted(names):
+        if len(line) + len(name) > 100:
+            lines.append(line.rstrip(", ") + ",")
+            line = " " * len(lead)
+        line += f"{name}, "
+    return [*lines, line.rstrip(", ")]
+
+
+def _speed(found: Verification) -> list[str]:
+    loop, ours = found.loop_seconds * 1e3, found.population_seconds * 1e3
+    return [
+        f"a step at batch {found.batch_size}, K = 64, not compiled: {loop:.3g} ms a member in the plain loop, "
+        f"{ours:.3g} ms in the population: {found.speedup:.1f} ×",
+        f"  {found.plan}",
+    ]
+
+
+def _verdict(found: Verification) -> str:
+    if found.equivalent:
+        how = "compiled population" if found.compiled else "population"
+        return f"EQUIVALENT: the {how} and the plain loop agree to {found.max_relative_error:.1e}"
+    return (
+        f"NOT EQUIVALENT: relative error up to {found.max_relative_error:.1e}. Does the network keep state "
+        "outside its parameters and buffers, or does its gradient jump (a tie, an argmax)?"
+    )

@@ -1,0 +1,174 @@
+import json
+
+import pytest
+import torch
+from cases import CASES, DummyNet, named
+from torch import nn
+
+import modelspace as ms
+from modelspace.cli import main
+from modelspace.errors import ModelspaceError
+from modelspace.verify.verification import Errors, relative_error
+
+NETS = "dummynet.py"
+SMALL = ["MLP tanh", "residual BatchNorm", "dropout", "tied embedding", "frozen backbone", "replaced buffer"]
+
+
+def verified(case, **settings):
+    kind = {"tokens": case.tokens} if case.tokens else {}
+    return ms.verify(case.space(), **kind, **{"steps": 4, **settings})
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_population_is_the_plain_loop(name):
+    found = verified(named(name))
+    assert found.equivalent
+    assert found.lowering == "vmap"
+    assert found.fallbacks == ()
+    assert [each.dtype for each in found.errors] == ["float64", "float32"]
+    assert all(len(each.points) == len(each.losses) == 4 for each in found.errors)
+    assert found.loop_seconds > 0
+    assert found.population_seconds > 0
+
+
+class Drifting(nn.Module):
+    """Its output depends on how often it was called, which no parameter or buffer holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(x) * self.calls
+
+
+def test_what_differs_is_found():
+    found = ms.verify(ms.ModelSpace(Drifting, input_shape=(4,)), steps=3)
+    assert not found.equivalent
+    assert found.max_relative_error > 1e-4
+    assert "NOT EQUIVALENT" in repr(found)
+
+
+def test_what_cannot_be_batched_is_named():
+    found = verified(named("data-dependent branch"))
+    assert found.equivalent
+    assert found.lowering == "loop"
+    assert "data-dependent control flow" in found.fallbacks[0]
+    assert max(found.errors[1].points) == 0.0
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+class Custom(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return Doubled.apply(self.net(x))
+
+
+def test_what_is_computed_member_by_member_is_named():
+    found = ms.verify(ms.ModelSpace(Custom, input_shape=(4,)), steps=3)
+    assert found.equivalent
+    assert found.lowering == "vmap"
+    assert found.fallbacks == ("Doubled: member by member",)
+    assert found.operations["Doubled"] == "member by member"
+    assert found.operations["linear"] == "lowering: linear"
+
+
+def test_the_page_says_it_all():
+    page = repr(verified(named("dropout")))
+    for part in (
+        "float64",
+        "float32",
+        "allowed",
+        "lowering: convolution",
+        "numbers of the member's own",
+        "×",
+    ):
+        assert part in page
+    assert page.splitlines()[-1].startswith("EQUIVALENT: the population and the plain loop agree to ")
+
+
+@pytest.mark.slow
+def test_the_compiled_step_is_verified_too():
+    found = verified(named("MLP dropout"), compile=True)
+    assert found.compiled
+    assert found.equivalent
+
+
+def test_a_type_that_the_architecture_refuses_is_left_out():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.net(x.float())
+
+    found = ms.verify(ms.ModelSpace(Single, input_shape=(4,)), steps=2)
+    assert [each.dtype for each in found.errors] == ["float32"]
+    assert "float64" in found.left_out
+    assert found.equivalent
+    assert "left out" in repr(found)
+
+
+def test_what_fails_in_plain_pytorch_is_the_network_s_own_message():
+    space = ms.ModelSpace(lambda: nn.Linear(5, 3), input_shape=(4,))
+    with pytest.raises(ModelspaceError, match="expects the last dimension to be 5"):
+        ms.verify(space)
+    with pytest.raises(ModelspaceError, match="one sample's shape"):
+        ms.verify(ms.ModelSpace(lambda: nn.Linear(5, 3)))
+    with pytest.raises(ModelspaceError, match="at least 1; received 3, 0, 8"):
+        ms.verify(space, steps=0)
+
+
+def test_an_error_that_is_not_a_number_is_not_within():
+    assert not Errors("float64", (float("nan"),), (0.0,), 0.0, 1e-9).within
+    assert Errors("float64", (1e-10,), (0.0,), 0.0, 1e-9).within
+    assert relative_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 5.0]])) == pytest.approx(
+        1 / 34**0.5
+    )
+
+
+def test_the_command_line_tells_by_its_status(tmp_path, capsys):
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "def good():\n    return nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3))\n\n"
+        "class Bad(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.net, self.calls = nn.Linear(4, 3), 0\n\n"
+        "    def forward(self, x):\n        self.calls += 1\n        return self.net(x) * self.calls\n"
+    )
+    assert main(["verify", f"{file}:good", "--input", "3", "--tokens", "9", "--steps", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"equivalent", "max_relative_error", "lowering", "fallbacks", "steps", "members"} <= set(found)
+    assert found["equivalent"] is True
+    assert (found["steps"], found["members"], found["lowering"]) == (2, 3, "vmap")
+    assert main(["verify", f"{file}:Bad", "--input", "4", "--steps", "2"]) == 1
+    assert "NOT EQUIVALENT" in capsys.readouterr().out
+    assert main(["verify", f"{file}:good"]) == 2
+    assert "--input" in capsys.readouterr().err
+
+
+def test_with_the_user_s_data():
+    found = ms.verify(
+        ms.ModelSpace(DummyNet, input_shape=(3, 7, 7)), "digits-7x7", loss="cross_entropy", steps=2
+    )
+    assert found.data == "digits-7x7"
+    assert found.equivalent
+
+
+def test_every_case_has_a_shape_to_make_samples_of():
+    assert all(case.shape for case in CASES)
