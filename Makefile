@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 # The stamp is written last: an install that was interrupted leaves none, and the next make starts it afresh.
 READY := .venv/.ready
+# What only the benchmarks need is installed when they are first asked for.
+PEERS := .venv/.bench
 
 .PHONY: help venv explore test test-all tiny bench lint clean
 .DEFAULT_GOAL := help
@@ -32,7 +34,12 @@ test-all: $(READY) ## every test, the slow ones too
 tiny: $(READY) ## the five-second test to run on every save
 	@$(BIN)/python -m pytest -q tests/test_tiny.py
 
-bench: $(READY) ## the benchmarks, against the plain loop and the machine's limit
+$(PEERS): $(READY)
+	@echo "installing JAX, which the benchmarks compare with (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' \
+		&& touch $(PEERS) || echo "it can't be installed here: the benchmarks run without it" >&2
+
+bench: $(PEERS) ## the benchmarks, against the plain loop, JAX and the machine's limit
 	@$(BIN)/python -m benchmarks
 
 lint: $(READY) ## ruff and pyright

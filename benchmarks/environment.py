@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,20 @@ def environment() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "jax": _installed("jax"),
+        "equinox": _installed("equinox"),
+        "optax": _installed("optax"),
         "modelspace": modelspace.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _installed(package: str) -> str | None:
+    """Its version, without importing it; None where it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

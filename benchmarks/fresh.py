@@ -27,7 +27,7 @@ def in_fresh_process(measurement: str, threads: int, **arguments: Any) -> dict[s
     Raises:
         subprocess.CalledProcessError: it failed; its message is on standard error.
     """
-    with no_compiled_programs():
+    with nothing_remembered():
         done = subprocess.run(
             [
                 sys.executable,
@@ -46,18 +46,21 @@ def in_fresh_process(measurement: str, threads: int, **arguments: Any) -> dict[s
 
 
 @contextmanager
-def no_compiled_programs() -> Iterator[None]:
-    """Within the block, Inductor's cache on disk is a new empty folder: compiling costs what it costs."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
+def nothing_remembered() -> Iterator[None]:
+    """Within the block, compiled programs and earlier measurements are looked for in new, empty folders.
+
+    So compiling and planning cost what they cost.
+    """
+    names = ("TORCHINDUCTOR_CACHE_DIR", "MODELSPACE_CACHE")
+    before = {name: os.environ[name] for name in names if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="modelspace-bench-", ignore_cleanup_errors=True) as folder:
-        os.environ[name] = folder
+        os.environ.update({name: f"{folder}/{name.lower()}" for name in names})
         try:
             yield
         finally:
-            os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
+            for name in names:
+                del os.environ[name]
+            os.environ.update(before)
 
 
 def _measurements() -> dict[str, Callable[..., dict[str, Any]]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def peak_mib() -> float:
-    """MiB at the highest point so far.
+    """MiB at the highest point so far; processes that it started are not in it.
 
     On Linux from ``VmHWM``: ``ru_maxrss`` of a child starts at what its parent had when it started it (the
     kernel hands the parent's peak on through ``exec``), so it can be the parent's number.

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.loop import fresh, train
 from benchmarks.workloads import Workload
 from modelspace.data import Data, epoch_indices
 
-_LR = 1e-3
+_FIRST_STEPS = 10
 
 
 class PlainLoop:
-    """Steps of one network with ``torch.optim.Adam`` as it comes, over batches that lie ready.
+    """Steps of one network, over batches that lie ready.
 
-    The order of the calls is the tutorial's, and there is no data loader, so that nothing is timed which a
-    careful user would not also pay.
+    There is no data loader, so that nothing is timed which a careful user would not also pay.
 
     Args:
         workload: Network and batch size.
@@ -30,12 +30,17 @@ class PlainLoop:
     def __init__(self, workload: Workload, data: Data):
         self._workload = workload
         self.batches = batches(data, workload.batch, epoch=0)
+        self._step_ms = self._timed(_FIRST_STEPS, seed=0)
 
-    def milliseconds(self, steps: int, seed: int) -> float:
-        """The time a step over so many of a fresh network, after three that warm up and make Adam's state."""
-        torch.manual_seed(seed)
-        network = self._workload.architecture()
-        optimizer = torch.optim.Adam(network.parameters(), lr=_LR)
+    def milliseconds(self, seconds: float, seed: int) -> float:
+        """The time a step of a fresh network, over about so many seconds."""
+        steps = max(_FIRST_STEPS, round(seconds * 1e3 / self._step_ms))
+        self._step_ms = self._timed(steps, seed)
+        return self._step_ms
+
+    def _timed(self, steps: int, seed: int) -> float:
+        """After three steps that warm up and make Adam's state."""
+        network, optimizer = fresh(self._workload.architecture, seed)
         train(network, optimizer, self.batches[:3])
         stretch = list(islice(cycle(self.batches), steps))
         began = time.perf_counter()
@@ -47,15 +52,6 @@ def batches(data: Data, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
     """One epoch's batches, gathered."""
     order = epoch_indices(len(data.train), size, seed=0, epoch=epoch)
     return [(data.train.inputs[index], data.train.labels[index]) for index in order]
-
-
-def train(network: nn.Module, optimizer: torch.optim.Optimizer, stretch: list[tuple[Tensor, Tensor]]) -> None:
-    """One step a batch."""
-    for inputs, labels in stretch:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(network(inputs), labels)
-        loss.backward()
-        optimizer.step()
 
 
 def whole_network_seconds(workload: Workload, data: Data, epochs: int, seed: int, *, test: bool) -> float:
@@ -70,9 +66,7 @@ def whole_network_seconds(workload: Workload, data: Data, epochs: int, seed: int
     """
     gathered = [batches(data, workload.batch, epoch) for epoch in range(epochs)]
     began = time.perf_counter()
-    torch.manual_seed(seed)
-    network = workload.architecture()
-    optimizer = torch.optim.Adam(network.parameters(), lr=_LR)
+    network, optimizer = fresh(workload.architecture, seed)
     for epoch in range(epochs):
         network.train()
         train(network, optimizer, gathered[epoch])

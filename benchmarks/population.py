@@ -1,22 +1,18 @@
-"""The population's side: the step that the plan chose, in the very loop that ``fit`` runs.
+"""The population's side: the plan for a long run, timed in the very ``fit`` that a user calls.
 
-It reaches for ``fit``'s own parts, so that what is timed can't drift from what is used; only the scoring
-after each epoch is left out, as it is on the loop's side.
+Only the scores after each epoch are left out, as they are on the loop's side: the validation split is empty.
 """
 
-import time
-from dataclasses import replace
+import warnings
 from math import ceil
+from typing import Any
 
-import torch
-from torch import Tensor
-
+import modelspace as ms
+from benchmarks.loop import LR
 from benchmarks.workloads import Workload
-from modelspace import Adam
-from modelspace.data import Data
-from modelspace.engine import Plan, choose_plan, using_threads
-from modelspace.fit import loop
+from modelspace.data import Data, Split
 from modelspace.fit.recipe import make_recipe
+from modelspace.fit.training import Training as _Fit
 
 
 class Training:
@@ -30,49 +26,59 @@ class Training:
 
     Attributes:
         plan: The plan.
-        dimension: n.
+        population: The members before training.
     """
 
     def __init__(self, workload: Workload, data: Data, members: int, steps: int):
-        population = workload.space().sample(seeds=range(members))
+        self.population = workload.space().sample(seeds=range(members))
+        self._data = _unscored(data)
+        self._settings = {"optimizer": ms.Adam(lr=LR), "batch_size": workload.batch}
+        self._epoch = len(data.train) // workload.batch
+        self.plan = self._plan(ceil(steps / self._epoch))
+        self._next, self._epochs = 0, 2
+        self._seconds(epochs=1)  # warms up
+
+    def milliseconds(self, seconds: float) -> float:
+        """The time a step and member, over at least so many seconds of the next shards, one for each process.
+
+        Two runs are made, a short and a long one, and their difference is what counts: so what a run costs once
+        is left out, starting its processes above all, and gathering the batches is in it.
+        """
+        short = self._seconds(epochs=1)
+        while (beyond := self._seconds(self._epochs) - short) < seconds:
+            self._epochs *= 2
+        steps = (self._epochs - 1) * self._epoch * self.plan.chunk * self.plan.workers
+        return beyond * 1e3 / steps
+
+    def _seconds(self, epochs: int) -> float:
+        rows = [(self._next + i) % len(self.population) for i in range(self.plan.chunk * self.plan.workers)]
+        self._next = rows[-1] + 1
+        with warnings.catch_warnings():
+            # What is computed member by member stands in the table.
+            warnings.simplefilter("ignore")
+            run = ms.fit(
+                self.population[rows], self._data, epochs=epochs, **self._settings, **self.plan.choices
+            )
+        return run.seconds - run.plan.seconds
+
+    def _plan(self, epochs: int) -> ms.Plan:
+        """As ``fit`` makes it for a run of so many epochs, which is not run."""
         recipe = make_recipe(
             loss="cross_entropy",
-            optimizer=Adam(lr=1e-3),
             schedule=None,
-            epochs=1,
-            batch_size=workload.batch,
+            epochs=epochs,
             clip_norm=None,
             clip_value=None,
             data_seed=0,
-            metrics_=[],
+            metrics_=(),
             early_stopping=None,
+            **self._settings,
         )
-        self._training = loop.Training(population, data, recipe)
-        self._members, self._next = members, 0
-        self.dimension = population.space.dimension
-        self.plan: Plan
-        self.plan, self._step = choose_plan(self._training._build, members, steps)
-
-    def milliseconds(self, steps: int) -> float:
-        """The time a step and member over at least so many steps of the next shard, gathering batches too."""
-        training = self._training
-        chunk = self.plan.chunk
-        rows = torch.arange(self._next, self._next + chunk) % self._members
-        self._next += chunk
-        shard = training._shard(rows)
-        epochs = ceil(steps / training.steps)
-        training.recipe = replace(training.recipe, epochs=epochs)
-        with using_threads(self.plan.threads):
-            began = time.perf_counter()
-            training._train(shard, rows, self._step, _Unscored(), chunk, lambda amount: None)
-            seconds = time.perf_counter() - began
-        return seconds * 1e3 / (epochs * training.steps * chunk)
+        names = ("lowering", "chunk", "compile", "threads", "workers")
+        free: dict[str, Any] = dict.fromkeys(names)
+        return _Fit(self.population, self._data, recipe).plan(free)[0]
 
 
-class _Unscored:
-    """Stands where ``fit`` scores members after an epoch."""
-
-    names = ()
-
-    def __call__(self, points: Tensor, buffers: dict[str, Tensor]) -> Tensor:
-        return torch.empty(len(points), 0)
+def _unscored(data: Data) -> Data:
+    nothing = Split(data.train.inputs[:0], data.train.labels[:0])
+    return Data(data.name, data.train, nothing, nothing)

@@ -8,6 +8,7 @@ from typing import Any
 import modelspace as ms
 from benchmarks.fresh import in_fresh_process
 from benchmarks.limit import product_gflops
+from benchmarks.loop import LR
 from benchmarks.memory import peak_mib
 from benchmarks.record import Scaling, Size
 from benchmarks.workloads import Workload, named
@@ -52,16 +53,14 @@ def child(name: str, members: int, epochs: int, repeats: int, compile: bool) -> 
     workload = named(name)
     data = workload.data()
     population = workload.space().sample(seeds=range(members))
-    settings = {"optimizer": ms.Adam(lr=1e-3), "epochs": epochs, "batch_size": workload.batch}
+    settings = {"optimizer": ms.Adam(lr=LR), "epochs": epochs, "batch_size": workload.batch}
     try:
         plan = ms.fit(population, data, compile=compile, **settings).plan
     except ms.ModelspaceError:
         plan = ms.fit(population, data, compile=False, **settings).plan
     rates, limits = [], []
     for _ in range(repeats):
-        run = ms.fit(
-            population, data, lowering=plan.lowering, chunk=plan.chunk, compile=plan.compiled, **settings
-        )
+        run = ms.fit(population, data, **plan.choices, **settings)
         rates.append(int(run.steps.sum()) / (run.seconds - run.plan.seconds))
         limits.append(product_gflops(0.2))
     return {

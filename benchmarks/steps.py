@@ -1,59 +1,57 @@
-"""Loop and population by turns in one process, the matrix product beside every turn."""
+"""Loop, population and peers by turns, the matrix product beside every turn."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 
+from benchmarks.contest import contenders
 from benchmarks.limit import product_gflops
 from benchmarks.plain import PlainLoop, step_flop
 from benchmarks.population import Training
 from benchmarks.record import Repeat, StepTimes
+from benchmarks.settings import Settings
 from benchmarks.workloads import Workload
+from modelspace import Population
 
-_FIRST_STEPS = 10
 
-
-def measure(
-    workload: Workload,
-    *,
-    members: int,
-    run_steps: int,
-    repeats: int,
-    seconds: float,
-    advance: Callable[[int], None],
-) -> StepTimes:
+def measure(workload: Workload, settings: Settings, advance: Callable[[int], None]) -> StepTimes:
     """Time a workload.
 
     Args:
         workload: Which.
-        members: K.
-        run_steps: The updates a member of the run that the plan is chosen for.
-        repeats: Turns.
-        seconds: About how long each side of a turn goes on.
-        advance: Told of each finished turn; planning is one.
+        settings: How large.
+        advance: Told of each finished turn; planning is one, starting the peers another.
     """
     data = workload.data()
     loop = PlainLoop(workload, data)
-    training = Training(workload, data, members, run_steps)
-    loop_steps = _steps_in(seconds, loop.milliseconds(_FIRST_STEPS, seed=0))
-    first_ms = training.milliseconds(_FIRST_STEPS) * training.plan.chunk
-    population_steps = _steps_in(seconds, first_ms)
+    training = Training(workload, data, settings.members, settings.run_steps)
     advance(1)
-    turns = []
-    for seed in range(repeats):
-        loop_ms = loop.milliseconds(loop_steps, seed)
-        turns.append(Repeat(loop_ms, training.milliseconds(population_steps), product_gflops(seconds / 4)))
+    seconds = settings.turn_seconds
+    repeats: list[Repeat] = []
+    with contenders(workload, data, settings) as peers:
         advance(1)
+        for seed in range(settings.repeats):
+            loop_ms = loop.milliseconds(seconds, seed)
+            population_ms = training.milliseconds(seconds)
+            for peer in peers:
+                peer.turn(seconds)
+            repeats.append(Repeat(loop_ms, population_ms, product_gflops(seconds / 4)))
+            advance(1)
+        found = tuple(peer.result for peer in peers)
     return StepTimes(
         workload.name,
-        training.dimension,
-        members,
+        training.population.space.dimension,
+        settings.members,
         workload.batch,
         step_flop(workload, data),
+        *_bytes(training.population),
         asdict(training.plan),
-        workload.target,
-        tuple(turns),
+        workload.targets,
+        tuple(repeats),
+        found,
     )
 
 
-def _steps_in(seconds: float, milliseconds: float) -> int:
-    return max(_FIRST_STEPS, round(seconds * 1e3 / milliseconds))
+def _bytes(population: Population) -> tuple[int, int]:
+    """Of a member's own numbers, and of what all members share."""
+    own = sum(t.nbytes for t in (population.points, *population.buffers.values()))
+    return own // len(population), sum(t.nbytes for t in population.space.frozen.values())

@@ -6,6 +6,7 @@ from typing import Any
 
 import modelspace as ms
 from benchmarks.fresh import in_fresh_process
+from benchmarks.loop import LR
 from benchmarks.memory import peak_mib
 from benchmarks.plain import whole_network_seconds
 from benchmarks.record import TenThousand
@@ -28,13 +29,13 @@ def child(name: str, members: int, epochs: int) -> dict[str, Any]:
     marks = [time.perf_counter()]
     population = space.sample(seeds=range(members))
     marks.append(time.perf_counter())
-    run = ms.fit(population, data, optimizer=ms.Adam(lr=1e-3), epochs=epochs, batch_size=workload.batch)
+    run = ms.fit(population, data, optimizer=ms.Adam(lr=LR), epochs=epochs, batch_size=workload.batch)
     marks.append(time.perf_counter())
     scores = ms.evaluate(run.population, data, ["loss", "accuracy"])
     marks.append(time.perf_counter())
     peak = peak_mib()
     loop += [whole_network_seconds(workload, data, epochs, seed, test=True) for seed in range(3, 6)]
-    accuracy = scores["accuracy"]
+    accuracy = scores["accuracy"].to_numpy()
     return {
         "workload": name,
         "members": members,
@@ -44,7 +45,7 @@ def child(name: str, members: int, epochs: int) -> dict[str, Any]:
         "evaluate_seconds": marks[3] - marks[2],
         "plan": asdict(run.plan),
         "loop_seconds": loop,
-        "accuracy": (float(accuracy.mean()), float(accuracy.std())),
+        "accuracy": (float(accuracy.mean()), float(accuracy.std(ddof=1))),
         "diverged": len(run.diverged),
         "peak_mib": peak,
     }

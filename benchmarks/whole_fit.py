@@ -6,6 +6,7 @@ from typing import Any
 
 import modelspace as ms
 from benchmarks.fresh import in_fresh_process
+from benchmarks.loop import LR
 from benchmarks.memory import peak_mib
 from benchmarks.plain import whole_network_seconds
 from benchmarks.record import WholeFit
@@ -25,7 +26,7 @@ def child(name: str, members: int, epochs: int) -> dict[str, Any]:
     population = workload.space().sample(seeds=range(members))
     loop = [whole_network_seconds(workload, data, epochs, seed, test=False) for seed in range(2)]
     began = time.perf_counter()
-    run = ms.fit(population, data, optimizer=ms.Adam(lr=1e-3), epochs=epochs, batch_size=workload.batch)
+    run = ms.fit(population, data, optimizer=ms.Adam(lr=LR), epochs=epochs, batch_size=workload.batch)
     seconds = time.perf_counter() - began
     peak = peak_mib()
     loop += [whole_network_seconds(workload, data, epochs, seed, test=False) for seed in range(2, 4)]

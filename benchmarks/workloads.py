@@ -1,14 +1,17 @@
-"""What is timed: a network, its data and a batch size, with how much faster than the plain loop it has to be."""
+"""What is timed: a network, its data and a batch size, with what it has to reach."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks import networks
+from benchmarks.networks import NETWORKS
+from benchmarks.record import Targets
 from modelspace import ModelSpace, data
 from modelspace.data import Data, of_splits
 from modelspace.errors import unknown_name
+
+NEVER_SLOWER = Targets()
 
 
 @dataclass(frozen=True)
@@ -17,25 +20,26 @@ class Workload:
 
     Attributes:
         network: The name of the network.
-        architecture: Its class.
         shape: One sample's shape: the 64 pixels of scikit-learn's digits as the network reads them, or
             (3, 7, 7) for ``digits-7x7``.
         batch: Samples a step.
-        target: How many times as fast as the plain loop it has to be; 1 means never slower.
-        optional: Timed with ``--all`` or by name only.
+        targets: What it has to reach.
     """
 
     network: str
-    architecture: type[nn.Module]
     shape: tuple[int, ...]
     batch: int
-    target: float = 1.0
-    optional: bool = False
+    targets: Targets = NEVER_SLOWER
 
     @property
     def name(self) -> str:
         """``dummynet-32``."""
         return f"{self.network}-{self.batch}"
+
+    @property
+    def architecture(self) -> type[nn.Module]:
+        """The network's class."""
+        return NETWORKS[self.network]
 
     def space(self) -> ModelSpace:
         """Its space."""
@@ -53,26 +57,29 @@ class Workload:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    Workload("dummynet", networks.DummyNet, (3, 7, 7), 32, target=15),
-    Workload("dummynet", networks.DummyNet, (3, 7, 7), 128),
-    Workload("mlp", networks.MLP, (64,), 32, target=15),
-    Workload("mlp", networks.MLP, (64,), 128),
-    Workload("cnn", networks.CNN, (1, 8, 8), 32),
-    Workload("cnn", networks.CNN, (1, 8, 8), 128),
-    Workload("residual", networks.Residual, (1, 8, 8), 32, optional=True),
-    Workload("encoder", networks.Encoder, (8, 8), 32, optional=True),
-    Workload("lstm", networks.Recurrent, (8, 8), 32, optional=True),
+    Workload("dummynet", (3, 7, 7), 32, Targets(loop=20, limit=0.3, jax=1.5)),
+    Workload("dummynet", (3, 7, 7), 128),
+    Workload("mlp", (64,), 32, Targets(loop=18, limit=0.4, jax=1.3)),
+    Workload("mlp", (64,), 128, Targets(loop=7, limit=0.6, jax=1.2)),
+    Workload("cnn", (1, 8, 8), 32, Targets(loop=4, limit=0.4, jax=3)),
+    Workload("cnn", (1, 8, 8), 128, Targets(loop=1.8, limit=0.4, jax=2)),
+    Workload("residual", (1, 8, 8), 32, Targets(loop=4, jax=1)),
+    Workload("encoder", (8, 8), 32, Targets(loop=4, jax=1)),
+    Workload("lstm", (8, 8), 32, Targets(loop=2, jax=1)),
+    Workload("lora", (64,), 32),
 )
 PARTS = ("fit", "scaling")
+EXTRAS = ("curve", "ten-thousand")
+_CURVES = ("dummynet-32", "mlp-32", "cnn-32")
 
 
-def chosen(names: Sequence[str], optional: bool) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
+def chosen(names: Sequence[str], extras: Sequence[str] = ()) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
     """The workloads and the other parts of a run.
 
     Args:
         names: Of workloads (``"mlp-32"``), networks (``"mlp"``: every batch size) or parts (``"scaling"``);
-            none for all that are not optional.
-        optional: Whether the optional ones belong to all.
+            none for everything but the extras.
+        extras: Parts to add.
 
     Returns:
         Workloads in the table's order, and parts.
@@ -81,13 +88,19 @@ def chosen(names: Sequence[str], optional: bool) -> tuple[tuple[Workload, ...], 
         ModelspaceError: a name is none of these.
     """
     if not names:
-        return tuple(w for w in WORKLOADS if optional or not w.optional), PARTS
+        return WORKLOADS, (*PARTS, *(e for e in EXTRAS if e in extras))
+    parts = (*PARTS, *EXTRAS)
     known = [n for w in WORKLOADS for n in (w.name, w.network)]
     for name in names:
-        if name not in known and name not in PARTS:
-            raise unknown_name("benchmark", name, dict.fromkeys([*known, *PARTS]))
+        if name not in known and name not in parts:
+            raise unknown_name("benchmark", name, dict.fromkeys([*known, *parts]))
     workloads = tuple(w for w in WORKLOADS if w.name in names or w.network in names)
-    return workloads, tuple(p for p in PARTS if p in names)
+    return workloads, tuple(p for p in parts if p in names or p in extras)
+
+
+def with_curves(workloads: Sequence[Workload]) -> tuple[Workload, ...]:
+    """Those of them that have a curve; all that have one where none of them has."""
+    return tuple(w for w in workloads if w.name in _CURVES) or tuple(map(named, _CURVES))
 
 
 def named(name: str) -> Workload:
