@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import networks
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -31,6 +32,7 @@ class Case:
         random: Its training draws random numbers.
         fallback: What the plan says where the architecture has no batched form; None where it has one.
         dtype: The type of its coordinates.
+        alone: The operations that are computed member by member, the rest batched.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     random: bool = False
     fallback: str | None = None
     dtype: torch.dtype = torch.float32
+    alone: tuple[str, ...] = ()
 
     def __str__(self):
         return self.name
@@ -192,6 +195,19 @@ class Tied(nn.Module):
         return self.output(torch.tanh(self.mix(self.embedding(tokens).mean(1))))
 
 
+class Renormalised(nn.Module):
+    """Its forward writes into its parameters: rows that are too long are shortened."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 5, max_norm=1.5)
+        self.bags = nn.EmbeddingBag(7, 5, mode="mean", padding_idx=2, max_norm=0.8)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, tokens):
+        return self.head(torch.tanh(self.embedding(tokens).mean(1) + self.bags(tokens)))
+
+
 class FrozenBackbone(nn.Module):
     def __init__(self):
         super().__init__()
@@ -253,7 +269,7 @@ class Branching(nn.Module):
 
 
 class Noisy(nn.Module):
-    """It draws its own random numbers from PyTorch's generator."""
+    """It draws random numbers of its own."""
 
     def __init__(self):
         super().__init__()
@@ -303,6 +319,7 @@ CASES = [
     Case("dropout", Dropouts, (2, 4, 4), random=True),
     Case("MLP dropout", perceptron_with_dropout, (6,), random=True),
     Case("tied embedding", Tied, (4,), tokens=7, classes=7),
+    Case("renormalised embeddings", Renormalised, (4,), tokens=7),
     Case("frozen backbone", FrozenBackbone, (2, 4, 4), frozen=True),
     Case("grouped dilated convolution", depthwise_dilated, (2, 4, 4)),
     Case("conv1d", conv1d, (2, 8)),
@@ -314,9 +331,38 @@ CASES = [
     Case("replaced buffer", Counting, (6,)),
     Case("attention", Attention, (5, 4)),
     Case("fused attention", FusedAttention, (5, 4)),
+    Case("U-Net", networks.UNet, (1, 8, 8)),
+    Case("MLP-Mixer", networks.Mixer, (1, 8, 8)),
+    Case("depthwise separable convolution", networks.depthwise_separable, (2, 6, 6)),
+    Case("squeeze and excitation", networks.SqueezeExcitation, (2, 4, 4)),
+    Case("autoencoder", networks.autoencoder, (2, 4, 4)),
+    Case("stacked LSTM", networks.StackedLSTM, (5, 3), random=True),
+    Case("projected LSTM", networks.ProjectedLSTM, (5, 3)),
+    Case("recurrent cells", networks.GRUCells, (4, 3)),
+    Case("GRU seq2seq", networks.Seq2Seq, (5,), tokens=7, classes=7),
+    Case("packed RNN", networks.Packed, (4, 3)),
+    Case("GPT", networks.GPT, (6,), tokens=7, classes=7, random=True),
+    Case("ViT", networks.ViT, (1, 8, 8), random=True),
+    Case("transformer layer", networks.EncoderLayer, (5, 8), random=True),
+    Case("graph convolution", networks.GraphConvolution, (5, 3)),
+    Case("hyper-network", networks.HyperNetwork, (6,)),
+    Case("custom function", lambda: networks.Custom(networks.Cubed), (6,), alone=("Cubed",)),
+    Case("custom function with a rule", lambda: networks.Custom(networks.CubedByRule), (6,)),
+    Case("mean of embeddings", lambda: networks.Bags("mean"), (4,), tokens=7),
+    Case("maximum of embeddings", lambda: networks.Bags("max"), (4,), tokens=7),
+    Case("InstanceNorm", networks.Instances, (2, 4, 4)),
+    Case("frozen BatchNorm", networks.FrozenNorm, (2, 4, 4)),
+    Case("written piece by piece", networks.Written, (6,)),
+    Case("checkpointed", networks.Checkpointed, (6,), random=True),
+    Case("fractional pooling", networks.FractionalPool, (2, 4, 4), random=True),
+    Case("random slopes", networks.RandomSlopes, (6,), random=True),
+    Case("LoRA", networks.LoRA, (6,), frozen=True),
+    Case("weight norm", networks.weight_normalised, (6,)),
+    Case("bilinear", networks.Bilinear, (6,)),
+    Case("mixture of experts", networks.MixtureOfExperts, (6,)),
     Case("LSTM", Recurrent, (5, 3), fallback=r"no batched form of aten::lstm"),
-    Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4), fallback=r"\.item\(\)"),
-    Case("own noise", Noisy, (6,), random=True, fallback="random operation"),
+    Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4)),
+    Case("own noise", Noisy, (6,), random=True),
     Case(
         "data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"
     ),

@@ -12,6 +12,7 @@
 import operator
 import re
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -39,10 +40,14 @@ def fit(population, data, case, optimizer=None, **settings):
         "batch_size": BATCH,
         "compile": False,
         "threads": torch.get_num_threads(),
+        "workers": 1,
         "metrics": [],
         **settings,
     }
-    return ms.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
+    with warnings.catch_warnings():
+        if case.alone:
+            warnings.filterwarnings("ignore", message=".*no batched form of")
+        return ms.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
 
 
 def same(first, second):
@@ -286,6 +291,20 @@ def test_independent_of_packing(case):
             assert np.allclose(values, whole.history[name][rows], rtol=1e-8, equal_nan=True), (packing, name)
 
 
+def test_any_members_in_any_order_and_shards():
+    case = named("MLP dropout")
+    rng = np.random.default_rng(0)
+    population = case.space(torch.float64).sample(seeds=24).with_columns(lr=rng.uniform(0.01, 0.1, 24))
+    data = case.data()
+    whole = fit(population, data, case, lowering="vmap", chunk=24, epochs=2)
+    for _ in range(100):
+        rows = rng.permutation(24)[: rng.integers(1, 25)].tolist()
+        chunk = int(rng.integers(1, len(rows) + 1))
+        run = fit(population[rows], data, case, lowering="vmap", chunk=chunk, epochs=2)
+        assert relative_error(run.population.points, whole.population.points[rows]) <= 1e-9, (rows, chunk)
+        assert np.allclose(run.history["train_loss"], whole.history["train_loss"][rows], rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["dropout", "own noise"])
 def test_random_numbers_are_the_members_own(name):
     case = named(name)
@@ -408,9 +427,22 @@ def test_a_fallback_is_said_by_name(case):
         fit(population, data, case, lowering="vmap")
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.alone], ids=str)
+def test_what_is_computed_member_by_member_is_said_by_name(case):
+    population, data = case.space().sample(seeds=2, lr=[0.05]), case.data()
+    with pytest.warns(UserWarning, match=f"no batched form of {', '.join(case.alone)}") as said:
+        run = ms.fit(population, data, loss=case.loss, epochs=1, batch_size=BATCH, metrics=[])
+    assert len(said) == 1
+    assert run.plan.one_by_one == case.alone
+    if run.plan.lowering == "vmap":
+        assert f"member by member: {', '.join(case.alone)}" in repr(run)
+
+
 @every_batched_case
 def test_no_fallback_is_claimed_where_there_is_none(case):
-    assert fit(case.space().sample(seeds=2, lr=[0.05]), case.data(), case, epochs=1).plan.fallback is None
+    plan = fit(case.space().sample(seeds=2, lr=[0.05]), case.data(), case, epochs=1, lowering="vmap").plan
+    assert plan.fallback is None
+    assert plan.one_by_one == case.alone
 
 
 @every_case

@@ -64,14 +64,35 @@ def test_random_numbers_of_a_member_are_a_function_of_its_seed_and_step():
     x = torch.zeros(6)
 
     def noise(seed, step):
-        with torch.random.fork_rng():
-            return called(space, module, x, training=True, seed=torch.tensor(seed), step=torch.tensor(step))[
-                0
-            ]
+        return called(space, module, x, training=True, seed=torch.tensor(seed), step=torch.tensor(step))[0]
 
     assert torch.equal(noise(1, 0), noise(1, 0))
     assert not torch.equal(noise(1, 0), noise(1, 1))
     assert not torch.equal(noise(1, 0), noise(2, 0))
+
+
+def test_random_numbers_in_evaluation_are_the_same_for_all_members_at_any_time():
+    class Sampling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            noise = torch.randn(3) + torch.empty(3).uniform_() + torch.poisson(torch.ones(3))
+            return x * self.weight + noise + torch.poisson(self.weight.exp())
+
+    space, x = ModelSpace(Sampling), torch.zeros(2, 3)
+    state = torch.random.get_rng_state()
+    alone = called(space, Sampling(), x)[0]
+    assert torch.equal(called(space, Sampling(), x)[0], alone)
+    function = Function(space)
+    points = space.sample(seeds=4).points
+
+    def one(parameters):
+        return function(parameters, {}, x, training=False, batched=True)[0]
+
+    assert torch.equal(torch.vmap(one)(space.layout.views(points)), alone.expand(4, 2, 3))
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_a_hidden_loop_is_an_error_that_names_the_operation():

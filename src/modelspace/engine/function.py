@@ -12,7 +12,9 @@ from torch.func import functional_call
 
 from modelspace.engine.allocator import keep_freed_memory
 from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
-from modelspace.engine.randomness import Draws
+from modelspace.engine.lowerings.embedding import renormalised
+from modelspace.engine.lowerings.normalisation import batched_forwards, replaced
+from modelspace.engine.randomness import Draws, evaluation_draws
 from modelspace.space import ModelSpace
 
 
@@ -39,6 +41,7 @@ class Function:
     Attributes:
         operations: How operations were carried out, by name: those without a batched form, or all if ``watched``.
         watched: Whether every operation is to be recorded.
+        renormalised: Parameters that a forward in training writes into: embeddings with ``max_norm``.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Function:
         memo = {id(p): p for p in space.template.parameters() if not p.requires_grad}
         self._module = _WithBuffers(copy.deepcopy(space.template, memo).to(device))
         self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
+        self.renormalised = renormalised(space.template)
+        self._forwards = batched_forwards(self._module)
         self.operations: dict[str, str] = {}
         self.watched = False
         self._spread = False
@@ -78,14 +83,21 @@ class Function:
             buffers: By name.
             inputs: ``[batch, *sample]``.
             training: The module's mode.
-            seed: The member's seed; in training its random operations are a function of it and ``step``.
+            seed: The member's seed; in training its random operations are a function of it and ``step``. In
+                evaluation they draw the same numbers for every member and at every time.
             step: The optimizer step, 0 at the first.
             batched: Whether the tensors are seen through ``vmap``.
         """
         self._module.train(training)
         inputs = inputs.clone()  # a network may write into its input, which belongs to the data
         tensors = {**self.frozen, **parameters, **buffers}
-        draws = Draws(seed, step) if training and seed is not None and step is not None else None
+        for name in self.renormalised:
+            # In evaluation, and where members share it, what the forward makes of it is not kept.
+            if not training or name in self.frozen:
+                tensors[name] = tensors[name].clone()
+        draws = None if training else evaluation_draws(self.device)
+        if training and seed is not None and step is not None:
+            draws = Draws(seed, step)
         if not batched:
             with lowered(draws, batched=False), self._autocast():
                 return self._forward(tensors, inputs)
@@ -108,7 +120,8 @@ class Function:
         if self._spread:
             anchor = next(tensors[name] for name in tensors if name not in self.frozen)
             inputs = spread(anchor, inputs)
-        with lowered(draws, batched=True, anchor=anchor, products=self.products, said=self._said):
+        lowering = lowered(draws, batched=True, anchor=anchor, products=self.products, said=self._said)
+        with replaced(self._forwards), lowering:
             return self._forward(tensors, inputs)
 
     def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -101,6 +101,9 @@ def loop_gradient(
         outputs, after = function(
             leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
         )
+        for name in function.renormalised:
+            if name in views:
+                views[name].copy_(leaves[name].detach())
         value = loss(outputs, labels)
         scaled = value if scale is None else value * scale[k]
         found = torch.autograd.grad(scaled, list(leaves.values()), allow_unused=True)
@@ -138,7 +141,7 @@ def mean_gradient(found: Sequence[Gradient]) -> Gradient:
 def _joined(found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """The blocks' gradients as one matrix, and which coordinates have one."""
     parts = [
-        (torch.zeros_like(leaf) if g is None else g).reshape(leaf.shape[0], -1)
+        (torch.zeros_like(leaf) if g is None else g.to_dense() if g.is_sparse else g).reshape(leaf.shape[0], -1)
         for g, leaf in zip(found, leaves.values(), strict=True)
     ]
     used = None

@@ -103,9 +103,50 @@ def test_without_a_seed_torch_s_own_generator_draws():
         assert torch.equal(F.dropout(torch.ones(100)), expected)
 
 
-def test_torch_dropout_is_lowered_too():
+BUILTINS = {
+    "dropout": nn.Dropout,
+    "feature_dropout": nn.Dropout2d,
+    "alpha_dropout": nn.AlphaDropout,
+    "feature_alpha_dropout": nn.FeatureAlphaDropout,
+}
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_torch_s_own_functions_are_lowered_too(name):
+    x = torch.ones(10, 20, 3, 3)
+    expected = applied(BUILTINS[name](P), x)
+    assert torch.equal(applied(lambda x: getattr(torch, name)(x, P, True), x), expected)
+    y = x.clone()
+    assert applied(lambda y: getattr(torch, f"{name}_")(y, P, True), y) is y
+    assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("p", [0.0, P, 1.0])
+def test_native_dropout_gives_its_mask(p, train):
     x = torch.ones(100)
-    assert torch.equal(applied(lambda x: torch.dropout(x, P, True), x), applied(nn.Dropout(P), x))
+    output, mask = applied(lambda x: torch.native_dropout(x, p, train), x)
+    kept = 1 / (1 - p) if train and p < 1 else 1.0
+    assert torch.equal(output, mask * kept)
+    assert torch.equal(output, applied(lambda x: torch.dropout(x, p, train), x))
+
+
+def test_a_probability_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"between 0 and 1, but got 1\.5"):
+        applied(lambda x: F.dropout(x, 1.5), torch.ones(3))
+    with pytest.raises(RuntimeError, match=r"between 0 and 1, but got 1\.5"):
+        applied(lambda x: torch.dropout(x, 1.5, True), torch.ones(3))
+    with pytest.raises(RuntimeError, match="at least 2 dimensions"):
+        applied(lambda x: torch.feature_dropout(x, P, True), torch.ones(3))
+
+
+def test_three_dimensions_are_samples_channels_and_length_to_dropout2d():
+    with pytest.warns(UserWarning, match="1D dropout behavior is desired"):
+        y = applied(lambda x: F.dropout2d(x, P), torch.ones(40, 50, 3))
+    assert (y == y[..., :1]).all()
+    assert len(y[..., 0].unique()) == 2
+    one = applied(lambda x: F.dropout1d(x, P), torch.ones(50, 3))
+    assert (one == one[..., :1]).all()
 
 
 @every_layer

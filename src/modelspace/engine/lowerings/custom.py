@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-from modelspace.engine.lowerings.batched import member_by_member
-
 
 @contextmanager
-def custom_functions(said: Callable[[str], None]) -> Iterator[None]:
+def custom_functions(one_by_one: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """Within the block, custom functions without a batching rule run member by member.
 
     Args:
-        said: Called with the name of each such function.
+        one_by_one: Of the name and the ``apply`` of such a function, what carries it out member by member.
     """
     original = Function.__dict__["apply"]
 
@@ -27,8 +25,7 @@ def custom_functions(said: Callable[[str], None]) -> Iterator[None]:
         own = cls.generate_vmap_rule or cls.vmap is not Function.vmap
         if own or not torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
             return plain(*args, **kwargs)
-        said(cls.__name__)
-        return member_by_member(plain)(*args, **kwargs)
+        return one_by_one(cls.__name__, plain)(*args, **kwargs)
 
     Function.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
 
-_REFUSED = ("is not possible because there exists a Tensor",)
+_REFUSED = ("is not possible because there exists a Tensor", "doesn't match the broadcast shape")
 
 FACTORIES: frozenset[Callable[..., Tensor]] = frozenset(
     {
@@ -28,6 +28,7 @@ FACTORIES: frozenset[Callable[..., Tensor]] = frozenset(
         torch.empty_like,
         torch.full_like,
         torch.clone,
+        torch.Tensor.new,
         torch.Tensor.clone,
         torch.Tensor.new_zeros,
         torch.Tensor.new_ones,
