@@ -169,7 +169,9 @@ class GPT(nn.Module):
                     "qkv": nn.Linear(width, 3 * width, bias=False),
                     "out": nn.Linear(width, width),
                     "norm2": nn.LayerNorm(width),
-                    "mlp": nn.Sequential(nn.Linear(width, 16), nn.GELU(), nn.Linear(16, width), nn.Dropout(0.1)),
+                    "mlp": nn.Sequential(
+                        nn.Linear(width, 16), nn.GELU(), nn.Linear(16, width), nn.Dropout(0.1)
+                    ),
                 }
             )
             for _ in range(2)
@@ -198,7 +200,9 @@ class ViT(nn.Module):
         self.patches = nn.Conv2d(1, 8, 4, stride=4)
         self.token = nn.Parameter(torch.zeros(1, 1, 8))
         self.positions = nn.Parameter(torch.randn(1, 5, 8) * 0.02)
-        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            8, 2, 16, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(8, CLASSES)
 

@@ -113,7 +113,11 @@ def hugging_face():
     )
     gpt2 = hf.GPT2Config(vocab_size=TOKENS, n_positions=32, n_embd=16, n_layer=2, n_head=2, **eager)
     mixtral = hf.MixtralConfig(
-        **text, num_key_value_heads=1, num_local_experts=3, num_experts_per_tok=2, experts_implementation="batched_mm"
+        **text,
+        num_key_value_heads=1,
+        num_local_experts=3,
+        num_experts_per_tok=2,
+        experts_implementation="batched_mm",
     )
     mamba = hf.MambaConfig(vocab_size=TOKENS, hidden_size=16, num_hidden_layers=2, state_size=4)
     words = (LENGTH,)

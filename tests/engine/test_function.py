@@ -9,8 +9,8 @@ from modelspace.engine import Function
 
 def called(space, module, inputs, **settings):
     reading = space.read(module)
-    settings = {"training": False, "batched": False, **settings}
-    return Function(space)(space.layout.views(reading.point), reading.buffers, inputs, **settings)
+    settings = {"training": False, **settings}
+    return Function(space).single(reading.point, reading.buffers, inputs, **settings)
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,12 @@ def test_buffers_come_back_written_or_replaced_and_the_given_stay():
     x = torch.randn(5, 6)
     reading = space.read(module)
     buffers = {name: value.clone() for name, value in reading.buffers.items()}
-    views = space.layout.views(reading.point)
-    _, after = Function(space)(views, buffers, x, training=True, batched=False)
+    _, after = Function(space).single(reading.point, buffers, x, training=True)
     module.train()(x)
     assert after["count"] == module.count == 1
     assert torch.equal(after["mean"], module.mean)
     assert reading.buffers["count"] == 0
-    _, after = Function(space)(views, after, x, training=False, batched=False)
+    _, after = Function(space).single(reading.point, after, x, training=False)
     assert after["count"] == 1
 
 
@@ -89,13 +88,13 @@ def test_random_numbers_in_evaluation_are_the_same_for_all_members_at_any_time()
     points = space.sample(seeds=4).points
 
     def one(parameters):
-        return function(parameters, {}, x, training=False, batched=True)[0]
+        return function(parameters, {}, x, training=False)[0]
 
     assert torch.equal(torch.vmap(one)(space.layout.views(points)), alone.expand(4, 2, 3))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_hidden_loop_is_an_error_that_names_the_operation():
+def test_an_operation_without_a_batched_form_is_computed_member_by_member_and_named():
     class Rare(nn.Module):
         def __init__(self):
             super().__init__()
@@ -106,12 +105,43 @@ def test_a_hidden_loop_is_an_error_that_names_the_operation():
 
     space = ModelSpace(Rare)
     function = Function(space)
-    points = space.sample(seeds=2).points
+    points = space.sample(seeds=2).points * torch.tensor([[1.0], [2.0]])
     inputs = torch.randn(4, 3)
 
     def one(parameters):
-        return function(parameters, {}, inputs, training=False, batched=True)[0]
+        return function(parameters, {}, inputs, training=False)[0]
 
-    with pytest.raises(RuntimeError, match="aten::_pdist_forward"):
-        torch.vmap(one)(space.layout.views(points))
-    assert torch._C._functorch._is_vmap_fallback_enabled()
+    stacked = torch.vmap(one)(space.layout.views(points))
+    assert torch.allclose(stacked, torch.stack([torch.pdist(inputs), torch.pdist(2 * inputs)]))
+    assert len(function.one_by_one) == 1
+    assert "_pdist_forward" in function.one_by_one[0]
+
+
+def test_drawing_that_begins_late_is_noticed():
+    """The first calls draw nothing, so nobody looks at the operations; then one draws."""
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.weight + (torch.rand(3) if self.calls > 2 else 0)
+
+    space = ModelSpace(Late)
+    single, x = Function(space).single, torch.ones(1, 3)
+    buffers = {"calls": torch.zeros(())}
+    settings = {"training": True, "seed": torch.tensor(5)}
+    state = torch.random.get_rng_state()
+    found = []
+    for step in range(5):
+        outputs, buffers = single(torch.ones(3), buffers, x, step=torch.tensor(step), **settings)
+        buffers = {name: value.clone() for name, value in buffers.items()}
+        found.append(outputs.detach())
+    assert buffers["calls"] == 5
+    assert torch.equal(torch.random.get_rng_state(), state)
+    again, _ = single(torch.ones(3), {"calls": torch.tensor(3.0)}, x, step=torch.tensor(3), **settings)
+    assert torch.equal(again, found[3])
+    assert not torch.equal(found[3], found[4])

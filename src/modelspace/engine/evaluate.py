@@ -37,25 +37,18 @@ def stacked_outputs(
     batched: bool,
 ) -> Tensor:
     """f_p(x) in evaluation mode for c members at once, shape ``[c, batch, …]``."""
-    views = function.space.layout.views(points)
     with torch.no_grad():
         if batched:
+            views = function.space.layout.views(points)
             copies = {name: value.clone() for name, value in buffers.items()}
-            return torch.vmap(
-                lambda p, b: function(p, b, inputs, training=False, batched=True)[0], in_dims=(0, 0)
-            )(views, copies)
-        return torch.stack(
-            [
-                function(
-                    {n: v[k] for n, v in views.items()},
-                    {n: v[k].clone() for n, v in buffers.items()},
-                    inputs,
-                    training=False,
-                    batched=False,
-                )[0]
-                for k in range(len(points))
-            ]
+            return torch.vmap(lambda p, b: function(p, b, inputs, training=False)[0], in_dims=(0, 0))(
+                views, copies
+            )
+        rows = ({name: value[k] for name, value in buffers.items()} for k in range(len(points)))
+        outputs = (
+            function.single(p, b, inputs, training=False)[0] for p, b in zip(points, rows, strict=True)
         )
+        return torch.stack([output.clone() for output in outputs])
 
 
 class Scoring:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, write
 from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.lowerings.normalisation import batched_forwards, replaced
 from modelspace.engine.randomness import Draws, evaluation_draws
+from modelspace.engine.single import Single
 from modelspace.space import ModelSpace
 
 
@@ -74,9 +75,8 @@ class Function:
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
-        batched: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One member's outputs and buffers after the forward.
+        """One member's outputs and buffers after the forward, its tensors seen through ``vmap``.
 
         Args:
             parameters: By name; a tied parameter under its first name.
@@ -86,7 +86,6 @@ class Function:
             seed: The member's seed; in training its random operations are a function of it and ``step``. In
                 evaluation they draw the same numbers for every member and at every time.
             step: The optimizer step, 0 at the first.
-            batched: Whether the tensors are seen through ``vmap``.
         """
         self._module.train(training)
         inputs = inputs.clone()  # a network may write into its input, which belongs to the data
@@ -98,9 +97,6 @@ class Function:
         draws = None if training else evaluation_draws(self.device)
         if training and seed is not None and step is not None:
             draws = Draws(seed, step)
-        if not batched:
-            with lowered(draws, batched=False), self._autocast():
-                return self._forward(tensors, inputs)
         if training in self._tried:
             return self._batched(tensors, inputs, draws)
         # The first forward tells whether members write into tensors that they share; it may have to be made again.
@@ -128,14 +124,14 @@ class Function:
         named = {f"module.{name}": value for name, value in tensors.items()}
         return functional_call(self._module, named, (inputs,))
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.products is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.products)
-
     def _said(self, operation: str, how: str) -> None:
         if self.watched or how == MEMBER_BY_MEMBER:
             self.operations[operation] = how
+
+    @cached_property
+    def single(self) -> Single:
+        """The same architecture for one member at a time, as in the plain loop."""
+        return Single(self.space, self.device, self.products)
 
     @property
     def one_by_one(self) -> tuple[str, ...]:

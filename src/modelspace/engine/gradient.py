@@ -64,7 +64,7 @@ def vmap_gradient(
     def one(
         parameters: dict[str, Tensor], kept: dict[str, Tensor], inputs: Tensor, labels: Tensor, seed: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step, batched=True)
+        outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step)
         return loss(outputs, labels), {name: value.detach() for name, value in after.items()}
 
     samples = 0 if batch.own else None
@@ -89,40 +89,30 @@ def loop_gradient(
     scale: Float[Tensor, "member"] | None = None,
 ) -> Gradient:
     """One member after the other, each exactly as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
-    rows: list[Gradient] = []
-    for k in range(len(points)):
-        # Copies begin at aligned addresses, as a module's own parameters do: a matrix product may add up its
-        # terms in another order from an address that does not, and the loop promises every bit.
-        views = function.space.layout.views(points[k])
-        leaves = {n: v.detach().clone().requires_grad_() for n, v in views.items()}
-        kept = {name: value[k].clone() for name, value in buffers.items()}
-        inputs = batch.inputs[k].clone() if batch.own else batch.inputs
-        labels = batch.labels[k] if batch.own else batch.labels
-        outputs, after = function(
-            leaves, kept, inputs, training=True, seed=seeds[k], step=step, batched=False
+    leaves = list(function.single.leaves.values())
+    gradient = torch.zeros_like(points)
+    used = torch.ones_like(points, dtype=torch.bool)
+    losses = []
+    after = {name: torch.empty_like(value) for name, value in buffers.items()}
+    for k, point in enumerate(points):
+        inputs, labels = (batch.inputs[k], batch.labels[k]) if batch.own else (batch.inputs, batch.labels)
+        outputs, kept = function.single(
+            point, {n: b[k] for n, b in buffers.items()}, inputs, training=True, seed=seeds[k], step=step
         )
-        for name in function.renormalised:
-            if name in views:
-                views[name].copy_(leaves[name].detach())
         value = loss(outputs, labels)
-        scaled = value if scale is None else value * scale[k]
-        found = torch.autograd.grad(scaled, list(leaves.values()), allow_unused=True)
-        if scale is not None:
-            found = tuple(None if g is None else g / scale[k] for g in found)
-        stacked = tuple(None if g is None else g[None] for g in found)
-        joined = _joined(stacked, {n: leaf[None] for n, leaf in leaves.items()})
-        rows.append(Gradient(value.detach()[None], *joined, {n: b.detach()[None] for n, b in after.items()}))
-    used = None
-    if any(row.used is not None for row in rows):
-        used = torch.cat(
-            [torch.ones_like(r.gradient, dtype=torch.bool) if r.used is None else r.used for r in rows]
-        )
-    return Gradient(
-        torch.cat([row.losses for row in rows]),
-        torch.cat([row.gradient for row in rows]),
-        used,
-        {name: torch.cat([row.buffers[name] for row in rows]) for name in buffers},
-    )
+        found = torch.autograd.grad(value if scale is None else value * scale[k], leaves, allow_unused=True)
+        if any(g is None for g in found):
+            used[k] = torch.cat(
+                [torch.full((p.numel(),), g is not None) for p, g in zip(leaves, found, strict=True)]
+            )
+        dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True))
+        torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=gradient[k])
+        losses.append(value.detach())
+        for name, held in after.items():
+            held[k] = kept[name]
+    if scale is not None:
+        gradient /= scale[:, None]
+    return Gradient(torch.stack(losses), gradient, None if bool(used.all()) else used, after)
 
 
 def mean_gradient(found: Sequence[Gradient]) -> Gradient:
@@ -141,7 +131,9 @@ def mean_gradient(found: Sequence[Gradient]) -> Gradient:
 def _joined(found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """The blocks' gradients as one matrix, and which coordinates have one."""
     parts = [
-        (torch.zeros_like(leaf) if g is None else g.to_dense() if g.is_sparse else g).reshape(leaf.shape[0], -1)
+        (torch.zeros_like(leaf) if g is None else g.to_dense() if g.is_sparse else g).reshape(
+            leaf.shape[0], -1
+        )
         for g, leaf in zip(found, leaves.values(), strict=True)
     ]
     used = None

@@ -39,8 +39,8 @@ class Errors:
         dtype: The type of the coordinates.
         points: After each step, the largest over the members of ‖p − q‖ / ‖q‖, q the plain loop's point.
         losses: Before each step, the largest over the members of |l − m| / |m|.
-        buffers: After the last step, the same of all buffers together (a single one may be nothing but rounding noise:
-            the mean of what has mean zero).
+        buffers: After the last step, the same of all buffers together (a single one may be nothing but rounding
+            noise: the mean of what has mean zero).
         tolerance: What ``points`` and ``buffers`` may be at most.
     """
 

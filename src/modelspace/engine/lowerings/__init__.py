@@ -3,8 +3,8 @@
 One file a kind of operation, with one or both of two tables from the function that a module calls to the function
 called in its place; the user's module is never touched. ``TABLE`` changes only how an operation is carried out, and
 is used under ``vmap`` alone. ``DRAWN`` changes which random numbers it draws, and holds in the plain loop too: its
-functions take the member's ``Draws`` before the operation's own arguments, and return ``NotImplemented`` where nothing
-is drawn.
+functions take the member's ``Draws`` before the operation's own arguments, and return ``NotImplemented`` where
+nothing is drawn.
 """
 
 import re

@@ -1,0 +1,171 @@
+"""Scaled dot-product attention with queries, keys and values of each member's own.
+
+    softmax(s Q Kᵀ + mask) V,  s = 1/√E where no scale is given
+
+Short sequences are computed as these products, long ones by the library's fused kernel on [K·N, H, L, E], the
+members folded into the batch. Measured on one CPU core, a layer of 4 heads, 32 wide, forward and backward: the
+compiled step with products takes 0.7 of the time of one with the fused kernel at 8 tokens (batch 32, K = 16), 0.85
+at 32 tokens, 0.9 at 64, and from 128 tokens on they are equal within the noise; eager, they are equal within a tenth
+throughout. The fused kernel never stores the L×S weights. Q is scaled before the product and not the weights after
+it: the compiler would recognise the latter and put the fused kernel back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention.bias import CausalBias
+from torch.nn.modules import transformer
+
+from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.randomness import Draws
+
+_SHORT = 128  # keys; up to here the weights are computed and kept
+
+Mask = Tensor | None
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Mask = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``F.scaled_dot_product_attention`` under ``vmap``; dropout is left to PyTorch's generator.
+
+    Args:
+        query: ``[…, H, L, E]``.
+        key: ``[…, H, S, E]``, with ``enable_gqa`` of fewer heads.
+        value: ``[…, H, S, V]``, likewise.
+        attn_mask: Broadcastable to ``[…, H, L, S]``; booleans (True where attended to) or numbers to add.
+        dropout_p: The rate at which weights are dropped.
+        is_causal: Position i attends to positions up to i.
+        scale: s.
+        enable_gqa: Each key and value head serves several query heads.
+    """
+    if isinstance(attn_mask, CausalBias):
+        attn_mask = attn_mask._materialize(query.device)
+    fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
+    if dropout_p == 0.0 and not fits:
+        return _fused(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+
+    def drop(weights: Tensor) -> Tensor:
+        return torch.dropout(weights, dropout_p, True) if dropout_p else weights
+
+    return _products(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+
+
+def dropped_attention(
+    draws: Draws,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Mask = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``F.scaled_dot_product_attention`` with dropout whose mask is the member's own; see ``attention``.
+
+    Returns:
+        The result; ``NotImplemented`` where nothing is dropped.
+    """
+    if dropout_p == 0.0:
+        return NotImplemented
+    if isinstance(attn_mask, CausalBias):
+        attn_mask = attn_mask._materialize(query.device)
+
+    def drop(weights: Tensor) -> Tensor:
+        kept = (draws.uniform(tuple(weights.shape)) >= dropout_p).to(weights.dtype)
+        return weights * kept * (0.0 if dropout_p == 1.0 else 1 / (1 - dropout_p))
+
+    return _products(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+
+
+def _products(
+    query: Float[Tensor, "*batch query width"],
+    key: Float[Tensor, "*others key width"],
+    value: Float[Tensor, "*others key values"],
+    mask: Mask,
+    causal: bool,
+    scale: float | None,
+    grouped: bool,
+    drop: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "*batch query values"]:
+    if grouped:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    if causal:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.mT
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    # A query that may attend to nothing yields zeros, as in the library's kernels, instead of NaN.
+    weights = torch.softmax(scores, -1) if mask is None or causal else torch._safe_softmax(scores, -1)
+    return drop(weights) @ value
+
+
+def _function(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, causal: bool, scale: float | None, grouped: bool
+) -> Tensor:
+    return F.scaled_dot_product_attention(
+        query, key, value, mask, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
+
+
+def _rule(count: int, *pairs: tuple[Any, bool]) -> Tensor:
+    *tensors, (mask, own_mask) = pairs[:4]
+    causal, scale, grouped = (value for value, _ in pairs[4:])
+    query, key, value = (x if own else x.expand(count, *x.shape) for x, own in tensors)
+    lead = query.shape[1:-2]
+    if mask is not None and (own_mask or mask.dim() > 2):
+        # Each of the query's own axes, as the mask has them or of size 1: the axes of the batch are then filled.
+        sizes = mask.shape[1:] if own_mask else mask.shape
+        mask = mask.reshape(-1, *[1] * (len(lead) + 2 - len(sizes)), *sizes)
+        mask = _folded(mask.expand(count, *lead[:-1], *mask.shape[len(lead) :]))
+    out = _function(_folded(query), _folded(key), _folded(value), mask, causal, scale, grouped)
+    return out.reshape(count, *lead, *out.shape[-2:])
+
+
+def _folded(x: Tensor) -> Tensor:
+    """``[K, …, H, L, E]`` as ``[K·…, H, L, E]``, ``[K, L, E]`` as ``[K, 1, L, E]``."""
+    return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[:, None]
+
+
+_fused = batched(_function, _rule)
+
+
+@contextmanager
+def ordinary_transformers() -> Iterator[None]:
+    """Within the block, PyTorch's transformer modules neither take a faster path nor look for one.
+
+    In evaluation ``nn.TransformerEncoder`` and its layers call one operation on raw parameters, or turn the batch
+    into a nested tensor: neither has a batched form. (That path also writes zeros at padded positions, where the
+    ordinary one computes something.) And they read the mask's values to see whether it is causal, which can't be
+    compiled; the mask is applied either way.
+    """
+    before = torch.backends.mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
+    torch.backends.mha.set_fastpath_enabled(False)
+    transformer._detect_is_causal_mask = _as_told
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        transformer._detect_is_causal_mask = before[1]
+
+
+def _as_told(mask: Mask, is_causal: bool | None = None, size: int | None = None) -> bool:
+    return bool(is_causal)
+
+
+TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {F.scaled_dot_product_attention: attention}
+DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {F.scaled_dot_product_attention: dropped_attention}

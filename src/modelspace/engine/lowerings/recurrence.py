@@ -1,0 +1,200 @@
+"""The steps of a recurrent layer for many members at once, with a gradient of their own.
+
+A step is two batched products of all rows' matrices (a row is a member, or a member's direction) and one elementwise
+function; the batch is the innermost axis in memory. The backward keeps the gates of each step and adds the step's
+weight gradients while their factors are in the cache. Measured, microseconds a member and training step of an LSTM
+8 → 32 over 8 steps, batch 32, one thread, compiled, 16 members: TODO
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from modelspace.engine.lowerings.cells import Cell, Tensors
+
+
+def recurrence(
+    cell: Cell,
+    sizes: Sequence[int],
+    inputs: Float[Tensor, "time part feature batch"],
+    of_input: Float[Tensor, "part gates feature"],
+    of_state: Float[Tensor, "row gate projected"],
+    b_ih: Float[Tensor, "row gate"] | None,
+    b_hh: Float[Tensor, "row gate"] | None,
+    projection: Float[Tensor, "row projected hidden"] | None,
+    *state: Float[Tensor, "row feature batch"],
+) -> Tensors:
+    """All steps of a cell, of every row.
+
+    Args:
+        cell: The kind of cell.
+        sizes: At each step only the first so many columns of the batch go on, and the others keep their state; not
+            increasing.
+        inputs: By step. A part is a row, or several that share their inputs.
+        of_input: W_ih, those of a part's rows one below the other.
+        of_state: W_hh.
+        b_ih: The input's biases; both or none.
+        b_hh: The state's.
+        projection: What h is multiplied with after each step (``proj_size``).
+        *state: Before the first step.
+
+    Returns:
+        Each step's h, ``[time, row, feature, batch]``, 0 in the columns that didn't go on; then the state after the
+        last step.
+    """
+    given = (inputs, of_input, of_state, b_ih, b_hh, projection, *state)
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
+        outputs, last, _ = _steps(cell, sizes, *given)
+        return outputs, *last
+    return _Recurrence.apply(cell, sizes, *given)
+
+
+def _steps(
+    cell: Cell,
+    sizes: Sequence[int],
+    inputs: Tensor,
+    of_input: Tensor,
+    of_state: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    projection: Tensor | None,
+    *state: Tensor,
+) -> tuple[Tensor, Tensors, list[Tensors]]:
+    """``recurrence`` in differentiable operations; and of each step what ``_gradient`` needs."""
+    batch, rows = inputs.shape[-1], of_state.shape[:2]
+    outputs, kept = [], []
+    for x, size in zip(inputs.unbind(), sizes, strict=True):
+        before = tuple(_narrowed(s, size) for s in state)
+        a, u = (of_input @ _narrowed(x, size)).view(*rows, size), of_state @ before[0]
+        if b_ih is not None and b_hh is not None:
+            a, u = a + b_ih[:, :, None], u + b_hh[:, :, None]
+        after, saved = cell.forward(a, u, before)
+        kept.append((before[0], after[0], *saved))
+        if projection is not None:
+            after = (projection @ after[0], *after[1:])
+        outputs.append(_widened(after[0], batch))
+        state = _with_the_rest(after, state)
+    return torch.stack(outputs), state, kept
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cell: Cell, sizes: Sequence[int], *given: Any) -> Tensors:
+        outputs, last, kept = _steps(cell, sizes, *given)
+        ctx.cell, ctx.sizes, ctx.given, ctx.each = cell, sizes, len(given), len(kept[0])
+        ctx.save_for_backward(*given, *(tensor for step in kept for tensor in step))
+        return outputs, *last
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        given, flat = ctx.saved_tensors[: ctx.given], ctx.saved_tensors[ctx.given :]
+        if torch.is_grad_enabled():
+            return None, None, *_differentiable_gradient(ctx.cell, ctx.sizes, given, gradients)
+        kept = [flat[i : i + ctx.each] for i in range(0, len(flat), ctx.each)]
+        found = _gradient(ctx.cell, ctx.sizes, given, kept, gradients, ctx.needs_input_grad[2])
+        return None, None, *found
+
+
+def _differentiable_gradient(
+    cell: Cell, sizes: Sequence[int], given: tuple[Any, ...], gradients: Tensors
+) -> list[Tensor | None]:
+    """The gradient for those who differentiate it again: through the steps, made anew."""
+    outputs, last, _ = _steps(cell, sizes, *given)
+    wanted = [i for i, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
+    found = torch.autograd.grad(
+        (outputs, *last), [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
+    )
+    at = dict(zip(wanted, found, strict=True))
+    return [at.get(i) for i in range(len(given))]
+
+
+def _gradient(
+    cell: Cell,
+    sizes: Sequence[int],
+    given: tuple[Any, ...],
+    kept: list[Tensors],
+    gradients: Tensors,
+    of_inputs: bool,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of each tensor in ``given``; of the inputs where asked for.
+
+    Args:
+        cell: As in ``recurrence``.
+        sizes: Likewise.
+        given: Likewise, from the inputs on.
+        kept: Of each step h before it, h after it before the projection, what the cell kept.
+        gradients: Of the outputs, 0 in the columns that didn't go on; of the state after the last step.
+        of_inputs: Whether the inputs' gradient is wanted.
+    """
+    inputs, of_input, of_state, b_ih, _, projection, *_ = given
+    parts, batch = of_input.shape[:2], inputs.shape[-1]
+    d_outputs, *d_state = gradients
+    # At t what the output of step t − 1 receives. A product takes it along, at no cost; it is never read by an
+    # elementwise function, which Inductor would compile anew for every step's place in memory.
+    d_before = (torch.zeros_like(d_state[0]), *d_outputs.contiguous().unbind())
+    d_state[0] = d_state[0] + d_before[-1]
+    d_inputs: list[Tensor] = []
+    d_of_input = d_of_state = d_b_ih = d_b_hh = d_projection = None
+    for t in reversed(range(len(sizes))):
+        size = sizes[t]
+        before, h, *saved = kept[t]
+        d_after = [_narrowed(d, size) for d in d_state]
+        if projection is not None:
+            d_projection = _plus_product(d_projection, d_after[0], h)
+            d_after[0] = projection.mT @ d_after[0]
+        da, du, direct = cell.backward(tuple(saved), tuple(d_after))
+        d_part = da.reshape(*parts, size)
+        d_of_input = _plus_product(d_of_input, d_part, _narrowed(inputs[t], size))
+        d_of_state = _plus_product(d_of_state, du, before)
+        if b_ih is not None:
+            d_b_ih = _plus(d_b_ih, da.sum(-1))
+            d_b_hh = d_b_ih if du is da else _plus(d_b_hh, du.sum(-1))
+        if of_inputs:
+            d_inputs.append(_widened(of_input.mT @ d_part, batch))
+        d_h = torch.baddbmm(_narrowed(d_before[t], size), of_state.mT, du)
+        found = [d_h if direct[0] is None else d_h + direct[0], *direct[1:]]
+        if size < batch:
+            d_state[0] = d_state[0] + d_before[t]
+        d_state = list(_with_the_rest(found, d_state))
+    return (
+        torch.stack(d_inputs[::-1]) if of_inputs else None,
+        d_of_input.mT,
+        d_of_state.mT,
+        d_b_ih,
+        d_b_hh,
+        None if d_projection is None else d_projection.mT,
+        *d_state,
+    )
+
+
+def _plus(total: Tensor | None, term: Tensor) -> Tensor:
+    return term if total is None else total + term
+
+
+def _plus_product(
+    total: Float[Tensor, "part inner row"] | None,
+    left: Float[Tensor, "part row column"],
+    right: Float[Tensor, "part inner column"],
+) -> Float[Tensor, "part inner row"]:
+    """``total`` plus the transpose of L Rᵀ: CPU libraries do a product with a narrow right-hand side at half speed."""
+    return right @ left.mT if total is None else torch.baddbmm(total, right, left.mT)
+
+
+def _narrowed(x: Tensor, size: int) -> Tensor:
+    return x if size == x.shape[-1] else x[..., :size]
+
+
+def _widened(x: Tensor, batch: int) -> Tensor:
+    return x if batch == x.shape[-1] else F.pad(x, [0, batch - x.shape[-1]])
+
+
+def _with_the_rest(new: Sequence[Tensor], old: Sequence[Tensor]) -> Tensors:
+    """The new columns, and after them the old ones that they don't replace."""
+    return tuple(
+        n if n.shape == o.shape else torch.cat([n, o[..., n.shape[-1] :]], -1)
+        for n, o in zip(new, old, strict=True)
+    )
