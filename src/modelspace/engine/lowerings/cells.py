@@ -1,7 +1,7 @@
 """One step of LSTM, GRU and RNN, and its gradient, for rows of members with the batch as the innermost axis.
 
-Every function is elementwise in rows of a = W_ih x + b_ih and u = W_hh h₋ + b_hh, ``[row, gate · hidden, batch]``, where
-the minus marks the state before the step.
+Every function is elementwise in a = W_ih x + b_ih and u = W_hh h₋ + b_hh, ``[row, gate · hidden, batch]``; the minus
+marks the state before the step.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Tensors = tuple[Tensor, ...]
 
+# Cephes' tanhf.
+_NEAR = 0.625
+_SERIES = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 
 # Of the output's gradient and the output y to the input's gradient: dy (1 − y²), dy y (1 − y).
 _through_tanh = torch.ops.aten.tanh_backward
@@ -37,7 +40,7 @@ class Cell:
 
 
 def _lstm(a: Tensor, u: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-    """C = σ(f) c₋ + σ(i) tanh(g), h = σ(o) tanh(c), where i, f, g, o = a + u."""
+    """LSTM: c = σ(f) c₋ + σ(i) tanh(g), h = σ(o) tanh(c), where i, f, g, o = a + u."""
     i, f, g, o = (a + u).chunk(4, 1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), tanh(g), o.sigmoid()
     c = torch.addcmul(i * g, f, state[1])
@@ -60,7 +63,7 @@ def _lstm_gradient(kept: Tensors, gradients: Tensors) -> tuple[Tensor, Tensor, t
 
 
 def _gru(a: Tensor, u: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-    """N = tanh(aₙ + r uₙ), h = (1 − z) n + z h₋, where r, z = σ(a + u)."""
+    """GRU: n = tanh(aₙ + r uₙ), h = (1 − z) n + z h₋, where r, z = σ(a + u)."""
     (before,) = state
     split = 2 * before.shape[1]
     r, z = (a[:, :split] + u[:, :split]).sigmoid().chunk(2, 1)
@@ -80,6 +83,7 @@ def _gru_gradient(kept: Tensors, gradients: Tensors) -> tuple[Tensor, Tensor, tu
 
 
 def _tanh_rnn(a: Tensor, u: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+    """RNN: h = tanh(a + u)."""
     h = tanh(a + u)
     return (h,), (h,)
 
@@ -90,19 +94,14 @@ def _tanh_gradient(kept: Tensors, gradients: Tensors) -> tuple[Tensor, Tensor, t
 
 
 def _relu_rnn(a: Tensor, u: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+    """RNN: h = max(a + u, 0)."""
     h = (a + u).relu()
     return (h,), (h,)
 
 
 def _relu_gradient(kept: Tensors, gradients: Tensors) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-    da = gradients[0] * (kept[0] > 0)
+    da = torch.ops.aten.threshold_backward(gradients[0], kept[0], 0)
     return da, da, (None,)
-
-
-LSTM = Cell(2, _lstm, _lstm_gradient)
-GRU = Cell(1, _gru, _gru_gradient)
-RNN_TANH = Cell(1, _tanh_rnn, _tanh_gradient)
-RNN_RELU = Cell(1, _relu_rnn, _relu_gradient)
 
 
 def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -113,11 +112,13 @@ def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     if get_proxy_mode() is None or x.dtype is not torch.float32 or x.device.type != "cpu":
         return x.tanh()
     square = x * x
-    series = torch.full_like(x, _SERIES[0])
-    for coefficient in _SERIES[1:]:
+    series = _SERIES[0] * square + _SERIES[1]
+    for coefficient in _SERIES[2:]:
         series = series * square + coefficient
     return torch.where(x.abs() < _NEAR, x + x * square * series, 1 - 2 / (torch.exp(2 * x) + 1))
 
 
-_NEAR = 0.625
-_SERIES = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+LSTM = Cell(2, _lstm, _lstm_gradient)
+GRU = Cell(1, _gru, _gru_gradient)
+RNN_TANH = Cell(1, _tanh_rnn, _tanh_gradient)
+RNN_RELU = Cell(1, _relu_rnn, _relu_gradient)

@@ -1,7 +1,9 @@
-"""Packed sequences of many members at once: packing and padding as gathers.
+"""Packed sequences of many members at once: packing, padding and reversing as gathers.
 
-The lengths are the same for all members, so the places that each element comes from are computed once, by PyTorch's
-own function applied to the numbers of the places. In a compiled program they are constants.
+The lengths are the same for all members, so the places that elements come from are computed once, by PyTorch's own
+function applied to the numbers of the places; in a compiled program they are constants. Every element goes to one place
+at most, so that a gradient is a gather too, by the inverse places: never a scatter, which is slow, and which Inductor
+up to PyTorch 2.13 gets wrong with several threads (pytorch/pytorch issue 191837).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot
@@ -20,9 +23,9 @@ def pack_padded_sequence(
     """``torch._pack_padded_sequence``: data and batch sizes."""
     _must_be_known(lengths, "lengths")
     with _untraced():
-        places = torch.arange(input.shape[0] * input.shape[1]).view(input.shape[:2])
-        places, sizes = torch._pack_padded_sequence(places, lengths, batch_first)
-    return input.flatten(0, 1).index_select(0, places.to(input.device)), _constant(sizes)
+        numbers = torch.arange(input.shape[0] * input.shape[1])
+        places, sizes = torch._pack_padded_sequence(numbers.view(input.shape[:2]), lengths, batch_first)
+    return _taken(input.flatten(0, 1), places), _constant(sizes)
 
 
 def pad_packed_sequence(
@@ -34,10 +37,29 @@ def pad_packed_sequence(
 ) -> tuple[Shaped[Tensor, "time batch *rest"], Int[Tensor, "batch"]]:
     """``torch._pad_packed_sequence``: padded data and lengths."""
     places, lengths = _padded_places(batch_sizes, batch_first, total_length)
-    places = places.to(data.device)
-    padded = data.index_select(0, places.clamp_min(0).flatten()).unflatten(0, places.shape)
-    outside = (places < 0).view(*places.shape, *[1] * (data.dim() - 1))
-    return torch.where(outside, torch.full_like(data[0], padding_value), padded), _constant(lengths)
+    result = _taken(data, places.flatten()).unflatten(0, places.shape)
+    if padding_value != 0:
+        outside = (places < 0).view(*places.shape, *[1] * (data.dim() - 1)).to(data.device)
+        result = result.masked_fill(outside, padding_value)
+    return result, _constant(lengths)
+
+
+def pad_sequence(
+    sequences: Sequence[Shaped[Tensor, "time *rest"]],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Shaped[Tensor, "time batch *rest"]:
+    """``nn.utils.rnn.pad_sequence``."""
+    if padding_side not in ("left", "right"):
+        raise RuntimeError(f"padding_side is {padding_side!r}: 'left' or 'right' was expected")
+    longest = max(len(sequence) for sequence in sequences)
+    padded = []
+    for sequence in sequences:
+        missing = longest - len(sequence)
+        sides = [0, missing] if padding_side == "right" else [missing, 0]
+        padded.append(F.pad(sequence, [0, 0] * (sequence.dim() - 1) + sides, value=padding_value))
+    return torch.stack(padded, 0 if batch_first else 1)
 
 
 def sizes_of(batch_sizes: Int[Tensor, "time"]) -> tuple[int, ...]:
@@ -49,10 +71,8 @@ def sizes_of(batch_sizes: Int[Tensor, "time"]) -> tuple[int, ...]:
 def padded(
     data: Shaped[Tensor, "packed *rest"], batch_sizes: Int[Tensor, "time"]
 ) -> Shaped[Tensor, "time batch *rest"]:
-    """Packed data padded with something."""
-    places, _ = _padded_places(batch_sizes, False, len(batch_sizes))
-    places = places.clamp_min(0).to(data.device)
-    return data.index_select(0, places.flatten()).unflatten(0, places.shape)
+    """Packed data padded with zeros."""
+    return pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))[0]
 
 
 def packed(
@@ -70,20 +90,19 @@ def backwards(
 
     Args:
         input: By step.
-        sizes: How many sequences are at least so many steps long, not increasing.
+        sizes: How many sequences go on at each step, not increasing.
     """
-    if sizes[-1] == input.shape[-1]:
+    batch = input.shape[-1]
+    if sizes[-1] == batch:
         return input.flip(0)
-    steps = range(len(sizes))
-    lengths = [sum(size > column for size in sizes) for column in range(input.shape[-1])]
-    places = [[n - 1 - t if t < n else t for n in lengths] for t in steps]
-    index = torch.tensor(places, device=input.device)
-    index = index.view(len(sizes), *[1] * (input.dim() - 2), -1).expand_as(input)
-    return _Backwards.apply(input, index)
+    lengths = [sum(size > column for size in sizes) for column in range(batch)]
+    places = [[n - 1 - t if t < n else t for n in lengths] for t in range(len(sizes))]
+    index = torch.tensor(places, device=input.device).view(len(sizes), *[1] * (input.dim() - 2), batch)
+    return _Backwards.apply(input, index.expand_as(input))
 
 
 class _Backwards(torch.autograd.Function):
-    """A gather that is its own inverse, so that its gradient is a gather too."""
+    """A gather that is its own inverse."""
 
     generate_vmap_rule = True
 
@@ -99,9 +118,35 @@ class _Backwards(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _Backwards.apply(*gradients, *ctx.saved_tensors), None
 
+
+def _taken(
+    input: Shaped[Tensor, "place *rest"], places: Int[Tensor, "result"]
+) -> Shaped[Tensor, "result *rest"]:
+    """Rows of ``input``, zeros where the place is negative; no row is taken twice."""
+    with _untraced():
+        inverse = torch.full([input.shape[0] + 1], -1)
+        inverse[places] = torch.arange(len(places))  # a negative place writes to the last, which is cut off
+    return _Taken.apply(input, places.to(input.device), inverse[:-1].to(input.device))
+
+
+class _Taken(torch.autograd.Function):
+    """A gather whose gradient is the gather of the inverse places."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return _Backwards.apply(tangent, *ctx.saved_tensors)
+    def forward(input: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
+        outside = (places < 0).view(-1, *[1] * (input.dim() - 1))
+        return input.index_select(0, places.clamp_min(0)).masked_fill(outside, 0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        places, inverse = ctx.saved_tensors
+        return _Taken.apply(*gradients, inverse, places), None, None
 
 
 def _padded_places(
@@ -110,32 +155,31 @@ def _padded_places(
     """Where each element of the padded tensor lies in the packed one, −1 for what lies nowhere; and the lengths."""
     _must_be_known(batch_sizes, "batch_sizes")
     with _untraced():
-        places = torch.arange(int(batch_sizes.sum()))
-        return torch._pad_packed_sequence(places, batch_sizes, batch_first, -1, total_length)
+        numbers = torch.arange(int(batch_sizes.sum()))
+        return torch._pad_packed_sequence(numbers, batch_sizes, batch_first, -1, total_length)
 
 
 def _must_be_known(numbers: Tensor, name: str) -> None:
-    """Refuse numbers that aren't the same for all members, or that a compiled program would have to ask for."""
+    """Refuse numbers that differ between members, or that a compiled program would be told only when it runs."""
     functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     if functorch.is_batchedtensor(numbers):
-        raise RuntimeError(f"packed sequences: {name} differ between members, so that they can't be batched")
+        raise RuntimeError(f"packed sequences whose {name} differ between members can't be batched")
     if not _made_of_constants(numbers):
-        raise RuntimeError(f"packed sequences: {name} depend on the data, so that they can't be compiled")
+        raise RuntimeError(f"packed sequences whose {name} depend on the data can't be compiled")
 
 
 def _made_of_constants(numbers: Tensor) -> bool:
-    """Whether a trace under way, if any, has computed these from nothing that is passed to the program."""
+    """Whether the trace under way, if any, has computed these from nothing that is passed to the program."""
     mode = get_proxy_mode()
     slot = None if mode is None else get_proxy_slot(numbers, mode.tracer, None)
-    nodes = [] if slot is None else [slot.proxy.node]
-    seen = set(nodes)
-    while nodes:
-        node = nodes.pop()
+    seen = set() if slot is None else {slot.proxy.node}
+    ahead = list(seen)
+    while ahead:
+        node = ahead.pop()
         if node.op == "placeholder":
             return False
-        new = set(node.all_input_nodes) - seen
-        seen |= new
-        nodes += new
+        ahead += set(node.all_input_nodes) - seen
+        seen.update(node.all_input_nodes)
     return True
 
 
@@ -157,4 +201,5 @@ def _constant(numbers: Tensor) -> Tensor:
 TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch._pack_padded_sequence: pack_padded_sequence,
     torch._pad_packed_sequence: pad_packed_sequence,
+    torch._C._nn.pad_sequence: pad_sequence,  # pyright: ignore[reportAttributeAccessIssue]
 }

@@ -47,15 +47,16 @@ def recurrence(
         last step.
     """
     given = (inputs, of_input, of_state, b_ih, b_hh, projection, *state)
-    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
-        outputs, last, _ = _steps(cell, sizes, *given)
-        return outputs, *last
+    transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+    if transformed or not torch.is_grad_enabled():
+        return _steps(cell, sizes, None, *given)
     return _Recurrence.apply(cell, sizes, *given)
 
 
 def _steps(
     cell: Cell,
     sizes: Sequence[int],
+    kept: list[Tensors] | None,
     inputs: Tensor,
     of_input: Tensor,
     of_state: Tensor,
@@ -63,31 +64,33 @@ def _steps(
     b_hh: Tensor | None,
     projection: Tensor | None,
     *state: Tensor,
-) -> tuple[Tensor, Tensors, list[Tensors]]:
-    """``recurrence`` in differentiable operations; and of each step what ``_gradient`` needs."""
+) -> Tensors:
+    """``recurrence`` in differentiable operations; ``kept`` receives of each step what ``_gradient`` needs."""
     batch, rows = inputs.shape[-1], of_state.shape[:2]
-    outputs, kept = [], []
+    outputs = []
     for x, size in zip(inputs.unbind(), sizes, strict=True):
         before = tuple(_narrowed(s, size) for s in state)
         a, u = (of_input @ _narrowed(x, size)).view(*rows, size), of_state @ before[0]
         if b_ih is not None and b_hh is not None:
             a, u = a + b_ih[:, :, None], u + b_hh[:, :, None]
         after, saved = cell.forward(a, u, before)
-        kept.append((before[0], after[0], *saved))
+        if kept is not None:
+            kept.append((before[0], after[0], *saved))
         if projection is not None:
             after = (projection @ after[0], *after[1:])
         outputs.append(_widened(after[0], batch))
         state = _with_the_rest(after, state)
-    return torch.stack(outputs), state, kept
+    return torch.stack(outputs), *state
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cell: Cell, sizes: Sequence[int], *given: Any) -> Tensors:
-        outputs, last, kept = _steps(cell, sizes, *given)
+        kept: list[Tensors] = []
+        results = _steps(cell, sizes, kept, *given)
         ctx.cell, ctx.sizes, ctx.given, ctx.each = cell, sizes, len(given), len(kept[0])
         ctx.save_for_backward(*given, *(tensor for step in kept for tensor in step))
-        return outputs, *last
+        return results
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -103,10 +106,10 @@ def _differentiable_gradient(
     cell: Cell, sizes: Sequence[int], given: tuple[Any, ...], gradients: Tensors
 ) -> list[Tensor | None]:
     """The gradient for those who differentiate it again: through the steps, made anew."""
-    outputs, last, _ = _steps(cell, sizes, *given)
+    results = _steps(cell, sizes, None, *given)
     wanted = [i for i, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
     found = torch.autograd.grad(
-        (outputs, *last), [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
+        results, [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
     )
     at = dict(zip(wanted, found, strict=True))
     return [at.get(i) for i in range(len(given))]
@@ -138,7 +141,9 @@ def _gradient(
     d_before = (torch.zeros_like(d_state[0]), *d_outputs.contiguous().unbind())
     d_state[0] = d_state[0] + d_before[-1]
     d_inputs: list[Tensor] = []
-    d_of_input = d_of_state = d_b_ih = d_b_hh = d_projection = None
+    d_of_input: Any = None
+    d_of_state: Any = None
+    d_b_ih = d_b_hh = d_projection = None
     for t in reversed(range(len(sizes))):
         size = sizes[t]
         before, h, *saved = kept[t]

@@ -1,8 +1,8 @@
 """LSTM, GRU and RNN with weights of every member's own, their cells, and the dropout between layers.
 
-``vmap`` has no form of them. Here a layer is one recurrence over all members' stacked matrices, both directions at once
-(``recurrence``); a cell is a layer of one step. Weights that all members share are left to PyTorch's own function, with
-the members folded into the batch.
+``vmap`` has no form of them. Here a layer is one recurrence over all members' stacked matrices, both directions at
+once (``recurrence``); a cell is a layer of one step. Weights that all members share are left to PyTorch's own function,
+with the members folded into the batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,87 +35,43 @@ _FUNCTIONS: Mapping[Cell, Function] = {
 
 @dataclass(frozen=True)
 class _Call:
-    """The arguments of ``torch.lstm`` or its kin; for a packed input, its data, and batch sizes beside."""
+    """The arguments of ``torch.lstm`` or its kin, under their names there; ``input`` may be a packed sequence's data."""
 
     input: Tensor
     batch_sizes: Tensor | None
-    states: Tensors
+    hx: Tensor | Sequence[Tensor]
     params: Sequence[Tensor]
-    biases: bool
-    layers: int
+    has_biases: bool
+    num_layers: int
     dropout: float
     train: bool
     bidirectional: bool
-    batch_first: bool
+    batch_first: bool = False
 
     @property
     def drops(self) -> bool:
         """Whether there is dropout between layers."""
-        return self.train and self.dropout > 0 and self.layers > 1
+        return self.train and self.dropout > 0 and self.num_layers > 1
+
+    @property
+    def states(self) -> Tensors:
+        """The first states."""
+        return (self.hx,) if isinstance(self.hx, Tensor) else tuple(self.hx)
 
 
-def _call(*args: Any, **kwargs: Any) -> _Call:
-    of_packed = "batch_sizes" in kwargs or (len(args) > 3 and not isinstance(args[3], bool))
-    return (_packed_call if of_packed else _plain_call)(*args, **kwargs)
-
-
-def _plain_call(
-    input: Tensor,
-    hx: Tensor | Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> _Call:
-    return _Call(
-        input,
-        None,
-        (hx,) if isinstance(hx, Tensor) else tuple(hx),
-        params,
-        has_biases,
-        num_layers,
-        dropout,
-        train,
-        bidirectional,
-        batch_first,
-    )
-
-
-def _packed_call(
-    data: Tensor,
-    batch_sizes: Tensor,
-    hx: Tensor | Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-) -> _Call:
-    return _Call(
-        data,
-        batch_sizes,
-        (hx,) if isinstance(hx, Tensor) else tuple(hx),
-        params,
-        has_biases,
-        num_layers,
-        dropout,
-        train,
-        bidirectional,
-        False,
-    )
+def _call(input: Tensor, *args: Any, **kwargs: Any) -> _Call:
+    """The call of either form: (input, hx, params, has_biases, …) or (data, batch_sizes, hx, params, …)."""
+    of_packed = "batch_sizes" in kwargs or (len(args) > 2 and not isinstance(args[2], bool))
+    return _Call(input, *args, **kwargs) if of_packed else _Call(input, None, *args, **kwargs)
 
 
 def _one_after_the_other(
     call: _Call, input: Tensor, layer: Callable[..., Tensors], drop: Callable[[Tensor], Tensor]
 ) -> Tensors:
     """All layers of a call: the output, and the last states of all layers."""
-    directions, each = 1 + call.bidirectional, len(call.params) // call.layers
+    directions, each = 1 + call.bidirectional, len(call.params) // call.num_layers
     last = []
-    for k in range(call.layers):
+    for k in range(call.num_layers):
         if k and call.drops:
             input = drop(input)
         states = tuple(s[k * directions : (k + 1) * directions] for s in call.states)
@@ -161,8 +117,8 @@ def _layer_of(cell: Cell, call: _Call, sizes: tuple[int, ...]) -> Callable[..., 
         weights: list[Tensor | None] = []
         for start in range(0, len(params), each):
             w_ih, w_hh, *rest = params[start : start + each]
-            biases = rest[:2] if call.biases else [None, None]
-            projection = rest[2 * call.biases :] or [None]
+            biases = rest[:2] if call.has_biases else [None, None]
+            projection = rest[2 * call.has_biases :] or [None]
             weights += [w_ih, w_hh, *biases, *projection]
         return _LAYERS[cell](sizes, input, *states, *weights)
 
@@ -171,7 +127,7 @@ def _layer_of(cell: Cell, call: _Call, sizes: tuple[int, ...]) -> Callable[..., 
 
 def _in_the_loop(cell: Cell, call: _Call, drop: Callable[[Tensor], Tensor]) -> Tensors:
     """A call with dropout for one member, its layers by PyTorch's own function."""
-    flags = (call.biases, 1, 0.0, call.train, call.bidirectional)
+    flags = (call.has_biases, 1, 0.0, call.train, call.bidirectional)
 
     def layer(input: Tensor, states: Tensors, params: Sequence[Tensor]) -> Tensors:
         hx = states if cell.states > 1 else states[0]
@@ -278,32 +234,31 @@ def _with_shared_weights(
     weights: Sequence[Tensor | None],
 ) -> Tensors:
     """One layer whose weights all members share: the members are more of the batch."""
-    inputs, *rows = (_own(pair, count).permute(1, 2, 0, 3).flatten(1, 2) for pair in (input, *states))
-    params = [weight for weight in weights if weight is not None]
-    directions = len(weights) // _WEIGHTS
-    if len(set(sizes)) == 1:
-        flags = (weights[2] is not None, 1, 0.0, True, directions == 2, False)
-        found = _FUNCTIONS[cell](inputs, rows if cell.states > 1 else rows[0], params, *flags)
-    else:
-        found = _alone(cell, tuple(size * count for size in sizes), inputs, *rows, *weights)
+    folded = (_own(pair, count).permute(1, 2, 0, 3).flatten(1, 2) for pair in (input, *states))
+    found = _alone(cell, tuple(size * count for size in sizes), *folded, *weights)
     return tuple(part.unflatten(1, (-1, count)).permute(2, 0, 1, 3) for part in found)
 
 
-def _alone(cell: Cell, sizes: tuple[int, ...], *tensors: Tensor | None) -> Tensors:
+def _alone(cell: Cell, sizes: tuple[int, ...], input: Tensor, *rest: Any) -> Tensors:
     """One layer where nothing has a member axis."""
-    input, *rest = ((tensor, False) for tensor in tensors)
-    found = _layer(cell, 1, sizes, input, rest[: cell.states], rest[cell.states :])
-    return tuple(part[0] for part in found)
+    states, weights = rest[: cell.states], rest[cell.states :]
+    if sizes[-1] == input.shape[1]:
+        params = [weight for weight in weights if weight is not None]
+        # PyTorch needs to be told that this is training for a gradient, not only for dropout.
+        flags = (weights[2] is not None, 1, 0.0, True, len(weights) > _WEIGHTS, False)
+        return _FUNCTIONS[cell](input, states if cell.states > 1 else states[0], params, *flags)
+    alone = [[(tensor, False) for tensor in part] for part in (states, weights)]
+    return tuple(part[0] for part in _layer(cell, 1, sizes, (input, False), *alone))
 
 
 def _own(pair: Pair, count: int) -> Any:
+    """The value with a member axis, None as it is."""
     value, own = pair
     return value if own or value is None else value.expand(count, *value.shape)
 
 
-def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+def _cat(parts: Sequence[Any]) -> Any:
+    return None if parts[0] is None else torch.cat(list(parts))
 
 
 _LAYERS = {cell: batched(partial(_alone, cell), partial(_rule, cell)) for cell in _FUNCTIONS}
