@@ -4,8 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 # The stamp is written last: an install that was interrupted leaves none, and the next make starts it afresh.
 READY := .venv/.ready
-# What only the benchmarks need is installed when they are first asked for.
+# What only the benchmarks, or the slow tests, need is installed when they are first asked for.
 PEERS := .venv/.bench
+ZOO := .venv/.zoo
 
 .PHONY: help venv explore test test-all tiny bench lint clean
 .DEFAULT_GOAL := help
@@ -28,7 +29,12 @@ explore: $(READY) ## the main job: measure, train, compare and report a model sp
 test: $(READY) ## the tests that CI runs
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(READY) ## every test, the slow ones too
+$(ZOO): $(READY)
+	@echo "installing timm, transformers and peft, whose models the slow tests verify (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo]' \
+		&& touch $(ZOO) || echo "they can't be installed here: the tests run without them" >&2
+
+test-all: $(ZOO) ## every test, the slow ones too
 	@$(BIN)/python -m pytest
 
 tiny: $(READY) ## the five-second test to run on every save

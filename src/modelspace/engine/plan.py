@@ -33,6 +33,7 @@ Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
 _SIZES = (16, 32, 8, 64, 4, 128, 256)  # in the order in which they are tried
 _COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
+_WORTH_A_TRY = 10  # times that cost: a run of such a length tries compiling, whatever the guess
 _COMPILED_CHUNK = 32  # the compiled step works on a smaller set than eager: its best shard is no larger
 _LOOP_CHUNK = 16
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
@@ -290,7 +291,8 @@ class _Search:
         cost = self.measurements.known("compilation") or _COMPILE_SECONDS
         expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
         saved = self._total(best) - self._total(expected)
-        if self.compile is None and not self._is_known(way) and saved < cost:
+        long = self._total(best) > _WORTH_A_TRY * cost
+        if self.compile is None and not self._is_known(way) and saved < cost and not long:
             return best, reason
         found: list[_Candidate] = []
         tries = [way]
