@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from modelspace.engine import CompileError, compiled
+from modelspace import ModelSpace
+from modelspace.engine import Batch, CompileError, Function, compiled, using_threads, vmap_gradient
 from modelspace.engine.compile import is_compiled, signature
 
 
@@ -60,3 +62,30 @@ def test_a_missing_compiler_is_said(monkeypatch):
     monkeypatch.setattr(torch._inductor, "compile", missing)
     with pytest.raises(CompileError, match=r"no working C\+\+ compiler found$"):
         compiled(lambda x: x + 1, torch.ones(2))
+
+
+class Ends(nn.Module):
+    """The last moment of sequences of different lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
+
+    def forward(self, x):
+        samples = torch.arange(len(x))
+        return self.head(self.first(x)[samples, samples % x.shape[1]])
+
+
+def test_gradients_of_an_index_are_right_with_two_threads():
+    """Inductor alone gets half of them wrong, and writes outside its memory."""
+    space = ModelSpace(Ends)
+    function, points = Function(space), space.sample(seeds=4).points
+    batch = Batch(torch.randn(8, 5, 8), torch.randint(3, (8,)), False)
+
+    def gradient(points):
+        loss = nn.functional.cross_entropy
+        return vmap_gradient(function, loss, points, {}, batch, torch.arange(4), torch.tensor(0)).gradient
+
+    with using_threads(2):
+        found = compiled(gradient, points)(points)
+    assert torch.allclose(found, gradient(points), rtol=1e-4, atol=1e-6)

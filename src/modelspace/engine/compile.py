@@ -23,6 +23,16 @@ _KEPT = 16
 _programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
 
 
+def _scatters(graph: torch.fx.GraphModule) -> bool:
+    """Whether numbers are added up at places given by indices.
+
+    With several threads Inductor writes some of those sums to wrong places (torch 2.13; pytorch/pytorch issue 191837);
+    with one it does not. Matrix products keep their threads: they are calls of a library.
+    """
+    names = ("index_put", "index_add", "scatter_add", "scatter_reduce", "embedding_dense_backward")
+    return any(name in str(node.target) for node in graph.graph.nodes for name in names)
+
+
 def signature(arguments: tuple[Any, ...], key: Any) -> Any:
     """What a program is made for: the caller's key, and each argument's shape, type and device."""
     leaves, structure = pytree.tree_flatten(arguments)
@@ -74,7 +84,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
             graph = make_fx(flat)(*copies)
             graph.graph.eliminate_dead_code()
             # The number of threads is written into the program, so it belongs to what a cached one is found by.
-            options = {"cpp.threads": torch.get_num_threads()}
+            options = {"cpp.threads": 1 if _scatters(graph) else torch.get_num_threads()}
             program: Any = torch._inductor.compile(graph, copies, options)
             program(*copies)
     except Exception as error:

@@ -105,7 +105,7 @@ def _relu_gradient(kept: Tensors, gradients: Tensors) -> tuple[Tensor, Tensor, t
 
 
 def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """tanh; in a compiled program on a CPU in float32 at a third of the time, to 5 units in the last place.
+    """tanh; in a compiled program on a CPU in float32 in half the time, with a relative error below 3·10⁻⁷.
 
     Near 0 the odd polynomial of Cephes' ``tanhf`` (S. L. Moshier), elsewhere 1 − 2/(e²ˣ + 1).
     """

@@ -1,9 +1,9 @@
 """Packed sequences of many members at once: packing, padding and reversing as gathers.
 
 The lengths are the same for all members, so the places that elements come from are computed once, by PyTorch's own
-function applied to the numbers of the places; in a compiled program they are constants. Every element goes to one place
-at most, so that a gradient is a gather too, by the inverse places: never a scatter, which is slow, and which Inductor
-up to PyTorch 2.13 gets wrong with several threads (pytorch/pytorch issue 191837).
+function applied to the numbers of the places; in a compiled program they are constants. Every element goes to one
+place at most, so that a gradient is a gather too, by the inverse places: never a scatter, which is slow, and which
+Inductor up to PyTorch 2.13 gets wrong with several threads (pytorch/pytorch issue 191837).
 """
 
 from collections.abc import Callable, Mapping, Sequence

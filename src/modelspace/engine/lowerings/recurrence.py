@@ -2,8 +2,10 @@
 
 A step is two batched products of all rows' matrices (a row is a member, or a member's direction) and one elementwise
 function; the batch is the innermost axis in memory. The backward keeps the gates of each step and adds the step's
-weight gradients while their factors are in the cache. Measured, microseconds a member and training step of an LSTM
-8 → 32 over 8 steps, batch 32, one thread, compiled, 16 members: TODO
+weight gradients while their factors are in the cache. Measured on an LSTM 8 → 32, batch 32, compiled, one thread:
+0.17 to 0.18 ms a member and training step over 8 steps, 0.62 in PyTorch's own loop; with the features innermost 1 to
+6 % slower; with one weight product for all steps as fast, but 10 to 18 % slower over 40 steps; with the gates of all
+steps in one tensor half as slow again.
 """
 
 from collections.abc import Sequence
@@ -130,12 +132,16 @@ def _gradient(
         sizes: Likewise.
         given: Likewise, from the inputs on.
         kept: Of each step h before it, h after it before the projection, what the cell kept.
-        gradients: Of the outputs, 0 in the columns that didn't go on; of the state after the last step.
+        gradients: Of the outputs; of the state after the last step.
         of_inputs: Whether the inputs' gradient is wanted.
     """
     inputs, of_input, of_state, b_ih, _, projection, *_ = given
     parts, batch = of_input.shape[:2], inputs.shape[-1]
     d_outputs, *d_state = gradients
+    if sizes[-1] < batch:
+        columns = torch.arange(batch, device=inputs.device)
+        alive = columns < torch.tensor(sizes, device=inputs.device)[:, None]
+        d_outputs = d_outputs * alive[:, None, None]
     # At t what the output of step t − 1 receives. A product takes it along, at no cost; it is never read by an
     # elementwise function, which Inductor would compile anew for every step's place in memory.
     d_before = (torch.zeros_like(d_state[0]), *d_outputs.contiguous().unbind())
@@ -185,7 +191,7 @@ def _plus_product(
     left: Float[Tensor, "part row column"],
     right: Float[Tensor, "part inner column"],
 ) -> Float[Tensor, "part inner row"]:
-    """``total`` plus the transpose of L Rᵀ: CPU libraries do a product with a narrow right-hand side at half speed."""
+    """``total`` plus the transpose of L Rᵀ: CPU libraries do a product with a narrow right side at half speed."""
     return right @ left.mT if total is None else torch.baddbmm(total, right, left.mT)
 
 

@@ -1,8 +1,8 @@
 """LSTM, GRU and RNN with weights of every member's own, their cells, and the dropout between layers.
 
 ``vmap`` has no form of them. Here a layer is one recurrence over all members' stacked matrices, both directions at
-once (``recurrence``); a cell is a layer of one step. Weights that all members share are left to PyTorch's own function,
-with the members folded into the batch.
+once (``recurrence``); a cell is a layer of one step. Weights that all members share are left to PyTorch's own
+function, with the members folded into the batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ _FUNCTIONS: Mapping[Cell, Function] = {
 
 @dataclass(frozen=True)
 class _Call:
-    """The arguments of ``torch.lstm`` or its kin, under their names there; ``input`` may be a packed sequence's data."""
+    """The arguments of ``torch.lstm`` or its kin, under their names there; ``input`` may be packed data."""
 
     input: Tensor
     batch_sizes: Tensor | None
