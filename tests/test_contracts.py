@@ -29,9 +29,6 @@ SEEDS = [0, 1, 2**31, 2**63 - 1]
 EPOCH = SAMPLES // BATCH
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-# PyTorch says this once, of its own kernels.
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_batched_case = pytest.mark.parametrize("case", BATCHED, ids=str)
 
