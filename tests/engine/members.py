@@ -65,8 +65,11 @@ def assert_lowered(function, arguments, own, tolerance=1e-11):
         assert_close(received, torch.stack(expected), tolerance)
     leaves = [x for x in arguments if x.requires_grad]
     if leaves:
-        found = torch.autograd.grad(sum(weighted([x[k] for x in ours]) for k in range(MEMBERS)), leaves)
-        wanted = torch.autograd.grad(sum(map(weighted, theirs)), leaves)
+        unused = {"allow_unused": True, "materialize_grads": True}
+        found = torch.autograd.grad(
+            sum(weighted([x[k] for x in ours]) for k in range(MEMBERS)), leaves, **unused
+        )
+        wanted = torch.autograd.grad(sum(map(weighted, theirs)), leaves, **unused)
         for received, expected in zip(found, wanted, strict=True):
             assert_close(received, expected, 10 * tolerance)
 
@@ -81,8 +84,8 @@ class Held(nn.Module):
         module: The module.
         args: Its arguments; where the first tensor is there again, the input is.
         kwargs: Its keyword arguments.
-        scaled: Whether the input is first multiplied by a parameter, so that each member has its own, and
-            gradients pass through the module.
+        scaled: Whether the input is first multiplied by a parameter, about ½: so a gradient passes through the
+            module, and one without parameters has a space.
     """
 
     def __init__(self, module, args, kwargs, scaled=False):
@@ -91,8 +94,8 @@ class Held(nn.Module):
         self.arguments = (tuple(args), dict(kwargs))
         found = tensors(self.arguments)
         self.input = next((x for x in found if x.is_floating_point()), found[0])
-        if scaled:
-            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        if scaled and self.input.is_floating_point():
+            self.scale = nn.Parameter(torch.full((), 0.5, dtype=torch.float64))
 
     def forward(self, inputs):
         x = inputs * self.scale if hasattr(self, "scale") else inputs
@@ -108,7 +111,7 @@ def population_of(make):
     population.points.add_(0.2 * torch.randn(shape, generator=generator, dtype=torch.float64))
     for buffer in population.buffers.values():
         if buffer.is_floating_point():
-            buffer.mul_(1 + 0.1 * torch.rand(buffer.shape, generator=generator, dtype=torch.float64))
+            buffer.mul_(1 - 0.1 * torch.rand(buffer.shape, generator=generator, dtype=torch.float64))
     return population
 
 

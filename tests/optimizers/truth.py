@@ -70,6 +70,11 @@ CASES = [
     Case(AdamW(amsgrad=True), torch.optim.AdamW, ADAM, {"amsgrad": True}),
     Case(RMSprop(), torch.optim.RMSprop, RMSPROP, {}),
     Case(RMSprop(centered=True), torch.optim.RMSprop, RMSPROP, {"centered": True}),
+    Case(SGD(maximize=True), torch.optim.SGD, DAMPED, {"maximize": True}),
+    Case(Adam(maximize=True), torch.optim.Adam, ADAM, {"maximize": True}),
+    Case(AdamW(maximize=True), torch.optim.AdamW, ADAM, {"maximize": True}),
+    Case(RMSprop(maximize=True), torch.optim.RMSprop, RMSPROP, {"maximize": True}),
+    Case(Adam(decoupled_weight_decay=True), torch.optim.Adam, ADAM, {"decoupled_weight_decay": True}),
 ]
 
 

@@ -26,8 +26,8 @@ _programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
 def _scatters(graph: torch.fx.GraphModule) -> bool:
     """Whether numbers are added up at places given by indices.
 
-    With several threads Inductor writes some of those sums to wrong places (torch 2.13; pytorch/pytorch issue 191837);
-    with one it does not. Matrix products keep their threads: they are calls of a library.
+    With several threads Inductor writes some of those sums to wrong places (torch 2.13; pytorch/pytorch issue
+    191837); with one it does not. Matrix products keep their threads: they are calls of a library.
     """
     names = ("index_put", "index_add", "scatter_add", "scatter_reduce", "embedding_dense_backward")
     return any(name in str(node.target) for node in graph.graph.nodes for name in names)

@@ -1,6 +1,7 @@
 """Outputs and scores of every member on given samples."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -100,7 +101,8 @@ class Scoring:
     def _score(self, points: Tensor, buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
         if self._batched:
-            columns = [torch.vmap(s, in_dims=(0, None))(outputs, labels) for s in self._scores]
+            scores = [partial(self._function.score, s) for s in self._scores]
+            columns = [torch.vmap(s, in_dims=(0, None))(outputs, labels) for s in scores]
         else:
             columns = [torch.stack([s(row, labels) for row in outputs]) for s in self._scores]
         return torch.stack([column.to(torch.float64) for column in columns], 1)

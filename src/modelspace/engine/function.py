@@ -1,12 +1,12 @@
 """f_p: an architecture's forward as a function of its parameters and buffers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -102,7 +102,7 @@ class Function:
         # The first forward tells whether members write into tensors that they share; it may have to be made again.
         copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
         try:
-            result = self._batched(copies, inputs, draws and draws.from_here())
+            result = self._batched(copies, inputs.clone(), draws and draws.from_here())
         except RuntimeError as error:
             if self._spread or not writes_into_shared(error):
                 raise
@@ -123,6 +123,13 @@ class Function:
     def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         named = {f"module.{name}": value for name, value in tensors.items()}
         return functional_call(self._module, named, (inputs,))
+
+    def score(
+        self, loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, labels: Tensor
+    ) -> Float[Tensor, ""]:
+        """One member's loss, or another score, its tensors seen through ``vmap``; its operations are lowered too."""
+        with lowered(None, batched=True, said=self._said):
+            return loss(outputs, labels)
 
     def _said(self, operation: str, how: str) -> None:
         if self.watched or how == MEMBER_BY_MEMBER:

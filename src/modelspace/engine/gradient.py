@@ -65,7 +65,7 @@ def vmap_gradient(
         parameters: dict[str, Tensor], kept: dict[str, Tensor], inputs: Tensor, labels: Tensor, seed: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step)
-        return loss(outputs, labels), {name: value.detach() for name, value in after.items()}
+        return function.score(loss, outputs, labels), {name: value.detach() for name, value in after.items()}
 
     samples = 0 if batch.own else None
     copies = {name: value.clone() for name, value in buffers.items()}

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings.attention import without_fast_paths
 from modelspace.engine.lowerings.checkpoints import without_checkpoints
 from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.randomness import Draws, evaluation_draws
@@ -67,9 +68,12 @@ class Single:
         """The outputs, and copies of the buffers as the forward left them.
 
         Args:
-            point: The member's row. Where an embedding with ``max_norm`` is renormalised in training, it is written
-            into. buffers: By name; they stay as they are. inputs: ``[batch, *sample]``. training: The module's mode.
-            seed: The member's seed. step: The optimizer step.
+            point: The member's row. In training it is written into where an embedding with ``max_norm`` is.
+            buffers: By name; they stay as they are.
+            inputs: ``[batch, *sample]``.
+            training: The module's mode.
+            seed: The member's seed.
+            step: The optimizer step.
         """
         views = self._space.layout.views(point)
         for name, leaf in self.leaves.items():
@@ -101,7 +105,7 @@ class Single:
         """
         if training in self._quiet:
             before = torch.get_rng_state()
-            with without_checkpoints():
+            with without_checkpoints(), without_fast_paths():
                 outputs = self._called(buffers, inputs)
             if torch.equal(before, torch.get_rng_state()):
                 return outputs

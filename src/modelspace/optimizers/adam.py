@@ -28,6 +28,8 @@ class Adam(Optimizer):
         eps: ε ≥ 0.
         weight_decay: λ ≥ 0, coupled: it enters m and v. `AdamW` decouples it.
         amsgrad: Keep the largest second moment.
+        maximize: Climb: g is minus the gradient, before λp is added.
+        decoupled_weight_decay: Decay as `AdamW` does.
 
     Example:
         >>> import torch
@@ -50,6 +52,8 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
+    maximize: bool = False
+    decoupled_weight_decay: bool = False
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the moments."""
@@ -57,7 +61,7 @@ class Adam(Optimizer):
 
     def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
         """Give the step's numbers: see `Optimizer.coefficients`."""
-        return {"weight_decay": hyper["weight_decay"], **_coefficients(hyper, step)}
+        return {**_decay(hyper, self.decoupled_weight_decay), **_coefficients(hyper, step)}
 
     def apply(
         self,
@@ -67,6 +71,9 @@ class Adam(Optimizer):
         c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
         """Take one step: see `Optimizer.apply`."""
+        gradient = -gradient if self.maximize else gradient
+        if self.decoupled_weight_decay:
+            return _step(gradient, state, points * c["kept"], c, self.amsgrad)
         gradient = torch.addcmul(gradient, points, c["weight_decay"])
         return _step(gradient, state, points, c, self.amsgrad)
 
@@ -83,6 +90,7 @@ class AdamW(Optimizer):
         eps: ε ≥ 0.
         weight_decay: λ ≥ 0.
         amsgrad: Keep the largest second moment.
+        maximize: Climb: g is minus the gradient.
 
     Example:
         >>> import torch
@@ -105,6 +113,7 @@ class AdamW(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 1e-2
     amsgrad: bool = False
+    maximize: bool = False
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the moments."""
@@ -112,7 +121,7 @@ class AdamW(Optimizer):
 
     def coefficients(self, hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:
         """Give the step's numbers: see `Optimizer.coefficients`."""
-        return {"kept": 1 - hyper["lr"] * hyper["weight_decay"], **_coefficients(hyper, step)}
+        return {**_decay(hyper, decoupled=True), **_coefficients(hyper, step)}
 
     def apply(
         self,
@@ -122,11 +131,20 @@ class AdamW(Optimizer):
         c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
         """Take one step: see `Optimizer.apply`."""
+        gradient = -gradient if self.maximize else gradient
         return _step(gradient, state, points * c["kept"], c, self.amsgrad)
 
 
 def _init(points: Float[Tensor, "member parameter"], amsgrad: bool) -> State:
     return zeros(["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])], points)
+
+
+def _decay(hyper: Columns, decoupled: bool) -> dict[str, Tensor]:
+    return (
+        {"kept": 1 - hyper["lr"] * hyper["weight_decay"]}
+        if decoupled
+        else {"weight_decay": hyper["weight_decay"]}
+    )
 
 
 def _coefficients(hyper: Columns, step: Float64[Tensor, "..."]) -> dict[str, Tensor]:

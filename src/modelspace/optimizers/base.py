@@ -107,7 +107,7 @@ Columns = Mapping[str, Float64[Tensor, "*step member _"]]
 class Optimizer(Tunable, Protocol):
     """An optimizer of K members at once: `init` once, then `update` at every step.
 
-    Booleans (``nesterov``, ``amsgrad``, ``centered``) are fields of the optimizer and the same for all
+    Booleans (``nesterov``, ``amsgrad``, ``maximize``) are fields of the optimizer and the same for all
     members; numbers are columns. An update is in two parts, so that a training loop can do the first for many
     steps at once: `coefficients`, small and in double precision, and `apply`, elementwise on whole matrices.
     """

@@ -30,6 +30,7 @@ class RMSprop(Optimizer):
         weight_decay: λ ≥ 0, coupled: it enters v and b.
         momentum: μ ≥ 0.
         centered: Divide by the gradient's standard deviation in place of its root mean square.
+        maximize: Climb: g is minus the gradient, before λp is added.
 
     Example:
         >>> import torch
@@ -53,6 +54,7 @@ class RMSprop(Optimizer):
     weight_decay: float = 0.0
     momentum: float = 0.0
     centered: bool = False
+    maximize: bool = False
 
     def init(self, points: Float[Tensor, "member parameter"]) -> State:
         """Make the averages and the momentum buffer."""
@@ -70,7 +72,7 @@ class RMSprop(Optimizer):
         c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
         """Take one step: see `Optimizer.apply`."""
-        gradient = torch.addcmul(gradient, points, c["weight_decay"])
+        gradient = torch.addcmul(-gradient if self.maximize else gradient, points, c["weight_decay"])
         variance = square = torch.addcmul(state["square_avg"] * c["alpha"], gradient * c["rest"], gradient)
         new = {"square_avg": square}
         if self.centered:

@@ -27,6 +27,7 @@ class SGD(Optimizer):
         dampening: τ, any finite number; with ``nesterov``, 0.
         weight_decay: λ ≥ 0, coupled: it enters the momentum.
         nesterov: Look ahead along the momentum.
+        maximize: Climb: g is minus the gradient, before λp is added.
 
     Example:
         >>> import torch
@@ -49,6 +50,7 @@ class SGD(Optimizer):
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    maximize: bool = False
 
     def ranges(self) -> Mapping[str, Range]:
         """Give what each column may be; ``nesterov`` narrows momentum and dampening."""
@@ -85,7 +87,7 @@ class SGD(Optimizer):
         c: Mapping[str, Float[Tensor, "member 1"]],
     ) -> tuple[Float[Tensor, "member parameter"], State]:
         """Take one step: see `Optimizer.apply`."""
-        gradient = torch.addcmul(gradient, points, c["weight_decay"])
+        gradient = torch.addcmul(-gradient if self.maximize else gradient, points, c["weight_decay"])
         buffer = torch.addcmul(state["momentum_buffer"] * c["momentum"], gradient, c["share"])
         direction = torch.addcmul(gradient, buffer, c["momentum"]) if self.nesterov else buffer
         return torch.addcmul(points, direction, -c["lr"]), {"momentum_buffer": buffer}

@@ -104,7 +104,13 @@ class ModelSpace:
 
         It holds what all points share: the frozen parameters, and plain tensor attributes.
         """
-        return self._architecture.as_given()
+        module = self._architecture.as_given()
+        for layer in module.modules():
+            for name, value in vars(layer).items():
+                # What a hook computes before each forward, as nn.utils.weight_norm does, can't be copied.
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    vars(layer)[name] = value.detach()
+        return module
 
     @cached_property
     def frozen(self) -> dict[str, Tensor]:

@@ -268,7 +268,7 @@ def test_a_mask_made_in_the_forward_is_traced(training):
 
     def forward(points):
         def one(parameters):
-            return function(parameters, {}, x, training=training, batched=True)[0]
+            return function(parameters, {}, x, training=training)[0]
 
         return torch.vmap(one)(population.space.layout.views(points))
 

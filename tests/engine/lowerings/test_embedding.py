@@ -10,6 +10,7 @@ from torch import nn
 
 from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
 from modelspace.engine.compile import compiled
+from modelspace.engine.evaluate import stacked_outputs
 
 ROWS, WIDTH = 6, 3
 TOKENS = torch.tensor([[0, 2, 2, 5], [4, 1, 0, 2]])
@@ -137,11 +138,9 @@ def test_the_forward_renormalises_the_points_as_a_plain_module_its_parameters(co
 def test_evaluation_leaves_the_points_as_they_are(batched):
     population = population_of(Renormalised)
     before, function = population.points.clone(), Function(population.space)
-    views = population.space.layout.views(population.points)
-    one = lambda p: function(p, {}, TOKENS, training=False, batched=batched)[0]  # noqa: E731
-    with torch.no_grad():
-        outputs = torch.vmap(one)(views) if batched else one({n: v[0] for n, v in views.items()})[None]
-        for row, module in zip(outputs, population.modules(), strict=False):
+    outputs = stacked_outputs(function, population.points, {}, TOKENS, batched=batched)
+    for row, module in zip(outputs, population.modules(), strict=True):
+        with torch.no_grad():
             assert torch.allclose(row, module(TOKENS), rtol=1e-12)
     assert torch.equal(population.points, before)
 

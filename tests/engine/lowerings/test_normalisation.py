@@ -4,6 +4,7 @@ import pytest
 import torch
 from engine.members import MEMBERS, STEP, assert_close, assert_members, each_its_own, population_of, together
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from modelspace.engine import Function
 from modelspace.engine.lowerings.normalisation import batched_forwards
@@ -86,7 +87,7 @@ def test_the_cumulative_average_over_several_batches(kind):
     plain = population.modules()
 
     def one(parameters, buffers, x):
-        settings = {"training": True, "seed": torch.tensor(0), "step": torch.tensor(STEP), "batched": True}
+        settings = {"training": True, "seed": torch.tensor(0), "step": torch.tensor(STEP)}
         return function(parameters, buffers, x, **settings)
 
     for size in (4, 2, 7):
@@ -118,7 +119,38 @@ def test_the_module_has_its_own_forward_afterwards():
     views = space.layout.views(population.points)
 
     x = torch.randn(4, 3, dtype=torch.float64)
-    torch.vmap(lambda p, b: function(p, b, x, training=True, batched=True)[0])(views, population.buffers)
+    torch.vmap(lambda p, b: function(p, b, x, training=True)[0])(views, population.buffers)
     layer = function._module.module.layer
     assert "forward" not in vars(layer)
     assert "forward" not in vars(space.template.layer)
+
+
+# Weights
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Linear(3, 4), lambda: nn.Conv2d(3, 4, 2)], ids=["linear", "convolution"]
+)
+def test_weight_norm(make, dim):
+    x = torch.randn((5, 3, 4, 4)[: 2 if isinstance(make(), nn.Linear) else 4], dtype=torch.float64)
+    for norm in (parametrizations.weight_norm, nn.utils.weight_norm):
+        assert assert_members(lambda norm=norm: norm(make(), dim=dim), x, training=True) == ()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.spectral_norm` is deprecated")
+def test_spectral_norm_s_power_iteration_moves_its_buffers(norm, training):
+    x = torch.randn(5, 3, 4, 4, dtype=torch.float64)
+    assert assert_members(lambda: norm(nn.Conv2d(3, 4, 2), n_power_iterations=2), x, training) == ()
+
+
+@pytest.mark.parametrize("map", ["matrix_exp", "cayley", "householder"])
+def test_orthogonal_weights(map):
+    x = torch.randn(5, 3, dtype=torch.float64)
+    assert (
+        assert_members(lambda: parametrizations.orthogonal(nn.Linear(3, 3), orthogonal_map=map), x, True)
+        == ()
+    )

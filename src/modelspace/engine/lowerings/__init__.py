@@ -28,6 +28,7 @@ from modelspace.engine.lowerings import (
     fractional,
     inplace,
     linear,
+    losses,
     noise,
     normalisation,
     packed,
@@ -63,6 +64,7 @@ _BATCHED = (
     fractional,
     inplace,
     linear,
+    losses,
     noise,
     normalisation,
     packed,
@@ -220,11 +222,12 @@ def lowered(
     mode = _Mode(draws, batched, anchor, products, said)
     with ExitStack() as stack:
         stack.enter_context(without_checkpoints())
+        stack.enter_context(attention.without_fast_paths())
         stack.enter_context(unchecked_distributions())
         if batched:
             stack.enter_context(_no_hidden_loops())
             stack.enter_context(custom_functions(mode.custom))
-            stack.enter_context(attention.ordinary_transformers())
+            stack.enter_context(attention.masks_as_told())
         stack.enter_context(mode)
         yield
 

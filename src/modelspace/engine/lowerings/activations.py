@@ -12,8 +12,10 @@ def prelu(
     input: Float[Tensor, "*batch_channel_size"], weight: Float[Tensor, "slope"]
 ) -> Float[Tensor, "*batch_channel_size"]:
     """X where x > 0, w x elsewhere; one slope w for all, or one for each channel."""
-    if weight.dim() == 1 and input.dim() > 1:
-        weight = weight.view(-1, *[1] * (input.dim() - 2))
+    if weight.numel() == 1:
+        weight = weight.reshape(())
+    else:
+        weight = weight.view(*input.shape[1:2], *[1] * (input.dim() - 2))
     return torch.where(input > 0, input, weight * input)
 
 

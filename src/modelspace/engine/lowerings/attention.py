@@ -145,22 +145,32 @@ _fused = batched(_function, _rule)
 
 
 @contextmanager
-def ordinary_transformers() -> Iterator[None]:
-    """Within the block, PyTorch's transformer modules neither take a faster path nor look for one.
+def without_fast_paths() -> Iterator[None]:
+    """Within the block, ``nn.TransformerEncoder`` and its layers take their ordinary path in evaluation too.
 
-    In evaluation ``nn.TransformerEncoder`` and its layers call one operation on raw parameters, or turn the batch
-    into a nested tensor: neither has a batched form. (That path also writes zeros at padded positions, where the
-    ordinary one computes something.) And they read the mask's values to see whether it is causal, which can't be
-    compiled; the mask is applied either way.
+    The other is one operation on raw parameters, or turns the batch into a nested tensor: neither has a batched form.
+    (And it writes zeros at padded positions, where the ordinary path computes something.)
     """
-    before = torch.backends.mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def masks_as_told() -> Iterator[None]:
+    """Within the block, transformers don't read a mask's values to see whether it is causal, which can't be compiled.
+
+    The mask is applied either way.
+    """
+    before = transformer._detect_is_causal_mask
     transformer._detect_is_causal_mask = _as_told
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before[0])
-        transformer._detect_is_causal_mask = before[1]
+        transformer._detect_is_causal_mask = before
 
 
 def _as_told(mask: Mask, is_causal: bool | None = None, size: int | None = None) -> bool:

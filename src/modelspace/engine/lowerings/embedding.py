@@ -2,8 +2,9 @@
 
 ``F.embedding`` itself is left to ``vmap``, whose rule is as fast as any (eager and compiled, tables of 20 to 1000
 rows, within a fifth of a gather from the stacked tables and of one with shifted indices). Gradients are always dense:
-those of ``sparse=True`` are the same numbers, and the population's gradient is a matrix. Only the padding row is taken
-care of here: where each member has its own indices, ``vmap``'s rule (torch 2.13) knows that of the first member alone.
+those of ``sparse=True`` are the same numbers, and the population's gradient is a matrix. Only the padding row is
+taken care of here: where each member has its own indices, ``vmap``'s rule (torch 2.13) knows that of the first member
+alone.
 
 ``torch.embedding_bag`` has no batched form: all members' bags are one call on the tables stacked as [K·V, E], member
 k's indices shifted by k·V; with ``scale_grad_by_freq`` they are K calls, since in torch 2.13 the CPU's gradient of a

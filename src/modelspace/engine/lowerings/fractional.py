@@ -38,7 +38,7 @@ def _pool(
         _random_samples: Float[Tensor, "batch channel axis"],
     ) -> tuple[Tensor, Tensor]:
         if input.dim() == spatial + 1:
-            values, found = lowered(input[None], kernel_size, output_size, _random_samples)
+            values, found = lowered(input[None], kernel_size, output_size, _random_samples[:1])
             return values[0], found[0]
         found = together(input.detach(), kernel_size, output_size, _random_samples)
         # The values are gathered, for PyTorch's own backward is compiled wrongly where the input isn't contiguous.

@@ -1,7 +1,7 @@
 """Operations that write into a tensor, where ``vmap`` can only compute what they write.
 
-``x.lerp_(y, w)`` has no batching rule and ``x.lerp(y, w)`` has one, and so for two dozen others, and for every call with
-``out=``: the result is computed, then copied. ``x[mask] = value``, with a mask of each member's own, is a
+``x.lerp_(y, w)`` has no batching rule and ``x.lerp(y, w)`` has one, and so for two dozen others, and for every call
+with ``out=``: the result is computed, then copied. ``x[mask] = value``, with a mask of each member's own, is a
 ``torch.where``: an index of that kind has another length for each member.
 """
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from modelspace.engine.lowerings.spreading import REFUSED, is_own
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -22,7 +25,19 @@ def separated(
     Returns:
         The tensor, and the operation that computes the result: function, arguments, keyword arguments. None where the
         operation does not write, or nothing else computes its result.
+
+    Raises:
+        RuntimeError: It writes a member's values into a tensor that all members share.
     """
+    parts = _separated(function, args, kwargs)
+    if parts is not None and not is_own(parts[0]) and any(map(is_own, pytree.tree_leaves((args, kwargs)))):
+        raise RuntimeError(f"{function.__name__} {REFUSED[0]} without a member axis")
+    return parts
+
+
+def _separated(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Call] | None:
     target = kwargs.get("out")
     if isinstance(target, Tensor):
         return target, (function, args, {name: value for name, value in kwargs.items() if name != "out"})
@@ -30,7 +45,8 @@ def separated(
     plain = getattr(Tensor, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
     if plain is None or not args or not isinstance(args[0], Tensor):
         return None
-    return args[0], (plain, args, kwargs)
+    # The backward may need what is about to be overwritten.
+    return args[0], (plain, (args[0].clone(), *args[1:]), kwargs)
 
 
 def set_item(input: Tensor, index: Any, value: Any) -> None:

@@ -1,9 +1,9 @@
 """Operations plane by plane (pooling, resizing), in the layout of the lowered layers.
 
-A plane [*size] depends on no other, so that members, samples and channels may be folded in any way. The lowered layers
-keep the batch as the innermost axis in memory, where folding the members into the batch, as ``vmap`` does, needs a copy.
-There [K, N, C, *size] is seen as [K·C, N, *size], which for the library is an image with its channels last: nothing is
-copied, and its kernels run along the batch. Numbers, ties and NaN are the library's own.
+A plane [*size] depends on no other, so that members, samples and channels may be folded in any way. The lowered
+layers keep the batch as the innermost axis in memory, where folding the members into the batch, as ``vmap`` does,
+needs a copy. There [K, N, C, *size] is seen as [K·C, N, *size], which for the library is an image with its channels
+last: nothing is copied, and its kernels run along the batch. Numbers, ties and NaN are the library's own.
 """
 
 from collections.abc import Callable

@@ -14,7 +14,7 @@ import torch
 
 from modelspace.engine.lowerings.planes import plane_by_plane
 
-_nn: Any = torch._C._nn
+_nn: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
 _SPATIAL: Mapping[int, tuple[Callable[..., Any], ...]] = {
     1: (
         torch.max_pool1d,

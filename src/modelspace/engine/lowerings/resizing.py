@@ -33,7 +33,7 @@ def affine_grid(
     return _grid(theta, tuple(size), align_corners)
 
 
-_nn: Any = torch._C._nn
+_nn: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
 
 TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     _nn.upsample_nearest2d: plane_by_plane(_nn.upsample_nearest2d, 2),

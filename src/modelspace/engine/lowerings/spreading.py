@@ -5,13 +5,14 @@ forward, a copy of the input. Where a forward does that, the tensors that it mak
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
 
-_REFUSED = ("is not possible because there exists a Tensor", "doesn't match the broadcast shape")
+REFUSED = ("is not possible because there exists a Tensor", "doesn't match the broadcast shape")
 
 FACTORIES: frozenset[Callable[..., Tensor]] = frozenset(
     {
@@ -41,7 +42,13 @@ FACTORIES: frozenset[Callable[..., Tensor]] = frozenset(
 
 def writes_into_shared(error: Exception) -> bool:
     """Whether this is ``vmap``'s refusal to write a member's values into a tensor that all members share."""
-    return any(text in str(error) for text in _REFUSED)
+    return any(text in str(error) for text in REFUSED)
+
+
+def is_own(value: Any) -> bool:
+    """Whether ``vmap`` sees a member axis in it."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return isinstance(value, Tensor) and functorch.is_batchedtensor(value)
 
 
 def _rule(count: int, anchor: tuple[Tensor, bool], shared: tuple[Tensor, bool]) -> Tensor:
