@@ -1,6 +1,5 @@
 """f_p: an architecture's forward as a function of its parameters and buffers."""
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from modelspace.engine.allocator import keep_freed_memory
 from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
 from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.lowerings.normalisation import batched_forwards, replaced
-from modelspace.engine.randomness import Draws, evaluation_draws
+from modelspace.engine.randomness import Draws, forward_draws
 from modelspace.engine.single import Single
 from modelspace.space import ModelSpace
 
@@ -55,9 +54,7 @@ class Function:
         self.space = space
         self.device = torch.device(device)
         self.products = products
-        # The frozen parameters are kept once: the copy refers to them.
-        memo = {id(p): p for p in space.template.parameters() if not p.requires_grad}
-        self._module = _WithBuffers(copy.deepcopy(space.template, memo).to(device))
+        self._module = _WithBuffers(space.copied_template().to(device))
         self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
         self.renormalised = renormalised(space.template)
         self._forwards = batched_forwards(self._module)
@@ -94,9 +91,7 @@ class Function:
             # In evaluation, and where members share it, what the forward makes of it is not kept.
             if not training or name in self.frozen:
                 tensors[name] = tensors[name].clone()
-        draws = None if training else evaluation_draws(self.device)
-        if training and seed is not None and step is not None:
-            draws = Draws(seed, step)
+        draws = forward_draws(training, seed, step, self.device)
         if training in self._tried:
             return self._batched(tensors, inputs, draws)
         # The first forward tells whether members write into tensors that they share; it may have to be made again.

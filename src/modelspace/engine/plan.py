@@ -261,7 +261,7 @@ class _Search:
                 for other, c in found.items()
             ):
                 found[size] = self._timed(Way("vmap", size, threads=threads))
-            if time.perf_counter() - began > self.budget and found:
+            if time.perf_counter() - began > self.budget:
                 break
         while _least(found).seconds == inf:  # not even the first fits into memory
             size = (min(found) + 1) // 2
@@ -286,8 +286,7 @@ class _Search:
         self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
     ) -> tuple[_Candidate, str]:
         """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        way = replace(batched.way, compiled=True)
-        way = self._sized(way, min(way.chunk, _COMPILED_CHUNK))
+        way = self._sized(replace(batched.way, compiled=True), min(batched.way.chunk, _COMPILED_CHUNK))
         cost = self.measurements.known("compilation") or _COMPILE_SECONDS
         expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
         saved = self._total(best) - self._total(expected)
@@ -329,13 +328,13 @@ class _Search:
         """The compiled step, timed."""
         with using_threads(way.threads):
             step, arguments = self.build("vmap", way.chunk)
-            began = time.perf_counter()
-            if not is_compiled(arguments, self.key):
+            anew = not is_compiled(arguments, self.key)
+            if anew:
                 notice(f"compiling the step of {way.chunk} members (once; about ten seconds)")
-                program = compiled(step, *arguments, key=self.key)
+            began = time.perf_counter()
+            program = compiled(step, *arguments, key=self.key)
+            if anew:
                 self.measurements.note("compilation", time.perf_counter() - began)
-            else:
-                program = compiled(step, *arguments, key=self.key)
         seconds = self.measurements.of(way, lambda: self._seconds(way, program, arguments) / way.chunk)
         return _Candidate(way, seconds, program)
 

@@ -215,6 +215,15 @@ def evaluation_draws(device: torch.device) -> Draws:
     return Draws(torch.tensor(0, device=device), torch.tensor(2**63 - 1, device=device))
 
 
+def forward_draws(
+    training: bool, seed: Int[Tensor, ""] | None, step: Int[Tensor, ""] | None, device: torch.device
+) -> Draws | None:
+    """The random numbers of one forward: in training the member's own, None where it has no seed or no step."""
+    if not training:
+        return evaluation_draws(device)
+    return None if seed is None or step is None else Draws(seed, step)
+
+
 def stream_seed(seed: int, step: int, site: int) -> int:
     """A 62-bit seed of PyTorch's generator for one call, for operations that only a generator can do."""
     # The counter's first word is that of a number which no tensor is large enough to have.

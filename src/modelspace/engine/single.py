@@ -1,6 +1,5 @@
 """One member at a time, in a plain module into which each member's values are put."""
 
-import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,7 +12,7 @@ from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.attention import without_fast_paths
 from modelspace.engine.lowerings.checkpoints import without_checkpoints
 from modelspace.engine.lowerings.embedding import renormalised
-from modelspace.engine.randomness import Draws, evaluation_draws
+from modelspace.engine.randomness import Draws, forward_draws
 from modelspace.space import ModelSpace
 
 
@@ -30,12 +29,8 @@ class Single:
     """
 
     def __init__(self, space: ModelSpace, device: torch.device, products: torch.dtype | None):
-        # The frozen parameters are kept once: the copy refers to them.
         written = renormalised(space.template)
-        memo = {
-            id(p): p for n, p in space.template.named_parameters() if not p.requires_grad and n not in written
-        }
-        self._module = copy.deepcopy(space.template, memo).to(device)
+        self._module = space.copied_template(apart=written).to(device)
         self._space = space
         self._device = device
         self._products = products
@@ -85,9 +80,7 @@ class Single:
         if training is not self._mode:
             self._module.train(training)
             self._mode = training
-        draws = None if training else evaluation_draws(self._device)
-        if seed is not None and step is not None:
-            draws = Draws(seed, step)
+        draws = forward_draws(training, seed, step, self._device)
         outputs = self._forward(buffers, inputs, training, draws)
         if training:
             for name in self._renormalised:

@@ -112,6 +112,16 @@ class ModelSpace:
                     vars(layer)[name] = value.detach()
         return module
 
+    def copied_template(self, apart: Iterable[str] = ()) -> nn.Module:
+        """A copy of the template whose frozen parameters are the template's own: they are kept once.
+
+        Args:
+            apart: The names of frozen parameters that the copy has for itself.
+        """
+        named, own = self.template.named_parameters(), set(apart)
+        shared = {id(p): p for name, p in named if not p.requires_grad and name not in own}
+        return copy.deepcopy(self.template, shared)
+
     @cached_property
     def frozen(self) -> dict[str, Tensor]:
         """The frozen parameters' values, shared by all points."""
