@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -23,9 +23,33 @@ from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer, Schedule, clip_by_norm, clip_by_value
 
 
+class After(NamedTuple):
+    """What a step makes of a shard; the fields that a ``Shard`` has too are to replace its own.
+
+    Attributes:
+        losses: Before the update, ``[c]``.
+        points: ``[c, n]``.
+        state: ``[c, n]`` each.
+        updated: The rows of ``points`` and ``state`` that count: the others keep what they had.
+        scaling: As the shard's.
+        buffers: As the shard's.
+        active: As the shard's.
+        steps: As the shard's.
+    """
+
+    losses: Float[Tensor, "member"]
+    points: Float[Tensor, "member parameter"]
+    state: dict[str, Tensor]
+    updated: Bool[Tensor, "member"]
+    scaling: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    active: Bool[Tensor, "member"]
+    steps: Int64[Tensor, "member"]
+
+
 @dataclass
 class Shard:
-    """c members in training. A step writes into these tensors.
+    """c members in training.
 
     Attributes:
         points: ``[c, n]``.
@@ -60,6 +84,16 @@ class Shard:
         """
         shard = (self.points, self.buffers, self.state, self.scaling, self.active, self.steps, self.seeds)
         return (*shard, coefficients, number, inputs, labels)
+
+    def take(self, after: After) -> Float[Tensor, "member"]:
+        """Go on from what a step made; its losses."""
+        points, state = after.points, after.state
+        if not _selects(points) and not bool(after.updated.all()):
+            points, state = _selected(after.updated, points, state, self.points, self.state)
+        self.points, self.state = points, state
+        self.scaling, self.buffers = after.scaling, after.buffers
+        self.active, self.steps = after.active, after.steps
+        return after.losses
 
 
 @dataclass(frozen=True)
@@ -105,8 +139,8 @@ def make_step(
     *,
     own_batches: bool,
     accumulate: int = 1,
-) -> Callable[..., Float[Tensor, "member"]]:
-    """The step of a shard, for ``step(*shard.arguments(…))``; it returns the losses before the update.
+) -> Callable[..., After]:
+    """The step of a shard, for ``shard.take(step(*shard.arguments(…)))``.
 
     A member whose loss, or whose next point, is not finite keeps its last point, leaves ``active`` and is never
     touched again; the other rows are computed exactly as if it were not there. With loss scales, a member whose
@@ -156,28 +190,25 @@ def make_step(
         number: Tensor,
         inputs: Tensor,
         labels: Tensor,
-    ) -> Tensor:
+    ) -> After:
         found = gradient(points, buffers, seeds, number, inputs, labels, scaling.get("scale"))
         going = active & found.losses.isfinite()
         updated = going
         if scaling:
-            finite = found.gradient.isfinite().all(1)
-            for name, value in precision.rescaled(scaling, finite).items():
-                scaling[name].copy_(value)
+            finite = _finite(found.gradient)
+            scaling = precision.rescaled(scaling, finite)
             going = going & precision.can_go_on(scaling)
             updated = going & finite
         new, new_state = _update(found, state, points, stacked)
-        unbounded = ~new.isfinite().all(1) & updated
+        unbounded = ~_finite(new) & updated
         going, updated = going & ~unbounded, updated & ~unbounded
-        row = updated[:, None]
-        points.copy_(torch.where(row, new, points))
-        for name, value in state.items():
-            value.copy_(torch.where(row, new_state[name], value))
-        for name, value in buffers.items():
-            value.copy_(torch.where(going.view(-1, *[1] * (value.dim() - 1)), found.buffers[name], value))
-        steps.add_(updated)
-        active.copy_(going)
-        return found.losses
+        if _selects(points):
+            new, new_state = _selected(updated, new, new_state, points, state)
+        kept = {
+            name: torch.where(going.view(-1, *[1] * (value.dim() - 1)), found.buffers[name], value)
+            for name, value in buffers.items()
+        }
+        return After(found.losses, new, new_state, updated, scaling, kept, going, steps + updated)
 
     def _update(
         found: Gradient, state: dict[str, Tensor], points: Tensor, stacked: Tensor
@@ -196,3 +227,30 @@ def make_step(
         return new, new_state
 
     return step
+
+
+def _selects(points: Tensor) -> bool:
+    """Whether the step itself puts back the rows that don't count.
+
+    On a CPU that is left to ``Shard.take``: it costs as much again as the update, and is hardly ever needed. On
+    other devices asking whether it is needed would wait for the step to end.
+    """
+    return points.device.type != "cpu"
+
+
+def _selected(
+    rows: Bool[Tensor, "member"],
+    points: Tensor,
+    state: dict[str, Tensor],
+    old_points: Tensor,
+    old_state: dict[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The new rows where they count, the old ones elsewhere."""
+    row = rows[:, None]
+    kept = {name: torch.where(row, value, old_state[name]) for name, value in state.items()}
+    return torch.where(row, points, old_points), kept
+
+
+def _finite(rows: Float[Tensor, "member parameter"]) -> Bool[Tensor, "member"]:
+    """Whether all of a row is finite: x − x is 0 there and NaN elsewhere, which one sum finds."""
+    return (rows - rows).sum(1) == 0

@@ -28,7 +28,7 @@ from modelspace.fit.early_stopping import Stopper
 from modelspace.fit.execution import Trainer
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.results import Results
-from modelspace.fit.step import Shard, make_step
+from modelspace.fit.step import After, Shard, make_step
 from modelspace.population import Population
 from modelspace.space.forward import samples_as
 
@@ -216,21 +216,19 @@ class Training:
         first = epoch * self.steps
         return torch.arange(first, first + self.steps, dtype=torch.int64, device=self.device)
 
-    def updates(
-        self, shard: Shard, rows: Tensor, step: Callable[..., Tensor], epoch: int
-    ) -> Iterator[Tensor]:
-        """Make the updates of one epoch, in place; yields the losses before each, ``[c]``."""
+    def updates(self, shard: Shard, rows: Tensor, step: Callable[..., After], epoch: int) -> Iterator[Tensor]:
+        """Make the updates of one epoch; yields the losses before each, ``[c]``."""
         numbers = self._numbers(epoch)
         first = epoch * self.steps
         coefficients = self.coefficients.of(shard, first, self.steps, self.steps * self.recipe.epochs)
         for i, (inputs, labels) in enumerate(self._batches(rows, epoch)):
-            yield step(*shard.arguments(coefficients[i], numbers[i], inputs, labels))
+            yield shard.take(step(*shard.arguments(coefficients[i], numbers[i], inputs, labels)))
 
     def _train(
         self,
         shard: Shard,
         rows: Tensor,
-        step: Callable[..., Tensor],
+        step: Callable[..., After],
         scoring: Scoring,
         real: int,
         advance: Callable[[int], None],

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
-from modelspace.engine.lowerings.products import shared_product
+from modelspace.engine.lowerings.products import matrix_product
 
 
 def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[..., Tensor]:
@@ -35,9 +35,9 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
         views, size = windows(planes, batch + 1, w.shape[3:], stride, dilation)
         columns = torch.stack(views, dim=batch + 1)
         if own:
-            out = w.reshape(count, outputs, inner) @ columns.reshape(count, inner, -1)
+            out = matrix_product(w.reshape(count, outputs, inner), columns.reshape(count, inner, -1))
         else:
-            out = shared_product(w.reshape(-1, inner), columns.reshape(inner, -1)).view(count, outputs, -1)
+            out = matrix_product(w.reshape(-1, inner), columns.reshape(inner, -1)).view(count, outputs, -1)
         if b is not None:
             out = out + (b[:, :, None] if own_bias else b[None, :, None])
         return out.view(count, outputs, *size, -1).movedim(-1, 1)

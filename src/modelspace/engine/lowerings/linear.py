@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
-from modelspace.engine.lowerings.products import shared_product
+from modelspace.engine.lowerings.products import matrix_product
 
 _NARROW = 24  # outputs of a layer on sequences; measured: from about here on the two forms are equally fast
 
@@ -30,7 +30,7 @@ def _rule(
     if own:
         product = weight @ inputs.reshape(count, -1, features).mT
     else:
-        product = shared_product(weight.reshape(-1, features), inputs.reshape(-1, features).mT)
+        product = matrix_product(weight.reshape(-1, features), inputs.reshape(-1, features).mT)
         product = product.view(count, outputs, -1)
     if bias is not None:
         product = product + (bias[:, :, None] if own_bias else bias[None, :, None])
