@@ -19,6 +19,7 @@ from rich.text import Text
 
 _SILENT_SECONDS = 2.0
 _LINE_SECONDS = 10.0
+_shown: list[str] = []
 
 
 class _Rate(ProgressColumn):
@@ -40,7 +41,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     """A function that is told how much more has been done, and shows it on standard error.
 
     Nothing is shown in the first two seconds. On a terminal a bar follows, with throughput and the time left,
-    and vanishes at the end; elsewhere a plain line every ten seconds.
+    and vanishes at the end; elsewhere a plain line every ten seconds. Within another progress nothing is shown.
 
     Args:
         description: What is going on, with its size: ``"fitting 192 members"``.
@@ -50,6 +51,9 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     Yields:
         ``advance(amount)``.
     """
+    if _shown:  # a part of something that is shown already
+        yield lambda amount: None
+        return
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -84,8 +88,10 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             )
             sys.stderr.flush()
 
+    _shown.append(description)
     try:
         yield advance
     finally:
+        _shown.pop()
         if drawn:
             bar.stop()

@@ -99,7 +99,7 @@ def test_a_space_that_changes_with_its_seed_is_refused():
         return nn.ModuleDict({f"width{next(widths)}": nn.Linear(2, 2)})
 
     with pytest.raises(ModelspaceError, match="not one space"):
-        ModelSpace(fickle).sample(seeds=3)
+        ModelSpace(fickle).sample(seeds=3).points
 
 
 def test_the_card_is_one_line_and_a_table(population):
@@ -113,3 +113,35 @@ def test_html_escapes():
     case = named("MLP tanh")
     population = case.space().sample(seeds=1).with_columns(source="<script>x</script>")
     assert "<script>" not in population._repr_html_()
+
+
+def test_points_are_drawn_when_they_are_asked_for_and_a_selection_draws_its_own(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        ModelSpace, "draw", lambda space, seed, draw=ModelSpace.draw: drawn.append(seed) or draw(space, seed)
+    )
+    population = ModelSpace(DummyNet).sample(seeds=1000, lr=[0.1, 0.2])
+    assert "P ∈ ℝ^{2000×2512}" in repr(population)
+    chosen = population.query("lr > 0.15").with_columns(momentum=0.9)[[7, 3, 7]].to("cpu")
+    assert drawn == []
+    assert chosen.points.shape == (3, 2512)
+    assert drawn == [7, 3]
+    assert torch.equal(chosen[1].points[0], ModelSpace(DummyNet).point(chosen.module(1)))
+    assert drawn == [7, 3]
+
+
+def test_a_population_knows_whether_its_points_are_those_of_its_seeds(population):
+    assert population.is_drawn
+    assert population[[1, 2]].copy().is_drawn
+    taken = population.copy()
+    taken.points[0] += 1
+    assert not taken.is_drawn
+    assert not taken[[1]].is_drawn
+    moved = population.copy()
+    moved.buffers["norm1.running_mean"] += 1
+    assert not moved.is_drawn
+    other = population.copy()
+    other.points = other.points * 2
+    assert not other.is_drawn
+    assert not population.with_columns(seed=0).is_drawn
+    assert population.is_drawn

@@ -99,7 +99,7 @@ def test_a_built_module_that_cannot_be_drawn_anew_says_which_layer():
             self.scale = nn.Parameter(torch.ones(3))
 
     with pytest.raises(ModelspaceError, match=r"layer 1 \(Own\) has no reset_parameters"):
-        ModelSpace(nn.Sequential(nn.Linear(2, 2), Own())).sample(seeds=1)
+        ModelSpace(nn.Sequential(nn.Linear(2, 2), Own())).sample(seeds=1).points
 
 
 def test_the_type_is_cast_for_classes_and_for_built_modules():

@@ -172,7 +172,7 @@ def evaluate(
         for objective in [losses.resolve(loss)]
         for metric in [objective if m == "loss" else catalogue.resolve(m) for m in metrics]
     }
-    device = population.points.device
+    device = population.device
     inputs = samples_as(part.inputs, population.space.dtype).to(device)
     labels = part.labels.to(device)
     outputs = probe(population.module(0), inputs[:2])
@@ -186,7 +186,7 @@ def members_scores(
     population: Population, inputs: Tensor, labels: Tensor, scores: Mapping[str, Score]
 ) -> Float[Tensor, "member score"]:
     """The scores of every member, shard by shard."""
-    function = Function(population.space, population.points.device)
+    function = Function(population.space, population.device)
     chunk = balanced(len(population), _CHUNK)
     scoring = Scoring(
         function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1

@@ -42,7 +42,7 @@ class Training:
         self.population = population
         self.data = data
         self.recipe = recipe
-        self.device = population.points.device
+        self.device = population.device
         self.columns = recipe.columns(population)
         self.coefficients = recipe.coefficients(population)
         self.data_seeds = recipe.data_seeds(population)
@@ -185,10 +185,11 @@ class Training:
     def shard(self, rows: Tensor) -> Shard:
         """These members, before their first step."""
         index = rows.to(self.device)
-        points = self.population.points[index]
+        members = self.population[rows]
+        points = members.points
         return Shard(
             points,
-            {name: value[index] for name, value in self.population.buffers.items()},
+            members.buffers,
             self.recipe.optimizer.init(points),
             torch.ones(len(rows), dtype=torch.bool, device=self.device),
             torch.zeros(len(rows), dtype=torch.int64, device=self.device),

@@ -1,6 +1,7 @@
 """``Population``: K points of one space as a matrix P ∈ ℝ^{K×n}, with a table of what made each row."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,31 @@ from modelspace.progress import progress
 from modelspace.space import ModelSpace
 
 
+@dataclass(frozen=True)
+class _Values:
+    """A population's numbers."""
+
+    points: Tensor
+    buffers: dict[str, Tensor]
+
+    @property
+    def version(self) -> int:
+        """Grows with every write into them."""
+        return self.points._version + sum(value._version for value in self.buffers.values())
+
+
 class Population:
     """K points of one space.
+
+    What ``space.sample`` returns draws its points when they are first asked for. A selection of its rows does the
+    same for itself, so that a million members can be trained shard by shard without ever standing in memory together.
 
     Attributes:
         space: The space they are points of.
         points: P, shape ``[K, n]``, contiguous; row k is member k.
         buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
         table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
+        device: Where the points are.
 
     Args:
         space: The space.
@@ -53,9 +71,61 @@ class Population:
                 received = tuple(buffers[name].shape) if name in buffers else "nothing"
                 raise ModelspaceError(f"buffer {name} must be {(members, *shape)}; received {received}")
         self.space = space
-        self.points = points.contiguous()
-        self.buffers = {name: buffers[name].contiguous() for name in space.buffer_shapes}
         self.table = table.reset_index(drop=True)
+        self.device = points.device
+        self._values: _Values | None = _Values(
+            points.contiguous(), {name: buffers[name].contiguous() for name in space.buffer_shapes}
+        )
+        self._drawn: int | None = None  # the values' version as they were drawn from the table's seeds
+
+    @classmethod
+    def from_seeds(
+        cls, space: ModelSpace, table: pd.DataFrame, device: torch.device | str = "cpu"
+    ) -> "Population":
+        """The points that the seeds of a table draw, when they are first asked for.
+
+        Args:
+            space: The space.
+            table: K rows with a column ``seed``.
+            device: Where the points are to be.
+        """
+        population = cls.__new__(cls)
+        population.space = space
+        population.table = table.reset_index(drop=True)
+        population.device = torch.device(device)
+        population._values = None
+        population._drawn = None
+        return population
+
+    @property
+    def points(self) -> Float[Tensor, "member parameter"]:
+        """P, shape ``[K, n]``, contiguous; row k is member k."""
+        return self._made().points
+
+    @points.setter
+    def points(self, points: Float[Tensor, "member parameter"]) -> None:
+        if points is not self.points:
+            changed = Population(self.space, points, self.buffers, self.table)
+            self._values, self._drawn, self.device = changed._values, None, changed.device
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Each buffer of the architecture for all members, shape ``[K, *shape]``."""
+        return self._made().buffers
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether each point is still the one that its seed draws."""
+        return self._values is None or self._drawn == self._values.version
+
+    def _made(self) -> "_Values":
+        if self._values is None:
+            points, buffers = _draw(self.space, self.table["seed"])
+            self._values = _Values(
+                points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
+            )
+            self._drawn = self._values.version
+        return self._values
 
     def __len__(self) -> int:
         return len(self.table)
@@ -74,13 +144,19 @@ class Population:
                 )
             rows = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(int).reshape(-1)
             rows = np.array([self._position(int(r)) for r in rows], dtype=int)
-        index = torch.from_numpy(rows).to(self.points.device)
-        return Population(
-            self.space,
-            self.points[index],
-            {name: value[index] for name, value in self.buffers.items()},
-            self.table.iloc[rows],
-        )
+        table = self.table.iloc[rows]
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        index = torch.from_numpy(rows).to(self.device)
+        buffers = {name: value[index] for name, value in self.buffers.items()}
+        return self._like(self.points[index], buffers, table)
+
+    def _like(self, points: Tensor, buffers: dict[str, Tensor], table: pd.DataFrame) -> "Population":
+        """A population of these, which were made from this one's without changing a number."""
+        made = Population(self.space, points, buffers, table)
+        if self.is_drawn and made._values is not None:
+            made._drawn = made._values.version
+        return made
 
     def query(self, expression: str) -> "Population":
         """The members whose table row satisfies a pandas expression: ``population.query("lr > 1e-3")``."""
@@ -106,17 +182,24 @@ class Population:
 
     def with_columns(self, **columns: Any) -> "Population":
         """The same points with further columns: one value for all, or one value a member."""
-        return Population(self.space, self.points, self.buffers, self.table.assign(**columns))
+        table = self.table.assign(**columns)
+        if "seed" in columns:
+            return Population(self.space, self.points, self.buffers, table)
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        return self._like(self.points, self.buffers, table)
 
     def copy(self) -> "Population":
         """The same members in memory of their own."""
         buffers = {name: value.clone() for name, value in self.buffers.items()}
-        return Population(self.space, self.points.clone(), buffers, self.table.copy())
+        return self._like(self.points.clone(), buffers, self.table.copy())
 
     def to(self, device: torch.device | str) -> "Population":
         """The same members on another device."""
+        if self._values is None:
+            return Population.from_seeds(self.space, self.table, device)
         buffers = {name: value.to(device) for name, value in self.buffers.items()}
-        return Population(self.space, self.points.to(device), buffers, self.table)
+        return self._like(self.points.to(device), buffers, self.table)
 
     def __iter__(self) -> Iterator[nn.Module]:
         return (self.module(k) for k in range(len(self)))
@@ -127,9 +210,9 @@ class Population:
         return member % len(self)
 
     def __repr__(self) -> str:
-        size = self.points.numel() * self.points.element_size() / 2**20
+        size = len(self) * self.space.dimension * self.space.dtype.itemsize / 2**20
         head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
-        return f"{head}, {size:.1f} MiB on {self.points.device}\n{self.table.to_string(max_rows=10)}"
+        return f"{head}, {size:.1f} MiB on {self.device}\n{self.table.to_string(max_rows=10)}"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -140,9 +223,13 @@ class Population:
 
 @performs("space.sample")
 def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> Population:
-    """The population that ``space.sample`` returns; each seed is drawn once, however many rows share it."""
-    table = product_table(seeds, columns)
-    drawn = list(dict.fromkeys(table["seed"]))
+    """The population that ``space.sample`` returns."""
+    return Population.from_seeds(space, product_table(seeds, columns))
+
+
+def _draw(space: ModelSpace, seeds: pd.Series) -> tuple[Tensor, dict[str, Tensor]]:
+    """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
+    drawn = list(dict.fromkeys(seeds))
     points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
     buffers: dict[str, Tensor] = {}
     with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
@@ -159,18 +246,18 @@ def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, 
                     buffers[name] = value.new_empty(len(drawn), *value.shape)
                 buffers[name][row] = value
             advance(1)
-    if len(drawn) < len(table):
+    if len(drawn) < len(seeds):
         position = {seed: row for row, seed in enumerate(drawn)}
-        index = torch.tensor([position[seed] for seed in table["seed"]])
+        index = torch.tensor([position[seed] for seed in seeds])
         points = points[index]
         buffers = {name: value[index] for name, value in buffers.items()}
-    return Population(space, points, buffers, table)
+    return points, buffers
 
 
 def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population:
     """Populations of one space one after the other, as one, under a new table."""
     parts = list(populations)
-    device = parts[0].points.device
+    device = parts[0].device
     points = torch.cat([part.points.to(device) for part in parts])
     buffers = {name: torch.cat([p.buffers[name].to(device) for p in parts]) for name in parts[0].buffers}
     return Population(parts[0].space, points, buffers, table)

@@ -350,7 +350,7 @@ def _recipe(run: Run) -> tuple[tuple[str, str], ...]:
 def _versions(run: Run) -> tuple[tuple[str, str], ...]:
     from modelspace import __version__
 
-    device = run.population.points.device
+    device = run.population.device
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
