@@ -30,8 +30,8 @@ test: $(READY) ## the tests that CI runs
 	@$(BIN)/python -m pytest -m "not slow"
 
 $(ZOO): $(READY)
-	@echo "installing timm, transformers and peft, whose models the slow tests verify (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo]' \
+	@echo "installing timm, transformers and peft, whose models the slow tests verify, Ray, MLflow and wandb (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo,ray,mlflow,wandb]' \
 		&& touch $(ZOO) || echo "they can't be installed here: the tests run without them" >&2
 
 test-all: $(ZOO) ## every test, the slow ones too

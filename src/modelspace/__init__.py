@@ -8,7 +8,7 @@ from modelspace.compare import Comparison, compare
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration, explore
-from modelspace.fit import EarlyStopping, Run, fit
+from modelspace.fit import EarlyStopping, Run, fit, open_run
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.space import ModelSpace
@@ -38,6 +38,7 @@ __all__ = [
     "logspace",
     "losses",
     "metrics",
+    "open_run",
     "optimizers",
     "population_of",
     "report",

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import modelspace as ms
 from modelspace.fit import training
+from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.execution import pieces
-from modelspace.fit.results import DIVERGED, FINISHED
 
 CASE = named("MLP dropout")
 SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}
@@ -38,12 +38,13 @@ def same(one, other):
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.integers(1, 20))
-def test_pieces_cover_the_ranges_in_order(lengths, size):
+def test_pieces_cover_the_shards_in_order_and_none_is_of_two(lengths, size):
     ends = np.cumsum(lengths).tolist()
-    ranges = list(zip([0, *ends[:-1]], ends, strict=True))
-    cut = pieces(ranges, size)
-    assert [m for start, stop in cut for m in range(start, stop)] == list(range(ends[-1]))
-    assert all(stop - start <= size for start, stop in cut)
+    shards = [range(start, stop) for start, stop in zip([0, *ends[:-1]], ends, strict=True)]
+    cut = pieces(shards, size)
+    assert [m for rows in cut for m in rows] == list(range(ends[-1]))
+    assert all(0 < len(rows) <= size for rows in cut)
+    assert all(any(set(rows) <= set(shard) for shard in shards) for rows in cut)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -59,10 +60,10 @@ def test_a_killed_process_loses_nothing(monkeypatch):
     train = training.Training._train
     parent = os.getpid()
 
-    def killed(self, shard, rows, *rest):
+    def killed(self, course, rows, *rest):
         if os.getpid() != parent and 2 in rows.tolist():
             os.kill(os.getpid(), signal.SIGKILL)
-        return train(self, shard, rows, *rest)
+        return train(self, course, rows, *rest)
 
     whole = fit(population(), chunk=2)
     monkeypatch.setattr(training.Training, "_train", killed)
@@ -76,11 +77,11 @@ def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
     train = training.Training._train
     tried = []
 
-    def scarce(self, shard, rows, *rest):
+    def scarce(self, course, rows, *rest):
         tried.append(len(rows))
         if len(rows) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(self, shard, rows, *rest)
+        return train(self, course, rows, *rest)
 
     whole = fit(population(), chunk=7)
     monkeypatch.setattr(training.Training, "_train", scarce)

@@ -8,8 +8,8 @@ from plain import relative_error, trained
 import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
+from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, rescaled, resolve, scaling
-from modelspace.fit.results import DIVERGED, FINISHED
 
 CPU = torch.device("cpu")
 TOLERANCE = {"bf16-mixed": 2e-2, "16-mixed": 2e-3}

@@ -2,7 +2,7 @@ import numpy as np
 from cases import named
 
 import modelspace as ms
-from modelspace.fit.run import _last
+from modelspace.fit.keep import last_values
 
 CASE = named("MLP tanh")
 
@@ -33,4 +33,4 @@ def test_its_line_counts_every_status_and_says_the_plan():
 def test_the_last_number_of_each_row():
     nan = np.nan
     values = np.array([[1, 2, 3], [1, nan, nan], [nan, 5, nan], [nan, nan, nan]])
-    assert np.array_equal(_last(values), [3, 1, 5, nan], equal_nan=True)
+    assert np.array_equal(last_values(values), [3, 1, 5, nan], equal_nan=True)

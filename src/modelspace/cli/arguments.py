@@ -136,7 +136,29 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
-    parser.add_argument("--out", metavar="FOLDER", help="where report.html and the other files go")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where report.html and the other files go, and where the run is written down as it goes: the same "
+        "command again continues a run that was stopped, and trains only what is missing",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="remove what --out holds of another run, and start anew"
+    )
+    parser.add_argument(
+        "--keep",
+        type=typed(values.keep, "keep"),
+        default="all",
+        metavar="WHAT",
+        help="whose points are kept: all, scores (none), or the best N of each setting (all)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how often a shard in training is put down in --out (60)",
+    )
     columns = parser.add_argument_group(
         "columns",
         "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic\n"
@@ -188,6 +210,10 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "precision": options.precision,
         "accumulate": options.accumulate,
         "compile": {"auto": None, "compile": True}.get(options.plan, False),
+        "out": options.out,
+        "fresh": options.fresh,
+        "keep": options.keep,
+        "checkpoint_seconds": options.checkpoint,
     }
 
 

@@ -81,10 +81,10 @@ def _members(found: Exploration) -> tuple[pd.DataFrame, Any]:
     for name in found.test.columns.difference(fresh.columns):
         fresh[f"test_{name}"] = found.test[name]
     table = pd.concat([sweep, fresh], ignore_index=True)
-    return table, joined(
-        [found.sweep.population, found.fresh.population],
-        table.reindex(columns=pd.Index(["seed", *found.chosen, "phase"])),
-    )
+    kept = np.concatenate([found.sweep.kept, len(sweep) + found.fresh.kept])
+    about = table.reindex(columns=pd.Index(["seed", *found.chosen, "phase"])).iloc[kept]
+    points = joined([found.sweep.population, found.fresh.population], about)
+    return table, results.named(points, kept, len(table))
 
 
 def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
         "run": str(folder) if folder else None,
         "dimension": found.space.dimension,
         **results.run_summary(found.sweep),
-        "members": len(found.sweep.population) + len(found.fresh.population),
+        "members": len(found.sweep.members) + len(found.fresh.members),
         "diverged": len(found.sweep.diverged) + len(found.fresh.diverged),
         "interrupted": found.interrupted,
         "seconds": seconds,
@@ -118,14 +118,14 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     lines += [f"  {'data':<14}{data.name}: {parts}", ""]
     sweep = found.sweep
     lines.append(
-        f"fit {len(sweep.population)} members in {sweep.seconds:.1f} s, "
+        f"fit {len(sweep.members)} members in {sweep.seconds:.1f} s, "
         f"{sweep.member_steps_per_second:,.0f} member-steps/s"
     )
     lines += [f"  {'plan':<14}{sweep.plan}", *_response_lines(found), ""]
     fresh = found.fresh
     at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
     lines.append(
-        f"{len(fresh.population)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split"
+        f"{len(fresh.members)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split"
     )
     lines += [
         f"  {'mean ± SD':<14}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",

@@ -11,7 +11,9 @@ USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "train seeds × columns as one program"
 DESCRIPTION = """\
 Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the
-folder gets report.html, summary.json, members.csv and points.safetensors (row k is member k)."""
+folder gets report.html, summary.json, members.csv and points.safetensors (row k is member k), and the run
+itself is written there as it goes: killed, the same command continues it; with more --seeds, values of a
+column or --epochs it trains what is missing."""
 EPILOG = """\
 examples:
   modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
@@ -41,12 +43,13 @@ def finish(run: Run, out: str | None, *, as_json: bool) -> int:
     folder = arguments.output_folder(out)
     summary = {
         "run": str(folder) if folder else None,
-        "dimension": run.population.space.dimension,
+        "dimension": run.space.dimension,
         **results.run_summary(run),
     }
     if folder:
         record = record_of_run(run, command=arguments.command_line())
-        results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, run.population)
+        points = results.named(run.population, run.kept, len(run.members))
+        results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, points)
         write_record(record, folder / "report.html")
     if as_json:
         results.print_json(summary)

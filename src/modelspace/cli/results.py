@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelspace.atomic import whole_file
@@ -15,7 +16,7 @@ from modelspace.population import Population, save
 def run_summary(run: Run) -> dict[str, Any]:
     """The keys that every fit shares."""
     return {
-        "members": len(run.population),
+        "members": len(run.members),
         "diverged": len(run.diverged),
         "interrupted": run.interrupted,
         "plan": {
@@ -36,7 +37,8 @@ def run_summary(run: Run) -> dict[str, Any]:
 def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, population: Population) -> None:
     """summary.json, members.csv and points.safetensors, each whole or not at all.
 
-    Row k of ``members.csv`` is about row k of the points.
+    Row k of ``members.csv`` is about row k of the points; where not all were kept, the points' own table has a column
+    ``member`` that says which they are.
 
     Raises:
         ModelspaceError: the folder can't be written to.
@@ -51,3 +53,8 @@ def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, pop
 def print_json(summary: dict[str, Any]) -> None:
     """One JSON object on standard output."""
     sys.stdout.write(json.dumps(summary, default=float) + "\n")
+
+
+def named(population: Population, kept: np.ndarray, members: int) -> Population:
+    """The members that were kept, with a column that says which they are where they are not all."""
+    return population if len(kept) == members else population.with_columns(member=kept)

@@ -71,3 +71,16 @@ def _whole(text: str, whole: str) -> int:
         return int(text)
     except ValueError:
         raise ModelspaceError(f"'{whole}': '{text}' is not a whole number") from None
+
+
+def keep(text: str) -> str | int:
+    """``all``, ``scores``, or the number to keep of each setting.
+
+    Raises:
+        ModelspaceError: anything else.
+    """
+    if text in ("all", "scores"):
+        return text
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise ModelspaceError(f"'{text}' is none of: all, scores, a number of members for each setting")

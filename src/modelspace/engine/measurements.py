@@ -67,6 +67,10 @@ class Measurements:
         """A figure kept under a name, if there is one."""
         return self._seconds.get(name)
 
+    def all(self) -> dict[str, float]:
+        """Every figure, by name."""
+        return dict(self._seconds)
+
     def note(self, name: str, seconds: float) -> None:
         """Keep a figure under a name."""
         self._seconds[name] = seconds

@@ -7,6 +7,7 @@ that a compiled program and the user's own objects are simply there; results com
 map.
 """
 
+import ctypes
 import json
 import mmap
 import multiprocessing
@@ -25,6 +26,15 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError
 
 Send = Callable[[dict[str, Any]], None]
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+_index = 0
+
+
+def process_index() -> int:
+    """Which of the worker processes this is; 0 outside of them too."""
+    return _index
 
 
 def can_fork(device: torch.device) -> bool:
@@ -51,7 +61,7 @@ def in_processes(count: int, body: Callable[[int, Send], None]) -> Iterator[dict
     try:
         for i in range(count):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(i, body, sender), daemon=True)
+            process = context.Process(target=_run, args=(i, body, sender, os.getpid()), daemon=True)
             with warnings.catch_warnings():
                 # Python 3.12 warns of forking beside threads; PyTorch's are idle here, and a child needs none.
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -78,8 +88,11 @@ def in_processes(count: int, body: Callable[[int, Send], None]) -> Iterator[dict
             process.join()
 
 
-def _run(index: int, body: Callable[[int, Send], None], sender: Connection) -> None:
+def _run(index: int, body: Callable[[int, Send], None], sender: Connection, parent: int) -> None:
+    global _index
+    _index = index
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _end_with(parent)
     torch.set_num_threads(1)
 
     def send(message: dict[str, Any]) -> None:
@@ -97,6 +110,13 @@ def _run(index: int, body: Callable[[int, Send], None], sender: Connection) -> N
         sys.stderr.flush()
         sender.close()
         os._exit(0)  # nothing of the parent's is to be finalised here
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux kill this process when its parent ends, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it had ended before
+        os._exit(1)
 
 
 def _ending(code: int) -> str:

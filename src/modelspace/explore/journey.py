@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from modelspace.data import Data
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Run, fit
-from modelspace.fit.results import DIVERGED, UNFINISHED
+from modelspace.fit.course import DIVERGED, UNFINISHED
 from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric
@@ -132,6 +133,7 @@ def explore(
     epochs: int = 20,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Exploration:
     """Explore a space honestly: choose on validation, then report fresh seeds on test.
@@ -153,6 +155,7 @@ def explore(
         epochs: Passes over the training split.
         batch_size: Samples a step.
         device: Where to compute.
+        out: A folder in which both runs are written down as they go, in ``sweep`` and ``fresh``: see ``fit``.
         **settings: Further arguments of ``fit``.
 
     Returns:
@@ -171,24 +174,24 @@ def explore(
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     metric = "accuracy" if data.classes is not None else "loss"
-    sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings)
+    sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
     names = [name for name in columns or {} if name != "data_seed"]
     response = _response(sweep, names, metric)
     if not np.isfinite(response["median"]).any():
         raise ModelspaceError(
-            f"all {len(sweep.population)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
+            f"all {len(sweep.members)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
         )
     medians = response["median"].round(12)
     best = medians.idxmax() if metric == "accuracy" else medians.idxmin()
     chosen = {name: response.loc[best, name] for name in names}
-    used = {int(s) for s in sweep.population.table["seed"]}
+    used = {int(s) for s in sweep.members["seed"]}
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
     if "data_seed" in (columns or {}):
         population = population.with_columns(data_seed=population.table["seed"])
-    fresh = fit(population.to(device), data, **settings)
+    fresh = fit(population.to(device), data, **{**settings, "keep": "all"}, out=_part(out, "fresh"))
     finished = np.isin(fresh.status, [DIVERGED, UNFINISHED], invert=True)
     if fresh.interrupted and not finished.any():
         raise Interrupted(sweep)
@@ -214,6 +217,10 @@ def explore(
     return Exploration(
         space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric
     )
+
+
+def _part(out: str | os.PathLike[str] | None, name: str) -> Path | None:
+    return None if out is None else Path(out) / name
 
 
 def _response(sweep: Run, names: list[str], metric: str) -> pd.DataFrame:

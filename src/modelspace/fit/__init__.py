@@ -2,6 +2,7 @@
 
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.loop import fit
+from modelspace.fit.opening import open_run
 from modelspace.fit.run import Run
 
-__all__ = ["EarlyStopping", "Run", "fit"]
+__all__ = ["EarlyStopping", "Run", "fit", "open_run"]

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 from modelspace.fit.step import Shard
@@ -55,31 +55,44 @@ class Stopper:
         self.stopped = torch.zeros_like(shard.active)
         if rule is not None:
             self.sign = -1.0 if rule.monitor in higher_is_better else 1.0
-            self.best = torch.full_like(shard.active, torch.inf, dtype=torch.float64)
+            self.best_score = torch.full_like(shard.active, torch.inf, dtype=torch.float64)
             self.waited = torch.zeros_like(shard.steps)
-            self.points = shard.points.clone()
-            self.buffers = {name: value.clone() for name, value in shard.buffers.items()}
+            if rule.restore_best:
+                self.points = shard.points.clone()
+                self.buffers = {name: value.clone() for name, value in shard.buffers.items()}
 
-    def after(self, scores: Mapping[str, np.ndarray]) -> None:
+    def after(self, scores: Mapping[str, Tensor]) -> None:
         """Take in the scores of an epoch, one a member, and stop those that have waited long enough."""
         if self.rule is None:
             return
-        score = self.sign * torch.tensor(scores[self.rule.monitor], device=self.best.device)
-        better = score < self.best - self.rule.min_delta
-        self.best = torch.where(better, score, self.best)
+        score = self.sign * scores[self.rule.monitor].to(self.best_score.device)
+        better = score < self.best_score - self.rule.min_delta
+        self.best_score = torch.where(better, score, self.best_score)
         self.waited = torch.where(better, 0, self.waited + 1)
-        self.points[better] = self.shard.points[better]
-        for name, value in self.buffers.items():
-            value[better] = self.shard.buffers[name][better]
+        if self.rule.restore_best:
+            self.points[better] = self.shard.points[better]
+            for name, value in self.buffers.items():
+                value[better] = self.shard.buffers[name][better]
         now = self.shard.active & (self.waited >= self.rule.patience)
         self.stopped |= now
-        self.shard.active &= ~now
+        self.shard.active = self.shard.active & ~now
 
-    def finish(self) -> None:
-        """Put the best points back, where that was asked for."""
+    def best(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The members' points and buffers: those of the best epoch, where that was asked for."""
         if self.rule is None or not self.rule.restore_best:
-            return
-        seen = self.best.isfinite()
-        self.shard.points[seen] = self.points[seen]
-        for name, value in self.shard.buffers.items():
-            value[seen] = self.buffers[name][seen]
+            return self.shard.points, self.shard.buffers
+        seen = self.best_score.isfinite()
+        kept = {
+            name: torch.where(seen.view(-1, *[1] * (value.dim() - 1)), value, self.shard.buffers[name])
+            for name, value in self.buffers.items()
+        }
+        return torch.where(seen[:, None], self.points, self.shard.points), kept
+
+    def held(self) -> dict[str, Tensor]:
+        """What it has noted, member axis first."""
+        if self.rule is None:
+            return {}
+        noted = {"best_score": self.best_score, "waited": self.waited, "stopped": self.stopped}
+        if not self.rule.restore_best:
+            return noted
+        return {**noted, "points": self.points, **{f"buffers.{n}": v for n, v in self.buffers.items()}}

@@ -9,32 +9,65 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from modelspace.engine import Plan, using_threads
 from modelspace.engine.workers import Send, in_processes, is_out_of_memory
 from modelspace.errors import ModelspaceError
-from modelspace.fit.results import Results
+from modelspace.fit.course import Course
 from modelspace.progress import notice
 
-Range = tuple[int, int]
+Rows = list[int]
 Advance = Callable[[int], None]
 _TELL_SECONDS = 0.2
+
+
+class Record(Protocol):
+    """Where what is trained is written down."""
+
+    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+        """Where the course of this shard was put down; None where it is to start."""
+        ...
+
+    def pause(self, rows: Sequence[int], course: Course) -> None:
+        """A moment, between two updates, at which the shard could be put down."""
+        ...
+
+    def finished(self, rows: Sequence[int], course: Course) -> None:
+        """Take in a finished shard, in the process that trained it."""
+        ...
+
+    def settle(self, rows: Sequence[int]) -> None:
+        """Told of every finished shard, in the process that began the fit."""
+        ...
+
+    def undone(self, rows: Sequence[int]) -> list[int]:
+        """Those of these members that are not finished."""
+        ...
 
 
 class Trainer(Protocol):
     """Trains one shard, in a size that was decided."""
 
-    def __call__(self, start: int, stop: int, results: Results, advance: Advance) -> None:
-        """Train members ``start … stop − 1`` into the results."""
+    def __call__(self, rows: Sequence[int], record: Record, advance: Advance) -> None:
+        """Train these members to the end, and write them down."""
         ...
 
 
-def execute(trainer_of: Callable[[Plan], Trainer], plan: Plan, results: Results, advance: Advance) -> Plan:
-    """Train all members.
+def execute(
+    trainer_of: Callable[[Plan], Trainer],
+    plan: Plan,
+    shards: Sequence[Rows],
+    record: Record,
+    advance: Advance,
+) -> Plan:
+    """Train all shards.
 
     Args:
         trainer_of: The trainer of shards as a plan says.
         plan: The plan.
-        results: Where they are written.
+        shards: Each one's members.
+        record: Where they are written down.
         advance: Told of every member-step.
 
     Returns:
@@ -43,33 +76,33 @@ def execute(trainer_of: Callable[[Plan], Trainer], plan: Plan, results: Results,
     Raises:
         ModelspaceError: there is not even memory for one member.
     """
-    members = len(results.states)
+    left = list(shards)
     with using_threads(plan.threads):
         trainer = trainer_of(plan)
-        ranges = pieces([(0, members)], plan.chunk)
-        if plan.workers > 1 and len(ranges) > 1:
-            reason = _in_workers(trainer, plan.workers, ranges, results, advance)
-            ranges = [r for r in ranges if not results.is_done(*r)]
-            if reason and ranges:
+        if plan.workers > 1 and len(left) > 1:
+            reason = _in_workers(trainer, plan.workers, left, record, advance)
+            left = [rows for shard in left if (rows := record.undone(shard))]
+            if reason and left:
                 plan = _halved(plan, reason)
-                trainer, ranges = trainer_of(plan), pieces(ranges, plan.chunk)
-        while ranges:
+                trainer, left = trainer_of(plan), pieces(left, plan.chunk)
+        while left:
             try:
-                trainer(*ranges[0], results, advance)
-                ranges = ranges[1:]
+                trainer(left[0], record, advance)
+                record.settle(left[0])
+                left = left[1:]
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 plan = _halved(plan, "out of memory")
                 # What the failed attempt holds is freed before the next one asks.
                 error.__traceback__ = None
-                trainer, ranges = trainer_of(plan), pieces(ranges, plan.chunk)
+                trainer, left = trainer_of(plan), pieces(left, plan.chunk)
     return plan
 
 
-def pieces(ranges: Sequence[Range], size: int) -> list[Range]:
-    """The ranges cut into pieces of at most ``size`` members."""
-    return [(start, min(start + size, end)) for begin, end in ranges for start in range(begin, end, size)]
+def pieces(shards: Sequence[Sequence[int]], size: int) -> list[Rows]:
+    """The shards cut into pieces of at most ``size`` members."""
+    return [list(rows[i : i + size]) for rows in shards for i in range(0, len(rows), size)]
 
 
 def _halved(plan: Plan, reason: str) -> Plan:
@@ -83,20 +116,23 @@ def _halved(plan: Plan, reason: str) -> Plan:
 
 
 def _in_workers(
-    trainer: Trainer, workers: int, ranges: list[Range], results: Results, advance: Advance
+    trainer: Trainer, workers: int, shards: list[Rows], record: Record, advance: Advance
 ) -> str | None:
     """Worker i trains shards i, i + workers, …; why one of them ended before it was done, if one did."""
 
     def body(index: int, send: Send) -> None:
         told, tell = _telling(send)
-        for start, stop in ranges[index::workers]:
-            trainer(start, stop, results, tell)
+        for number in range(index, len(shards), workers):
+            trainer(shards[number], record, tell)
+            send({"finished": number})
         told()
 
     lost = None
-    for message in _listening(in_processes(min(workers, len(ranges)), body)):
+    for message in _listening(in_processes(min(workers, len(shards)), body)):
         if "steps" in message:
             advance(message["steps"])
+        if "finished" in message:
+            record.settle(shards[message["finished"]])
         lost = message.get("lost", lost)
     return lost
 

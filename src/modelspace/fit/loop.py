@@ -1,20 +1,32 @@
 """``fit``: the search of all rows of a population at once, shard by shard."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.engine import Lowering, Plan
+from modelspace.engine.lowerings import products
+from modelspace.engine.workers import can_fork
+from modelspace.fit import keep as keeping
 from modelspace.fit.early_stopping import EarlyStopping
-from modelspace.fit.execution import execute
+from modelspace.fit.execution import execute, pieces
+from modelspace.fit.identity import spec_of
+from modelspace.fit.logbook import Logbook
 from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.results import Results
+from modelspace.fit.resume import begin, plan_from, planned
 from modelspace.fit.run import Run
+from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
@@ -44,6 +56,10 @@ def fit(
     workers: int | None = None,
     precision: Precision = "32",
     accumulate: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    keep: Literal["all", "scores"] | int = "all",
+    checkpoint_seconds: float = 60.0,
 ) -> Run:
     """Train every member of a population on the training split; the given population stays as it is.
 
@@ -76,12 +92,20 @@ def fit(
             bits, float16 with a loss scale for each member; ``"tf32"``: float32 products at reduced precision on a
             GPU.
         accumulate: Batches whose gradients' mean makes one update.
+        out: A folder in which the run is written down as it goes; None writes nothing. The same call continues a run
+            that was killed, bit for bit as if it had not been; with more members or epochs, only what is missing
+            is trained (more epochs where the schedule does not depend on their number).
+        fresh: Remove what the folder holds of another run first.
+        keep: Whose points are kept: ``"all"``; the best so many of each setting, by the last validation score;
+            or none, ``"scores"``: then memory does not grow with the members' points.
+        checkpoint_seconds: How often, about, a shard in training is put down in the folder.
 
     Returns:
         The run. After Ctrl-C, the run of what was finished until then, with ``interrupted`` set.
 
     Raises:
-        ModelspaceError: data, loss, columns or architecture do not fit each other.
+        ModelspaceError: data, loss, columns or architecture do not fit each other; the folder can't be written to,
+            holds another run, or another process is at it.
     """
     began = time.perf_counter()
     data = datasets.load(data)
@@ -102,6 +126,7 @@ def fit(
         accumulate=accumulate,
     )
     training = Training(population, data, recipe)
+    policy = keeping.resolve(keep, training.curves[1:], recipe.higher_is_better)
     choices = {
         "lowering": lowering,
         "chunk": chunk,
@@ -109,31 +134,64 @@ def fit(
         "threads": threads,
         "workers": workers,
     }
-    with products_in(precision):
-        plan, step = training.plan(choices)
-        _say(plan, population)
-        results = Results.empty(population, training.curves, epochs, processes=plan.workers > 1)
+    with ExitStack() as stack:
+        store = None
+        if out is not None:
+            store = stack.enter_context(closing(Store(Path(out), create=True, fresh=fresh)))
+            begin(store, spec_of(population.space, data, recipe, keep), training)
+            choices = planned(store, choices)
+        stack.enter_context(products_in(precision))
+        processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)
+        results = Results(population, training.curves, epochs, policy, processes=processes)
+        record: Results | Logbook = results
+        if store is not None:
+            spec = store.get("spec")
+            longer = training.can_go_on
+            record = Logbook(store, spec, results, population, epochs, checkpoint_seconds, longer=longer)
+        groups = record.missing()
+        if store is not None and not groups and store.get("plan"):
+            plan, step = plan_from(store.get("plan")), None
+        else:
+            plan, step = training.plan(choices)
+            _say(plan, population)
+        if store is not None:
+            store.put(
+                plan=asdict(plan),
+                products=products.measured(),
+                settings=recipe.describe(),
+                higher_is_better=recipe.higher_is_better,
+            )
+        shards = [rows for rows in pieces(groups, plan.chunk) if not record.adopted(rows)]
         interrupted = False
-        title = f"fitting {len(population):,} members of {population.space.title}"
-        amount = len(population) * training.steps * epochs
+        title = f"fitting {sum(map(len, shards)):,} members of {population.space.title}"
+        amount = sum(map(len, shards)) * training.steps * epochs
         try:
             with progress(title, amount, "member-steps") as advance:
                 first = plan
                 plan = execute(
-                    lambda p: training.trainer(p, step if p is first else None), plan, results, advance
+                    lambda p: training.trainer(p, step if p is first else None), plan, shards, record, advance
                 )
         except KeyboardInterrupt:
             interrupted = True
+        kept, members = results.kept()
+        seconds = time.perf_counter() - began
+        if store is not None:
+            seconds += store.get("seconds") or 0.0
+            store.put(seconds=seconds, plan=asdict(plan))
     return Run(
-        results.population,
+        population.space,
+        population.table.copy(),
+        members,
+        kept,
         {name: values.numpy() for name, values in results.history.items()},
         results.status,
         results.steps.numpy(),
         recipe.describe(),
         data.name,
         plan,
-        time.perf_counter() - began,
+        seconds,
         interrupted,
+        None if out is None else Path(out),
     )
 
 

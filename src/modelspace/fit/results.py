@@ -1,80 +1,119 @@
 """What a fit has found so far: points, curves and states of all members, filled shard by shard."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.engine.workers import shared
-from modelspace.fit.step import Shard
+from modelspace.engine.workers import process_index, shared
+from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
+from modelspace.fit.keep import BestOf, Keep, groups_of
 from modelspace.population import Population
 
-UNFINISHED, FINISHED, DIVERGED, STOPPED = "unfinished", "finished", "diverged", "stopped early"
-STATES = (UNFINISHED, FINISHED, DIVERGED, STOPPED)
 
-
-@dataclass
 class Results:
     """The outcome of every member, in memory that worker processes may share.
 
+    Args:
+        population: The members before training, which stays as it is.
+        names: Of the curves.
+        epochs: Their length.
+        keep: Whose points are kept.
+        processes: How many processes write into it; 1 for this one alone.
+
     Attributes:
-        population: The members, trained where their shard is done.
         history: By name, ``[K, epochs]``, NaN where a member made no such epoch.
         states: Positions in ``STATES``, ``[K]``.
         steps: Updates made, ``[K]``.
+        groups: Each member's group: those that differ in nothing but their seeds are one.
     """
 
-    population: Population
-    history: dict[str, Tensor]
-    states: Tensor
-    steps: Tensor
+    def __init__(
+        self, population: Population, names: Iterable[str], epochs: int, keep: Keep, *, processes: int
+    ):
+        own: Callable[[Tensor], Tensor] = shared if processes > 1 else torch.clone
+        members = len(population)
+        curve = torch.full((members, epochs), torch.nan, dtype=torch.float64)
+        self.history = {name: own(curve) for name in names}
+        self.states = own(torch.zeros(members, dtype=torch.int8))
+        self.steps = own(torch.zeros(members, dtype=torch.int64))
+        self.groups = groups_of(population.table)
+        self.keep = keep
+        self._before = population
+        if keep.best is None:
+            self._points = own(population.points)
+            self._buffers = {name: own(value) for name, value in population.buffers.items()}
+        elif keep.best:
+            self._best = BestOf(keep, self.groups, population.space, own, processes)
 
-    @classmethod
-    def empty(
-        cls, population: Population, names: Iterable[str], epochs: int, *, processes: bool
-    ) -> "Results":
-        """Room for the results of a fit of ``population``, which stays as it is.
+    def missing(self) -> list[list[int]]:
+        """The members that are left to train, those together that belong together."""
+        return [list(range(len(self.states)))]
+
+    def adopted(self, rows: Sequence[int]) -> bool:
+        """Whether a shard was found finished."""
+        return False
+
+    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+        """Where a shard was put down: nowhere, since nothing is written down here."""
+        return None
+
+    def pause(self, rows: Sequence[int], course: Course) -> None:
+        """A moment at which a shard could be put down."""
+
+    def finished(self, rows: Sequence[int], course: Course) -> None:
+        """Take in a finished shard."""
+        self.write(rows, course.outcome(len(rows)))
+
+    def settle(self, rows: Sequence[int]) -> None:
+        """Told, in the process that began, of every finished shard."""
+
+    def write(self, rows: Sequence[int], outcome: Outcome, positions: np.ndarray | None = None) -> None:
+        """Take in an outcome.
 
         Args:
-            population: The members before training.
-            names: Of the curves.
-            epochs: Their length.
-            processes: Whether other processes write into it.
+            rows: The members that it is about.
+            outcome: Theirs.
+            positions: Of the members whose points and buffers it holds; all where None.
         """
-        own = shared if processes else torch.clone
-        members = len(population)
-        trained = Population(
-            population.space,
-            own(population.points),
-            {name: own(value) for name, value in population.buffers.items()},
-            population.table.copy(),
-        )
-        curve = torch.full((members, epochs), torch.nan, dtype=torch.float64)
-        states = torch.zeros(members, dtype=torch.int8)
-        steps = torch.zeros(members, dtype=torch.int64)
-        return cls(trained, {name: own(curve) for name in names}, own(states), own(steps))
+        index = np.asarray(rows)
+        where = torch.from_numpy(index)
+        for name, values in outcome.curves.items():
+            self.history[name][where, : values.shape[1]] = values
+        self.steps[where] = outcome.steps
+        if self.keep.best is None:
+            self._points[where.to(self._points.device)] = outcome.points.to(self._points.device)
+            for name, value in self._buffers.items():
+                value[where.to(value.device)] = outcome.buffers[name].to(value.device)
+        elif self.keep.best:
+            if positions is None:
+                positions = self.keep.chosen(self.groups[index], outcome)
+                outcome = outcome._replace(
+                    points=outcome.points[positions],
+                    buffers={name: value[positions] for name, value in outcome.buffers.items()},
+                )
+            self._best.write(index, positions, outcome, process_index())
+        self.states[where] = outcome.states  # last: from here on the members count as done
 
-    def write(
-        self, start: int, stop: int, shard: Shard, curves: dict[str, np.ndarray], stopped: Tensor
-    ) -> None:
-        """Take in members ``start … stop − 1`` of a finished shard."""
-        rows, real = slice(start, stop), slice(0, stop - start)
-        self.population.points[rows] = shard.points[real]
-        for name, value in shard.buffers.items():
-            self.population.buffers[name][rows] = value[real]
-        for name, values in curves.items():
-            self.history[name][rows] = torch.from_numpy(values[real])
-        self.steps[rows] = shard.steps[real].cpu()
-        ended = torch.where(shard.active, STATES.index(FINISHED), STATES.index(DIVERGED))
-        self.states[rows] = torch.where(stopped, STATES.index(STOPPED), ended)[real].cpu().to(torch.int8)
+    def undone(self, rows: Sequence[int]) -> list[int]:
+        """The members among these that are not finished."""
+        return [row for row in rows if not self.states[row]]
 
-    def is_done(self, start: int, stop: int) -> bool:
-        """Whether these members' shard is finished."""
-        return bool((self.states[start:stop] > 0).all())
+    def kept(self) -> tuple[np.ndarray, Population]:
+        """Which members' points are kept, and they themselves; with all, those not yet trained too."""
+        population = self._before
+        if self.keep.best is None:
+            everyone = Population(population.space, self._points, self._buffers, population.table.copy())
+            return np.arange(len(population)), everyone
+        if self.keep.best:
+            return self._best.kept(population.space, population.table)
+        return np.zeros(0, dtype=np.int64), population[[]]
 
     @property
     def status(self) -> np.ndarray:
         """Each member's state by name."""
         return np.array(STATES, dtype=object)[self.states.numpy()]
+
+
+__all__ = ["STATES", "UNFINISHED", "Results"]

@@ -2,15 +2,18 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from modelspace.engine import Plan
-from modelspace.fit.results import DIVERGED
+from modelspace.fit.course import DIVERGED
+from modelspace.fit.keep import last_values
 from modelspace.late import perform
 from modelspace.population import Population
+from modelspace.space import ModelSpace
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,7 +21,10 @@ class Run:
     """What a fit did: the trained members, their curves, and how it was computed.
 
     Attributes:
-        population: The members after training, in the order given.
+        space: The space.
+        members: The table of all K members, in the order given.
+        population: The members whose points were kept: all of them, unless ``keep`` said otherwise.
+        kept: Their positions among the K.
         history: By name, a ``[K, epochs]`` array: ``train_loss`` (mean over the epoch's batches, before each
             update), ``validation_loss`` and the other validation scores (after the epoch). NaN where a member
             made no such epoch.
@@ -30,9 +36,13 @@ class Run:
         plan: How it was computed, and why.
         seconds: Wall time, plan included.
         interrupted: Whether Ctrl-C ended it.
+        folder: Where it is written down, if it is.
     """
 
+    space: ModelSpace
+    members: pd.DataFrame
     population: Population
+    kept: np.ndarray
     history: dict[str, np.ndarray]
     status: np.ndarray
     steps: np.ndarray
@@ -41,15 +51,16 @@ class Run:
     plan: Plan
     seconds: float
     interrupted: bool
+    folder: Path | None = None
 
     @property
     def table(self) -> pd.DataFrame:
         """One row a member: its seed and columns, its status, its steps, its last scores."""
-        table = self.population.table.copy()
+        table = self.members.copy()
         table["status"] = self.status
         table["steps"] = self.steps
         for name, values in self.history.items():
-            table[name] = _last(values)
+            table[name] = last_values(values)
         return table
 
     @property
@@ -73,7 +84,7 @@ class Run:
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in dict.fromkeys(self.status.tolist()))
         return (
-            f"Run of {len(self.population)} members of {self.population.space.title} on {self.data}: {counts}; "
+            f"Run of {len(self.members):,} members of {self.space.title} on {self.data}: {counts}; "
             f"{self.seconds:.1f} s, {self.member_steps_per_second:,.0f} member-steps/s ({self.plan})"
         )
 
@@ -81,10 +92,3 @@ class Run:
         from html import escape
 
         return f"<div><p>{escape(repr(self))}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
-
-
-def _last(values: np.ndarray) -> np.ndarray:
-    """Each row's last number that is not NaN."""
-    known = ~np.isnan(values)
-    position = values.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
-    return np.where(known.any(axis=1), values[np.arange(len(values)), position], np.nan)

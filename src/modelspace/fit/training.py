@@ -1,11 +1,10 @@
 """A fit in progress: its data, its plan, and the training of one shard."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +23,10 @@ from modelspace.engine import (
 from modelspace.engine.workers import can_fork
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
+from modelspace.fit.course import Course
 from modelspace.fit.early_stopping import Stopper
-from modelspace.fit.execution import Trainer
+from modelspace.fit.execution import Record, Trainer
 from modelspace.fit.recipe import Recipe
-from modelspace.fit.results import Results
 from modelspace.fit.step import After, Shard, make_step
 from modelspace.population import Population
 from modelspace.space.forward import samples_as
@@ -139,6 +138,16 @@ class Training:
         """The names of what is recorded after each epoch."""
         return ["train_loss", "validation_loss", *(f"validation_{m.name}" for m in self.recipe.metrics)]
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a member's first epochs are the same however many follow: the schedule does not look ahead."""
+        given = {**self.recipe.schedule.hyperparameters(), **self.columns}
+        columns = {name: given[name].T for name in self.recipe.schedule.hyperparameters()}
+        steps = self.steps * self.recipe.epochs
+        numbers = torch.arange(min(steps, 4096), dtype=torch.float64)[:, None]
+        shorter, longer = (self.recipe.schedule.factor(numbers, n, columns) for n in (steps, 10 * steps))
+        return bool(torch.equal(shorter, longer))
+
     def trainer(self, plan: Plan, step: Callable[..., Any] | None = None) -> Trainer:
         """The function that trains one shard as the plan says.
 
@@ -152,12 +161,16 @@ class Training:
                 step = compiled(step, *arguments)
         scoring = self.scoring(plan)
 
-        def train(start: int, stop: int, results: Results, advance: Callable[[int], None]) -> None:
-            # The last shard is filled up with copies of the last member: one shape, one program.
-            rows = self._rows(start, start + plan.chunk)
-            shard = self.shard(rows)
-            curves, stopped = self._train(shard, rows, step, scoring, stop - start, advance)
-            results.write(start, stop, shard, curves, stopped)
+        def train(rows: Sequence[int], record: Record, advance: Callable[[int], None]) -> None:
+            # A shard that is not full is filled up with copies of its last member: one shape, one program.
+            filled = torch.tensor([*rows, *[rows[-1]] * (plan.chunk - len(rows))])
+            course = self.course(filled)
+            begun = record.begun(rows)
+            if begun is not None:
+                course.restore(begun)
+                advance(len(rows) * (course.epoch * self.steps + course.step))
+            self._train(course, filled, step, scoring, rows, record, advance)
+            record.finished(rows, course)
 
         return train
 
@@ -185,7 +198,7 @@ class Training:
     def shard(self, rows: Tensor) -> Shard:
         """These members, before their first step."""
         index = rows.to(self.device)
-        members = self.population[rows]
+        members = self.population[rows.tolist()]
         points = members.points
         return Shard(
             points,
@@ -198,8 +211,8 @@ class Training:
             precision.scaling(len(rows), self.products, self.device),
         )
 
-    def _batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: shared, or stacked where members have their own order."""
+    def _batches(self, rows: Tensor, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch from the ``start``-th on: shared, or stacked where members have their order."""
         samples, size = len(self.inputs), self.recipe.batch_size
         if self.data_seeds is None:
             order = epoch_indices(samples, size, self.recipe.data_seed, epoch)
@@ -211,48 +224,53 @@ class Training:
         accumulate = self.recipe.accumulate
         if accumulate > 1:
             order = order[: self.steps * accumulate].unflatten(0, (self.steps, accumulate))
-        return ((self.inputs[index], self.labels[index]) for index in order)
+        return ((self.inputs[index], self.labels[index]) for index in order[start:])
 
     def _numbers(self, epoch: int) -> Tensor:
         first = epoch * self.steps
         return torch.arange(first, first + self.steps, dtype=torch.int64, device=self.device)
 
-    def updates(self, shard: Shard, rows: Tensor, step: Callable[..., After], epoch: int) -> Iterator[Tensor]:
-        """Make the updates of one epoch; yields the losses before each, ``[c]``."""
+    def updates(
+        self, shard: Shard, rows: Tensor, step: Callable[..., After], epoch: int, start: int = 0
+    ) -> Iterator[Tensor]:
+        """Make the updates of one epoch, from the ``start``-th on; yields the losses before each, ``[c]``."""
         numbers = self._numbers(epoch)
         first = epoch * self.steps
         coefficients = self.coefficients.of(shard, first, self.steps, self.steps * self.recipe.epochs)
-        for i, (inputs, labels) in enumerate(self._batches(rows, epoch)):
+        for i, (inputs, labels) in enumerate(self._batches(rows, epoch, start), start):
             yield shard.take(step(*shard.arguments(coefficients[i], numbers[i], inputs, labels)))
+
+    def course(self, rows: Tensor) -> Course:
+        """A shard of these members before its first update."""
+        shard, members = self.shard(rows), len(rows)
+        nothing = torch.full((members, self.recipe.epochs), torch.nan, dtype=torch.float64)
+        return Course(
+            shard,
+            Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard),
+            {name: nothing.clone() for name in self.curves},
+            torch.zeros(members, self.steps, dtype=torch.float64, device=self.device),
+            shard.active.clone(),
+        )
 
     def _train(
         self,
-        shard: Shard,
-        rows: Tensor,
+        course: Course,
+        filled: Tensor,
         step: Callable[..., After],
         scoring: Scoring,
-        real: int,
+        rows: Sequence[int],
+        record: Record,
         advance: Callable[[int], None],
-    ) -> tuple[dict[str, np.ndarray], Tensor]:
-        """Train one shard from start to end; its curves, and which members stopped early."""
-        epochs = self.recipe.epochs
-        members = len(rows)
-        scores = [f"validation_{name}" for name in scoring.names]
-        curves = {name: np.full((members, epochs), np.nan) for name in ["train_loss", *scores]}
-        stopper = Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard)
-        for epoch in range(epochs):
-            losses = torch.empty(self.steps, members, dtype=torch.float64, device=self.device)
-            training = shard.active.clone()
-            for i, found in enumerate(self.updates(shard, rows, step, epoch)):
-                losses[i] = found
-                advance(real)
-            measured = scoring(shard.points, shard.buffers)
-            kept = (training & shard.active).cpu().numpy()
-            for name, values in zip(curves, [losses.mean(0), *measured.unbind(1)], strict=True):
-                curves[name][kept, epoch] = values.cpu().numpy()[kept]
-            stopper.after({name: values[:, epoch] for name, values in curves.items()})
-            if not bool(shard.active[:real].any()):
-                advance(real * self.steps * (epochs - epoch - 1))
+    ) -> None:
+        """Train one shard to its end, putting it down now and then."""
+        shard, real = course.shard, len(rows)
+        while course.epoch < self.recipe.epochs:
+            if course.step == 0 and not bool(shard.active[:real].any()):
+                advance(real * self.steps * (self.recipe.epochs - course.epoch))
                 break
-        stopper.finish()
-        return curves, stopper.stopped
+            for losses in self.updates(shard, filled, step, course.epoch, course.step):
+                course.take(losses)
+                advance(real)
+                record.pause(rows, course)
+            course.end_epoch(scoring(shard.points, shard.buffers))
+            record.pause(rows, course)

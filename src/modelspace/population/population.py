@@ -120,7 +120,7 @@ class Population:
 
     def _made(self) -> "_Values":
         if self._values is None:
-            points, buffers = _draw(self.space, self.table["seed"])
+            points, buffers = _draw(self.space, self.table["seed"].tolist())
             self._values = _Values(
                 points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
             )
@@ -227,7 +227,7 @@ def sample(space: ModelSpace, seeds: Iterable[int] | int, columns: Mapping[str, 
     return Population.from_seeds(space, product_table(seeds, columns))
 
 
-def _draw(space: ModelSpace, seeds: pd.Series) -> tuple[Tensor, dict[str, Tensor]]:
+def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
     """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
     drawn = list(dict.fromkeys(seeds))
     points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
@@ -246,6 +246,8 @@ def _draw(space: ModelSpace, seeds: pd.Series) -> tuple[Tensor, dict[str, Tensor
                     buffers[name] = value.new_empty(len(drawn), *value.shape)
                 buffers[name][row] = value
             advance(1)
+    if not drawn:
+        buffers = {name: value[None][:0].clone() for name, value in space.template.named_buffers()}
     if len(drawn) < len(seeds):
         position = {seed: row for row, seed in enumerate(drawn)}
         index = torch.tensor([position[seed] for seed in seeds])

@@ -15,7 +15,7 @@ from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
 from modelspace.fit import Run
-from modelspace.fit.results import DIVERGED
+from modelspace.fit.course import DIVERGED
 from modelspace.report.record import (
     Band,
     BlockRow,
@@ -74,10 +74,10 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         best=keys.index(chosen),
         fits=(
             _fit("sweep", sweep, groups[chosen], "the chosen setting" if columns else "all members"),
-            _fit("fresh", fresh, range(len(fresh.population)), "all members"),
+            _fit("fresh", fresh, range(len(fresh.members)), "all members"),
         ),
         recipe=_recipe(fresh),
-        scores=_scores("test", names, fresh, test, range(len(fresh.population))),
+        scores=_scores("test", names, fresh, test, range(len(fresh.members))),
         pair=None if exploration.comparison is None else _pair(exploration.comparison),
     )
 
@@ -93,7 +93,7 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
         The record.
     """
     metric = "accuracy" if "validation_accuracy" in run.history else "loss"
-    columns = [n for n in run.population.table.columns if n not in _ORIGIN]
+    columns = [n for n in run.members.columns if n not in _ORIGIN]
     groups = _groups(run, columns)
     sign = -1 if metric == "accuracy" else 1
     last = run.table
@@ -104,7 +104,7 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
     )
     ranked = [(sign * s.median, i) for i, s in enumerate(response) if s.median is not None]
     best = min((pair for pair in ranked if np.isfinite(pair[0])), default=(0, None))[1]
-    shown = list(groups.values())[best] if best is not None else list(range(len(run.population)))
+    shown = list(groups.values())[best] if best is not None else list(range(len(run.members)))
     names = [n.removeprefix("validation_") for n in run.history if n.startswith("validation_")]
     names = list(dict.fromkeys([metric, *names]))
     final = last[[f"validation_{n}" for n in names]].to_numpy(dtype=np.float64)
@@ -114,7 +114,7 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
         created=_now(),
         made_by=command,
         versions=_versions(run),
-        space=_space(run.population.space),
+        space=_space(run.space),
         dataset=DataRecord(run.data),
         metric=metric,
         higher_is_better=metric == "accuracy",
@@ -155,7 +155,7 @@ def seed_ranges(seeds: Iterable[int]) -> str:
 def _groups(run: Run, columns: list[str]) -> dict[tuple[Any, ...], list[int]]:
     """Members by their combination of columns."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    table = run.population.table
+    table = run.members
     keys = zip(*(table[name].tolist() for name in columns), strict=True) if columns else [()] * len(table)
     for k, key in enumerate(keys):
         groups.setdefault(key, []).append(k)
@@ -180,7 +180,7 @@ def _setting(
     finished = scores[tried][~diverged & ~np.isnan(scores[tried])]
     q1, median, q3 = (_number(q) for q in quartiles)
     return Setting(
-        values=_values(run.population.table, members[0], columns),
+        values=_values(run.members, members[0], columns),
         seeds=len(tried),
         diverged=int(diverged.sum()),
         least=float(finished.min()) if len(finished) else None,
@@ -207,7 +207,7 @@ def _number(value: Any) -> float | None:
 
 
 def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
-    table = run.population.table
+    table = run.members
     columns = [n for n in table.columns if n != "seed"]
     metrics = [n for n in run.history if n.startswith("validation_")]
     known = [n for n in run.history if not np.isnan(run.history[n]).all()]
@@ -262,7 +262,7 @@ def _band(name: str, values: np.ndarray) -> Band:
 
 def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: Iterable[int]) -> Scores:
     rows = [k for k in shown if run.steps[k] > 0]
-    table = run.population.table
+    table = run.members
     columns = [n for n in table.columns if n not in _ORIGIN]
     last = table.assign(**{f"score {i}": values[:, i] for i in range(len(names))})
     members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in rows]

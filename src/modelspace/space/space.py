@@ -78,6 +78,11 @@ class ModelSpace:
         self._anatomies: dict[int, Anatomy] = {}
 
     @property
+    def architecture(self) -> nn.Module | Callable[..., nn.Module]:
+        """The class, factory or module that the space was made from."""
+        return self._architecture.source
+
+    @property
     def dimension(self) -> int:
         """n, the number of coordinates: trainable numbers, tied ones counted once."""
         return self.layout.dimension

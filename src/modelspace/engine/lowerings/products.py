@@ -9,7 +9,7 @@ once for each shape that is met, a few milliseconds, and what was found is remem
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -52,6 +52,17 @@ class _Swapped(torch.autograd.Function):
 @cache
 def _remembered() -> Measurements:
     return Measurements(fingerprint("products"))
+
+
+def adopt(gains: Mapping[str, float]) -> None:
+    """Take over what was measured in a run that is to go on bit for bit."""
+    for name, gain in gains.items():
+        _remembered().note(name, gain)
+
+
+def measured() -> dict[str, float]:
+    """What this process knows."""
+    return _remembered().all()
 
 
 def _gain(rows: int, inner: int, columns: int, members: int, dtype: torch.dtype) -> float:

@@ -1,0 +1,252 @@
+"""A fit that is written down as it goes: finished shards, and where the others were put down.
+
+    a shard's name = hash(what the run is, epochs, its members' keys)
+    a member's key = hash(its row of the table, what its point is)
+
+So a member that is finished is never trained again, whatever else is asked for beside it; and a shard that was put
+down is taken up by whoever is to train the same members for the same run.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelspace.fit import files
+from modelspace.fit.course import STATES, Course, Outcome
+from modelspace.fit.keep import last_values
+from modelspace.fit.results import Results
+from modelspace.fit.store import Member, Place, Store, plain
+from modelspace.population import Population
+from modelspace.progress import notice, progress
+
+
+def key_of(member: Mapping[str, Any], *parts: bytes) -> bytes:
+    """What tells a member apart: its row of the table and, where that does not say it all, its point.
+
+    Args:
+        member: The row.
+        *parts: The bytes of its point and buffers; none where its seed draws them.
+    """
+    digest = hashlib.blake2b(json.dumps(member, sort_keys=True, default=plain).encode(), digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def keys_of(population: Population) -> list[bytes]:
+    """The key of every member."""
+    rows: list[dict[str, Any]] = population.table.to_dict("records")
+    if population.is_drawn:
+        return [key_of(row) for row in rows]
+    values = [population.points, *population.buffers.values()]
+    return [key_of(row, *(files.bytes_of(value[k]) for value in values)) for k, row in enumerate(rows)]
+
+
+class Logbook:
+    """Writes a fit down in a store, and takes from there what is finished.
+
+    Args:
+        store: Opened for writing.
+        spec: What the run is, but for its length: plain values.
+        results: Where outcomes are held in memory.
+        population: The members before training.
+        epochs: The run's length.
+        seconds: Between two puttings down of one shard.
+        longer: Whether a member that was trained for fewer epochs may be trained on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spec: Mapping[str, Any],
+        results: Results,
+        population: Population,
+        epochs: int,
+        seconds: float,
+        longer: bool,
+    ):
+        self._store, self._results, self._table = store, results, population.table
+        self._epochs, self._seconds, self._longer = epochs, seconds, longer
+        self._keys = keys_of(population)
+        self._spec = json.dumps(spec, sort_keys=True).encode()
+        self._places = store.places()
+        store.want(self._keys, population.table.to_dict("records"))
+        self._last = time.monotonic()
+
+    def missing(self) -> list[list[int]]:
+        """The members that are left to train, those together that were trained together; the others are read."""
+        finished: dict[str, list[int]] = {}
+        begun: dict[str, list[int]] = {}
+        for row, key in enumerate(self._keys):
+            place = self._places.get(key)
+            if place is not None and place.epochs == self._epochs:
+                finished.setdefault(place.shard, []).append(row)
+            elif place is not None and place.epochs < self._epochs and self._longer:
+                begun.setdefault(place.shard, []).append(row)
+        title = f"reading {sum(map(len, finished.values())):,} finished members"
+        with progress(title, len(finished), "shards") as advance:
+            for name, rows in finished.items():
+                self._take(name, rows)
+                advance(1)
+        groups = [rows for name, rows in begun.items() if self._can_go_on(name)]
+        going_on = {row for rows in groups for row in rows}
+        anew = [row for row in self._results.undone(range(len(self._keys))) if row not in going_on]
+        return [*groups, anew] if anew else groups
+
+    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+        """Where the course of these members was put down, or ended after fewer epochs."""
+        part = self._store.part(self._name(rows))
+        if part.is_file():
+            try:
+                return files.read(part)[0]
+            except files.DamagedError as error:
+                notice(f"{part.name} is damaged ({error}): that shard is trained from its start")
+        if not self._longer:
+            return None
+        places = [self._places.get(self._keys[row]) for row in rows]
+        first = places[0]
+        if first is None or any(
+            p is None or p.shard != first.shard or p.epochs == self._epochs for p in places
+        ):
+            return None
+        try:
+            tensors, _ = files.read(self._store.file(first.shard))
+        except files.DamagedError:
+            return None
+        index = torch.tensor([place.position for place in places if place is not None])
+        return {name: value[index] for name, value in tensors.items()}
+
+    def pause(self, rows: Sequence[int], course: Course) -> None:
+        """Put the shard down, if it was not for a while."""
+        if time.monotonic() - self._last >= self._seconds:
+            self._write(self._store.part(self._name(rows)), course.tensors(len(rows)), rows)
+            self._last = time.monotonic()
+
+    def finished(self, rows: Sequence[int], course: Course) -> None:
+        """Write a finished shard's file, then take it in."""
+        real = len(rows)
+        outcome = course.outcome(real)
+        keep = self._results.keep
+        positions = keep.chosen(self._results.groups[np.asarray(rows)], outcome)
+        tensors = {"states": outcome.states, "steps": outcome.steps}
+        tensors |= {f"curves.{name}": values for name, values in outcome.curves.items()}
+        if keep.best is None:
+            # All that going on for more epochs depends on.
+            tensors = {**course.tensors(real), **tensors}
+        if len(positions):
+            held = {"points": outcome.points, **{f"buffers.{n}": v for n, v in outcome.buffers.items()}}
+            tensors["kept.positions"] = torch.from_numpy(positions)
+            tensors |= {f"kept.{name}": value[positions].cpu() for name, value in held.items()}
+        if keep.best is None and self._same(tensors):
+            tensors = {n: v for n, v in tensors.items() if not n.startswith("kept.")}
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        self._write(self._store.file(self._name(rows)), tensors, rows)
+        self._results.write(rows, outcome)
+
+    @staticmethod
+    def _same(tensors: Mapping[str, Tensor]) -> bool:
+        """Whether what is kept is what the course ended with."""
+        kept = [n for n in tensors if n.startswith("kept.") and n != "kept.positions"]
+        return all(
+            torch.equal(tensors[name].nan_to_num(), tensors[name.removeprefix("kept.")].nan_to_num())
+            for name in kept
+        )
+
+    def settle(self, rows: Sequence[int]) -> None:
+        """Enter a finished shard into the catalogue."""
+        results, index = self._results, np.asarray(rows)
+        last = {name: last_values(values.numpy()[index]) for name, values in results.history.items()}
+        members = [
+            Member(
+                self._keys[row],
+                STATES[int(results.states[row])],
+                int(results.steps[row]),
+                {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
+            )
+            for i, row in enumerate(rows)
+        ]
+        name = self._name(rows)
+        self._store.record(name, self._epochs, members)
+        self._places |= {m.key: Place(name, i, self._epochs) for i, m in enumerate(members)}
+
+    def undone(self, rows: Sequence[int]) -> list[int]:
+        """Those of these members that are not finished."""
+        return self._results.undone(rows)
+
+    def _name(self, rows: Sequence[int]) -> str:
+        digest = hashlib.blake2b(self._spec + str(self._epochs).encode(), digest_size=12)
+        for row in rows:
+            digest.update(self._keys[row])
+        return digest.hexdigest()
+
+    def _write(self, path: Any, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
+        about = {"members": self._table.iloc[np.asarray(rows)].to_dict("records"), "epochs": self._epochs}
+        files.write(path, tensors, json.loads(json.dumps(about, default=plain)))
+
+    def _take(self, name: str, rows: list[int]) -> None:
+        """Read some members of a finished shard; a damaged one is forgotten, and they stay undone."""
+        try:
+            tensors, _ = files.read(self._store.file(name))
+        except files.DamagedError as error:
+            notice(f"shard {name} is damaged ({error}): its members are trained again")
+            self._store.forget(name)
+            return
+        self._results.write(
+            rows, *outcome_of(tensors, [self._places[self._keys[row]].position for row in rows])
+        )
+
+    def adopted(self, rows: list[int]) -> bool:
+        """Whether these members' file stands, though the catalogue does not know of it yet."""
+        path = self._store.file(self._name(rows))
+        if not path.is_file():
+            return False
+        try:
+            tensors, _ = files.read(path)
+        except files.DamagedError:
+            path.unlink()
+            return False
+        self._results.write(rows, *outcome_of(tensors, list(range(len(rows)))))
+        self.settle(rows)
+        return True
+
+    def _can_go_on(self, name: str) -> bool:
+        """Whether a shard's file holds what going on depends on."""
+        try:
+            return "position" in files.read(self._store.file(name))[0]
+        except files.DamagedError:
+            self._store.forget(name)
+            return False
+
+
+def outcome_of(tensors: Mapping[str, Tensor], positions: list[int]) -> tuple[Outcome, np.ndarray]:
+    """Some members of a shard's file: their outcome, and which of them its points are about.
+
+    Args:
+        tensors: The file's.
+        positions: Rows of it.
+    """
+    index = torch.tensor(positions)
+    kept = tensors.get("kept.positions")
+    if kept is None:
+        prefix, held = "", index
+        about = np.arange(len(positions)) if "points" in tensors else np.zeros(0, dtype=np.int64)
+    else:
+        prefix = "kept."
+        place = {int(position): i for i, position in enumerate(kept)}
+        about = np.array([i for i, p in enumerate(positions) if p in place], dtype=np.int64)
+        held = torch.tensor([place[positions[i]] for i in about], dtype=torch.int64)
+    buffers = f"{prefix}buffers."
+    outcome = Outcome(
+        tensors[f"{prefix}points"][held] if f"{prefix}points" in tensors else torch.zeros(0, 0),
+        {n.removeprefix(buffers): v[held] for n, v in tensors.items() if n.startswith(buffers)},
+        {n.removeprefix("curves."): v[index] for n, v in tensors.items() if n.startswith("curves.")},
+        tensors["states"][index],
+        tensors["steps"][index],
+    )
+    return outcome, about

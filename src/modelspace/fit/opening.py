@@ -1,0 +1,126 @@
+"""A run that was written down, opened again."""
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from modelspace.errors import ModelspaceError
+from modelspace.fit import files
+from modelspace.fit import keep as keeping
+from modelspace.fit.course import UNFINISHED
+from modelspace.fit.identity import architecture_hash
+from modelspace.fit.logbook import outcome_of
+from modelspace.fit.results import Results
+from modelspace.fit.resume import plan_from
+from modelspace.fit.run import Run
+from modelspace.fit.store import Store
+from modelspace.loading import load_object
+from modelspace.population import Population
+from modelspace.progress import notice, progress
+from modelspace.space import ModelSpace
+
+
+def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> Run:
+    """The run in a folder, as ``fit(…, out=folder)`` returned it, or would have if it had not been cut short.
+
+    Args:
+        path: The folder.
+        space: The space that was fitted. Where None, the architecture's own file or module is executed again,
+            under the name that is written down.
+
+    Returns:
+        The run: its ``population`` holds the members whose points were kept and that are finished.
+
+    Raises:
+        ModelspaceError: there is no run; or its architecture can't be found, or is another one now.
+    """
+    folder = Path(path)
+    with closing(Store(folder)) as store:
+        spec, settings = store.get("spec"), store.get("settings")
+        if spec is None or settings is None:
+            raise ModelspaceError(f"the run in '{folder}' was stopped before it began to train: fit it again")
+        if space is None:
+            space = _space(store, spec)
+        if architecture_hash(space) != spec["architecture"]:
+            raise ModelspaceError(
+                f"the run in '{folder}' is of {spec['space']} as it was then; {space.title} is another now"
+            )
+        wanted, places = store.wanted(), store.places()
+        table = _table([row for _, row in wanted])
+        names = ["train_loss", "validation_loss", *(f"validation_{name}" for name in settings["metrics"])]
+        keep = keeping.resolve(spec["keep"], names[1:], store.get("higher_is_better"))
+        results = Results(_blank(space, table), names, settings["epochs"], keep, processes=1)
+        shards: dict[str, list[int]] = {}
+        for row, (key, _) in enumerate(wanted):
+            if key in places:
+                shards.setdefault(places[key].shard, []).append(row)
+        with progress(f"reading {folder}", len(shards), "shards") as advance:
+            for name, rows in shards.items():
+                try:
+                    tensors, _ = files.read(store.file(name))
+                except files.DamagedError as error:
+                    notice(f"shard {name} is damaged ({error}): fit the run again to train its members anew")
+                    continue
+                positions = [places[wanted[row][0]].position for row in rows]
+                results.write(rows, *outcome_of(tensors, positions))
+                advance(1)
+        kept, population = results.kept()
+        if keep.best is None:
+            kept = np.flatnonzero(results.states)
+            population = population[kept]
+        status = results.status
+        return Run(
+            space,
+            table,
+            population,
+            kept,
+            {name: values.numpy() for name, values in results.history.items()},
+            status,
+            results.steps.numpy(),
+            settings,
+            spec["data"],
+            plan_from(store.get("plan")),
+            store.get("seconds") or 0.0,
+            bool((status == UNFINISHED).any()),
+            folder,
+        )
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A population's table from the plain values of its rows."""
+    table = pd.DataFrame(rows)
+    for name in table.columns:
+        if any(isinstance(value, list) for value in table[name]):
+            table[name] = table[name].map(tuple)
+    return table
+
+
+def _blank(space: ModelSpace, table: pd.DataFrame) -> Population:
+    """Room for members whose points are about to be read."""
+    members = len(table)
+    buffers = {
+        name: value.detach().expand(members, *value.shape).clone()
+        for name, value in space.template.named_buffers()
+    }
+    return Population(space, torch.zeros(members, space.dimension, dtype=space.dtype), buffers, table)
+
+
+def _space(store: Store, spec: Mapping[str, Any]) -> ModelSpace:
+    target = store.get("target")
+    if target is None:
+        raise ModelspaceError(
+            f"the run in '{store.folder}' does not say where {spec['space']} is defined: give space=ModelSpace(…)"
+        )
+    return ModelSpace(
+        load_object(target),
+        input_shape=store.get("input_shape"),
+        input_dtype=getattr(torch, store.get("input_type")),
+        dtype=getattr(torch, spec["type"].removeprefix("torch.")),
+        **store.get("hyperparameters"),
+    )

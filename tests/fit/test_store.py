@@ -1,0 +1,400 @@
+"""Runs in folders: continued, extended, damaged, locked, full."""
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cases import named
+
+import modelspace as ms
+from modelspace.fit import files
+from modelspace.fit.store import VERSION, Store
+from modelspace.fit.training import Training
+
+CASE = named("residual BatchNorm")
+CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+
+
+def members(seeds=10, **columns):
+    return CASE.space(torch.float32).sample(seeds=seeds, **{"lr": [0.01], **columns})
+
+
+def fit(population, out=None, **settings):
+    settings = {"epochs": 3, "batch_size": 8, "optimizer": ms.Adam(), "checkpoint_seconds": 0.0, **settings}
+    return ms.fit(population, CASE.data(), out=out, **{**CHOICES, **settings})
+
+
+def assert_same(run, other):
+    assert torch.equal(run.population.points, other.population.points)
+    for name, value in run.population.buffers.items():
+        assert torch.equal(value, other.population.buffers[name])
+    for name, values in run.history.items():
+        assert np.array_equal(values, other.history[name], equal_nan=True)
+    assert run.status.tolist() == other.status.tolist()
+    assert run.steps.tolist() == other.steps.tolist()
+    assert run.kept.tolist() == other.kept.tolist()
+    assert run.table.equals(other.table)
+
+
+def trained(monkeypatch):
+    """The shards that are trained from here on, by their members' rows."""
+    rows = []
+    train = Training._train
+
+    def noting(self, course, filled, step, scoring, shard, *rest):
+        rows.append(list(shard))
+        return train(self, course, filled, step, scoring, shard, *rest)
+
+    monkeypatch.setattr(Training, "_train", noting)
+    return rows
+
+
+class StopError(Exception):
+    """Nothing catches it."""
+
+
+def cut_short(monkeypatch, updates, population, folder, **settings):
+    """A fit that ends, as suddenly as by a power cut, after so many updates."""
+    left = iter(range(updates))
+    take = Training.updates
+
+    def stopping(self, *arguments):
+        for losses in take(self, *arguments):
+            yield losses
+            if next(left, None) is None:
+                raise StopError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "updates", stopping)
+        with pytest.raises(StopError):
+            fit(population, folder, **settings)
+
+
+@pytest.mark.parametrize("keep", ["all", "scores", 2])
+def test_a_run_in_a_folder_is_the_run_and_opens_as_it_was_returned(tmp_path, keep, monkeypatch):
+    population = members(lr=[0.01, 0.02])
+    plain = fit(population, keep=keep)
+    run = fit(population, tmp_path, keep=keep)
+    assert_same(run, plain)
+    assert_same(ms.open_run(tmp_path, CASE.space(torch.float32)), plain)
+    again = trained(monkeypatch)
+    assert_same(fit(population, tmp_path, keep=keep), plain)
+    assert again == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": ms.SGD(momentum=0.9), "schedule": "cosine"},
+        {"precision": "16-mixed"},
+        {"early_stopping": ms.EarlyStopping(1, restore_best=True)},
+        {"accumulate": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("updates", [2, 4, 7])
+def test_cut_short_anywhere_and_continued_it_is_the_uninterrupted_run(
+    tmp_path, settings, updates, monkeypatch
+):
+    population = members(lr=[0.01, 1e300])
+    whole = fit(population, **settings)
+    cut_short(monkeypatch, updates, population, tmp_path, **settings)
+    run = fit(population, tmp_path, **settings)
+    assert_same(run, whole)
+    assert not list((tmp_path / "shards").glob("*.part.*"))
+
+
+def test_a_shard_goes_on_where_it_was_put_down(tmp_path, monkeypatch):
+    population = members(4)
+    cut_short(monkeypatch, 3, population, tmp_path)
+    made = []
+    take = Training.updates
+    monkeypatch.setattr(
+        Training, "updates", lambda *arguments: (made.append(1) or loss for loss in take(*arguments))
+    )
+    run = fit(population, tmp_path)
+    assert len(made) == run.steps[0] - 4
+
+
+def test_more_members_train_only_what_is_missing(tmp_path, monkeypatch):
+    fit(members(6), tmp_path)
+    rows = trained(monkeypatch)
+    run = fit(members(8, lr=[0.01, 0.02]), tmp_path)
+    table = run.table
+    new = {tuple(table.loc[row, ["seed", "lr"]]) for shard in rows for row in shard}
+    old = {(seed, 0.01) for seed in range(6)}
+    assert new == {(seed, lr) for seed in range(8) for lr in (0.01, 0.02)} - old
+    assert_same(run, fit(members(8, lr=[0.01, 0.02])))
+
+
+def test_more_epochs_go_on_from_the_last(tmp_path, monkeypatch):
+    fit(members(), tmp_path)
+    rows = trained(monkeypatch)
+    made = []
+    take = Training.updates
+    monkeypatch.setattr(
+        Training, "updates", lambda *arguments: (made.append(1) or loss for loss in take(*arguments))
+    )
+    run = fit(members(), tmp_path, epochs=5)
+    assert sorted(row for shard in rows for row in shard) == list(range(10))
+    assert len(made) == len(rows) * run.steps[0] * 2 // 5
+    assert len(list((tmp_path / "shards").iterdir())) == len(rows)  # what they went on from is gone
+    monkeypatch.undo()
+    assert_same(run, fit(members(), epochs=5))
+
+
+def test_where_the_schedule_looks_ahead_more_epochs_start_anew(tmp_path):
+    fit(members(), tmp_path, schedule="cosine")
+    run = fit(members(), tmp_path, schedule="cosine", epochs=5)
+    assert_same(run, fit(members(), schedule="cosine", epochs=5))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 4}, "batch_size is 8 there and 4 here"),
+        ({"optimizer": ms.SGD()}, r"optimizer is Adam\(.* there and SGD\("),
+        ({"epochs": 2}, "it has 3 epochs, and 2 are asked for"),
+        ({"keep": "scores"}, "keep is all there and scores here"),
+        ({"loss": lambda outputs, labels: outputs.square().mean()}, "code of loss and metrics"),
+    ],
+    ids=str,
+)
+def test_another_run_is_refused_with_the_difference_and_fresh_removes_it(tmp_path, changed, message):
+    fit(members(4), tmp_path)
+    with pytest.raises(ms.ModelspaceError, match=message):
+        fit(members(4), tmp_path, **changed)
+    assert_same(fit(members(4), tmp_path, fresh=True, **changed), fit(members(4), **changed))
+
+
+def test_other_data_is_another_run(tmp_path):
+    fit(members(4), tmp_path)
+    data = CASE.data()
+    other = ms.data.of_splits(
+        **{name: (split.inputs + 1, split.labels) for name, split in data.splits.items()}, name=data.name
+    )
+    with pytest.raises(ms.ModelspaceError, match=r"samples is .* there and .* here"):
+        ms.fit(members(4), other, out=tmp_path, epochs=3, batch_size=8, **CHOICES)
+
+
+def test_members_whose_points_are_not_their_seeds_are_others(tmp_path, monkeypatch):
+    population = members(4)
+    fit(population, tmp_path)
+    moved = population.copy()
+    moved.points[2] += 0.5
+    rows = trained(monkeypatch)
+    assert_same(fit(moved, tmp_path), fit(moved))
+    assert rows == [[0, 1, 2, 3]] * 2
+
+
+DAMAGES = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "a flipped bit": lambda path: path.write_bytes(
+        path.read_bytes()[:-50] + bytes([path.read_bytes()[-50] ^ 1]) + path.read_bytes()[-49:]
+    ),
+    "another file": lambda path: path.write_text("hello"),
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_shard_is_said_and_trained_again(tmp_path, damage, monkeypatch, capsys):
+    whole = fit(members(), tmp_path)
+    (path, *_) = sorted((tmp_path / "shards").iterdir())
+    damage(path)
+    rows = trained(monkeypatch)
+    assert_same(fit(members(), tmp_path), whole)
+    assert len(rows) == 1
+    assert f"shard {path.stem} is damaged" in capsys.readouterr().err
+
+
+def test_any_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "a.safetensors"
+    files.write(path, {"x": torch.arange(5.0), "n": torch.zeros(0)}, {"epochs": 3})
+    content = path.read_bytes()
+    tensors, about = files.read(path)
+    assert about == {"epochs": 3}
+    assert torch.equal(tensors["x"], torch.arange(5.0))
+    unnoticed = []
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 0x10]) + content[i + 1 :])
+        try:
+            found, about = files.read(path)
+        except files.DamagedError:
+            continue
+        unnoticed.append((i, torch.equal(found["x"], tensors["x"]), about))
+    # A blank of the header's padding may become another: what is read is the same.
+    assert all(same and about == {"epochs": 3} for _, same, about in unnoticed)
+
+
+def test_a_file_that_stands_but_is_not_in_the_catalogue_is_adopted(tmp_path, monkeypatch):
+    whole = fit(members(4), tmp_path)
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("DELETE FROM members")
+        connection.execute("DELETE FROM shards")
+    rows = trained(monkeypatch)
+    assert_same(fit(members(4), tmp_path), whole)
+    assert rows == []
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    fit(members(4), tmp_path)
+    left = tmp_path / "shards" / ".abc.safetensors.x1y2"
+    left.write_text("half")
+    fit(members(4), tmp_path)
+    assert not left.exists()
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    fit(members(4), tmp_path)
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(ms.ModelspaceError, match=rf"newer modelspace \(format {VERSION + 1}; .*\): upgrade"):
+        fit(members(4), tmp_path)
+    with pytest.raises(ms.ModelspaceError, match="newer modelspace"):
+        ms.open_run(tmp_path)
+
+
+def test_a_catalogue_that_is_none_is_one_message(tmp_path):
+    (tmp_path / "run.sqlite").write_text("hello " * 1000)
+    with pytest.raises(ms.ModelspaceError, match="damaged; with fresh=True"):
+        fit(members(4), tmp_path)
+    assert_same(fit(members(4), tmp_path, fresh=True), fit(members(4)))
+
+
+def test_no_run_is_one_message(tmp_path):
+    with pytest.raises(ms.ModelspaceError, match=r"holds no run: it has no run\.sqlite"):
+        ms.open_run(tmp_path)
+
+
+def _holding(folder, ready, done):
+    store = Store(folder, create=True)
+    ready.set()
+    done.wait(60)
+    store.close()
+
+
+def test_a_second_process_is_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_holding, args=(tmp_path, ready, done))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(ms.ModelspaceError, match="another process is at the run"):
+            fit(members(4), tmp_path)
+    finally:
+        done.set()
+        process.join()
+    assert_same(fit(members(4), tmp_path), fit(members(4)))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_one_message(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(ms.ModelspaceError, match="can't write"):
+        fit(members(4), tmp_path / "run")
+
+
+def test_a_place_that_is_no_folder_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ms.ModelspaceError, match="can't write"):
+        fit(members(4), tmp_path / "file" / "run")
+
+
+FULL = """
+import resource, signal, sys
+import torch
+sys.path.insert(0, {tests!r})
+from fit.test_store import fit, members
+import modelspace as ms
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1))
+try:
+    fit(members(), {folder!r})
+except ms.ModelspaceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("size", [8_000, 20_000, 60_000])
+def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path, size):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    code = FULL.format(tests=tests, folder=str(tmp_path), size=size)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tests,
+        env={**os.environ, "MODELSPACE_CACHE": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "what was finished is kept" in done.stdout or "can't write" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert_same(fit(members(), tmp_path), fit(members()))
+
+
+def test_without_room_for_all_points_the_best_are_kept(tmp_path):
+    population = members(9, lr=[0.003, 0.01, 1e300])
+    everyone = fit(population)
+    run = fit(population, tmp_path, keep=2)
+    assert not (everyone.status[everyone.table["lr"] == 1e300] == "finished").any()
+    best = [
+        k
+        for lr in (0.003, 0.01)
+        for k in everyone.table[everyone.table["lr"] == lr].nlargest(2, "validation_accuracy").index
+    ]
+    assert len(run.kept) == 4
+    scores = everyone.table["validation_accuracy"]
+    assert sorted(scores[run.kept]) == sorted(scores[best])
+    assert torch.equal(run.population.points, everyone.population.points[run.kept])
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "shards").iterdir())
+        < 2 * 9 * 2 * 4 * CASE.space(torch.float32).dimension + 100_000
+    )
+
+
+def test_several_processes_write_one_run(tmp_path, monkeypatch):
+    population = members(10, lr=[0.01, 1e300])
+    for keep in ("all", 2, "scores"):
+        one = fit(population, keep=keep)
+        run = fit(population, tmp_path / str(keep), keep=keep, workers=2)
+        assert_same(run, one)
+        assert_same(ms.open_run(tmp_path / str(keep), CASE.space(torch.float32)), one)
+
+
+def test_ctrl_c_then_the_same_call(tmp_path, monkeypatch):
+    whole = fit(members())
+    take = Training.updates
+    calls = iter(range(4))
+
+    def interrupted(self, *arguments):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return take(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "updates", interrupted)
+        run = fit(members(), tmp_path)
+    assert run.interrupted
+    assert (run.status == "unfinished").sum() == 6
+    opened = ms.open_run(tmp_path, CASE.space(torch.float32))
+    assert opened.interrupted
+    assert opened.kept.tolist() == [0, 1, 2, 3]
+    assert_same(fit(members(), tmp_path), whole)
+
+
+def test_an_architecture_that_has_changed_is_said(tmp_path):
+    fit(members(4), tmp_path)
+    with pytest.raises(ms.ModelspaceError, match="is another now"):
+        ms.open_run(tmp_path, named("MLP dropout").space(torch.float32))
+    shutil.rmtree(tmp_path)
