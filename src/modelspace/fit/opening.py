@@ -11,18 +11,18 @@ import pandas as pd
 import torch
 
 from modelspace.errors import ModelspaceError
-from modelspace.fit import files
 from modelspace.fit import keep as keeping
 from modelspace.fit.course import UNFINISHED
 from modelspace.fit.identity import architecture_hash
 from modelspace.fit.logbook import outcome_of
+from modelspace.fit.memory import Memory
 from modelspace.fit.results import Results
 from modelspace.fit.resume import plan_from
 from modelspace.fit.run import Run
 from modelspace.fit.store import Store
+from modelspace.fit.written import curves_of, shards_of, spec_in, table_of
 from modelspace.loading import load_object
 from modelspace.population import Population
-from modelspace.progress import notice, progress
 from modelspace.space import ModelSpace
 
 
@@ -42,8 +42,8 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
     """
     folder = Path(path)
     with closing(Store(folder)) as store:
-        spec, settings = store.get("spec"), store.get("settings")
-        if spec is None or settings is None:
+        spec, settings = spec_in(store), store.get("settings")
+        if settings is None:
             raise ModelspaceError(f"the run in '{folder}' was stopped before it began to train: fit it again")
         if space is None:
             space = _space(store, spec)
@@ -52,24 +52,12 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
                 f"the run in '{folder}' is of {spec['space']} as it was then; {space.title} is another now"
             )
         wanted, places = store.wanted(), store.places()
-        table = _table([row for _, row in wanted])
-        names = ["train_loss", "validation_loss", *(f"validation_{name}" for name in settings["metrics"])]
+        table = table_of([row for _, row in wanted])
+        names = curves_of(spec)
         keep = keeping.resolve(spec["keep"], names[1:], store.get("higher_is_better"))
         results = Results(_blank(space, table), names, settings["epochs"], keep, processes=1)
-        shards: dict[str, list[int]] = {}
-        for row, (key, _) in enumerate(wanted):
-            if key in places:
-                shards.setdefault(places[key].shard, []).append(row)
-        with progress(f"reading {folder}", len(shards), "shards") as advance:
-            for name, rows in shards.items():
-                try:
-                    tensors, _ = files.read(store.file(name))
-                except files.DamagedError as error:
-                    notice(f"shard {name} is damaged ({error}): fit the run again to train its members anew")
-                    continue
-                positions = [places[wanted[row][0]].position for row in rows]
-                results.write(rows, *outcome_of(tensors, positions))
-                advance(1)
+        for tensors, rows, positions in shards_of(store, [key for key, _ in wanted], places):
+            results.write(rows, *outcome_of(tensors, positions))
         kept, population = results.kept()
         if keep.best is None:
             kept = np.flatnonzero(results.states)
@@ -89,16 +77,8 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
             store.get("seconds") or 0.0,
             bool((status == UNFINISHED).any()),
             folder,
+            Memory.from_plain(store.get("memory")),
         )
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A population's table from the plain values of its rows."""
-    table = pd.DataFrame(rows)
-    for name in table.columns:
-        if any(isinstance(value, list) for value in table[name]):
-            table[name] = table[name].map(tuple)
-    return table
 
 
 def _blank(space: ModelSpace, table: pd.DataFrame) -> Population:

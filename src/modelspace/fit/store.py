@@ -124,6 +124,8 @@ class Store:
                 files.remove_remains(self.shards)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
+            if version == 0 and not create:
+                raise ModelspaceError(f"'{self.folder}' holds no run yet: its {_NAME} is empty; fit it again")
             if version == 0:
                 self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
 

@@ -1,0 +1,219 @@
+"""A run's folder, read without its architecture: what the catalogue says, and the curves in the shards."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from modelspace.engine import Plan
+from modelspace.errors import ModelspaceError
+from modelspace.fit import files
+from modelspace.fit.course import DIVERGED, UNFINISHED
+from modelspace.fit.keep import groups_of
+from modelspace.fit.resume import plan_from
+from modelspace.fit.store import Place, Store
+from modelspace.progress import notice, progress
+
+
+@dataclass(frozen=True, repr=False)
+class Written:
+    """What a run's catalogue says of it.
+
+    Attributes:
+        folder: Where it stands.
+        spec: What the run is, as plain values: two runs of one spec may share their members.
+        target: The architecture's name on the command line; None where it has none.
+        environment: Versions, machine and commit of the last process that was at it.
+        plan: How it was computed; None where it has not come so far.
+        settings: The recipe, as plain values.
+        epochs: Its length.
+        seconds: Of all fits that ended; None before the first has.
+        members: The table of all K members that it is to have.
+        status: Of each: ``unfinished``, ``finished``, ``diverged`` or ``stopped early``.
+        steps: Updates that each made.
+        scores: Its last ones, by name; NaN where it has none.
+        higher_is_better: The curves of which more is better.
+    """
+
+    folder: Path
+    spec: dict[str, Any]
+    target: str | None
+    environment: dict[str, Any]
+    plan: Plan | None
+    settings: dict[str, Any]
+    epochs: int
+    seconds: float | None
+    members: pd.DataFrame
+    status: np.ndarray
+    steps: np.ndarray
+    scores: dict[str, np.ndarray]
+    higher_is_better: list[str]
+
+    @property
+    def title(self) -> str:
+        """The space's."""
+        return self.spec["space"]
+
+    @property
+    def data(self) -> str:
+        """The data's name."""
+        return self.spec["data"]
+
+    @property
+    def monitor(self) -> str:
+        """The score that judges: the last validation curve."""
+        return list(self.scores)[-1]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a member, as ``Run.table``: its seed and columns, its status, its steps, its last scores."""
+        return self.members.assign(status=self.status, steps=self.steps, **self.scores)
+
+    def response(self) -> pd.DataFrame:
+        """Each setting's quartiles of the score that judges, over its members that have ended.
+
+        By rank, a diverged member being the worst, as ``explore`` chooses.
+
+        Returns:
+            One row a setting: its columns, then ``q1``, ``median``, ``q3``, ``members``, ``ended``, ``diverged``.
+        """
+        worst = -np.inf if self.monitor in self.higher_is_better else np.inf
+        score = self.scores[self.monitor]
+        score = np.where((self.status == DIVERGED) | np.isnan(score), worst, score)
+        names = [name for name in self.members if name not in ("seed", "data_seed")]
+        groups = groups_of(self.members)
+        rows = []
+        for group in range(groups.max(initial=-1) + 1):
+            index = np.flatnonzero(groups == group)
+            ended = index[self.status[index] != UNFINISHED]
+            quartiles = (
+                np.quantile(score[ended], [0.25, 0.5, 0.75], method="nearest") if len(ended) else [np.nan] * 3
+            )
+            diverged = int((self.status[index] == DIVERGED).sum())
+            setting = self.members[names].iloc[index[0]].tolist()
+            rows.append([*setting, *quartiles, len(index), len(ended), diverged])
+        columns = [*names, "q1", "median", "q3", "members", "ended", "diverged"]
+        return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def read_run(path: str | os.PathLike[str]) -> Written:
+    """What a run's folder says of it, from its catalogue alone; also while a process is at it.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ModelspaceError: there is no run, it was stopped before it began, its catalogue is damaged, or a newer version
+            of this library has written it.
+    """
+    with closing(Store(Path(path))) as store:
+        spec = spec_in(store)
+        ends = list(store.ends())
+        status = np.array([state or UNFINISHED for _, state, _, _ in ends], dtype=object)
+        steps = np.array([steps or 0 for _, _, steps, _ in ends], dtype=np.int64)
+        scores = {
+            name: np.array([np.nan if (v := last.get(name)) is None else v for _, _, _, last in ends])
+            for name in curves_of(spec)
+        }
+        plan = store.get("plan")
+        return Written(
+            store.folder,
+            spec,
+            store.get("target"),
+            store.get("environment") or {},
+            None if plan is None else plan_from(plan),
+            store.get("settings") or {},
+            store.get("epochs") or 0,
+            store.get("seconds"),
+            table_of([columns for columns, *_ in ends]),
+            status,
+            steps,
+            scores,
+            store.get("higher_is_better") or [],
+        )
+
+
+def read_curves(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The curves of a run's finished members, from its shards; its architecture is not needed.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        By name, ``[K, epochs]``: NaN where a member made no such epoch, is not finished, or its shard is damaged
+        (which is said on standard error).
+
+    Raises:
+        ModelspaceError: as ``read_run``.
+    """
+    with closing(Store(Path(path))) as store:
+        names = curves_of(spec_in(store))
+        wanted, places = store.wanted(), store.places()
+        curves = {name: np.full((len(wanted), store.get("epochs") or 0), np.nan) for name in names}
+        for tensors, rows, positions in shards_of(store, [key for key, _ in wanted], places):
+            for name, values in curves.items():
+                found = tensors[f"curves.{name}"].numpy()[positions]
+                values[rows, : found.shape[1]] = found
+    return curves
+
+
+def spec_in(store: Store) -> dict[str, Any]:
+    """What the run is.
+
+    Raises:
+        ModelspaceError: it was stopped before that was written down.
+    """
+    spec = store.get("spec")
+    if spec is None:
+        raise ModelspaceError(
+            f"the run in '{store.folder}' was stopped before it began to train: fit it again"
+        )
+    return spec
+
+
+def curves_of(spec: Mapping[str, Any]) -> list[str]:
+    """The names of a run's curves."""
+    return ["train_loss", "validation_loss", *(f"validation_{name}" for name in spec["metrics"])]
+
+
+def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A population's table from the plain values of its rows."""
+    table = pd.DataFrame(rows)
+    for name in table.columns:
+        if any(isinstance(value, list) for value in table[name]):
+            table[name] = table[name].map(tuple)
+    return table
+
+
+def shards_of(
+    store: Store, keys: list[bytes], places: Mapping[bytes, Place]
+) -> Iterator[tuple[dict[str, Tensor], list[int], list[int]]]:
+    """Every finished shard that holds some of these members; one that is damaged is said and left out.
+
+    Args:
+        store: Opened.
+        keys: The members'.
+        places: Where the finished ones stand.
+
+    Yields:
+        The shard's tensors, the members in it (positions in ``keys``), and their rows there.
+    """
+    shards: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        if key in places:
+            shards.setdefault(places[key].shard, []).append(row)
+    with progress(f"reading {store.folder}", len(shards), "shards") as advance:
+        for name, rows in shards.items():
+            try:
+                tensors, _ = files.read(store.file(name))
+            except files.DamagedError as error:
+                notice(f"shard {name} is damaged ({error}): fit the run again to train its members anew")
+                continue
+            yield tensors, rows, [places[keys[row]].position for row in rows]
+            advance(1)

@@ -1,0 +1,92 @@
+"""What a run's folder says without its architecture is what the run in memory says."""
+
+import sqlite3
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cases import named
+
+import modelspace as ms
+from modelspace.explore.journey import _response
+from modelspace.fit.written import read_curves, read_run
+
+CASE = named("residual BatchNorm")
+CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+
+
+def fit(out, seeds=5, lr=(0.01, 0.03, 1e300), **settings):
+    population = CASE.space(torch.float32).sample(seeds=seeds, lr=list(lr))
+    settings = {"epochs": 3, "batch_size": 8, "optimizer": ms.Adam(), **settings}
+    return ms.fit(population, CASE.data(), out=out, **{**CHOICES, **settings})
+
+
+@pytest.mark.parametrize("keep", ["all", "scores", 2])
+def test_a_folder_says_what_the_run_said(tmp_path, keep):
+    run = fit(tmp_path, keep=keep)
+    written = read_run(tmp_path)
+    pd.testing.assert_frame_equal(written.table, run.table)
+    assert (written.title, written.data) == (run.space.title, run.data)
+    assert written.settings == run.settings
+    assert written.plan == run.plan
+    assert written.monitor == "validation_accuracy"
+    curves = read_curves(tmp_path)
+    assert list(curves) == list(run.history)
+    for name, values in run.history.items():
+        np.testing.assert_array_equal(curves[name], values)
+
+
+def test_the_response_is_the_one_that_explore_chooses_by(tmp_path):
+    run = fit(tmp_path)
+    found, expected = read_run(tmp_path).response(), _response(run, ["lr"], "accuracy")
+    for name in ("lr", "q1", "median", "q3", "diverged"):
+        assert found[name].tolist() == expected[name].tolist()
+    assert found["members"].tolist() == found["ended"].tolist() == [5, 5, 5]
+    assert found["median"].tolist()[-1] == -np.inf
+
+
+def test_a_longer_run_half_done_has_the_curves_that_there_are(tmp_path):
+    run = fit(tmp_path)
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = '7' WHERE key = 'epochs'")
+    curves = read_curves(tmp_path)
+    np.testing.assert_array_equal(curves["train_loss"][:, :3], run.history["train_loss"])
+    assert np.isnan(curves["train_loss"][:, 3:]).all()
+
+
+def test_a_damaged_shard_is_said_and_the_other_curves_are_read(tmp_path, capsys):
+    run = fit(tmp_path, lr=[0.01, 0.03])
+    path = sorted((tmp_path / "shards").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-10])
+    curves = read_curves(tmp_path)
+    assert f"shard {path.stem} is damaged" in capsys.readouterr().err
+    left = np.isnan(curves["train_loss"][:, 0]) & ~np.isnan(run.history["train_loss"][:, 0])
+    assert 0 < left.sum() < len(left)
+
+
+def test_before_anything_is_finished(tmp_path):
+    fit(tmp_path)
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("DELETE FROM members")
+        connection.execute(
+            "DELETE FROM meta WHERE key IN ('settings', 'plan', 'seconds', 'higher_is_better')"
+        )
+    written = read_run(tmp_path)
+    assert set(written.status) == {"unfinished"}
+    assert (written.plan, written.seconds, written.settings) == (None, None, {})
+    assert written.response()["median"].isna().all()
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("DELETE FROM wanted")
+    assert len(read_run(tmp_path).table) == len(read_run(tmp_path).response()) == 0
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM meta", "PRAGMA user_version = 0"])
+def test_a_run_that_has_not_begun_is_one_message(tmp_path, statement):
+    fit(tmp_path, lr=[0.01])
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute(statement)
+    with pytest.raises(ms.ModelspaceError, match=r"before it began to train|holds no run yet"):
+        read_run(tmp_path)
+    with pytest.raises(ms.ModelspaceError, match=r"before it began to train|holds no run yet"):
+        read_curves(tmp_path)
