@@ -13,7 +13,7 @@ LAYERS = [
     ["engine"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],
-    ["report"],
+    ["report", "export"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -25,6 +25,10 @@ ONLY_IN = {
     "matplotlib": "report",
     "ray": "distribute",
     "optuna": "search",
+    "tensorboard": "export",
+    "mlflow": "export",
+    "wandb": "export",
+    "pyarrow": "export",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -1,0 +1,178 @@
+"""``ExportRecord``: everything an exporter writes, as plain numbers, whether of a run in memory or in a folder."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from modelspace.fit import Run
+from modelspace.fit.course import DIVERGED, FINISHED, STOPPED
+from modelspace.fit.keep import groups_of
+from modelspace.fit.written import read_curves, read_run
+
+_SEEDS = ("seed", "data_seed")
+_LONGEST_NAME = 100
+
+
+class Quartiles(NamedTuple):
+    """Of the finite numbers among some; NaN where there are none.
+
+    Attributes:
+        median: The middle.
+        q1: Lower quartile.
+        q3: Upper quartile.
+    """
+
+    median: Float64[np.ndarray, "*epoch"]
+    q1: Float64[np.ndarray, "*epoch"]
+    q3: Float64[np.ndarray, "*epoch"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Members that differ in nothing but their seeds.
+
+    Attributes:
+        name: Its columns as text, fit for a folder's name: ``lr=0.01,momentum=0.9``; ``seeds`` where it has none.
+        columns: Its hyper-parameters, as plain values.
+        rows: Its members' positions in the table.
+        curves: By name, the quartiles over members, ``[epochs]`` each.
+        diverged: How many had diverged at the end of each epoch, ``[epochs]``.
+        final: By curve, the last value of the members that ended without diverging: how many, and their quartiles.
+    """
+
+    name: str
+    columns: dict[str, Any]
+    rows: np.ndarray
+    curves: dict[str, Quartiles]
+    diverged: np.ndarray
+    final: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """What is exported of a run.
+
+    Attributes:
+        title: The space's.
+        data: The data's name.
+        recipe: The settings of the fit, as plain values.
+        table: One row a member.
+        history: By name, ``[K, epochs]``, NaN where a member made no such epoch.
+        settings: In the order in which they first appear.
+    """
+
+    title: str
+    data: str
+    recipe: dict[str, Any]
+    table: pd.DataFrame
+    history: dict[str, np.ndarray]
+    settings: tuple[Setting, ...]
+
+
+def table_of(run: Run | str | os.PathLike[str]) -> pd.DataFrame:
+    """The members' table, with their numbers as its first column."""
+    table = run.table if isinstance(run, Run) else read_run(run).table
+    table = table.reset_index(drop=True)
+    if "member" not in table:
+        table.insert(0, "member", np.arange(len(table)))
+    return table
+
+
+def record_of(run: Run | str | os.PathLike[str]) -> ExportRecord:
+    """What is exported of a run in memory, or of the one in a folder.
+
+    Raises:
+        ModelspaceError: the folder's run can't be read.
+    """
+    if isinstance(run, Run):
+        title, data, recipe, members = run.space.title, run.data, run.settings, run.members
+        table, history = table_of(run), run.history
+    else:
+        written = read_run(run)
+        title, data, recipe, members = written.title, written.data, written.settings, written.members
+        table, history = table_of(run), read_curves(run)
+    return ExportRecord(title, data, recipe, table, history, settings_of(members, table, history))
+
+
+def settings_of(
+    members: pd.DataFrame, table: pd.DataFrame, history: Mapping[str, np.ndarray]
+) -> tuple[Setting, ...]:
+    """The settings of a run.
+
+    Args:
+        members: Seeds and columns, ``K`` rows.
+        table: The same with status and last scores.
+        history: By name, ``[K, epochs]``.
+    """
+    columns = members.drop(columns=[name for name in _SEEDS if name in members])
+    groups, status = groups_of(members), table["status"].to_numpy(dtype=object)
+    names: set[str] = set()
+    settings = []
+    for group in range(groups.max(initial=-1) + 1):
+        rows = np.flatnonzero(groups == group)
+        values = {str(name): _plain(columns[name].iloc[rows[0]]) for name in columns}
+        name = name_of(values)
+        if name in names:
+            name = f"{name}-{group}"
+        names.add(name)
+        gone = np.isnan(history["train_loss"][rows]) & (status[rows] == DIVERGED)[:, None]
+        ended = rows[np.isin(status[rows], [FINISHED, STOPPED])]
+        final = {curve: distribution(table[curve].to_numpy()[ended]) for curve in history}
+        curves = {curve: quartiles(of_all[rows]) for curve, of_all in history.items()}
+        settings.append(Setting(name, values, rows, curves, gone.sum(0), final))
+    return tuple(settings)
+
+
+def quartiles(values: Float64[np.ndarray, "member *epoch"]) -> Quartiles:
+    """Over members, of the numbers that are finite; interpolated."""
+    known = np.where(np.isfinite(values), values, np.nan)
+    some = ~np.isnan(known).all(axis=0)
+    found = np.full((3, *known.shape[1:]), np.nan)
+    found[:, some] = np.nanquantile(known[:, some], [0.5, 0.25, 0.75], axis=0)
+    return Quartiles(*found)
+
+
+def distribution(values: np.ndarray) -> dict[str, float]:
+    """How many of these are finite, and their quartiles: ``n``, ``q1``, ``median``, ``q3``."""
+    if not len(values):
+        return {"n": 0, "q1": np.nan, "median": np.nan, "q3": np.nan}
+    middle, low, high = quartiles(values[:, None])
+    return {
+        "n": int(np.isfinite(values).sum()),
+        "q1": float(low[0]),
+        "median": float(middle[0]),
+        "q3": float(high[0]),
+    }
+
+
+def name_of(columns: Mapping[str, Any]) -> str:
+    """``lr=0.01,momentum=0.9``: columns as a name that any file system and tracker takes.
+
+    Example:
+        >>> name_of({"lr": 0.01, "betas": (0.9, 0.999)})
+        'lr=0.01,betas=0.9-0.999'
+    """
+    parts = [f"{name}={_text(value)}" for name, value in columns.items()]
+    return re.sub(r"[^\w.,=+-]", "_", ",".join(parts))[:_LONGEST_NAME] or "seeds"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "-".join(map(_text, value))
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's; several as a tuple of them."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    return value.item() if hasattr(value, "item") else value
