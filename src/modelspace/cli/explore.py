@@ -121,7 +121,10 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
         f"fit {len(sweep.members)} members in {sweep.seconds:.1f} s, "
         f"{sweep.member_steps_per_second:,.0f} member-steps/s"
     )
-    lines += [f"  {'plan':<14}{sweep.plan}", *_response_lines(found), ""]
+    lines.append(f"  {'plan':<14}{sweep.plan}")
+    if sweep.memory:
+        lines.append(f"  {'memory':<14}{str(sweep.memory).removeprefix('memory: ')}")
+    lines += [*_response_lines(found), ""]
     fresh = found.fresh
     at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
     lines.append(

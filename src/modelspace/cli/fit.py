@@ -55,7 +55,8 @@ def finish(run: Run, out: str | None, *, as_json: bool) -> int:
         results.print_json(summary)
     else:
         columns = [c for c in run.table.columns if c not in ("status", "steps")]
-        sys.stdout.write(f"{run!r}\n{run.table[columns].describe().to_string()}\n")
+        memory = f"{run.memory}\n" if run.memory else ""
+        sys.stdout.write(f"{run!r}\n{memory}{run.table[columns].describe().to_string()}\n")
         if folder:
             sys.stdout.write(
                 f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n"

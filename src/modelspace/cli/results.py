@@ -29,6 +29,7 @@ def run_summary(run: Run) -> dict[str, Any]:
             "fallback": run.plan.fallback,
             "one_by_one": run.plan.one_by_one,
         },
+        "memory": run.memory and run.memory.to_plain(),
         "seconds": run.seconds,
         "member_steps_per_second": run.member_steps_per_second,
     }

@@ -115,6 +115,7 @@ def choose_plan(
     key: Any = None,
     fingerprint: str | None = None,
     unrolled: Callable[[], bool] = lambda: False,
+    largest: int | None = None,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -131,6 +132,7 @@ def choose_plan(
         fingerprint: Under what name measurements are remembered; None remembers none.
         unrolled: Whether the step, once called, computes something member by member: it is then not compiled
             unless that is asked for, since the program would hold every member's operations.
+        largest: Members that there is memory for, of all processes together; None for any number.
 
     Returns:
         The plan, and its step.
@@ -148,6 +150,7 @@ def choose_plan(
     measurements = Measurements(fingerprint)
     with using_threads(means[0][0]):
         search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
+        search.largest = largest or members
         best, reason, fallback = search.best(lowering)
         step = best.program or build(best.way.lowering, best.way.chunk)[0]
     measurements.keep()
@@ -172,6 +175,7 @@ class _Search:
     Attributes:
         means: (threads, processes) to try.
         budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
+        largest: Members in memory together.
     """
 
     build: Build
@@ -184,6 +188,7 @@ class _Search:
     measurements: Measurements
     unrolled: Callable[[], bool]
     budget: float = 0.0
+    largest: int = 2**63
 
     def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
         """The best candidate, why, and the operation without a batched form where there is one."""
@@ -220,6 +225,8 @@ class _Search:
 
     def _sizes(self) -> list[int]:
         sizes = (self.chunk,) if self.chunk else _SIZES
+        if not self.chunk:
+            sizes = tuple(min(size, self.largest) for size in sizes)
         return list(dict.fromkeys(balanced(self.members, size) for size in sizes))
 
     def _timed(self, way: Way) -> _Candidate:
@@ -246,7 +253,8 @@ class _Search:
     def _loop(self) -> _Candidate:
         """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
         few = self._timed(Way("loop", min(self.members, 4), threads=self.means[0][0]))
-        return replace(few, way=replace(few.way, chunk=balanced(self.members, self.chunk or _LOOP_CHUNK)))
+        size = self.chunk or min(_LOOP_CHUNK, self.largest)
+        return replace(few, way=replace(few.way, chunk=balanced(self.members, size)))
 
     def _eager(self) -> dict[int, _Candidate]:
         """Shard sizes under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
@@ -318,6 +326,7 @@ class _Search:
         """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""
         if self.chunk:
             return way
+        size = min(size, self.largest // way.workers)
         return replace(way, chunk=balanced(ceil(self.members / way.workers), size))
 
     def _is_known(self, way: Way) -> bool:

@@ -17,14 +17,17 @@ from modelspace.engine import Lowering, Plan
 from modelspace.engine.lowerings import products
 from modelspace.engine.workers import can_fork
 from modelspace.fit import keep as keeping
+from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.execution import execute, pieces
 from modelspace.fit.identity import spec_of
 from modelspace.fit.logbook import Logbook
 from modelspace.fit.precision import Precision, products_in
+from modelspace.fit.memory import Memory
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.results import Results
 from modelspace.fit.resume import begin, plan_from, planned
+from modelspace.fit.room import free_bytes
 from modelspace.fit.run import Run
 from modelspace.fit.store import Store
 from modelspace.fit.training import Training
@@ -105,7 +108,7 @@ def fit(
 
     Raises:
         ModelspaceError: data, loss, columns or architecture do not fit each other; the folder can't be written to,
-            holds another run, or another process is at it.
+            holds another run, or another process is at it; or memory has no room for it, and what would fit.
     """
     began = time.perf_counter()
     data = datasets.load(data)
@@ -142,6 +145,8 @@ def fit(
             choices = planned(store, choices)
         stack.enter_context(products_in(precision))
         processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)
+        free = free_bytes(training.device)
+        memories.check_kept(training, policy, processes, free)
         results = Results(population, training.curves, epochs, policy, processes=processes)
         record: Results | Logbook = results
         if store is not None:
@@ -151,12 +156,14 @@ def fit(
         groups = record.missing()
         if store is not None and not groups and store.get("plan"):
             plan, step = plan_from(store.get("plan")), None
+            memory = Memory.from_plain(store.get("memory"))
         else:
-            plan, step = training.plan(choices)
+            plan, step, memory = memories.plan_within(training, policy, choices, free, asked=chunk is not None)
             _say(plan, population)
         if store is not None:
             store.put(
                 plan=asdict(plan),
+                memory=memory and memory.to_plain(),
                 products=products.measured(),
                 settings=recipe.describe(),
                 higher_is_better=recipe.higher_is_better,
@@ -192,6 +199,7 @@ def fit(
         seconds,
         interrupted,
         None if out is None else Path(out),
+        memory,
     )
 
 

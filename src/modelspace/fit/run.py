@@ -11,6 +11,7 @@ import pandas as pd
 from modelspace.engine import Plan
 from modelspace.fit.course import DIVERGED
 from modelspace.fit.keep import last_values
+from modelspace.fit.memory import Memory
 from modelspace.late import perform
 from modelspace.population import Population
 from modelspace.space import ModelSpace
@@ -37,6 +38,7 @@ class Run:
         seconds: Wall time, plan included.
         interrupted: Whether Ctrl-C ended it.
         folder: Where it is written down, if it is.
+        memory: What it was predicted to take; None where that is not known.
     """
 
     space: ModelSpace
@@ -52,6 +54,7 @@ class Run:
     seconds: float
     interrupted: bool
     folder: Path | None = None
+    memory: Memory | None = None
 
     @property
     def table(self) -> pd.DataFrame:

@@ -42,6 +42,7 @@ class Training:
         self.data = data
         self.recipe = recipe
         self.device = population.device
+        self.made_before = population.is_made  # asking for all points makes them
         self.columns = recipe.columns(population)
         self.coefficients = recipe.coefficients(population)
         self.data_seeds = recipe.data_seeds(population)
@@ -62,7 +63,8 @@ class Training:
     def _check_first_batch(self) -> None:
         """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
         size = min(len(self.inputs), max(self.recipe.batch_size, 2))
-        outputs = probe(self.population.module(0), self.inputs[:size])
+        # A selection draws its own points: the others' are not to be in memory yet.
+        outputs = probe(self.population[[0]].module(0), self.inputs[:size])
         labels = self.data.train.labels[:size]
         self.recipe.loss.check(outputs.cpu(), labels.cpu())
         if self.data.classes is not None and outputs.dim() >= 2 and self.recipe.loss.name == "cross_entropy":
@@ -71,8 +73,15 @@ class Training:
         for metric in self.recipe.metrics:
             metric.check(outputs.cpu(), labels.cpu())
 
-    def plan(self, choices: dict[str, Any]) -> tuple[Plan, Callable[..., Any]]:
-        """How it is computed, and the step for shards of that size; what can't be batched is said."""
+    def plan(
+        self, choices: dict[str, Any], largest: int | None = None
+    ) -> tuple[Plan, Callable[..., Any]]:
+        """How it is computed, and the step for shards of that size; what can't be batched is said.
+
+        Args:
+            choices: What was decided already.
+            largest: Members in memory together, of all processes: larger shards are not tried.
+        """
         recipe, space = self.recipe, self.population.space
         key = (
             space,
@@ -89,6 +98,7 @@ class Training:
             key=key,
             fingerprint=self._fingerprint(),
             unrolled=lambda: bool(self.function.one_by_one),
+            largest=largest,
             **self._possible(choices),
         )
         if plan.lowering == "vmap":

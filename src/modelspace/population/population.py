@@ -118,6 +118,11 @@ class Population:
         """Whether each point is still the one that its seed draws."""
         return self._values is None or self._drawn == self._values.version
 
+    @property
+    def is_made(self) -> bool:
+        """Whether the points stand in memory already."""
+        return self._values is not None
+
     def _made(self) -> "_Values":
         if self._values is None:
             points, buffers = _draw(self.space, self.table["seed"].tolist())

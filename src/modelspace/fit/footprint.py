@@ -1,0 +1,175 @@
+"""What one shard's step and scores hold in memory, found by running them on the meta device.
+
+There tensors have shapes and no values: the step that will be made is made with 2 and with 64 members, every storage
+is watched, and what lies between is taken as a straight line,
+
+    bytes(c) ≈ a + b·c,
+
+whose constant is what members share (the batch, the windows of a first convolution). So the columns of convolutions,
+what autograd keeps and the copies that ``vmap`` makes are in it. What no meta kernel can do, or the plain loop, is
+estimated from the anatomy of one member.
+
+Not in it: what a kernel takes within itself (an operand that a matrix product copies first, oneDNN's scratch), the
+allocator's rounding, and that a compiled step holds less.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+
+import torch
+from torch import Tensor
+
+from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
+from modelspace.errors import ModelspaceError
+from modelspace.fit import precision
+from modelspace.fit.training import Training
+from modelspace.space.anatomy import Anatomy, anatomy
+from modelspace.space.memory import PeakMemory
+
+_FEW, _MANY = 2, 64
+_META = torch.device("meta")
+_PIECE = 128  # samples that are scored at once
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes as a function of the members in a shard: ``shared + each · members``."""
+
+    shared: float
+    each: float
+
+    def __call__(self, members: int) -> int:
+        """Bytes of a shard of so many members."""
+        return max(0, round(self.shared + self.each * members))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a shard holds beside its points, buffers, optimizer state and gradients, phase by phase.
+
+    Attributes:
+        activations: In forward and backward: what autograd keeps, the batch, the way there.
+        update: In the update: new points and state beside the old ones, the optimizer's own terms.
+        scoring: In the forward over validation samples.
+        estimated: Whether the first and last are from the anatomy instead of from the step itself.
+    """
+
+    activations: Line
+    update: Line
+    scoring: Line
+    estimated: bool
+
+
+def footprint(training: Training, lowering: Lowering) -> Footprint:
+    """The footprint of a fit's step.
+
+    Args:
+        training: The fit.
+        lowering: How members are computed.
+    """
+    update = _line(partial(_update, training))
+    if lowering == "vmap":
+        try:
+            function = Function(training.population.space, _META, training.products)
+            return Footprint(
+                _line(partial(_gradient, training, function)),
+                update,
+                _line(partial(_scores, training, function)),
+                estimated=False,
+            )
+        except Exception:  # a kernel without a meta form: anything may be raised
+            pass
+    return _by_anatomy(training, lowering, update)
+
+
+def _line(count: Callable[[int], int]) -> Line:
+    few, many = count(_FEW), count(_MANY)
+    each = (many - few) / (_MANY - _FEW)
+    return Line(few - each * _FEW, each)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=_META)
+
+
+def _members(training: Training, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Points and buffers of so many members."""
+    space = training.population.space
+    points = torch.empty(count, space.dimension, dtype=space.dtype, device=_META)
+    return points, {n: _empty(b, count, *b.shape) for n, b in space.template.named_buffers()}
+
+
+def _held(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _gradient(training: Training, function: Function, count: int) -> int:
+    """The most that forward and backward hold beyond points, buffers and one gradient."""
+    points, buffers = _members(training, count)
+    own = training.data_seeds is not None
+    lead = (count, batch_size(training)) if own else (batch_size(training),)
+    inputs = _empty(training.inputs, *lead, *training.inputs.shape[1:])
+    labels = _empty(training.labels, *lead, *training.labels.shape[1:])
+    scale = precision.scaling(count, training.products, _META).get("scale")
+    seeds, number = (torch.empty(s, dtype=torch.int64, device=_META) for s in ((count,), ()))
+    batch = Batch(inputs, labels, own)
+    with PeakMemory([points, *buffers.values(), inputs, labels]) as memory:
+        vmap_gradient(function, training.recipe.loss, points, buffers, batch, seeds, number, scale)
+    return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
+
+
+def _scores(training: Training, function: Function, count: int) -> int:
+    """The most that a forward over validation samples holds beyond points and buffers."""
+    samples = len(training.data.validation)
+    if not samples:
+        return 0
+    points, buffers = _members(training, count)
+    inputs = _empty(training.inputs, min(samples, _PIECE), *training.inputs.shape[1:])
+    with PeakMemory([points, *buffers.values()]) as memory:
+        stacked_outputs(function, points, buffers, inputs, batched=True)
+    return max(0, memory.peak - points.nbytes - _held(list(buffers.values())))
+
+
+def _update(training: Training, count: int) -> int:
+    """The most that the update holds beyond points, state and gradient."""
+    points, _ = _members(training, count)
+    optimizer, gradient = training.recipe.optimizer, torch.empty_like(points)
+    state = optimizer.init(points)
+    coefficients = {n: torch.empty(count, 1, dtype=points.dtype, device=_META) for n in training.coefficients.names}
+    given = [points, gradient, *state.values()]
+    with PeakMemory(given) as memory:
+        optimizer.apply(gradient, state, points, coefficients)
+    # The rows that count are put back there by a selection, which copies once more.
+    again = 0 if training.device.type == "cpu" else points.nbytes + _held(list(state.values()))
+    clipped = points.nbytes if training.coefficients.clipping else 0
+    return memory.peak - _held(given) + again + clipped
+
+
+def _by_anatomy(training: Training, lowering: Lowering, update: Line) -> Footprint:
+    """One member's peak, for each member where they are computed together, once where one by one."""
+    numbers = training.population.space.dimension * training.population.space.dtype.itemsize
+    try:
+        step, forward = (_anatomy(training, size) for size in (batch_size(training), _PIECE))
+    except ModelspaceError:
+        return Footprint(Line(0, 0), update, Line(0, 0), estimated=True)
+    layers = [prod(layer.output_shape) for layer in forward.layers]
+    scores = 2 * training.population.space.dtype.itemsize * max(layers, default=0)
+    if lowering == "loop":
+        # One member's own parameters and gradients are in its peak; a byte a number says which have one.
+        flags = training.population.space.dimension
+        return Footprint(Line(step.peak_bytes, flags), update, Line(numbers + scores, 0), estimated=True)
+    each = max(0, step.peak_bytes - 2 * numbers)
+    return Footprint(Line(0, each), update, Line(0, scores), estimated=True)
+
+
+def _anatomy(training: Training, batch: int) -> Anatomy:
+    space = training.population.space
+    shape = tuple(training.inputs.shape[1:])
+    return anatomy(space.copied_template(), shape, batch=batch, input_dtype=training.inputs.dtype)
+
+
+def batch_size(training: Training) -> int:
+    """Samples in a batch: no more than there are."""
+    return min(len(training.inputs), training.recipe.batch_size)

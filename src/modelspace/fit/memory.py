@@ -1,0 +1,349 @@
+"""The memory that a fit will take, predicted before a member is trained, and held against what is free.
+
+With K members of n numbers, c of them in each of w processes,
+
+    total = shared + w · shard + kept + curves
+    shard = points + optimizer + buffers + coefficients + max(gradients + activations, gradients + update, scoring)
+
+where the three phases of the last term never stand in memory together. What the parts are is said at ``Memory``; how
+activations, update and scoring are found, and what is not in them, in ``footprint``.
+
+How good it is: the growth of the process's peak in fits of an MLP, a convolutional net, a residual one with BatchNorm
+and a transformer, 100 MiB to 1 GiB, was RATIOS of what is predicted here (``tests/fit/test_memory.py`` makes
+them again). A compiled step holds less than is predicted; the compiler itself, which takes some 200 MiB at the start,
+and what the plan's trials leave in the allocator are not counted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from modelspace.engine import Plan, balanced
+from modelspace.errors import ModelspaceError
+from modelspace.fit.footprint import Footprint, footprint
+from modelspace.fit.keep import Keep, groups_of
+from modelspace.fit.training import Training
+from modelspace.progress import notice
+
+_PROCESS = 0  # bytes that a worker process takes for itself
+LARGEST_TRIED = 256  # members of the largest shard that a plan tries
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a fit takes, in bytes; those of a shard are one process's.
+
+    Attributes:
+        shared: Frozen parameters, one template, training and validation samples: there when the fit begins.
+        points: The shard's points, ``c · n`` numbers; twice that where early stopping restores the best.
+        gradients: As many; with ``accumulate = a > 1``, of all batches and once more for their mean: ``2a + 1``.
+        optimizer: The optimizer's state: two numbers a coordinate for Adam, one for SGD.
+        buffers: The shard's buffers, before and after a step.
+        coefficients: What the updates of one epoch multiply with, and their losses.
+        activations: What forward and backward hold beside those.
+        update: New points and state, which stand beside the old ones until a step is taken, and terms on the way.
+        scoring: What the forward over validation samples holds.
+        kept: The points and buffers that the run keeps: of all members, and as many again before training; or of the
+            best so many of each setting, for each process; or none.
+        curves: The curves of all members, and their table.
+        processes: Worker processes, each with a shard; 1 where there are none.
+        members: K.
+        chunk: c.
+        free: What was free before.
+        on_device: Whether the shard is on a device with memory of its own.
+        keeps_there: Whether the kept points are there too.
+    """
+
+    shared: int
+    points: int
+    gradients: int
+    optimizer: int
+    buffers: int
+    coefficients: int
+    activations: int
+    update: int
+    scoring: int
+    kept: int
+    curves: int
+    processes: int
+    members: int
+    chunk: int
+    free: int = 0
+    on_device: bool = False
+    keeps_there: bool = False
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """What a shard holds in each of its phases, beside what it always holds."""
+        return {
+            "activations": self.gradients + self.activations,
+            "update": self.gradients + self.update,
+            "scoring": self.scoring,
+        }
+
+    @property
+    def shard(self) -> int:
+        """One process's shard, in the phase that takes most."""
+        always = self.points + self.optimizer + self.buffers + self.coefficients
+        return always + max(self.phases.values())
+
+    @property
+    def shards(self) -> int:
+        """Those of all processes."""
+        return self.processes * self.shard + (self.processes * _PROCESS if self.processes > 1 else 0)
+
+    @property
+    def needed(self) -> int:
+        """What has to be free: all but what is there already; on a device, what is needed there."""
+        if self.on_device:
+            return self.shards + (self.kept if self.keeps_there else 0)
+        return self.shards + self.kept + self.curves
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.shared + self.shards + self.kept + self.curves
+
+    def to_plain(self) -> dict[str, Any]:
+        """The parts and their sums as plain values, for records."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**own, "shard": self.shard, "needed": self.needed, "total": self.total}
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any] | None) -> "Memory | None":
+        """The record that ``to_plain`` wrote; None where there is none."""
+        if values is None:
+            return None
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+    def __str__(self) -> str:
+        phase = max(self.phases, key=self.phases.__getitem__)
+        parts = {"points": self.points, "optimizer": self.optimizer, "buffers": self.buffers}
+        if phase != "scoring":
+            parts["gradients"] = self.gradients
+        parts[phase] = getattr(self, phase)
+        parts["coefficients"] = self.coefficients
+        divisor, unit = _unit(self.shards)
+        inner = ", ".join(
+            f"{name} {_number(self.processes * size / divisor)}"
+            for name, size in parts.items()
+            if self.processes * size / divisor >= 0.05
+        )
+        more = {"kept points": self.kept, "curves": self.curves, "data": self.shared}
+        others = [f"{name} {size_text(size)}" for name, size in more.items() if size >= 2**16]
+        shards = f"shards {_number(self.shards / divisor)} {unit} ({inner})"
+        listed = ", ".join([shards, *others])
+        return f"memory: {size_text(self.total)} of {size_text(self.free)} free: {listed}"
+
+
+def predict(
+    training: Training, keep: Keep, plan: Plan, found: Footprint, free: int, members: int | None = None
+) -> Memory:
+    """What a fit takes as a plan says.
+
+    Args:
+        training: The fit.
+        keep: Whose points are kept.
+        plan: The lowering, the shard's size and the processes.
+        found: The footprint of that lowering.
+        free: What is free.
+        members: K, where it is another than the population's.
+    """
+    recipe, space = training.recipe, training.population.space
+    count = len(training.population) if members is None else members
+    chunk = min(plan.chunk, count)
+    point = space.dimension * space.dtype.itemsize
+    buffers = _buffer_bytes(training)
+    numbers = chunk * point
+    a = recipe.accumulate
+    state = recipe.optimizer.init(torch.empty(1, space.dimension, dtype=space.dtype, device="meta"))
+    restores = recipe.early_stopping is not None and recipe.early_stopping.restore_best
+    names = len(training.coefficients.names)
+    return Memory(
+        shared=_shared(training),
+        points=numbers * (2 if restores else 1),
+        gradients=numbers * (1 if a == 1 else 2 * a + 1),
+        optimizer=chunk * sum(value.nbytes for value in state.values()),
+        buffers=chunk * buffers * (3 if restores else 2),
+        coefficients=chunk * training.steps * (names * (8 + space.dtype.itemsize) + 8),
+        activations=found.activations(chunk),
+        update=found.update(chunk),
+        scoring=found.scoring(chunk),
+        kept=_kept(training, keep, plan.workers, count),
+        curves=_curves(training, count),
+        processes=plan.workers,
+        members=count,
+        chunk=chunk,
+        free=free,
+        on_device=training.device.type == "cuda",
+        keeps_there=training.device.type == "cuda" and keep.best is None,
+    )
+
+
+def largest_chunk(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
+    """The most members for which each of the plan's processes has room in a shard; 0 where not even for one."""
+
+    def fits(chunk: int) -> bool:
+        return predict(training, keep, replace(plan, chunk=chunk), found, free).needed <= free
+
+    return _largest(fits, len(training.population))
+
+
+def largest_members(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
+    """The largest K for which there is room, member by member if need be; 0 where there is for none."""
+
+    def fits(members: int) -> bool:
+        small = replace(plan, chunk=1)
+        return predict(training, keep, small, found, free, members).needed <= free
+
+    most = 1
+    while fits(most) and most < 2**40:
+        most *= 2
+    return _largest(fits, most)
+
+
+def _largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to ``most`` that fits, where all below one that fits do."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def check_kept(training: Training, keep: Keep, processes: int, free: int) -> None:
+    """Hold the memory that grows with the members against what is free, before any of it is taken.
+
+    Raises:
+        ModelspaceError: it is more.
+    """
+    members = len(training.population)
+    kept, curves = _kept(training, keep, processes, members), _curves(training, members)
+    if kept + curves <= free:
+        return
+    most = _largest(lambda m: _kept(training, keep, processes, m) + _curves(training, m) <= free, members)
+    advice = [f"{most:,} members fit"] if most else []
+    if keep.best != 0 and curves <= free:
+        advice.append(f"keep='scores' (--keep scores) needs {size_text(curves)}")
+    raise ModelspaceError(
+        f"{members:,} members need {size_text(kept + curves)} and {size_text(free)} are free: points that are kept "
+        f"{size_text(kept)}, curves {size_text(curves)}" + "".join(f"; {text}" for text in advice)
+    )
+
+
+def check(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> Memory:
+    """The prediction for a plan.
+
+    Raises:
+        ModelspaceError: it is more than is free; what takes how much, and what would fit.
+    """
+    memory = predict(training, keep, plan, found, free)
+    if memory.needed <= free:
+        return memory
+    chunk = largest_chunk(training, keep, plan, found, free)
+    advice = [f"shards of {chunk} members (--shard {chunk}) fit"] if chunk else []
+    if not chunk:
+        none = replace(keep, best=0)
+        members = largest_members(training, keep, plan, found, free)
+        if members:
+            advice.append(f"{members:,} members fit")
+        if keep.best != 0 and largest_chunk(training, none, plan, found, free):
+            advice.append("keep='scores' (--keep scores) fits")
+        if not members:
+            advice.append("a smaller batch, or --precision bf16-mixed, needs less")
+    text = str(memory).removeprefix("memory: ")
+    one = "with a single member at a time, " if not chunk and memory.chunk == 1 else ""
+    raise ModelspaceError(f"{one}this run needs {text}. {'; '.join(advice)}")
+
+
+def plan_within(
+    training: Training, keep: Keep, choices: Mapping[str, Any], free: int, *, asked: bool
+) -> tuple[Plan, Callable[..., Any] | None, Memory]:
+    """The plan, chosen among shards that memory has room for; its step; what it takes.
+
+    Args:
+        training: The fit.
+        keep: Whose points are kept.
+        choices: What was decided already: see ``Training.plan``.
+        free: What is free.
+        asked: Whether the shard's size was decided by the user: then it is not changed.
+
+    Returns:
+        The plan, its step (None where it is to be made anew), and the prediction.
+
+    Raises:
+        ModelspaceError: what was asked for does not fit, or not even one member does.
+    """
+    lowering, workers = choices["lowering"] or "vmap", choices["workers"] or 1
+    found = footprint(training, lowering)
+    trial = Plan(lowering, choices["chunk"] if asked else 1, False, 1, "", workers=workers if asked else 1)
+    check(training, keep, trial, found, free)
+    largest = largest_chunk(training, keep, replace(trial, workers=1), found, free)
+    if not asked and (choices["chunk"] or 0) * workers > largest:
+        choices = {**choices, "chunk": None}
+    plan, step = training.plan(dict(choices), largest)
+    if plan.lowering != lowering:
+        found = footprint(training, plan.lowering)
+    members = len(training.population)
+    best = balanced(-(-members // plan.workers), largest // plan.workers)
+    limited = not asked and largest < min(members, LARGEST_TRIED) and plan.chunk == best
+    first = plan
+    while not asked and plan.workers > 1 and not largest_chunk(training, keep, plan, found, free):
+        plan = replace(plan, workers=plan.workers - 1)
+    if not asked and predict(training, keep, plan, found, free).needed > free:
+        most = largest_chunk(training, keep, plan, found, free)
+        plan = replace(plan, chunk=balanced(-(-members // plan.workers), most))
+    memory = check(training, keep, plan, found, free)
+    if limited or plan != first:
+        size = f"{plan.chunk:,} members" if plan.chunk > 1 else "1 member"
+        each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
+        notice(f"memory: {size_text(free)} are free, which is room for shards of {size}{each}")
+        plan = replace(plan, reason=f"{plan.reason}; no larger shard fits into memory")
+    return plan, step if plan.chunk == first.chunk else None, memory
+
+
+def _shared(training: Training) -> int:
+    space, validation = training.population.space, training.data.validation
+    held = [training.inputs, training.labels, validation.inputs, validation.labels]
+    template = [*space.template.parameters(), *space.template.buffers()]
+    return sum(tensor.nbytes for tensor in [*held, *template])
+
+
+def _buffer_bytes(training: Training) -> int:
+    return sum(value.nbytes for value in training.population.space.template.buffers())
+
+
+def _kept(training: Training, keep: Keep, processes: int, members: int) -> int:
+    population = training.population
+    each = population.space.dimension * population.space.dtype.itemsize + _buffer_bytes(training)
+    if keep.best is None:
+        return members * each * (1 if training.made_before else 2)
+    if keep.best == 0:
+        return 0
+    groups = int(groups_of(population.table).max()) + 1
+    return processes * -(-groups * members // len(population)) * keep.best * (each + 16)
+
+
+def _curves(training: Training, members: int) -> int:
+    table = int(training.population.table.memory_usage().sum())
+    each = training.recipe.epochs * len(training.curves) * 8 + 9  # a state and the number of steps
+    return members * each + 2 * table * members // len(training.population)
+
+
+def _unit(size: float) -> tuple[int, str]:
+    for power, name in ((30, "GiB"), (20, "MiB")):
+        if size >= 2**power:
+            return 2**power, name
+    return 2**10, "KiB"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def size_text(size: int) -> str:
+    """Bytes as a person reads them: ``"1.2 GiB"``."""
+    divisor, unit = _unit(size)
+    return f"{_number(size / divisor)} {unit}"
