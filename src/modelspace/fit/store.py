@@ -23,6 +23,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import files
 
 VERSION = 1
+_PATIENCE_SECONDS = 3.0  # a killed process's workers take a moment to end
 _NAME = "run.sqlite"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -257,7 +258,7 @@ class Store:
 def _locked(folder: Path) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "run.lock", timeout=0)
+        lock = FileLock(folder / "run.lock", timeout=_PATIENCE_SECONDS)
         lock.acquire()
     except Timeout:
         raise ModelspaceError(
