@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7
+from modelspace.fit import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"
 QUICK = ("--data", "digits-7x7", "--epochs", "1")
@@ -181,7 +182,7 @@ def test_model_arguments(capsys, tmp_path):
     assert json.loads(run(capsys, *words, "--json"))["dimension"] == 4 * 8 + 8 * 2
 
 
-@pytest.mark.parametrize("verb", ["", "explore", "inspect", "fit", "compare", "report"])
+@pytest.mark.parametrize("verb", ["", "explore", "inspect", "fit", "compare", "report", "runs"])
 def test_help_teaches(capsys, verb):
     with pytest.raises(SystemExit, match="0"):
         main([verb, "--help"] if verb else ["--help"])

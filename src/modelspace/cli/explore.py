@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelspace.cli import arguments, results
+from modelspace.cli import arguments, exports, results
 from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_target(parser)
     arguments.add_data(parser, required=True)
     arguments.add_fit(parser)
+    exports.add_export(parser)
     parser.add_argument(
         "--fresh-seeds", type=int, default=64, metavar="N", help="new seeds fitted at the choice (64)"
     )
@@ -44,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Explore, print the summary, write the folder."""
+    """Explore, print the summary, write the folder and what is exported."""
+    exported = exports.chosen(options)
     folder = arguments.output_folder(options.out)
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
@@ -61,7 +63,7 @@ def call(options: argparse.Namespace) -> int:
         )
     except Interrupted as interrupt:
         notice("interrupted: nothing was chosen; what follows is the run until then")
-        return finish(interrupt.run, options.out, as_json=options.json)
+        return finish(interrupt.run, options.out, exported, as_json=options.json)
     summary = _summary(found, folder)
     if folder:
         record = record_of_exploration(found, command=arguments.command_line())
@@ -71,6 +73,9 @@ def call(options: argparse.Namespace) -> int:
         results.print_json(summary)
     else:
         sys.stdout.write("\n".join(_lines(found, folder)) + "\n")
+    lines = exports.write(exported, {"sweep": found.sweep, "fresh": found.fresh})
+    if lines and not options.json:
+        sys.stdout.write("\n".join(lines) + "\n")
     return 130 if found.interrupted else 0
 
 

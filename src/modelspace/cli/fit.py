@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from modelspace.cli import arguments, results
+from modelspace.cli import arguments, exports, results
 from modelspace.fit import Run, fit
 from modelspace.report import record_of_run, write_record
 
@@ -17,7 +18,8 @@ column or --epochs it trains what is missing."""
 EPILOG = """\
 examples:
   modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
-  modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9"""
+  modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9
+  modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +27,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_target(parser)
     arguments.add_data(parser, required=True)
     arguments.add_fit(parser)
+    exports.add_export(parser)
     arguments.add_json(parser)
 
 
 def call(options: argparse.Namespace) -> int:
-    """Fit, print the summary, write the folder."""
+    """Fit, print the summary, write the folder and what is exported."""
+    exported = exports.chosen(options)
     arguments.output_folder(options.out)
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
     space = arguments.load_space(options, data)
     population = space.sample(options.seeds, **arguments.chosen_columns(options)).to(device)
-    return finish(fit(population, data, **arguments.fit_settings(options)), options.out, as_json=options.json)
+    run = fit(population, data, **arguments.fit_settings(options))
+    return finish(run, options.out, exported, as_json=options.json)
 
 
-def finish(run: Run, out: str | None, *, as_json: bool) -> int:
-    """Write a run's folder, if there is to be one, and print its summary; the exit status."""
+def finish(run: Run, out: str | None, exported: Sequence[tuple[str, str]], *, as_json: bool) -> int:
+    """Write a run's folder, if there is to be one, print its summary, export it; the exit status."""
     folder = arguments.output_folder(out)
     summary = {
         "run": str(folder) if folder else None,
@@ -61,4 +66,7 @@ def finish(run: Run, out: str | None, *, as_json: bool) -> int:
             sys.stdout.write(
                 f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n"
             )
+    lines = exports.write(exported, {None: run})  # last: what is above stands, whatever another tool says
+    if lines and not as_json:
+        sys.stdout.write("\n".join(lines) + "\n")
     return 130 if run.interrupted else 0

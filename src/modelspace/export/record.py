@@ -12,10 +12,8 @@ from jaxtyping import Float64
 
 from modelspace.fit import Run
 from modelspace.fit.course import DIVERGED, FINISHED, STOPPED
-from modelspace.fit.keep import groups_of
-from modelspace.fit.written import read_curves, read_run
+from modelspace.fit.written import each_setting, read_curves, read_run
 
-_SEEDS = ("seed", "data_seed")
 _LONGEST_NAME = 100
 
 
@@ -77,7 +75,10 @@ class ExportRecord:
 
 def table_of(run: Run | str | os.PathLike[str]) -> pd.DataFrame:
     """The members' table, with their numbers as its first column."""
-    table = run.table if isinstance(run, Run) else read_run(run).table
+    return _numbered(run.table if isinstance(run, Run) else read_run(run).table)
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index(drop=True)
     if "member" not in table:
         table.insert(0, "member", np.arange(len(table)))
@@ -92,12 +93,13 @@ def record_of(run: Run | str | os.PathLike[str]) -> ExportRecord:
     """
     if isinstance(run, Run):
         title, data, recipe, members = run.space.title, run.data, run.settings, run.members
-        table, history = table_of(run), run.history
+        table, history = run.table, run.history
     else:
         written = read_run(run)
         title, data, recipe, members = written.title, written.data, written.settings, written.members
-        table, history = table_of(run), read_curves(run)
-    return ExportRecord(title, data, recipe, table, history, settings_of(members, table, history))
+        table, history = written.table, read_curves(run)
+    settings = settings_of(members, table, history)
+    return ExportRecord(title, data, recipe, _numbered(table), history, settings)
 
 
 def settings_of(
@@ -110,13 +112,10 @@ def settings_of(
         table: The same with status and last scores.
         history: By name, ``[K, epochs]``.
     """
-    columns = members.drop(columns=[name for name in _SEEDS if name in members])
-    groups, status = groups_of(members), table["status"].to_numpy(dtype=object)
+    status = table["status"].to_numpy(dtype=object)
     names: set[str] = set()
     settings = []
-    for group in range(groups.max(initial=-1) + 1):
-        rows = np.flatnonzero(groups == group)
-        values = {str(name): _plain(columns[name].iloc[rows[0]]) for name in columns}
+    for group, (values, rows) in enumerate(each_setting(members)):
         name = name_of(values)
         if name in names:
             name = f"{name}-{group}"
@@ -169,10 +168,3 @@ def _text(value: Any) -> str:
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
     return str(value)
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's; several as a tuple of them."""
-    if isinstance(value, tuple | list):
-        return tuple(map(_plain, value))
-    return value.item() if hasattr(value, "item") else value

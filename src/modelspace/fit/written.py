@@ -75,31 +75,37 @@ class Written:
         """One row a member, as ``Run.table``: its seed and columns, its status, its steps, its last scores."""
         return self.members.assign(status=self.status, steps=self.steps, **self.scores)
 
-    def response(self) -> pd.DataFrame:
+    def response(self) -> list[dict[str, Any]]:
         """Each setting's quartiles of the score that judges, over its members that have ended.
 
         By rank, a diverged member being the worst, as ``explore`` chooses.
 
         Returns:
-            One row a setting: its columns, then ``q1``, ``median``, ``q3``, ``members``, ``ended``, ``diverged``.
+            Of each: ``setting`` (its columns), ``q1``, ``median``, ``q3`` (infinite for a diverged member, NaN where
+            none has ended), ``members``, ``ended``, ``diverged``.
         """
         worst = -np.inf if self.monitor in self.higher_is_better else np.inf
         score = self.scores[self.monitor]
         score = np.where((self.status == DIVERGED) | np.isnan(score), worst, score)
-        names = [name for name in self.members if name not in ("seed", "data_seed")]
-        groups = groups_of(self.members)
-        rows = []
-        for group in range(groups.max(initial=-1) + 1):
-            index = np.flatnonzero(groups == group)
-            ended = index[self.status[index] != UNFINISHED]
-            quartiles = (
-                np.quantile(score[ended], [0.25, 0.5, 0.75], method="nearest") if len(ended) else [np.nan] * 3
-            )
-            diverged = int((self.status[index] == DIVERGED).sum())
-            setting = self.members[names].iloc[index[0]].tolist()
-            rows.append([*setting, *quartiles, len(index), len(ended), diverged])
-        columns = [*names, "q1", "median", "q3", "members", "ended", "diverged"]
-        return pd.DataFrame(rows, columns=pd.Index(columns))
+        found = []
+        for columns, rows in each_setting(self.members):
+            ended = rows[self.status[rows] != UNFINISHED]
+            levels = [0.25, 0.5, 0.75]
+            values = np.quantile(score[ended], levels, method="nearest") if len(ended) else [np.nan] * 3
+            quartiles = dict(zip(("q1", "median", "q3"), map(float, values), strict=True))
+            diverged = int((self.status[rows] == DIVERGED).sum())
+            counts = {"members": len(rows), "ended": len(ended), "diverged": diverged}
+            found.append({"setting": columns, **quartiles, **counts})
+        return found
+
+
+def each_setting(members: pd.DataFrame) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The members that differ in nothing but their seeds: their columns as plain values, and their rows."""
+    columns = {str(name): members[name].tolist() for name in members if name not in ("seed", "data_seed")}
+    groups = groups_of(members)
+    for group in range(groups.max(initial=-1) + 1):
+        rows = np.flatnonzero(groups == group)
+        yield {name: values[rows[0]] for name, values in columns.items()}, rows
 
 
 def read_run(path: str | os.PathLike[str]) -> Written:
