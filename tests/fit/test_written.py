@@ -1,5 +1,6 @@
 """What a run's folder says without its architecture is what the run in memory says."""
 
+import os
 import sqlite3
 
 import numpy as np
@@ -91,3 +92,11 @@ def test_a_run_that_has_not_begun_is_one_message(tmp_path, statement):
         read_run(tmp_path)
     with pytest.raises(ms.ModelspaceError, match=r"before it began to train|holds no run yet"):
         read_curves(tmp_path)
+
+
+def test_a_folder_that_may_only_be_read(tmp_path, monkeypatch):
+    run = fit(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    pd.testing.assert_frame_equal(read_run(tmp_path).table, run.table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -112,6 +112,9 @@ class Store:
         with _told(path):
             # Committed by hand: a transaction is what stands in one `with self._changing()`.
             mode = "rwc" if create else "ro"
+            # A reader makes files beside the catalogue. Where it may not, and no writer has, it stays as it is.
+            if not create and not os.access(self.folder, os.W_OK) and not Path(f"{path}-wal").exists():
+                mode = "ro&immutable=1"
             self._connection = sqlite3.connect(
                 f"file:{_quoted(path)}?mode={mode}", uri=True, isolation_level=None
             )
