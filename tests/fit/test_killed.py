@@ -66,7 +66,7 @@ def killed_until_it_ends(folder, settings, seed):
     it comes to its end.
     """
     chance = random.Random(seed)
-    for kills in range(100):
+    for kills in range(300):
         before = written(folder)
         child = started(folder, settings)
         moment, left = None, chance.uniform(0.0, 0.3)
@@ -114,8 +114,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, settin
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_fifty_times(tmp_path, workers):
-    settings = {"workers": workers, "chunk": 1}
-    whole = fit(None, chunk=1)
+    settings = {"workers": workers, "chunk": 2}
+    whole = fit(None, chunk=2)
     kills, seed = 0, 0
     while kills < 50:
         folder = tmp_path / str(seed)

@@ -40,6 +40,7 @@ _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth com
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
 _FORK_SECONDS = 0.3  # what starting processes costs a run
+_WAITING = 1.25  # threads have to be so much faster: beside other work they wait for each other, 100 times as long
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class _Search:
                 continue
             timed = replace(way, chunk=min(way.chunk, 4)) if way.lowering == "loop" else way
             found.append(replace(self._timed(timed), way=way))
-        return min(found, key=self._total)
+        return min(found, key=lambda each: self._total(each) * (_WAITING if each.way.threads > 1 else 1.0))
 
     def _or_compiled(
         self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
