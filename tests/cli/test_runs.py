@@ -174,6 +174,18 @@ def test_compare(capsys, made):
     assert by_setting[1e-2][1]["n"] == 16
 
 
+def test_a_member_that_diverged_late_is_counted_beside_whatever_it_scored_before(capsys, made, copied):
+    with sqlite3.connect(copied / "run.sqlite") as connection:
+        connection.execute(
+            "UPDATE members SET status = 'diverged' WHERE key = (SELECT key FROM wanted WHERE number = 0)"
+        )
+    found = json.loads(printed(capsys, "runs", "compare", copied, made[0] / "sgd", "--json"))
+    run = made[1]["deep/adam"]
+    ours = found["scores"]["train_loss"][0]
+    assert (ours["n"], ours["diverged"]) == (7, 5)
+    assert ours["median"] == pytest.approx(run.table["train_loss"][1:8].median())
+
+
 def test_compare_for_a_reader(capsys, made):
     folder, _ = made
     text = printed(capsys, "runs", "compare", folder / "deep/adam", folder / "sgd")
