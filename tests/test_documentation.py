@@ -68,16 +68,18 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
     assert not runner.failures, output.getvalue()
 
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 
-def blocks(language):
+def blocks(page, language):
     return re.findall(
-        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
 
 
-def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+@every_page
+def test_a_page_s_python_runs(page, tmp_path, monkeypatch):
     """In order and in one namespace, as a reader would type it, from the repository's root but writing elsewhere."""
     for name in ("examples", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -85,28 +87,29 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     monkeypatch.syspath_prepend(str(tmp_path))
     namespace = {"__name__": "readme"}
-    assert blocks("python")
-    for block in blocks("python"):
+    for block in blocks(page, "python"):
         with redirect_stdout(io.StringIO()):
-            exec(compile(block, "README.md", "exec"), namespace)
+            exec(compile(block, page.name, "exec"), namespace)
 
 
-def commands():
-    for block in [*blocks("sh"), *blocks("bash"), *blocks("shell"), *blocks("console")]:
+def commands(page):
+    for block in [block for shell in ("sh", "bash", "shell", "console") for block in blocks(page, shell)]:
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words and words[0] == "modelspace":
                 yield words[1:]
 
 
-def test_the_readme_s_commands_parse():
-    """Each command's verb exists, and the verb's own help knows each of its options."""
+@every_page
+def test_a_page_s_commands_parse(page):
+    """Each command's verb exists, and the verb's own help (the action's, for ``runs``) knows each of its options."""
     cli = importlib.import_module("modelspace.cli")
-    for words in commands():
+    for words in commands(page):
         assert words, "a bare 'modelspace' is no command"
+        action = words[1:2] if words[0] == "runs" and words[1:2] in (["show"], ["compare"], ["export"]) else []
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output), pytest.raises(SystemExit) as ended:
-            raise SystemExit(cli.main([words[0], "--help"]))
+            raise SystemExit(cli.main([words[0], *action, "--help"]))
         assert not ended.value.code, f"no verb '{words[0]}': {output.getvalue()}"
         known = set(re.findall(r"--[\w.-]+", output.getvalue()))
         options = {w.split("=")[0] for w in words[1:] if w.startswith("--") and not w.startswith("--model.")}
