@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int8, Int64
 from torch import Tensor
 
 from modelspace.fit.early_stopping import Stopper
+from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import Shard
 
 UNFINISHED, FINISHED, DIVERGED, STOPPED = "unfinished", "finished", "diverged", "stopped early"
@@ -98,12 +99,48 @@ class Course:
         """Go on from where ``tensors`` was called, with as many members or fewer: the last one fills up."""
         index = torch.arange(len(self.training)).clamp(max=len(tensors["active"]) - 1)
         for name, value in self._held().items():
-            value.copy_(tensors[name][index])
+            if name in tensors:
+                value.copy_(tensors[name][index])
         self.epoch, self.step = tensors["position"][0].tolist()
         for name, values in self.curves.items():
             known = tensors[f"curves.{name}"][index]
             values[:, : known.shape[1]] = known
         self.losses[:, : self.step] = tensors["losses"][index].to(self.losses.device)
+
+    @classmethod
+    def ended(cls, tensors: Mapping[str, Tensor], recipe: Recipe) -> "Course":
+        """A course that was trained elsewhere, for its outcome.
+
+        Args:
+            tensors: What its ``tensors`` gave; without the optimizer's state, or points and buffers, where nobody
+                will ask for them.
+            recipe: The fit's.
+        """
+        members = len(tensors["active"])
+
+        def parts(kind: str) -> dict[str, Tensor]:
+            return {n.removeprefix(kind): value for n, value in tensors.items() if n.startswith(kind)}
+
+        shard = Shard(
+            tensors.get("points", torch.zeros(members, 0)),
+            parts("buffers."),
+            parts("state."),
+            tensors["active"],
+            tensors["steps"],
+            {},
+            torch.zeros(members, dtype=torch.int64),
+            parts("scaling."),
+        )
+        nothing = torch.full((members, recipe.epochs), torch.nan, dtype=torch.float64)
+        course = cls(
+            shard,
+            Stopper(recipe.early_stopping, recipe.higher_is_better, shard),
+            {name: nothing.clone() for name in parts("curves.")},
+            tensors["losses"].clone(),
+            tensors["training"],
+        )
+        course.restore(tensors)
+        return course
 
     def _held(self) -> dict[str, Tensor]:
         """What is written into, member axis first."""

@@ -7,7 +7,7 @@ out, or a worker process is lost, what is not done is done here, in shards of ha
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -18,12 +18,18 @@ from modelspace.fit.course import Course
 from modelspace.progress import notice
 
 Rows = list[int]
+Needs = Literal["scores", "points", "course"]
 Advance = Callable[[int], None]
 _TELL_SECONDS = 0.2
 
 
 class Record(Protocol):
     """Where what is trained is written down."""
+
+    @property
+    def needs(self) -> Needs:
+        """What ``finished`` reads of a course: its scores, the points too, or all that it could go on from."""
+        ...
 
     def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
         """Where the course of this shard was put down; None where it is to start."""
@@ -83,7 +89,7 @@ def execute(
             reason = _in_workers(trainer, plan.workers, left, record, advance)
             left = [rows for shard in left if (rows := record.undone(shard))]
             if reason and left:
-                plan = _halved(plan, reason)
+                plan = halved(plan, reason)
                 trainer, left = trainer_of(plan), pieces(left, plan.chunk)
         while left:
             try:
@@ -93,7 +99,7 @@ def execute(
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                plan = _halved(plan, "out of memory")
+                plan = halved(plan, "out of memory")
                 # What the failed attempt holds is freed before the next one asks.
                 error.__traceback__ = None
                 trainer, left = trainer_of(plan), pieces(left, plan.chunk)
@@ -105,7 +111,16 @@ def pieces(shards: Sequence[Sequence[int]], size: int) -> list[Rows]:
     return [list(rows[i : i + size]) for rows in shards for i in range(0, len(rows), size)]
 
 
-def _halved(plan: Plan, reason: str) -> Plan:
+def halved(plan: Plan, reason: str) -> Plan:
+    """The plan with shards of half the size, in one process; that is said.
+
+    Args:
+        plan: The plan.
+        reason: Why it can't go on as it is, in a few words.
+
+    Raises:
+        ModelspaceError: its shards are of one member.
+    """
     if plan.chunk == 1:
         raise ModelspaceError(
             f"{reason}, with a single member at a time: a smaller batch, or --precision bf16-mixed, needs less"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from modelspace.fit import files
 from modelspace.fit.course import STATES, Course, Outcome
+from modelspace.fit.execution import Needs
 from modelspace.fit.keep import last_values
 from modelspace.fit.results import Results
 from modelspace.fit.store import Member, Place, Store, plain
@@ -98,6 +99,11 @@ class Logbook:
         going_on = {row for rows in groups for row in rows}
         anew = [row for row in self._results.undone(range(len(self._keys))) if row not in going_on]
         return [*groups, anew] if anew else groups
+
+    @property
+    def needs(self) -> Needs:
+        """What it reads of a finished course."""
+        return "course" if self._results.keep.best is None else self._results.needs
 
     def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
         """Where the course of these members was put down, or ended after fewer epochs."""

@@ -19,7 +19,7 @@ from modelspace.engine.workers import can_fork
 from modelspace.fit import keep as keeping
 from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
-from modelspace.fit.execution import execute, pieces
+from modelspace.fit.execution import pieces
 from modelspace.fit.identity import spec_of
 from modelspace.fit.logbook import Logbook
 from modelspace.fit.precision import Precision, products_in
@@ -29,6 +29,8 @@ from modelspace.fit.results import Results
 from modelspace.fit.resume import begin, plan_from, planned
 from modelspace.fit.room import free_bytes
 from modelspace.fit.run import Run
+from modelspace.fit.runner import Job, Runner
+from modelspace.fit.runner import resolve as resolve_runner
 from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
@@ -57,6 +59,7 @@ def fit(
     compile: bool | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    runner: str | Runner = "local",
     precision: Precision = "32",
     accumulate: int = 1,
     out: str | os.PathLike[str] | None = None,
@@ -91,6 +94,8 @@ def fit(
         threads: Threads within an operation; all or one, as measured, where None.
         workers: Processes that share the shards, each with one thread; measured where None. The same lowering, chunk,
             compile, threads and workers (``run.plan.choices``) give the same numbers bit for bit on one machine.
+        runner: Who trains the shards: ``"local"``, this machine; ``"ray"``, a Ray cluster, or a Ray of its own
+            here (``modelspace.distribute.RayRunner``); or a ``modelspace.fit.Runner`` of your own.
         precision: ``"32"``: the coordinates' own type; ``"bf16-mixed"`` or ``"16-mixed"``: matrix products in 16
             bits, float16 with a loss scale for each member; ``"tf32"``: float32 products at reduced precision on a
             GPU.
@@ -111,6 +116,7 @@ def fit(
             holds another run, or another process is at it; or memory has no room for it, and what would fit.
     """
     began = time.perf_counter()
+    train_all = resolve_runner(runner)
     data = datasets.load(data)
     if metrics is None:
         metrics = ["accuracy"] if data.classes is not None else []
@@ -174,10 +180,7 @@ def fit(
         amount = sum(map(len, shards)) * training.steps * epochs
         try:
             with progress(title, amount, "member-steps") as advance:
-                first = plan
-                plan = execute(
-                    lambda p: training.trainer(p, step if p is first else None), plan, shards, record, advance
-                )
+                plan = train_all(Job(training, plan, step), shards, record, advance)
         except KeyboardInterrupt:
             interrupted = True
         kept, members = results.kept()

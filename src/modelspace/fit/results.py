@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modelspace.engine.workers import process_index, shared
 from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
+from modelspace.fit.execution import Needs
 from modelspace.fit.keep import BestOf, Keep, groups_of
 from modelspace.population import Population
 
@@ -50,6 +51,11 @@ class Results:
     def missing(self) -> list[list[int]]:
         """The members that are left to train, those together that belong together."""
         return [list(range(len(self.states)))]
+
+    @property
+    def needs(self) -> Needs:
+        """What it reads of a finished course."""
+        return "scores" if self.keep.best == 0 else "points"
 
     def adopted(self, rows: Sequence[int]) -> bool:
         """Whether a shard was found finished."""

@@ -1,11 +1,13 @@
 """A fit in progress: its data, its plan, and the training of one shard."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from modelspace import data as datasets
@@ -33,19 +35,26 @@ from modelspace.space.forward import samples_as
 
 
 class Training:
-    """One fit in progress."""
+    """One fit in progress.
 
-    def __init__(self, population: Population, data: Data, recipe: Recipe):
+    Args:
+        population: Its members, on the device where they are to be trained.
+        data: Its data.
+        recipe: Its settings.
+        members: How many the whole fit has, where these are some of them.
+    """
+
+    def __init__(self, population: Population, data: Data, recipe: Recipe, members: int | None = None):
         if len(population) == 0:
             raise ModelspaceError("the population has no members")
-        self.population = population
         self.data = data
         self.recipe = recipe
         self.device = population.device
         self.made_before = population.is_made  # asking for all points makes them
-        self.columns = recipe.columns(population)
+        self.members = len(population) if members is None else members
+        seeds = population.table["seed"] if "seed" in population.table else range(len(population))
+        self._take(population, torch.tensor([int(s) for s in seeds], dtype=torch.int64))
         self.coefficients = recipe.coefficients(population)
-        self.data_seeds = recipe.data_seeds(population)
         self.products = precision.resolve(recipe.precision, self.device)
         self.function = Function(population.space, self.device, self.products)
         self.inputs = samples_as(data.train.inputs, population.space.dtype).to(self.device)
@@ -57,8 +66,23 @@ class Training:
             raise ModelspaceError(
                 f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
             )
-        seeds = population.table["seed"] if "seed" in population.table else range(len(population))
-        self.seeds = torch.tensor([int(s) for s in seeds], dtype=torch.int64, device=self.device)
+
+    def _take(self, population: Population, seeds: Tensor) -> None:
+        self.population = population
+        self.columns = self.recipe.columns(population)
+        self.data_seeds = self.recipe.data_seeds(population)
+        self.seeds = seeds.to(self.device)
+
+    def of(self, population: Population, seeds: Int64[Tensor, "member"]) -> "Training":
+        """The same fit of other members, which what was built for these serves too: steps and scoring.
+
+        Args:
+            population: Of the same space, with the same columns.
+            seeds: What their random numbers are a function of.
+        """
+        other = copy.copy(self)
+        other._take(population, seeds)
+        return other
 
     def _check_first_batch(self) -> None:
         """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
@@ -93,7 +117,7 @@ class Training:
         )
         plan, step = choose_plan(
             self.build,
-            len(self.population),
+            self.members,
             self.steps * recipe.epochs,
             key=key,
             fingerprint=self._fingerprint(),
@@ -136,7 +160,7 @@ class Training:
             samples_as(part.inputs, self.population.space.dtype).to(self.device),
             part.labels.to(self.device),
             plan,
-            calls=ceil(len(self.population) / plan.chunk) * self.recipe.epochs,
+            calls=ceil(self.members / plan.chunk) * self.recipe.epochs,
         )
         if plan.compiled and plan.workers > 1:
             shard = self.shard(self._rows(0, plan.chunk))
@@ -158,18 +182,23 @@ class Training:
         shorter, longer = (self.recipe.schedule.factor(numbers, n, columns) for n in (steps, 10 * steps))
         return bool(torch.equal(shorter, longer))
 
-    def trainer(self, plan: Plan, step: Callable[..., Any] | None = None) -> Trainer:
+    def made(self, plan: Plan) -> Callable[..., Any]:
+        """The step as a plan says, made anew."""
+        step, arguments = self.build(plan.lowering, plan.chunk)
+        return compiled(step, *arguments) if plan.compiled else step
+
+    def trainer(
+        self, plan: Plan, step: Callable[..., Any] | None = None, scoring: Scoring | None = None
+    ) -> Trainer:
         """The function that trains one shard as the plan says.
 
         Args:
             plan: The plan.
             step: Its step; made anew where None.
+            scoring: Its scoring; made anew where None.
         """
-        if step is None:
-            step, arguments = self.build(plan.lowering, plan.chunk)
-            if plan.compiled:
-                step = compiled(step, *arguments)
-        scoring = self.scoring(plan)
+        make_update = step or self.made(plan)
+        score = scoring or self.scoring(plan)
 
         def train(rows: Sequence[int], record: Record, advance: Callable[[int], None]) -> None:
             # A shard that is not full is filled up with copies of its last member: one shape, one program.
@@ -179,7 +208,7 @@ class Training:
             if begun is not None:
                 course.restore(begun)
                 advance(len(rows) * (course.epoch * self.steps + course.step))
-            self._train(course, filled, step, scoring, rows, record, advance)
+            self._train(course, filled, make_update, score, rows, record, advance)
             record.finished(rows, course)
 
         return train
