@@ -3,7 +3,7 @@
 Measure the space, train thousands of its points as one program, compare them honestly, and see the result.
 """
 
-from modelspace import data, export, losses, metrics, optimizers, report
+from modelspace import data, distribute, export, losses, metrics, optimizers, report
 from modelspace.compare import Comparison, compare
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
@@ -31,6 +31,7 @@ __all__ = [
     "Verification",
     "compare",
     "data",
+    "distribute",
     "evaluate",
     "explore",
     "export",

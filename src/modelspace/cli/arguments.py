@@ -13,6 +13,7 @@ import torch
 from modelspace import data as datasets
 from modelspace.cli import values
 from modelspace.data import Data
+from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.precision import PRECISIONS
 from modelspace.loading import load_object
@@ -127,6 +128,18 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="processes that share the shards (default: measured)"
     )
     parser.add_argument(
+        "--runner",
+        default="local",
+        metavar="local|ray",
+        help="who trains: this machine, or a Ray cluster: that of --address, else of RAY_ADDRESS, else a Ray started "
+        "on this machine for the run (local)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the Ray cluster's, for --runner ray; auto: the one of this machine",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="32",
@@ -207,6 +220,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "chunk": options.shard,
         "threads": options.threads,
         "workers": options.workers,
+        "runner": _runner(options),
         "precision": options.precision,
         "accumulate": options.accumulate,
         "compile": {"auto": None, "compile": True}.get(options.plan, False),
@@ -215,6 +229,15 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "keep": options.keep,
         "checkpoint_seconds": options.checkpoint,
     }
+
+
+def _runner(options: argparse.Namespace) -> str | RayRunner:
+    """Who trains, by --runner and --address."""
+    if options.address is None:
+        return options.runner
+    if options.runner != "ray":
+        raise ModelspaceError(f"--address goes with --runner ray; received --runner {options.runner}")
+    return RayRunner(options.address)
 
 
 def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -22,8 +22,8 @@ from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.execution import pieces
 from modelspace.fit.identity import spec_of
 from modelspace.fit.logbook import Logbook
-from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.memory import Memory
+from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.results import Results
 from modelspace.fit.resume import begin, plan_from, planned

@@ -1,0 +1,177 @@
+"""What travels between the driver and the workers: one job for all tasks, and the members of one shard."""
+
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from modelspace.data import Data
+from modelspace.engine.lowerings import products
+from modelspace.errors import ModelspaceError
+from modelspace.fit.execution import Needs
+from modelspace.fit.recipe import Recipe
+from modelspace.fit.runner import Job
+from modelspace.population import Population
+from modelspace.space import ModelSpace
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all shards of a fit share.
+
+    Attributes:
+        architecture: The space's class, factory or module.
+        options: What the space is built with beside it.
+        data: The data.
+        recipe: The settings.
+        members: How many the fit has.
+        device: The kind of device that trains: ``"cpu"``, ``"cuda"``.
+        products: The order of matrix products, as measured on the driver: they decide the last bits.
+        needs: What is to come back of a finished course.
+        torch: The driver's version of it, which decides the last bits too.
+    """
+
+    architecture: Any
+    options: dict[str, Any]
+    data: Data
+    recipe: Recipe
+    members: int
+    device: str
+    products: dict[str, float]
+    needs: Needs
+    torch: str
+
+    def space(self) -> ModelSpace:
+        """The space, built anew."""
+        return ModelSpace(self.architecture, **self.options)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The members of one shard.
+
+    Attributes:
+        table: Their rows.
+        seeds: What their random numbers are a function of.
+        begun: Where their course was put down, as bytes; None where it is to start.
+        points: Their points and buffers, as bytes; None where the rows' seeds draw them.
+    """
+
+    table: pd.DataFrame
+    seeds: list[int]
+    begun: bytes | None
+    points: bytes | None
+
+    def population(self, space: ModelSpace, device: torch.device) -> Population:
+        """The members."""
+        if self.points is None:
+            return Population.from_seeds(space, self.table, device)
+        values = unpacked(self.points)
+        points = values.pop("points")
+        return Population(space, points, values, self.table).to(device)
+
+
+def common_of(job: Job, needs: Needs) -> Common:
+    """What all shards of a job share."""
+    training = job.training
+    space = training.population.space
+    return Common(
+        space.architecture,
+        {
+            "input_shape": space.input_shape,
+            "dtype": space.dtype,
+            "input_dtype": space.input_dtype,
+            **space.hyperparameters,
+        },
+        training.data,
+        training.recipe,
+        training.members,
+        training.device.type,
+        products.measured(),
+        needs,
+        torch.__version__,
+    )
+
+
+def piece_of(job: Job, rows: Sequence[int], begun: Mapping[str, Tensor] | None) -> Piece:
+    """The members of one shard, with their points where their seeds do not say them."""
+    population = job.training.population
+    points = None
+    if begun is None and not population.is_drawn:
+        some = population[rows]
+        points = packed({"points": some.points, **some.buffers})
+    return Piece(
+        population.table.iloc[list(rows)].reset_index(drop=True),
+        job.training.seeds[list(rows)].tolist(),
+        None if begun is None else packed(begun),
+        points,
+    )
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as bytes, in the format of safetensors."""
+    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
+
+
+def unpacked(parcel: bytes) -> dict[str, Tensor]:
+    """The tensors that were packed."""
+    return load(parcel)
+
+
+def pickled(common: Common, cloudpickle: ModuleType) -> bytes:
+    """The common part as bytes that any worker can read: code of the user's own files is written out in them.
+
+    Args:
+        common: What all shards share.
+        cloudpickle: Ray's.
+
+    Raises:
+        ModelspaceError: something in it can't be sent; the message says what.
+    """
+    functions = (common.recipe.loss.function, *(metric.function for metric in common.recipe.metrics))
+    modules = _own_modules((common.architecture, *functions))
+    known = cloudpickle.list_registry_pickle_by_value()
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(common)
+    except Exception as error:
+        raise ModelspaceError(
+            f"this fit can't be sent to other processes: {type(error).__name__}: {error}. Architecture, loss, "
+            "metrics and data must be picklable: no open files, locks or generators in them"
+        ) from error
+    finally:
+        for module in modules:
+            if module.__name__ not in known:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _own_modules(sources: Sequence[Callable[..., Any]]) -> list[ModuleType]:
+    """The modules of these that are no installed package's, and those that lie beside them."""
+    folders = set()
+    for source in sources:
+        source = source if hasattr(source, "__module__") else type(source)
+        folder = _folder(sys.modules.get(getattr(source, "__module__", None) or ""))
+        if folder is not None:
+            folders.add(folder)
+    # A copy: looking at a module may import another.
+    return [module for module in list(sys.modules.values()) if _folder(module) in folders - {None}]
+
+
+def _folder(module: ModuleType | None) -> Path | None:
+    """Where a module of the user's own lies; None for the modules of installed packages, and for this library's."""
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "")
+    if not isinstance(file, str) or name == "__main__" or name.partition(".")[0] == "modelspace":
+        return None
+    folder = Path(file).resolve().parent
+    installed = (sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
+    return None if any(folder.is_relative_to(Path(place).resolve()) for place in installed) else folder
