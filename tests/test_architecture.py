@@ -25,6 +25,7 @@ ONLY_IN = {
     "matplotlib": "report",
     "ray": "distribute",
     "optuna": "search",
+    "psutil": "fit",
     "tensorboard": "export",
     "mlflow": "export",
     "wandb": "export",

@@ -102,8 +102,11 @@ def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
 
 
 SCARCE = """
-import resource, torch, modelspace as ms
+import resource, sys, torch, modelspace as ms
 from torch import nn
+from modelspace.fit import loop
+if "unpredicted" in sys.argv:
+    loop.free_bytes = lambda device: 2**60
 def net():
     return nn.Sequential(nn.Linear(64, 1000), nn.ReLU(), nn.Linear(1000, 10))
 population = ms.ModelSpace(net).sample(seeds=16, lr=[0.01])
@@ -112,16 +115,18 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
 x, y = torch.randn(4000, 64), torch.randint(10, (4000,))
 data = {"train": (x, y), "validation": (x[:100], y[:100]), "test": (x[:100], y[:100])}
 data = ms.data.of_splits(**data)
-choices = dict(chunk=16, threads=1, workers=1, lowering="vmap", compile=False)
+choices = dict(chunk=16 if "unpredicted" in sys.argv else None, threads=1, workers=1, lowering="vmap", compile=False)
 run = ms.fit(population, data, epochs=1, batch_size=4000, **choices)
 print(run.plan.chunk, (run.status == "finished").all())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
-def test_a_machine_that_is_really_out_of_memory():
-    done = subprocess.run([sys.executable, "-c", SCARCE], capture_output=True, text=True, timeout=100)
+@pytest.mark.parametrize("how", ["unpredicted", "predicted"])
+def test_a_machine_that_is_really_out_of_memory(how):
+    done = subprocess.run([sys.executable, "-c", SCARCE, how], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     chunk, finished = done.stdout.split()
     assert int(chunk) < 16
     assert finished == "True"
+    assert ("room for shards of" in done.stderr) == (how == "predicted")

@@ -137,7 +137,9 @@ def _update(training: Training, count: int) -> int:
     points, _ = _members(training, count)
     optimizer, gradient = training.recipe.optimizer, torch.empty_like(points)
     state = optimizer.init(points)
-    coefficients = {n: torch.empty(count, 1, dtype=points.dtype, device=_META) for n in training.coefficients.names}
+    coefficients = {
+        n: torch.empty(count, 1, dtype=points.dtype, device=_META) for n in training.coefficients.names
+    }
     given = [points, gradient, *state.values()]
     with PeakMemory(given) as memory:
         optimizer.apply(gradient, state, points, coefficients)

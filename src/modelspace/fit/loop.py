@@ -164,7 +164,9 @@ def fit(
             plan, step = plan_from(store.get("plan")), None
             memory = Memory.from_plain(store.get("memory"))
         else:
-            plan, step, memory = memories.plan_within(training, policy, choices, free, asked=chunk is not None)
+            plan, step, memory = memories.plan_within(
+                training, policy, choices, free, asked=chunk is not None
+            )
             _say(plan, population)
         if store is not None:
             store.put(

@@ -97,9 +97,7 @@ class Training:
         for metric in self.recipe.metrics:
             metric.check(outputs.cpu(), labels.cpu())
 
-    def plan(
-        self, choices: dict[str, Any], largest: int | None = None
-    ) -> tuple[Plan, Callable[..., Any]]:
+    def plan(self, choices: dict[str, Any], largest: int | None = None) -> tuple[Plan, Callable[..., Any]]:
         """How it is computed, and the step for shards of that size; what can't be batched is said.
 
         Args:
