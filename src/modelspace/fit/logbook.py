@@ -10,10 +10,11 @@ down is taken up by whoever is to train the same members for the same run.
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from modelspace.fit.course import STATES, Course, Outcome
 from modelspace.fit.execution import Needs
 from modelspace.fit.keep import last_values
 from modelspace.fit.results import Results
-from modelspace.fit.store import Member, Place, Store, plain
+from modelspace.fit.store import Member, Store, plain
 from modelspace.population import Population
 from modelspace.progress import notice, progress
 
@@ -40,9 +41,17 @@ def key_of(member: Mapping[str, Any], *parts: bytes) -> bytes:
     return digest.digest()
 
 
+def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A table's rows as plain values, one after the other."""
+    names = list(map(str, table.columns))
+    return (
+        dict(zip(names, row, strict=True)) for row in zip(*(table[n].tolist() for n in table), strict=True)
+    )
+
+
 def keys_of(population: Population) -> list[bytes]:
     """The key of every member."""
-    rows: list[dict[str, Any]] = population.table.to_dict("records")
+    rows = rows_of(population.table)
     if population.is_drawn:
         return [key_of(row) for row in rows]
     values = [population.points, *population.buffers.values()]
@@ -77,7 +86,7 @@ class Logbook:
         self._keys = keys_of(population)
         self._spec = json.dumps(spec, sort_keys=True).encode()
         self._places = store.places()
-        store.want(self._keys, population.table.to_dict("records"))
+        store.want(self._keys, rows_of(population.table))
         self._last = time.monotonic()
 
     def missing(self) -> list[list[int]]:
@@ -177,9 +186,7 @@ class Logbook:
             )
             for i, row in enumerate(rows)
         ]
-        name = self._name(rows)
-        self._store.record(name, self._epochs, members)
-        self._places |= {m.key: Place(name, i, self._epochs) for i, m in enumerate(members)}
+        self._store.record(self._name(rows), self._epochs, members)
 
     def undone(self, rows: Sequence[int]) -> list[int]:
         """Those of these members that are not finished."""
@@ -192,7 +199,7 @@ class Logbook:
         return digest.hexdigest()
 
     def _write(self, path: Any, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
-        about = {"members": self._table.iloc[np.asarray(rows)].to_dict("records"), "epochs": self._epochs}
+        about = {"members": list(rows_of(self._table.iloc[np.asarray(rows)])), "epochs": self._epochs}
         files.write(path, tensors, json.loads(json.dumps(about, default=plain)))
 
     def _take(self, name: str, rows: list[int]) -> None:

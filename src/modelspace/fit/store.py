@@ -161,7 +161,7 @@ class Store:
         rows = self._rows("SELECT key, shard, position, epochs FROM members")
         return {key: Place(*rest) for key, *rest in rows}
 
-    def want(self, keys: Sequence[bytes], rows: Sequence[Mapping[str, Any]]) -> None:
+    def want(self, keys: Sequence[bytes], rows: Iterable[Mapping[str, Any]]) -> None:
         """Note the members that the run is to have, in their order."""
         values = (
             (i, key, json.dumps(row, default=plain))
