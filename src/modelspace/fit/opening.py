@@ -23,6 +23,7 @@ from modelspace.fit.store import Store
 from modelspace.fit.written import curves_of, shards_of, spec_in, table_of
 from modelspace.loading import load_object
 from modelspace.population import Population
+from modelspace.progress import notice
 from modelspace.space import ModelSpace
 
 
@@ -32,7 +33,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
     Args:
         path: The folder.
         space: The space that was fitted. Where None, the architecture's own file or module is executed again,
-            under the name that is written down.
+            under the name that is written down, which is said: open only runs whose folder you trust.
 
     Returns:
         The run: its ``population`` holds the members whose points were kept and that are finished.
@@ -55,7 +56,8 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
         table = table_of([row for _, row in wanted])
         names = curves_of(spec)
         keep = keeping.resolve(spec["keep"], names[1:], store.get("higher_is_better"))
-        results = Results(_blank(space, table), names, settings["epochs"], keep, processes=1)
+        before = _blank(space, table) if keep.best is None else Population.from_seeds(space, table)
+        results = Results(before, names, settings["epochs"], keep, processes=1)
         for tensors, rows, positions in shards_of(store, [key for key, _ in wanted], places):
             results.write(rows, *outcome_of(tensors, positions))
         kept, population = results.kept()
@@ -97,6 +99,7 @@ def _space(store: Store, spec: Mapping[str, Any]) -> ModelSpace:
         raise ModelspaceError(
             f"the run in '{store.folder}' does not say where {spec['space']} is defined: give space=ModelSpace(…)"
         )
+    notice(f"executing {target}, which the run names as its architecture (space=ModelSpace(…) does without)")
     return ModelSpace(
         load_object(target),
         input_shape=store.get("input_shape"),
