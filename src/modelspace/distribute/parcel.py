@@ -1,5 +1,6 @@
 """What travels between the driver and the workers: one job for all tasks, and the members of one shard."""
 
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
@@ -156,22 +157,18 @@ def pickled(common: Common, cloudpickle: ModuleType) -> bytes:
 
 def _own_modules(sources: Sequence[Callable[..., Any]]) -> list[ModuleType]:
     """The modules of these that are no installed package's, and those that lie beside them."""
-    folders = set()
-    for source in sources:
-        source = source if hasattr(source, "__module__") else type(source)
-        folder = _folder(sys.modules.get(getattr(source, "__module__", None) or ""))
-        if folder is not None:
-            folders.add(folder)
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")]
+    modules = [sys.modules.get(getattr(source, "__module__", None) or "") for source in sources]
+    folders = {folder for module in modules if (folder := _folder(module)) is not None}
+    own = {f for f in folders if not any(Path(f).resolve().is_relative_to(place) for place in installed)}
     # A copy: looking at a module may import another.
-    return [module for module in list(sys.modules.values()) if _folder(module) in folders - {None}]
+    return [module for module in list(sys.modules.values()) if _folder(module) in own]
 
 
-def _folder(module: ModuleType | None) -> Path | None:
-    """Where a module of the user's own lies; None for the modules of installed packages, and for this library's."""
+def _folder(module: ModuleType | None) -> str | None:
+    """Where a module lies; None for what is sent in any case (the program itself), or never (this library)."""
     file = getattr(module, "__file__", None)
     name = getattr(module, "__name__", "")
     if not isinstance(file, str) or name == "__main__" or name.partition(".")[0] == "modelspace":
         return None
-    folder = Path(file).resolve().parent
-    installed = (sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
-    return None if any(folder.is_relative_to(Path(place).resolve()) for place in installed) else folder
+    return os.path.dirname(os.path.abspath(file))

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -102,27 +102,30 @@ class _Flight:
     told: int = 0
 
 
-@dataclass
 class _Crew:
-    """The tasks of one job. The first fields are what ``RayRunner`` was called with."""
+    """The tasks of one job.
 
-    ray: Any
-    job: Job
-    record: Record
-    advance: Advance
-    retries: int
-    flying: dict[Any, _Flight] = field(default_factory=dict)
+    Args:
+        ray: Ray, connected.
+        job: The job.
+        record: Where finished shards are written down.
+        advance: Told of every member-step.
+        retries: How many lost processes or nodes a shard survives.
+    """
 
-    def __enter__(self) -> "_Crew":
-        ray, job = self.ray, self.job
+    def __init__(self, ray: Any, job: Job, record: Record, advance: Advance, retries: int):
+        self.ray, self.job, self.record, self.advance, self.retries = ray, job, record, advance, retries
         self.plan = job.plan
         self.key = uuid.uuid4().hex
-        self.common = ray.put(pickled(common_of(job, self.record.needs), ray.cloudpickle))
-        self.counter = ray.remote(num_cpus=0, max_restarts=-1)(_Counter).remote()
-        self.asked: Any = None
-        self.sent = 0
         self.steps = job.training.steps * job.training.recipe.epochs
-        self.seen = -_SLOTS_SECONDS
+        self.common = ray.put(pickled(common_of(job, record.needs), ray.cloudpickle))
+        self.counter = ray.remote(num_cpus=0, max_restarts=-1)(_Counter).remote()
+        self.asked: Any = None  # what the counter has not answered yet
+        self.flying: dict[Any, _Flight] = {}
+        self.sent = 0
+        self.seen = -_SLOTS_SECONDS  # when the nodes were last asked for
+
+    def __enter__(self) -> "_Crew":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -204,11 +207,11 @@ class _Crew:
             self.advance(-flight.told)
             if answer.kind == "memory":
                 return answer.failure
-            error = (ModelspaceError if answer.kind == "mistake" else RuntimeError)(
-                answer.failure
-                if answer.kind == "mistake"
-                else f"a shard of {len(flight.rows)} members failed in a worker: {answer.failure}"
-            )
+            error = ModelspaceError(answer.failure)
+            if answer.kind != "mistake":
+                error = RuntimeError(
+                    f"a shard of {len(flight.rows)} members failed in a worker: {answer.failure}"
+                )
             error.add_note(answer.trace)
             raise error
         course = Course.ended(unpacked(answer.course), self.job.training.recipe)
