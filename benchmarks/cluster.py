@@ -1,7 +1,7 @@
 """What the Ray runner costs a shard, and what a second worker gains: ``python -m benchmarks.cluster``.
 
-Every number is the best of a few repeats. The driver's CPU seconds, unlike wall-clock seconds, say what a shard costs it
-also where something else shares the machine.
+Every number is the best of a few repeats. The driver's CPU seconds, unlike wall-clock seconds, say what a shard
+costs it also where something else shares the machine.
 """
 
 import argparse
