@@ -106,7 +106,9 @@ def test_a_page_s_commands_parse(page):
     cli = importlib.import_module("modelspace.cli")
     for words in commands(page):
         assert words, "a bare 'modelspace' is no command"
-        action = words[1:2] if words[0] == "runs" and words[1:2] in (["show"], ["compare"], ["export"]) else []
+        action = (
+            words[1:2] if words[0] == "runs" and words[1:2] in (["show"], ["compare"], ["export"]) else []
+        )
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output), pytest.raises(SystemExit) as ended:
             raise SystemExit(cli.main([words[0], *action, "--help"]))

@@ -40,7 +40,9 @@ _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth com
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
 _FORK_SECONDS = 0.3  # what starting processes costs a run
-_WAITING = 1.25  # threads have to be so much faster: beside other work they wait for each other, 100 times as long
+_WAITING = (
+    1.25  # threads have to be so much faster: beside other work they wait for each other, 100 times as long
+)
 
 
 @dataclass(frozen=True)

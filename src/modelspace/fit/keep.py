@@ -132,7 +132,9 @@ class BestOf:
         scores = self._keep.scores(outcome)
         for i, position in enumerate(positions):
             group, candidate = int(self._groups[rows[position]]), (scores[position], rows[position])
-            held = zip(self._scores[writer, group].tolist(), self._members[writer, group].tolist(), strict=True)
+            held = zip(
+                self._scores[writer, group].tolist(), self._members[writer, group].tolist(), strict=True
+            )
             worst, (score, member) = max(enumerate(held), key=lambda each: each[1])
             if candidate < (score, member):
                 self._scores[writer, group, worst] = float(scores[position])
