@@ -101,7 +101,7 @@ def written(folder):
     [
         pytest.param({}, 1, id="one process"),
         pytest.param({"workers": 2}, 2, id="two processes"),
-        pytest.param({"keep": 2}, 3, id="the best two"),
+        pytest.param({"keep": 2}, 3, id="the best two", marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, settings, seed):
