@@ -13,10 +13,12 @@ Not in it: what a kernel takes within itself (an operand that a matrix product c
 allocator's rounding, and that a compiled step holds less.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,13 +64,27 @@ class Footprint:
     estimated: bool
 
 
+_KEPT = 64
+_known: OrderedDict[Any, Footprint] = OrderedDict()
+
+
 def footprint(training: Training, lowering: Lowering) -> Footprint:
-    """The footprint of a fit's step.
+    """The footprint of a fit's step; that of a fit of the same kind is found once in a process.
 
     Args:
         training: The fit.
         lowering: How members are computed.
     """
+    scored = (len(training.data.validation), *(metric.name for metric in training.recipe.metrics))
+    key = (training.fingerprint(), lowering, scored)
+    if key not in _known:
+        _known[key] = _found(training, lowering)
+        while len(_known) > _KEPT:
+            _known.popitem(last=False)
+    return _known[key]
+
+
+def _found(training: Training, lowering: Lowering) -> Footprint:
     update = _line(partial(_update, training))
     if lowering == "vmap":
         try:

@@ -118,7 +118,7 @@ class Training:
             self.members,
             self.steps * recipe.epochs,
             key=key,
-            fingerprint=self._fingerprint(),
+            fingerprint=self.fingerprint(),
             unrolled=lambda: bool(self.function.one_by_one),
             largest=largest,
             **self._possible(choices),
@@ -135,7 +135,7 @@ class Training:
             raise ModelspaceError("worker processes need Linux and members on the CPU: leave workers out")
         return choices
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """What the times of a step depend on."""
         space, recipe = self.population.space, self.recipe
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
