@@ -25,7 +25,7 @@ from modelspace.space.forward import forward_checked, samples_as
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
-_PIECE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
+SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
 _CHUNK = 32
 
 
@@ -78,7 +78,7 @@ class Scoring:
         self._function = function
         self._inputs, self._labels = inputs, labels
         self._batched = plan.lowering == "vmap"
-        self._piece = ceil(len(inputs) / ceil(len(inputs) / _PIECE)) if len(inputs) else 1
+        self._piece = ceil(len(inputs) / ceil(len(inputs) / SCORED_AT_ONCE)) if len(inputs) else 1
         # In a compiled run the forward alone is worth compiling from about the same length on.
         self._compile = plan.compiled and calls * ceil(len(inputs) / self._piece) > 200
         self._program: Callable[..., Tensor] | None = None

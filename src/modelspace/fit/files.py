@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from torch import Tensor
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
+from modelspace.plain import plain
 
-FORMAT = "modelspace.shard/1"
+_FORMAT = "modelspace.shard/1"
 
 
 class DamagedError(Exception):
     """A file that is not what was written; the message says how it differs."""
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write a shard.
 
     Args:
@@ -30,21 +30,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -
         tensors: Contiguous, on the CPU.
         about: Plain values about them.
 
-    Returns:
-        The checksum.
-
     Raises:
         ModelspaceError: the place can't be written to, or the disk is full.
     """
-    text = json.dumps(about, sort_keys=True)
-    checksum = _checksum(tensors, text)
-    metadata = {"format": FORMAT, "about": text, "checksum": checksum}
+    text = json.dumps(about, sort_keys=True, default=plain)
+    metadata = {"format": _FORMAT, "about": text, "checksum": _checksum(tensors, text)}
     with whole_file(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=metadata)
         except SafetensorError as error:
             raise ModelspaceError(f"can't write {path}: {error}; what was finished is kept") from error
-    return checksum
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise DamagedError(str(error).splitlines()[0]) from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != _FORMAT:
         raise DamagedError(f"its format is {metadata.get('format')!r}")
     if metadata.get("checksum") != _checksum(tensors, metadata.get("about", "")):
         raise DamagedError("its checksum differs")
@@ -85,8 +80,3 @@ def bytes_of(tensor: Tensor) -> bytes:
     """A tensor's numbers as they lie in memory."""
     plain = tensor.detach().cpu().contiguous().reshape(-1)
     return plain.view(torch.uint8).numpy().tobytes()
-
-
-def size_of(path: Path) -> int:
-    """Bytes on the disk."""
-    return os.path.getsize(path)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
+from modelspace.engine.evaluate import SCORED_AT_ONCE
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
@@ -32,7 +33,6 @@ from modelspace.space.memory import PeakMemory
 
 _FEW, _MANY = 2, 64
 _META = torch.device("meta")
-_PIECE = 128  # samples that are scored at once
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _scores(training: Training, function: Function, count: int) -> int:
     if not samples:
         return 0
     points, buffers = _members(training, count)
-    inputs = _empty(training.inputs, min(samples, _PIECE), *training.inputs.shape[1:])
+    inputs = _empty(training.inputs, min(samples, SCORED_AT_ONCE), *training.inputs.shape[1:])
     with PeakMemory([points, *buffers.values()]) as memory:
         stacked_outputs(function, points, buffers, inputs, batched=True)
     return max(0, memory.peak - points.nbytes - _held(list(buffers.values())))
@@ -169,7 +169,7 @@ def _by_anatomy(training: Training, lowering: Lowering, update: Line) -> Footpri
     """One member's peak, for each member where they are computed together, once where one by one."""
     numbers = training.population.space.dimension * training.population.space.dtype.itemsize
     try:
-        step, forward = (_anatomy(training, size) for size in (batch_size(training), _PIECE))
+        step, forward = (_anatomy(training, size) for size in (batch_size(training), SCORED_AT_ONCE))
     except ModelspaceError:
         return Footprint(Line(0, 0), update, Line(0, 0), estimated=True)
     layers = [prod(layer.output_shape) for layer in forward.layers]

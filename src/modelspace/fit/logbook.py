@@ -23,7 +23,8 @@ from modelspace.fit.course import STATES, Course, Outcome
 from modelspace.fit.execution import Needs
 from modelspace.fit.keep import last_values
 from modelspace.fit.results import Results
-from modelspace.fit.store import Member, Store, plain
+from modelspace.fit.store import Member, Store
+from modelspace.plain import plain
 from modelspace.population import Population
 from modelspace.progress import notice, progress
 
@@ -82,7 +83,9 @@ class Logbook:
         longer: bool,
     ):
         self._store, self._results, self._table = store, results, population.table
-        self._epochs, self._seconds, self._longer = epochs, seconds, longer
+        self._epochs, self._seconds = epochs, seconds
+        # Only where all points are kept, a finished shard's file holds what going on depends on.
+        self._goes_on = longer and results.keep.best is None
         self._keys = keys_of(population)
         self._spec = json.dumps(spec, sort_keys=True).encode()
         self._places = store.places()
@@ -97,14 +100,14 @@ class Logbook:
             place = self._places.get(key)
             if place is not None and place.epochs == self._epochs:
                 finished.setdefault(place.shard, []).append(row)
-            elif place is not None and place.epochs < self._epochs and self._longer:
+            elif place is not None and place.epochs < self._epochs and self._goes_on:
                 begun.setdefault(place.shard, []).append(row)
         title = f"reading {sum(map(len, finished.values())):,} finished members"
         with progress(title, len(finished), "shards") as advance:
             for name, rows in finished.items():
                 self._take(name, rows)
                 advance(1)
-        groups = [rows for name, rows in begun.items() if self._can_go_on(name)]
+        groups = list(begun.values())
         going_on = {row for rows in groups for row in rows}
         anew = [row for row in self._results.undone(range(len(self._keys))) if row not in going_on]
         return [*groups, anew] if anew else groups
@@ -122,7 +125,7 @@ class Logbook:
                 return files.read(part)[0]
             except files.DamagedError as error:
                 notice(f"{part.name} is damaged ({error}): that shard is trained from its start")
-        if not self._longer:
+        if not self._goes_on:
             return None
         places = [self._places.get(self._keys[row]) for row in rows]
         first = places[0]
@@ -132,7 +135,8 @@ class Logbook:
             return None
         try:
             tensors, _ = files.read(self._store.file(first.shard))
-        except files.DamagedError:
+        except files.DamagedError as error:
+            notice(f"shard {first.shard} is damaged ({error}): its members are trained from their start")
             return None
         index = torch.tensor([place.position for place in places if place is not None])
         return {name: value[index] for name, value in tensors.items()}
@@ -200,7 +204,7 @@ class Logbook:
 
     def _write(self, path: Any, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
         about = {"members": list(rows_of(self._table.iloc[np.asarray(rows)])), "epochs": self._epochs}
-        files.write(path, tensors, json.loads(json.dumps(about, default=plain)))
+        files.write(path, tensors, about)
 
     def _take(self, name: str, rows: list[int]) -> None:
         """Read some members of a finished shard; a damaged one is forgotten, and they stay undone."""
@@ -227,14 +231,6 @@ class Logbook:
         self._results.write(rows, *outcome_of(tensors, list(range(len(rows)))))
         self.settle(rows)
         return True
-
-    def _can_go_on(self, name: str) -> bool:
-        """Whether a shard's file holds what going on depends on."""
-        try:
-            return "position" in files.read(self._store.file(name))[0]
-        except files.DamagedError:
-            self._store.forget(name)
-            return False
 
 
 def outcome_of(tensors: Mapping[str, Tensor], positions: list[int]) -> tuple[Outcome, np.ndarray]:

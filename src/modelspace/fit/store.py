@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from modelspace.errors import ModelspaceError
 from modelspace.fit import files
+from modelspace.plain import plain
 
 VERSION = 1
 _PATIENCE_SECONDS = 3.0  # a killed process's workers take a moment to end
@@ -190,7 +191,7 @@ class Store:
 
     def record(self, name: str, epochs: int, members: Sequence[Member]) -> None:
         """Note a finished shard, whose file stands; files that no member needs any longer are removed."""
-        size = files.size_of(self.file(name))
+        size = self.file(name).stat().st_size
         rows = [
             (
                 each.key,
@@ -290,8 +291,3 @@ def _quoted(path: Path) -> str:
     from urllib.parse import quote
 
     return quote(os.path.abspath(path))
-
-
-def plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's; anything else as its text."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
+from modelspace.plain import plain
 from modelspace.population.population import Population
 from modelspace.space import ModelSpace
 
@@ -38,7 +38,7 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
         "space": population.space.title,
         "layout": json.dumps(layout),
         # pandas' own JSON rounds numbers to 15 digits; Python's gives back every bit.
-        "table": json.dumps(population.table.to_dict("split"), default=_plain),
+        "table": json.dumps(population.table.to_dict("split"), default=plain),
     }
     with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -79,11 +79,6 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
             table[name] = table[name].map(tuple)
     buffers = {n.removeprefix("buffers."): v for n, v in tensors.items() if n.startswith("buffers.")}
     return Population(space, tensors["points"], buffers, table)
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's; anything else as its text."""
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 def population_of(
