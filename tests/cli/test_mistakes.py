@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-
-from modelspace.cli import main
+from commands import refused
 
 DUMMY = "examples/dummynet.py:DummyNet"
 
@@ -40,20 +39,6 @@ def nets(tmp_path):
     path = tmp_path / "nets.py"
     path.write_text(NETS)
     return path
-
-
-def refused(capsys, *arguments):
-    """The one line that a refused command prints."""
-    try:
-        status = main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        status = exit_.code
-    out, err = capsys.readouterr()
-    assert status == 2
-    assert out == ""
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    return err
 
 
 def explore(*more):

@@ -1,17 +1,18 @@
 """`modelspace runs`, and `--export`: what is said is what the runs in memory say; mistakes are one line."""
 
 import json
-import multiprocessing
 import shutil
 import sqlite3
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import printed, refused
+from runs import held
 
 from modelspace.cli import main
 from modelspace.fit import open_run
-from modelspace.fit.store import VERSION, Store
+from modelspace.fit.store import VERSION
 
 NET = """
 from pathlib import Path
@@ -40,23 +41,6 @@ FIT = (
     "4",
     "--epochs",
 )
-
-
-def printed(capsys, *arguments):
-    """Standard output of a command that must succeed."""
-    assert main([str(a) for a in arguments]) == 0
-    return capsys.readouterr().out
-
-
-def refused(capsys, *arguments):
-    """The one line of a command that must be refused."""
-    try:
-        status = main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        status = exit_.code
-    out, err = capsys.readouterr()
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    return err
 
 
 @pytest.fixture(scope="module")
@@ -251,31 +235,16 @@ def test_an_export_that_can_t_be_is_refused_before_anything_is_executed(capsys, 
     assert {path.name for path in tmp_path.iterdir()} == {"net.py"}
 
 
-def _holding(folder, ready, done):
-    store = Store(folder, create=True)
-    ready.set()
-    done.wait(60)
-    store.close()
-
-
 def test_a_run_half_done_that_a_process_is_at(capsys, copied, tmp_path):
     with sqlite3.connect(copied / "run.sqlite") as connection:
         connection.execute("DELETE FROM members WHERE key IN (SELECT key FROM wanted WHERE number < 4)")
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=_holding, args=(copied, ready, done))
-    process.start()
-    try:
-        assert ready.wait(60)
+    with held(copied):
         (found,) = json.loads(printed(capsys, "runs", copied, "--json"))["runs"]
         assert (found["done"], found["members"], found["best"]["setting"]) == (8, 12, {"lr": 1e-2})
         shown = json.loads(printed(capsys, "runs", "show", copied, "--json"))
         assert shown["states"] == {"unfinished": 4, "finished": 4, "diverged": 4}
         assert "0/4" in printed(capsys, "runs", "show", copied)
         printed(capsys, "runs", "export", copied, "--to", "tensorboard", tmp_path / "tb")
-    finally:
-        done.set()
-        process.join()
 
 
 def newer(folder):

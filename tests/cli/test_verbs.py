@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import printed
 from dummynet import DummyNet
 from safetensors.torch import load_file, save_file
 
@@ -15,12 +16,6 @@ from modelspace.fit import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"
 QUICK = ("--data", "digits-7x7", "--epochs", "1")
-
-
-def run(capsys, *arguments):
-    """Standard output of a command that must succeed."""
-    assert main([str(a) for a in arguments]) == 0
-    return capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def test_inspect_json(capsys):
-    found = json.loads(run(capsys, "inspect", DUMMY, "--input", "3x7x7", "--json"))
+    found = json.loads(printed(capsys, "inspect", DUMMY, "--input", "3x7x7", "--json"))
     assert found["dimension"] == found["trainable"] == 2512
     assert (found["frozen"], found["buffers"], found["tied"]) == (0, 0, {})
     rows = {layer["name"]: layer for layer in found["layers"]}
@@ -57,7 +52,7 @@ def test_inspect_json(capsys):
 
 
 def test_inspect_for_a_reader(capsys):
-    text = run(capsys, "inspect", DUMMY, "--input", "3x7x7", "--batch", "2")
+    text = printed(capsys, "inspect", DUMMY, "--input", "3x7x7", "--batch", "2")
     assert "ℝ²⁵¹²" in text
     assert "a batch of 2: 33,300 forward" in text
 
@@ -105,14 +100,14 @@ def test_explore_statistics_are_those_of_the_table(folder):
 
 def test_report_draws_again(capsys, folder, tmp_path):
     page = tmp_path / "again.html"
-    run(capsys, "report", folder, "--to", page)
+    printed(capsys, "report", folder, "--to", page)
     assert page.read_text() == (folder / "report.html").read_text()
 
 
 def test_compare_members_of_a_folder(capsys, folder):
     points = folder / "points.safetensors"
     found = json.loads(
-        run(capsys, "compare", DUMMY, f"{points}:6", f"{points}:7", "--data", "digits-7x7", "--json")
+        printed(capsys, "compare", DUMMY, f"{points}:6", f"{points}:7", "--data", "digits-7x7", "--json")
     )
     assert found["same_space"] is True
     assert found["same_point"] is False
@@ -123,14 +118,14 @@ def test_compare_members_of_a_folder(capsys, folder):
 def test_compare_a_checkpoint_with_its_seed(capsys, tmp_path):
     torch.manual_seed(5)
     save_file(DummyNet().state_dict(), tmp_path / "net.safetensors")
-    found = json.loads(run(capsys, "compare", DUMMY, tmp_path / "net.safetensors", "seed:5", "--json"))
+    found = json.loads(printed(capsys, "compare", DUMMY, tmp_path / "net.safetensors", "seed:5", "--json"))
     assert found["same_point"] is True
 
 
 def test_compare_two_architectures(capsys, tmp_path):
     (tmp_path / "other.py").write_text("from torch import nn\ndef small():\n    return nn.Linear(3, 2)\n")
     words = ("compare", DUMMY, "seed:0", "seed:0", "--with", f"{tmp_path / 'other.py'}:small", "--json")
-    found = json.loads(run(capsys, *words))
+    found = json.loads(printed(capsys, *words))
     assert found["same_space"] is False
     assert any("conv1.weight" in difference for difference in found["differences"])
 
@@ -149,7 +144,7 @@ def test_fit_json(capsys, tmp_path):
         "--momentum",
         "0,0.9",
     )
-    found = json.loads(run(capsys, *words, "--data-seed", "2", "--out", tmp_path / "run", "--json"))
+    found = json.loads(printed(capsys, *words, "--data-seed", "2", "--out", tmp_path / "run", "--json"))
     assert found["members"] == 8
     assert found["diverged"] == 0
     assert found["member_steps_per_second"] > 0
@@ -162,7 +157,7 @@ def test_fit_json(capsys, tmp_path):
 
 def test_fit_counts_the_diverged(capsys):
     words = ("fit", DUMMY, *QUICK, "--seeds", "2", "--optimizer", "sgd", "--lr", "1e-2,1e30", "--json")
-    assert json.loads(run(capsys, *words))["diverged"] == 2
+    assert json.loads(printed(capsys, *words))["diverged"] == 2
 
 
 def test_model_arguments(capsys, tmp_path):
@@ -179,7 +174,7 @@ def test_model_arguments(capsys, tmp_path):
         "8",
         "--model.bias=false",
     )
-    assert json.loads(run(capsys, *words, "--json"))["dimension"] == 4 * 8 + 8 * 2
+    assert json.loads(printed(capsys, *words, "--json"))["dimension"] == 4 * 8 + 8 * 2
 
 
 @pytest.mark.parametrize("verb", ["", "explore", "inspect", "fit", "compare", "report", "runs"])

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 from cases import BATCH, named
+from runs import assert_same
 from torch import nn
 
 import modelspace as ms
@@ -54,19 +55,6 @@ def fit(population, *, data=None, **settings):
 
 def in_ray(population, **settings):
     return fit(population, **{"runner": RayRunner(), **settings})
-
-
-def assert_same(run, other):
-    """Bit for bit: that is more than the 1e-9 that is promised across machines."""
-    assert run.status.tolist() == other.status.tolist()
-    assert run.steps.tolist() == other.steps.tolist()
-    assert run.kept.tolist() == other.kept.tolist()
-    assert torch.equal(run.population.points, other.population.points)
-    for name, value in run.population.buffers.items():
-        assert torch.equal(value, other.population.buffers[name])
-    for name, values in run.history.items():
-        assert np.array_equal(values, other.history[name], equal_nan=True)
-    assert run.table.equals(other.table)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 import torch
 from cases import named
-from fit.test_store import CHOICES, assert_same
+from fit.test_store import CHOICES
+from runs import assert_same
 
 import modelspace as ms
 from modelspace.fit.store import Store

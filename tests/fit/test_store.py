@@ -1,20 +1,19 @@
 """Runs in folders: continued, extended, damaged, locked, full."""
 
-import multiprocessing
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from cases import named
+from runs import assert_same, held
 
 import modelspace as ms
 from modelspace.fit import files
-from modelspace.fit.store import VERSION, Store
+from modelspace.fit.store import VERSION
 from modelspace.fit.training import Training
 
 CASE = named("residual BatchNorm")
@@ -28,18 +27,6 @@ def members(seeds=10, **columns):
 def fit(population, out=None, **settings):
     settings = {"epochs": 3, "batch_size": 8, "optimizer": ms.Adam(), "checkpoint_seconds": 0.0, **settings}
     return ms.fit(population, CASE.data(), out=out, **{**CHOICES, **settings})
-
-
-def assert_same(run, other):
-    assert torch.equal(run.population.points, other.population.points)
-    for name, value in run.population.buffers.items():
-        assert torch.equal(value, other.population.buffers[name])
-    for name, values in run.history.items():
-        assert np.array_equal(values, other.history[name], equal_nan=True)
-    assert run.status.tolist() == other.status.tolist()
-    assert run.steps.tolist() == other.steps.tolist()
-    assert run.kept.tolist() == other.kept.tolist()
-    assert run.table.equals(other.table)
 
 
 def trained(monkeypatch):
@@ -274,25 +261,9 @@ def test_no_run_is_one_message(tmp_path):
         ms.open_run(tmp_path)
 
 
-def _holding(folder, ready, done):
-    store = Store(folder, create=True)
-    ready.set()
-    done.wait(60)
-    store.close()
-
-
 def test_a_second_process_is_refused(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=_holding, args=(tmp_path, ready, done))
-    process.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(ms.ModelspaceError, match="another process is at the run"):
-            fit(members(4), tmp_path)
-    finally:
-        done.set()
-        process.join()
+    with held(tmp_path), pytest.raises(ms.ModelspaceError, match="another process is at the run"):
+        fit(members(4), tmp_path)
     assert_same(fit(members(4), tmp_path), fit(members(4)))
 
 
