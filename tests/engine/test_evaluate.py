@@ -39,7 +39,7 @@ def test_piecewise_is_whole(monkeypatch):
     inputs, labels = torch.randn(301, 6, dtype=torch.float64), torch.randint(3, (301,))
     scores = {"loss": ms.losses.resolve("cross_entropy")}
     found = members_scores(population, inputs, labels, scores)
-    monkeypatch.setattr(sys.modules[Scoring.__module__], "_PIECE", 10**6)
+    monkeypatch.setattr(sys.modules[Scoring.__module__], "SCORED_AT_ONCE", 10**6)
     assert torch.allclose(members_scores(population, inputs, labels, scores), found, rtol=1e-12)
     parts = [members_scores(population[[k]], inputs, labels, scores) for k in range(0, 40, 13)]
     assert torch.allclose(torch.cat(parts), found[::13], rtol=1e-12)
