@@ -13,7 +13,7 @@ from optimizers.truth import relative_error
 from torch.testing._internal.common_optimizers import optim_db
 
 from modelspace import optimizers
-from modelspace.optimizers import hyper_columns
+from modelspace.hyperparameters import hyper_columns
 
 STEPS, SHAPE = 20, (3, 11)
 ENTRIES = {entry.optim_cls: entry for entry in optim_db if hasattr(optimizers, entry.optim_cls.__name__)}

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from modelspace.errors import ModelspaceError
+from modelspace.hyperparameters import hyper_columns, validate
 from modelspace.optimizers import (
     Constant,
     Cosine,
@@ -14,9 +15,7 @@ from modelspace.optimizers import (
     Schedule,
     Step,
     Warmup,
-    hyper_columns,
     resolve_schedule,
-    validate,
 )
 
 STEPS, RATE, MEMBERS = 40, 0.3, 3

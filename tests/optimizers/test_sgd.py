@@ -3,7 +3,8 @@ import torch
 from optimizers.truth import MEMBERS, arguments, problem
 
 from modelspace.errors import ModelspaceError
-from modelspace.optimizers import SGD, validate
+from modelspace.hyperparameters import validate
+from modelspace.optimizers import SGD
 
 
 def test_where_momentum_is_zero_the_step_is_along_the_plain_gradient_whatever_the_dampening():

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from modelspace.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, hyper_columns
+from modelspace.hyperparameters import hyper_columns
+from modelspace.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 MEMBERS, PARAMETERS, STEPS = 5, 7, 30
 

@@ -13,6 +13,7 @@ from modelspace import losses, metrics, optimizers
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.step import Coefficients
+from modelspace.hyperparameters import check, hyper_columns, validate
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.optimizers import Optimizer, Schedule
@@ -72,18 +73,18 @@ class Recipe:
                     f"column (a hyper-parameter of {owner}, the schedule or the clipping)", name, known
                 )
         limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
-        problems = [p for n, values in limits.items() for p in optimizers.check(n, values)]
+        problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
         for owner in (self.optimizer, self.schedule):
             try:
                 names = owner.hyperparameters()
-                optimizers.validate(owner, {n: v for n, v in given.items() if n in names})
+                validate(owner, {n: v for n, v in given.items() if n in names})
             except ModelspaceError as error:
                 problems.append(str(error))
         if problems:
             raise ModelspaceError("; ".join(problems))
         members = len(population)
-        columns = optimizers.hyper_columns(self.optimizer, given, members)
-        columns |= optimizers.hyper_columns(self.schedule, given, members)
+        columns = hyper_columns(self.optimizer, given, members)
+        columns |= hyper_columns(self.schedule, given, members)
         for name, values in limits.items():
             columns[name] = (
                 torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()

@@ -2,7 +2,7 @@
 
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.optimizers.adam import Adam, AdamW
-from modelspace.optimizers.base import RANGES, Optimizer, Range, check, hyper_columns, validate
+from modelspace.optimizers.base import RANGES, Optimizer
 from modelspace.optimizers.clipping import clip_by_norm, clip_by_value
 from modelspace.optimizers.rmsprop import RMSprop
 from modelspace.optimizers.schedules import (
@@ -28,17 +28,13 @@ __all__ = [
     "Optimizer",
     "Product",
     "RMSprop",
-    "Range",
     "Schedule",
     "Step",
     "Warmup",
-    "check",
     "clip_by_norm",
     "clip_by_value",
-    "hyper_columns",
     "resolve",
     "resolve_schedule",
-    "validate",
 ]
 
 _BY_NAME = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}

@@ -33,7 +33,7 @@ class Adam(Optimizer):
 
     Example:
         >>> import torch
-        >>> from modelspace.optimizers import hyper_columns
+        >>> from modelspace.hyperparameters import hyper_columns
         >>> points = torch.ones(2, 3)
         >>> adam = Adam()
         >>> hyper = hyper_columns(adam, {"lr": [0.1, 0.5]}, members=2)
@@ -94,7 +94,7 @@ class AdamW(Optimizer):
 
     Example:
         >>> import torch
-        >>> from modelspace.optimizers import hyper_columns
+        >>> from modelspace.hyperparameters import hyper_columns
         >>> points = torch.ones(2, 3)
         >>> adamw = AdamW(lr=0.1)
         >>> hyper = hyper_columns(adamw, {"weight_decay": [0.0, 1.0]}, members=2)

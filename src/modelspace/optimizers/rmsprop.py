@@ -34,7 +34,7 @@ class RMSprop(Optimizer):
 
     Example:
         >>> import torch
-        >>> from modelspace.optimizers import hyper_columns
+        >>> from modelspace.hyperparameters import hyper_columns
         >>> points = torch.ones(2, 3)
         >>> rmsprop = RMSprop(alpha=0.75)
         >>> hyper = hyper_columns(rmsprop, {"lr": [0.1, 0.2]}, members=2)

@@ -14,7 +14,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.optimizers.base import Hyperparameters, Range, ranges_of
+from modelspace.hyperparameters import Hyperparameters, Range
+from modelspace.optimizers.base import ranges_of
 
 Columns = Mapping[str, Float64[Tensor, "1 member"] | float | int]
 

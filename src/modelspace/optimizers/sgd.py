@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from modelspace.optimizers.base import Columns, Optimizer, Range, State, ranges_of, zeros
+from modelspace.hyperparameters import Range
+from modelspace.optimizers.base import Columns, Optimizer, State, ranges_of, zeros
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class SGD(Optimizer):
 
     Example:
         >>> import torch
-        >>> from modelspace.optimizers import hyper_columns
+        >>> from modelspace.hyperparameters import hyper_columns
         >>> points = torch.ones(2, 3)
         >>> sgd = SGD()
         >>> hyper = hyper_columns(sgd, {"lr": [0.1, 0.5]}, members=2)

@@ -1,14 +1,10 @@
-import doctest
-import importlib
-
-import jaxtyping
 import numpy as np
 import pytest
 import torch
 
-from modelspace import optimizers
 from modelspace.errors import ModelspaceError
-from modelspace.optimizers import RANGES, SGD, Adam, AdamW, RMSprop, check, hyper_columns, resolve, validate
+from modelspace.hyperparameters import check, hyper_columns, validate
+from modelspace.optimizers import RANGES, SGD, Adam
 
 
 @pytest.mark.parametrize(
@@ -28,9 +24,12 @@ from modelspace.optimizers import RANGES, SGD, Adam, AdamW, RMSprop, check, hype
     ],
 )
 def test_ranges(name, good, bad):
-    assert check(name, good) == []
+    assert check(name, good, RANGES[name]) == []
     for value in bad:
-        assert f"{name} must be {RANGES[name].expected}; received {float(value)}" in check(name, value)[0]
+        assert (
+            f"{name} must be {RANGES[name].expected}; received {float(value)}"
+            in check(name, value, RANGES[name])[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_ranges(name, good, bad):
     ],
 )
 def test_messages(name, values, message):
-    (problem,) = check(name, values)
+    (problem,) = check(name, values, RANGES[name])
     assert problem.endswith(message)
 
 
@@ -70,33 +69,3 @@ def test_hyper_columns_are_the_defaults_where_nothing_is_given():
     assert hyper["lr"].tolist() == [[0.1], [0.2]]
     assert hyper["betas"].tolist() == [[0.9, 0.999]] * 2
     assert {column.dtype for column in hyper.values()} == {torch.float64}
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", SGD), ("Adam", Adam), ("ADAMW", AdamW), ("rmsprop", RMSprop)]
-)
-def test_resolve(name, kind):
-    assert resolve(name) == kind()
-    assert resolve(kind(lr=0.5)) == kind(lr=0.5)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("adan", "unknown optimizer 'adan': did you mean 'adam'"),
-        (Adam, r"an object such as modelspace\.optimizers\.Adam\(\); received <class"),
-        (torch.optim.SGD([torch.zeros(1)]), "One of torch.optim holds the parameters of a single module"),
-    ],
-)
-def test_resolve_refuses(given, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would refuse before we do
-    with pytest.raises(ModelspaceError, match=message):
-        resolve(given)
-
-
-@pytest.mark.parametrize("name", ["", ".base", ".sgd", ".adam", ".rmsprop", ".clipping", ".schedules"])
-def test_the_examples_run(name):
-    module = importlib.import_module(optimizers.__name__ + name)
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
