@@ -1,0 +1,49 @@
+"""The record of one mistake: a faulty model, and its twin that differs only by the fix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from modelspace.data import Data
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake as people make it.
+
+    Attributes:
+        name: What it is, in a few words.
+        rule: The rule that must fire on the faulty side, and stay silent on the corrected one.
+        faulty: What makes the faulty model.
+        corrected: What makes its twin.
+        shape: One sample's shape.
+        loss: A name that ``modelspace.losses.resolve`` knows, or a loss module.
+        corrected_loss: The twin's loss where the loss is the fix; None: the same.
+        classes: The number of classes that the user declares; None: not declared.
+        tokens: Samples are integers below this; floating-point numbers where 0.
+        data: What makes the data, for a mistake that lies between model and data.
+        corrected_data: The twin's data where the data is the fix; None: the same.
+        formula: The formula that the user takes the loss for, by its name in the catalogue of losses.
+        source: Where it was seen, ``"owner/repository#number"``; empty: common knowledge.
+        note: What the user sees happen.
+    """
+
+    name: str
+    rule: str
+    faulty: Callable[[], nn.Module]
+    corrected: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    loss: Any = "cross_entropy"
+    corrected_loss: Any = None
+    classes: int | None = None
+    tokens: int = 0
+    data: Callable[[], Data] | None = None
+    corrected_data: Callable[[], Data] | None = None
+    formula: str | None = None
+    source: str = ""
+    note: str = ""
+
+    def __str__(self):
+        return self.name
