@@ -26,12 +26,17 @@ BREACHES = {
     "not a distribution": ("cross_entropy", LOGITS, torch.full((4, 3), 0.5), "sum to 1 .* one sum is 1.5"),
     "negative distribution": ("cross_entropy", LOGITS, -torch.ones(4, 3), "labels between 0 and 1: 12 of 12"),
     "scores as probabilities": (
-        "cross_entropy",
+        "binary_cross_entropy",
         torch.tensor([0.5, 1.5, -2, 0.1]),
         torch.ones(4),
         r"outputs between 0 and 1: 2 of 4 are outside \(the first is 1.5\); end the model in a sigmoid",
     ),
-    "signs in the binary form": ("cross_entropy", HALF, torch.tensor([1, -1, 1, 1]), r"\(labels \+ 1\) / 2"),
+    "signs in the binary form": (
+        "binary_cross_entropy",
+        HALF,
+        torch.tensor([1, -1, 1, 1]),
+        r"\(labels \+ 1\) / 2",
+    ),
     "zeros in logistic": ("logistic", HALF, torch.tensor([0, 1, 1, 0]), r"2 of 4 .*2 \* labels - 1"),
     "twos in hinge": ("hinge", HALF, torch.tensor([2, 1, 1, -1]), r"the first is 2\); code the two classes"),
     "zeros in soft margin": (
@@ -80,7 +85,7 @@ def test_check_names_the_breach(breach):
         ("hinge", torch.randn(4), torch.tensor([1.0, -1.0, 1.0, -1.0])),
         ("cross_entropy", LOGITS, torch.tensor([0, 1, 2, 2], dtype=torch.uint8)),
         ("cross_entropy", LOGITS, torch.full((4, 3), 1 / 3)),
-        ("cross_entropy", HALF, torch.tensor([0, 1, 1, 0])),
+        ("binary_cross_entropy", HALF, torch.tensor([0, 1, 1, 0])),
         (nn.CrossEntropyLoss(ignore_index=-1), LOGITS, torch.tensor([0, -1, 2, 1])),
     ],
 )

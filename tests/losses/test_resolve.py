@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import vmap
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Loss, cross_entropy, resolve
+from modelspace.losses import CrossEntropy, Given, resolve
 from modelspace.losses.functional import FUNCTIONAL
 
 MORE_ARGUMENTS = {
@@ -75,7 +75,7 @@ def test_labels_take_the_outputs_dtype():
 
 
 def test_the_catalogue_comes_first():
-    assert resolve("cross_entropy").function is cross_entropy
+    assert resolve("cross_entropy") == CrossEntropy()
     assert resolve("hinge_loss") is resolve("hinge")
 
 
@@ -108,6 +108,6 @@ def test_what_is_no_loss_is_refused():
 
 def test_a_loss_must_return_a_scalar():
     with pytest.raises(ModelspaceError, match=r"'each' returned a tensor of shape \[3\].*scalar"):
-        Loss("each", lambda z, y: z - y)(torch.ones(3), torch.ones(3))
+        Given("each", lambda z, y: z - y)(torch.ones(3), torch.ones(3))
     with pytest.raises(ModelspaceError, match="'number' returned a float"):
-        Loss("number", lambda z, y: float((z - y).sum()))(torch.ones(3), torch.ones(3))
+        Given("number", lambda z, y: float((z - y).sum()))(torch.ones(3), torch.ones(3))

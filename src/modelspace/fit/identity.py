@@ -22,7 +22,7 @@ def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> d
     """Everything that members' outcomes depend on beside themselves and the number of epochs."""
     settings = recipe.describe()
     del settings["epochs"]
-    functions = (recipe.loss.function, *(metric.function for metric in recipe.metrics))
+    functions = (*recipe.loss.code, *(metric.function for metric in recipe.metrics))
     code = "".join(map(_code, functions))
     return {
         "space": space.title,

@@ -110,7 +110,7 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """The settings as plain values, for records and reports."""
         return {
-            "loss": self.loss.name,
+            "loss": str(self.loss),
             "optimizer": repr(self.optimizer),
             "schedule": repr(self.schedule),
             "epochs": self.epochs,

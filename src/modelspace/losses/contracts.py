@@ -108,20 +108,18 @@ def probabilities(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tens
 
 
 def cross_entropy_labels(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
-    """The contract of ``cross_entropy`` in whichever of its three forms the shapes ask for.
+    """The contract of ``cross_entropy`` in whichever of its two forms the shapes ask for.
 
     Args:
         name: The loss, for the message.
-        outputs: Logits [N, C, ...], or probabilities [N].
-        labels: Classes [N, ...], class probabilities [N, C, ...], or 0 and 1 [N].
+        outputs: Logits [N, C, ...].
+        labels: Classes [N, ...], or class probabilities [N, C, ...].
 
     Raises:
         ModelspaceError: If a class label is out of range, or a probability outside [0, 1], or class
             probabilities don't sum to 1.
     """
-    if outputs.ndim == 1:
-        probabilities(name, outputs, labels)
-    elif labels.dtype.is_floating_point and labels.shape == outputs.shape:
+    if labels.dtype.is_floating_point and labels.shape == outputs.shape:
         _within_unit(name, "labels", labels, "class probabilities lie between 0 and 1")
         sums = labels.sum(1)
         if bool(((sums - 1).abs() > 1e-3).any()):

@@ -1,54 +1,117 @@
-"""The record of a loss: its name, the function, and the contract on outputs and labels."""
+"""What a loss is: outputs and labels to one value a label, its parameters, its contract and its properties."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.hyperparameters import Hyperparameters, Range, validate
 from modelspace.losses.contracts import Contract, anything
+from modelspace.losses.properties import Properties
+
+Outputs = Literal[
+    "real", "score", "logits", "probability", "log-probability", "log-rate", "positive", "embedding"
+]
+Labels = Literal["real", "sign", "unit", "class", "count", "positive", "multi-hot", "rank", "distribution"]
 
 
-@dataclass(frozen=True)
 class Loss:
-    """A function of a batch's outputs and labels to one scalar, usually a mean over the batch.
+    """A function ℓ(z, y) of outputs and labels; each loss of the catalogue is a frozen dataclass of this kind.
+
+    Numbers among its fields are hyper-parameters: one value for all, or one a member as a column of the population.
 
     Attributes:
-        name: What the user typed, or the callable's own name.
-        function: Outputs and labels to a scalar; traceable.
-        contract: What the values of both must be; runs in ``check`` alone.
+        outputs: What the outputs z are taken for.
+        labels: What the labels y are.
     """
 
-    name: str
-    function: Callable[[Tensor, Tensor], Tensor]
-    contract: Contract = anything
+    outputs: Outputs | None = None
+    labels: Labels | None = None
 
-    def __call__(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:
-        """The loss of one batch, as a scalar.
+    def __post_init__(self) -> None:
+        if not any(isinstance(value, Tensor) for value in vars(self).values()):
+            validate(self, {})
+
+    @property
+    def name(self) -> str:
+        """Its name in the catalogue: the class's, in small letters (``cross_entropy`` for ``CrossEntropy``)."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def __str__(self) -> str:
+        """The name, with the parameters that are not at their defaults: ``focal(gamma=1.5)``."""
+        given = [
+            f"{name}={value:g}"
+            for name, value in self.hyperparameters().items()
+            if value != getattr(type(self), name, None) and not isinstance(value, tuple)
+        ]
+        return f"{self.name}({', '.join(given)})" if given else self.name
+
+    def each(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The loss of every label by itself.
 
         Args:
             outputs: What the model returned.
             labels: What it should have returned.
 
-        Returns:
-            A tensor of no dimensions.
+        Raises:
+            ModelspaceError: If the shapes don't fit each other: nothing broadcasts.
+        """
+        raise NotImplementedError
+
+    def __call__(
+        self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."], *, reduction: str = "mean"
+    ) -> Float[Tensor, "..."]:
+        """The loss of a batch.
+
+        Args:
+            outputs: What the model returned.
+            labels: What it should have returned.
+            reduction: The ``"mean"`` over the labels, their ``"sum"``, or ``"none"`` for one value a label.
 
         Raises:
-            ModelspaceError: If the function returned anything else.
+            ModelspaceError: If the shapes don't fit each other, or the reduction is unknown.
         """
-        value = self.function(outputs, labels)
-        if not isinstance(value, Tensor):
-            raise ModelspaceError(
-                f"loss '{self.name}' returned a {type(value).__name__}: it must return a scalar tensor"
-            )
-        if value.ndim:
-            raise ModelspaceError(
-                f"loss '{self.name}' returned a tensor of shape {list(value.shape)}: it must return "
-                "a scalar, the mean over the batch (reduction='mean', or .mean() at the end)"
-            )
-        return value
+        return reduced(self.each(outputs, labels), reduction)
+
+    @property
+    def contract(self) -> Contract:
+        """What the values of outputs and labels must be; see ``check``."""
+        return anything
+
+    @property
+    def code(self) -> tuple[Callable[..., Any], ...]:
+        """What is computed, as the functions or classes whose source says it."""
+        return (type(self),)
+
+    @property
+    def properties(self) -> Properties | None:
+        """What is known of it; None for a function of the user's."""
+        return None
+
+    def probability(self, outputs: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
+        """The class probabilities that outputs stand for, the inverse link; None where there are none.
+
+        Args:
+            outputs: Scores ``[N]``, of the probability of +1; or ``[N, C, …]``, of each class.
+        """
+        return None
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give every number among the fields, by its name, with the loss's own value."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+
+    def ranges(self) -> Mapping[str, Range]:
+        """Give what each of `hyperparameters` may be."""
+        return {}
+
+    def at(self, values: Mapping[str, Any]) -> Self:
+        """The loss with other values of its hyper-parameters, which may be tensors: one member's of a column."""
+        return replace(self, **values) if values else self  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def check(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the loss's contract; once, before a fit.
@@ -88,3 +151,22 @@ class Loss:
                     f"loss '{self.name}' failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
                     f"and labels of shape {list(labels.shape)} ({labels.dtype}): {reason}"
                 ) from error
+
+
+def reduced(values: Float[Tensor, "..."], reduction: str) -> Float[Tensor, "..."]:
+    """The mean of values, their sum, or the values themselves.
+
+    Args:
+        values: One a label.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ModelspaceError: If it is none of these.
+    """
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        return values.mean()
+    raise unknown_name("reduction", reduction, ("mean", "sum", "none"))

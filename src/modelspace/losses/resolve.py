@@ -5,16 +5,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses import contracts, lecture
-from modelspace.losses.functional import FUNCTIONAL
+from modelspace.losses.catalogue import CATALOGUE
+from modelspace.losses.functional import FUNCTIONAL, of_module
+from modelspace.losses.given import Given
 from modelspace.losses.loss import Loss
-
-CATALOGUE = {
-    "least_squares": Loss("least_squares", lecture.least_squares),
-    "logistic": Loss("logistic", lecture.logistic, contracts.plus_minus_one),
-    "hinge": Loss("hinge", lecture.hinge, contracts.plus_minus_one),
-    "cross_entropy": Loss("cross_entropy", lecture.cross_entropy, contracts.cross_entropy_labels),
-}
 
 
 def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
@@ -40,10 +34,12 @@ def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
         return loss
     if isinstance(loss, str):
         return _by_name(loss)
-    if isinstance(loss, type) and issubclass(loss, nn.Module):
+    if isinstance(loss, type) and issubclass(loss, nn.Module | Loss):
         raise ModelspaceError(f"loss is the class {loss.__name__}: give an instance of it, {loss.__name__}()")
+    if isinstance(loss, nn.Module):
+        return of_module(loss)
     if callable(loss):
-        return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
+        return Given(getattr(loss, "__name__", type(loss).__name__), loss)
     raise ModelspaceError(
         f"loss is a {type(loss).__name__}: give a name such as 'cross_entropy', "
         "or a function of outputs and labels"

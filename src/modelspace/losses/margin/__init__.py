@@ -1,0 +1,1 @@
+"""Losses of two classes that are a function of the margin alone."""

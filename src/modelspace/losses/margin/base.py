@@ -1,0 +1,71 @@
+"""A loss φ(v) of the margin v = y z, for a score z and a label y = ±1."""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from modelspace.losses.contracts import Contract, class_labels, plus_minus_one
+from modelspace.losses.loss import Loss
+from modelspace.losses.shapes import require_class_labels, require_same_shape
+
+
+class MarginLoss(Loss):
+    """φ(v) of the margin v = y z: large and positive where the sign is right by far.
+
+    Two forms, told apart by the shapes:
+
+    * outputs z and labels y = ±1 of the same shape: φ(y z) of each;
+    * outputs ``[N, C, …]``, C ≥ 2, and integer labels ``[N, …]`` of C classes: one against the rest, the sum over the
+      classes c of φ(±z_c), + for the label's own (Rifkin & Klautau, "In defense of one-vs-all classification",
+      JMLR 2004).
+    """
+
+    outputs = "score"
+    labels = "sign"
+
+    def phi(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """φ, element by element."""
+        raise NotImplementedError
+
+    def minimiser(self, p: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The score that minimises the conditional risk p φ(z) + (1 − p) φ(−z): the link.
+
+        Args:
+            p: The probability of +1, in (0, 1).
+        """
+        raise NotImplementedError
+
+    def each(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """φ of every margin; with classes, the sum over the classes."""
+        if by_class(outputs, labels):
+            require_class_labels(self.name, outputs, labels)
+            return self.phi(outputs * signs_of(outputs, labels)).sum(1)
+        require_same_shape(self.name, outputs, labels)
+        return self.phi(outputs * labels.to(outputs.dtype))
+
+    @property
+    def contract(self) -> Contract:
+        """Labels ±1; or classes, in the form of one against the rest."""
+        return _signs_or_classes
+
+
+def by_class(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:
+    """Whether these shapes ask for the form of one against the rest: integer labels without the class dimension."""
+    whole = not labels.dtype.is_floating_point
+    return whole and outputs.ndim == labels.ndim + 1 and outputs.shape[1] > 1
+
+
+def signs_of(
+    outputs: Float[Tensor, "sample class *place"], labels: Shaped[Tensor, "sample *place"]
+) -> Float[Tensor, "sample class *place"]:
+    """+1 at each label's own class, −1 at the others, in the outputs' dtype."""
+    classes = torch.arange(outputs.shape[1], device=labels.device)
+    own = labels.unsqueeze(1) == classes.view(-1, *[1] * (labels.ndim - 1))
+    return 2 * own.to(outputs.dtype) - 1
+
+
+def _signs_or_classes(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
+    if by_class(outputs, labels):
+        class_labels(name, outputs, labels)
+    else:
+        plus_minus_one(name, outputs, labels)

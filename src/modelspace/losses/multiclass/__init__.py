@@ -1,0 +1,1 @@
+"""Losses of C scores and one of C classes."""

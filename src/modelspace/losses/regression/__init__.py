@@ -1,0 +1,1 @@
+"""Losses of a real output and a real label."""

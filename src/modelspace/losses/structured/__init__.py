@@ -1,0 +1,1 @@
+"""Losses of label sets, masks, ranks, embeddings and other networks' outputs."""
