@@ -1,0 +1,197 @@
+"""Samples of a batch that see each other, and batches of a single sample."""
+
+import torch
+import torch.nn.functional as F
+from doctor.ailments.fault import Fault
+from torch import nn
+
+
+class EncoderClassifier(nn.Module):
+    """Samples are [instant, feature]."""
+
+    def __init__(self, batch_first=False):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(
+            8, 2, dim_feedforward=16, dropout=0.0, batch_first=batch_first
+        )
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.fc(self.encoder(x).mean(1))
+
+
+class DigitRNN(nn.Module):
+    """A picture read row by row."""
+
+    def __init__(self, batch_first=False):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 10, batch_first=batch_first)
+        self.classifier = nn.Linear(10, 4)
+
+    def forward(self, x):
+        out, _ = self.lstm(x)
+        return self.classifier(out[:, -1, :])
+
+
+class AttentionPooling(nn.Module):
+    def __init__(self, dim=0):
+        super().__init__()
+        self.embedding = nn.Linear(5, 8)
+        self.score = nn.Linear(8, 1)
+        self.out = nn.Linear(8, 3)
+        self.softmax = nn.Softmax(dim=dim)
+
+    def forward(self, x):
+        h = torch.tanh(self.embedding(x))
+        weights = self.softmax(self.score(h))
+        return self.out((weights * h).sum(1))
+
+
+class Standardised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(6, 16)
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = (x - x.mean(0)) / (x.std(0) + 1e-5)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+class StandardisedBySample(Standardised):
+    def forward(self, x):
+        x = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-5)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+class WordsThroughView(nn.Module):
+    """``view`` where ``transpose`` was meant: the recurrent layer wants time first."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(30, 8)
+        self.gru = nn.GRU(8, 10)
+        self.fc = nn.Linear(10, 4)
+
+    def forward(self, x):
+        e = self.embed(x)
+        e = e.view(e.size(1), e.size(0), -1)
+        _, h = self.gru(e)
+        return self.fc(h[-1])
+
+
+class WordsTransposed(WordsThroughView):
+    def forward(self, x):
+        e = self.embed(x).transpose(0, 1)
+        _, h = self.gru(e)
+        return self.fc(h[-1])
+
+
+class ImagePooling(nn.Module):
+    """The branch of the whole picture in a pyramid of poolings."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.conv = nn.Conv2d(8, 8, 1, bias=False)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1, bias=False), norm, nn.ReLU())
+        self.project = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        whole = F.interpolate(self.pool(x), size=x.shape[-2:])
+        return self.project(torch.cat([torch.relu(self.conv(x)), whole], 1))
+
+
+def tabular(norm):
+    return nn.Sequential(nn.Linear(10, 16, bias=False), norm, nn.ReLU(), nn.Linear(16, 3))
+
+
+class Descriptor(nn.Module):
+    """Point cloud to class, with a normalisation after the global maximum."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.point = nn.Conv1d(3, 16, 1)
+        self.fc1 = nn.Linear(16, 12, bias=False)
+        self.bn = norm
+        self.fc2 = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.point(x)).max(-1).values
+        return self.fc2(torch.relu(self.bn(self.fc1(x))))
+
+
+FAULTS = (
+    Fault(
+        "transformer layer without batch_first",
+        "batch-mixing",
+        EncoderClassifier,
+        lambda: EncoderClassifier(batch_first=True),
+        (5, 8),
+        source="Exorust/TorchLeet#5",
+        note="High training loss and test error; the answer depends on the neighbours in the batch.",
+    ),
+    Fault(
+        "LSTM over the batch",
+        "batch-mixing",
+        DigitRNN,
+        lambda: DigitRNN(batch_first=True),
+        (6, 6),
+        source="pytorch/pytorch#1538",
+        note="Another result with batch_first than without.",
+    ),
+    Fault(
+        "attention weights sum to one over the batch",
+        "batch-mixing",
+        AttentionPooling,
+        lambda: AttentionPooling(dim=1),
+        (4, 5),
+        source="PetrochukM/PyTorch-NLP#2",
+        note="The weights are always 1 where the batch has one sample.",
+    ),
+    Fault(
+        "inputs standardised over the batch in the forward",
+        "batch-mixing",
+        Standardised,
+        StandardisedBySample,
+        (6,),
+        note="A single sample gives NaN, and a prediction changes with its neighbours.",
+    ),
+    Fault(
+        "view in place of transpose before a GRU",
+        "batch-mixing",
+        WordsThroughView,
+        WordsTransposed,
+        (6,),
+        tokens=30,
+        source="zhouhaoyi/Informer2020#59",
+        note="Words of different sentences are read as one.",
+    ),
+    Fault(
+        "BatchNorm after global pooling in a pyramid",
+        "batch-norm-single",
+        lambda: ImagePooling(nn.BatchNorm2d(8)),
+        lambda: ImagePooling(nn.GroupNorm(2, 8)),
+        (3, 6, 6),
+        source="YudeWang/deeplabv3plus-pytorch#34",
+        note="Expected more than 1 value per channel when training, in the last batch of the epoch.",
+    ),
+    Fault(
+        "BatchNorm1d in a perceptron",
+        "batch-norm-single",
+        lambda: tabular(nn.BatchNorm1d(16)),
+        lambda: tabular(nn.LayerNorm(16)),
+        (10,),
+        source="sksq96/pytorch-summary#4",
+        note="Expected more than 1 value per channel when training, got input size [1, 256].",
+    ),
+    Fault(
+        "BatchNorm1d after the maximum over points",
+        "batch-norm-single",
+        lambda: Descriptor(nn.BatchNorm1d(12)),
+        lambda: Descriptor(nn.LayerNorm(12)),
+        (3, 10),
+        note="Training stops at the last, incomplete batch.",
+    ),
+)

@@ -1,0 +1,215 @@
+"""Signals that fade or swell from layer to layer, and layers that are one."""
+
+import torch
+import torch.nn.functional as F
+from doctor.ailments.fault import Fault
+from torch import nn
+
+
+def stack(activation, start, depth=10, width=32):
+    layers = []
+    for _ in range(depth):
+        linear = nn.Linear(width, width)
+        start(linear.weight)
+        layers += [linear, activation()]
+    return nn.Sequential(*layers, nn.Linear(width, 4))
+
+
+def he(weight):
+    nn.init.kaiming_normal_(weight, nonlinearity="relu")
+
+
+def small(weight):
+    nn.init.normal_(weight, std=0.01)
+
+
+def tanh_like(weight):
+    nn.init.xavier_normal_(weight, gain=1.1)
+
+
+def plain_cnn(start, depth=10, channels=8):
+    layers = [nn.Conv2d(3, channels, 3, padding=1), nn.ReLU()]
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+    for layer in layers[::2]:
+        start(layer.weight)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(channels * 4, 3))
+
+
+def large(weight):
+    nn.init.normal_(weight, std=0.5)
+
+
+class TrajectoryHead(nn.Module):
+    """A picture's features and the state of the vehicle."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.fc1 = nn.Linear(8, 24)
+        self.fc2 = nn.Linear(24, 6)
+
+    def forward(self, x):
+        return self.fc2(self.fc1(self.backbone(x)))
+
+
+class TrajectoryHeadActivated(TrajectoryHead):
+    def forward(self, x):
+        return self.fc2(torch.relu(self.fc1(self.backbone(x))))
+
+
+def sixty_minutes(*between):
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(54, 24),
+        *between,
+        nn.Linear(24, 5),
+    )
+
+
+class Bottleneck(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.reduce = nn.Conv2d(3, 8, 3, padding=1)
+        self.expand = nn.Conv2d(8, 12, 3, padding=1)
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = self.expand(self.reduce(x))
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+class BottleneckActivated(Bottleneck):
+    def forward(self, x):
+        x = self.expand(F.relu(self.reduce(x)))
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+def dropout_only(*between):
+    return nn.Sequential(nn.Linear(9, 32), *between, nn.Dropout(0.2), nn.Linear(32, 3))
+
+
+def double_conv(bias):
+    return [
+        nn.Conv2d(2, 8, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 1),
+    ]
+
+
+class Temporal(nn.Module):
+    def __init__(self, bias=True):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 8, 3, bias=bias)
+        self.bn = nn.BatchNorm1d(8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.bn(self.conv(x))).mean(2))
+
+
+def stylise(bias):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=bias),
+        nn.InstanceNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 3, padding=1),
+    )
+
+
+FAULTS = (
+    Fault(
+        "ten layers of sigmoid",
+        "signal-by-depth",
+        lambda: stack(nn.Sigmoid, he),
+        lambda: stack(nn.ReLU, he),
+        (32,),
+        note="The first layers' gradients are a millionth of the last one's.",
+    ),
+    Fault(
+        "ten layers of tanh drawn with deviation 0.01",
+        "signal-by-depth",
+        lambda: stack(nn.Tanh, small),
+        lambda: stack(nn.Tanh, tanh_like),
+        (32,),
+        note="The outputs are the same for all inputs.",
+    ),
+    Fault(
+        "deep CNN drawn with deviation 0.5",
+        "signal-by-depth",
+        lambda: plain_cnn(large),
+        lambda: plain_cnn(he),
+        (3, 6, 6),
+        note="Activations of ten thousands, then NaN.",
+    ),
+    Fault(
+        "two linear layers in the trajectory head",
+        "linear-chain",
+        TrajectoryHead,
+        TrajectoryHeadActivated,
+        (1, 6, 6),
+        loss="smooth_l1_loss",
+        source="nutonomy/nuscenes-devkit#728",
+        note="The two layers can be merged into one.",
+    ),
+    Fault(
+        "LeNet without non-linearity between its linear layers",
+        "linear-chain",
+        sixty_minutes,
+        lambda: sixty_minutes(nn.Sigmoid()),
+        (1, 8, 8),
+        source="soumith/cvpr2015#6",
+        note="The head is still a linear function of its input.",
+    ),
+    Fault(
+        "two convolutions in a row",
+        "linear-chain",
+        Bottleneck,
+        BottleneckActivated,
+        (3, 6, 6),
+        note="As if there were one convolution with a larger kernel.",
+    ),
+    Fault(
+        "only dropout between linear layers",
+        "linear-chain",
+        dropout_only,
+        lambda: dropout_only(nn.ReLU()),
+        (9,),
+        source="Nota-NetsPresso/netspresso-trainer#320",
+        note="No better than a linear classifier.",
+    ),
+    Fault(
+        "convolutions with a bias before BatchNorm",
+        "bias-before-norm",
+        lambda: nn.Sequential(*double_conv(bias=True)),
+        lambda: nn.Sequential(*double_conv(bias=False)),
+        (2, 6, 6),
+        source="milesial/Pytorch-UNet#325",
+        note="Parameters that change nothing.",
+    ),
+    Fault(
+        "temporal convolution with a bias before BatchNorm",
+        "bias-before-norm",
+        Temporal,
+        lambda: Temporal(bias=False),
+        (2, 10),
+        source="LAION-AI/phenaki#3",
+        note="Parameters that change nothing.",
+    ),
+    Fault(
+        "convolution with a bias before InstanceNorm",
+        "bias-before-norm",
+        lambda: stylise(bias=True),
+        lambda: stylise(bias=False),
+        (3, 8, 8),
+        loss="l1_loss",
+        note="Parameters that change nothing.",
+    ),
+)

@@ -1,0 +1,262 @@
+"""Parameters cut from the loss, and parameters frozen by mistake."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from doctor.ailments.fault import Fault
+from torch import nn
+
+
+class Captioner(nn.Module):
+    """Features come from a hook-like extractor."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.words = nn.Linear(6, 5)
+
+    def extract(self, x):
+        return self.encoder(x).detach()
+
+    def forward(self, x):
+        return self.words(self.extract(x))
+
+
+class CaptionerAttached(Captioner):
+    def extract(self, x):
+        return self.encoder(x)
+
+
+class OldStyle(nn.Module):
+    """``.data``, from the days of Variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(4, 10, batch_first=True)
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x):
+        _, h = self.rnn(x)
+        return self.out(h.data[-1])
+
+
+class OldStyleAttached(OldStyle):
+    def forward(self, x):
+        _, h = self.rnn(x)
+        return self.out(h[-1])
+
+
+class FineTuned(nn.Module):
+    """The guard of the frozen phase was left in."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(8, 16), nn.GELU())
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = self.backbone(x)
+        return self.head(features)
+
+
+class FineTunedThroughout(FineTuned):
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+
+class HardGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = nn.Linear(6, 12)
+        self.gate = nn.Linear(6, 12)
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, x):
+        open_ = (self.gate(x) > 0).float()
+        return self.out(open_ * torch.tanh(self.value(x)))
+
+
+class SoftGate(HardGate):
+    def forward(self, x):
+        open_ = torch.sigmoid(self.gate(x))
+        return self.out(open_ * torch.tanh(self.value(x)))
+
+
+class ThroughNumpy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(5, 12)
+        self.fc2 = nn.Linear(12, 2)
+
+    def forward(self, x):
+        h = np.tanh(self.fc1(x).detach().numpy())
+        return self.fc2(torch.from_numpy(h))
+
+
+class WithoutNumpy(ThroughNumpy):
+    def forward(self, x):
+        return self.fc2(torch.tanh(self.fc1(x)))
+
+
+class LearntTemperature(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+        self.temperature = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.body(x) / self.temperature.item()
+
+
+class LearntTemperatureAttached(LearntTemperature):
+    def forward(self, x):
+        return self.body(x) / self.temperature
+
+
+class Transfer(nn.Module):
+    """Freezes what it has, then, or before, puts a new head on."""
+
+    def __init__(self, num_classes=3):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.fc = nn.Linear(32, 10)
+        self.prepare(num_classes)
+
+    def prepare(self, num_classes):
+        self.fc = nn.Linear(32, num_classes)
+        for param in self.parameters():
+            param.requires_grad = False
+
+    def forward(self, x):
+        return self.fc(self.backbone(x))
+
+
+class TransferHeadLast(Transfer):
+    def prepare(self, num_classes):
+        for param in self.parameters():
+            param.requires_grad = False
+        self.fc = nn.Linear(32, num_classes)
+
+
+class TextTransfer(nn.Module):
+    """The word in the name was the wrong one."""
+
+    frozen = "classifier"
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.GRU(4, 12, batch_first=True)
+        self.classifier = nn.Linear(12, 4)
+        for name, param in self.named_parameters():
+            if name.startswith(self.frozen):
+                param.requires_grad_(False)
+
+    def forward(self, x):
+        return self.classifier(self.encoder(x)[1][-1])
+
+
+class TextTransferEncoderFrozen(TextTransfer):
+    frozen = "encoder"
+
+
+class Detector(nn.Module):
+    """Two parts are frozen, and there are only two."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.ReLU())
+        self.bbox_head = nn.Linear(16, 4)
+        self.freeze()
+
+    def freeze(self):
+        self.backbone.requires_grad_(False)
+        self.bbox_head.requires_grad_(False)
+
+    def forward(self, x):
+        return self.bbox_head(F.dropout(self.backbone(x), 0.1, self.training))
+
+
+class DetectorBackboneFrozen(Detector):
+    def freeze(self):
+        self.backbone.requires_grad_(False)
+
+
+FAULTS = (
+    Fault(
+        "extractor detaches the features",
+        "detached-parameters",
+        Captioner,
+        CaptionerAttached,
+        (1, 6, 6),
+        source="lucidrains/CoCa-pytorch#6",
+        note="The gradient does not reach the image encoder.",
+    ),
+    Fault(
+        "hidden state through .data",
+        "detached-parameters",
+        OldStyle,
+        OldStyleAttached,
+        (5, 4),
+        note="The recurrent layer stays random; accuracy is that of a random projection.",
+    ),
+    Fault(
+        "no_grad left around the backbone",
+        "detached-parameters",
+        FineTuned,
+        FineTunedThroughout,
+        (8,),
+        note="Fine-tuning is no better than a linear probe.",
+    ),
+    Fault(
+        "gate by comparison",
+        "detached-parameters",
+        HardGate,
+        SoftGate,
+        (6,),
+        note="The gate's weights never change.",
+    ),
+    Fault(
+        "hidden layer through NumPy",
+        "detached-parameters",
+        ThroughNumpy,
+        WithoutNumpy,
+        (5,),
+        loss="mse_loss",
+        note="The first layer has no gradient.",
+    ),
+    Fault(
+        "learnt temperature read by .item()",
+        "detached-parameters",
+        LearntTemperature,
+        LearntTemperatureAttached,
+        (6,),
+        note="The temperature stays at its start.",
+    ),
+    Fault(
+        "new head frozen with the rest",
+        "frozen-parameters",
+        Transfer,
+        TransferHeadLast,
+        (3, 8, 8),
+        note="element 0 of tensors does not require grad and does not have a grad_fn.",
+    ),
+    Fault(
+        "classifier frozen in place of the encoder",
+        "frozen-parameters",
+        TextTransfer,
+        TextTransferEncoderFrozen,
+        (5, 4),
+        note="The encoder must fit a random head.",
+    ),
+    Fault(
+        "backbone and head frozen",
+        "frozen-parameters",
+        Detector,
+        DetectorBackboneFrozen,
+        (6,),
+        loss="smooth_l1_loss",
+        source="open-mmlab/mmdetection#3667",
+        note="The backward raises: nothing requires a gradient.",
+    ),
+)

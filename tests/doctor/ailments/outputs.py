@@ -1,0 +1,236 @@
+"""How many outputs there are, and along which dimension the classes lie."""
+
+import torch
+import torch.nn.functional as F
+from doctor.ailments import made
+from doctor.ailments.fault import Fault
+from torch import nn
+
+
+class Backbone(nn.Module):
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = self.features(x)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class JointIntent(nn.Module):
+    """The intent of a sentence."""
+
+    def __init__(self, intents):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 8)
+        self.lstm = nn.LSTM(8, 8, batch_first=True, bidirectional=True)
+        self.intent = nn.Linear(16, intents)
+
+    def forward(self, words):
+        out, _ = self.lstm(self.embedding(words))
+        return self.intent(out.mean(1))
+
+
+def multilayer(outputs):
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, outputs))
+
+
+class DoubleConv(nn.Sequential):
+    def __init__(self, i, o):
+        super().__init__(
+            nn.Conv2d(i, o, 3, padding=1, bias=False),
+            nn.BatchNorm2d(o),
+            nn.ReLU(),
+            nn.Conv2d(o, o, 3, padding=1, bias=False),
+            nn.BatchNorm2d(o),
+            nn.ReLU(),
+        )
+
+
+class UNet(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.inc = DoubleConv(1, 8)
+        self.down = nn.Sequential(nn.MaxPool2d(2), DoubleConv(8, 16))
+        self.up = nn.Upsample(scale_factor=2)
+        self.conv = DoubleConv(24, 8)
+        self.outc = nn.Conv2d(8, n_classes, 1)
+
+    def forward(self, x):
+        skip = self.inc(x)
+        x = self.up(self.down(skip))
+        return self.outc(self.conv(torch.cat([skip, x], dim=1)))
+
+
+class Siamese(nn.Module):
+    """A sample is a pair of vectors; the class is whether they belong together."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(5, 12), nn.Tanh())
+        self.out = nn.Linear(12, outputs)
+
+    def forward(self, pair):
+        left, right = self.branch(pair[:, 0]), self.branch(pair[:, 1])
+        return self.out((left - right).abs())
+
+
+class WordModel(nn.Module):
+    def __init__(self, words=13):
+        super().__init__()
+        self.emb = nn.Embedding(words, 8)
+        self.rnn = nn.LSTM(8, 16, batch_first=True)
+        self.fc = nn.Linear(16, words)
+
+    def forward(self, x):
+        out, _ = self.rnn(self.emb(x))
+        return self.fc(out)
+
+
+class WordModelClassesSecond(WordModel):
+    def forward(self, x):
+        return super().forward(x).transpose(1, 2)
+
+
+class PixelMLP(nn.Module):
+    """A perceptron applied to every pixel, channels last."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        self.fc1 = nn.Linear(3, 16)
+        self.fc2 = nn.Linear(16, classes)
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PixelMLPClassesSecond(PixelMLP):
+    def forward(self, x):
+        return super().forward(x).permute(0, 3, 1, 2)
+
+
+class SensorTagger(nn.Module):
+    """One state for each instant of a recording."""
+
+    def __init__(self, states=5):
+        super().__init__()
+        self.gru = nn.GRU(4, 12, batch_first=True)
+        self.head = nn.Linear(12, states)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0])
+
+
+class SensorTaggerClassesSecond(SensorTagger):
+    def forward(self, x):
+        return super().forward(x).permute(0, 2, 1)
+
+
+FAULTS = (
+    Fault(
+        "head of the pre-trained network keeps its ten outputs",
+        "output-count",
+        Backbone,
+        lambda: Backbone(num_classes=3),
+        (3, 8, 8),
+        classes=3,
+        note="It trains, and spends probability on seven classes that don't exist.",
+    ),
+    Fault(
+        "five labels for four outputs",
+        "output-count",
+        lambda: multilayer(4),
+        lambda: multilayer(5),
+        (6,),
+        data=lambda: made.data((6,), made.classes(5)),
+        note="IndexError: Target 4 is out of bounds.",
+    ),
+    Fault(
+        "three intents configured, seven in the data",
+        "output-count",
+        lambda: JointIntent(3),
+        lambda: JointIntent(7),
+        (5,),
+        loss=nn.CrossEntropyLoss(),
+        classes=7,
+        tokens=30,
+        data=lambda: made.data((5,), made.classes(7), tokens=30),
+        source="monologg/JointBERT#28",
+        note="IndexError: Target is out of bounds, some batches into the first epoch.",
+    ),
+    Fault(
+        "segmentation forgets the background class",
+        "output-count",
+        lambda: UNet(2),
+        lambda: UNet(3),
+        (1, 8, 8),
+        classes=3,
+        note="The third class never appears in a mask; training raises at the first pixel of it.",
+    ),
+    Fault(
+        "yes-or-no perceptron with one output and cross-entropy",
+        "single-output",
+        lambda: multilayer(1),
+        lambda: multilayer(2),
+        (6,),
+        loss=nn.CrossEntropyLoss(),
+        source="darioizzo/dcgp#86",
+        note="The loss is 0.0 from the first step.",
+    ),
+    Fault(
+        "U-Net of one class trained with CrossEntropyLoss",
+        "single-output",
+        lambda: UNet(1),
+        lambda: UNet(2),
+        (1, 8, 8),
+        source="milesial/Pytorch-UNet#291",
+        note="The loss is 0 or raises; the masks stay as they were.",
+    ),
+    Fault(
+        "siamese network with one output and cross-entropy",
+        "single-output",
+        lambda: Siamese(1),
+        lambda: Siamese(2),
+        (2, 5),
+        note="Loss 0, gradient 0.",
+    ),
+    Fault(
+        "word model returns [N, L, C]",
+        "class-dimension",
+        WordModel,
+        WordModelClassesSecond,
+        (7,),
+        loss=nn.CrossEntropyLoss(),
+        classes=13,
+        tokens=13,
+        source="markhliu/DGAI#7",
+        note="Expected target size [N, 13], got [N, 7].",
+    ),
+    Fault(
+        "segmentation returns [N, H, W, C]",
+        "class-dimension",
+        PixelMLP,
+        PixelMLPClassesSecond,
+        (3, 6, 8),
+        classes=4,
+        note="Raises, or trains rows of the picture as classes where H and C agree.",
+    ),
+    Fault(
+        "sensor tagger returns [N, L, C]",
+        "class-dimension",
+        SensorTagger,
+        SensorTaggerClassesSecond,
+        (9, 4),
+        classes=5,
+        source="pytorch/pytorch#27626",
+        note="The softmax runs over time: probabilities don't sum to 1 over the classes.",
+    ),
+)
