@@ -1,0 +1,93 @@
+"""Everything that one examination found, checked and could not check, for a terminal, a notebook and JSON."""
+
+import textwrap
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from modelspace.doctor.finding import SEVERITIES, Finding
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        title: The model's name.
+        findings: The worst first.
+        checked: Names of the rules that were tried.
+        skipped: Name of each rule that was not, with the reason.
+        seconds: Time that it took, in seconds.
+    """
+
+    title: str
+    findings: tuple[Finding, ...]
+    checked: tuple[str, ...]
+    skipped: dict[str, str]
+    seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no finding above ``"info"``."""
+        return all(finding.severity == "info" for finding in self.findings)
+
+    def of(self, rule: str) -> tuple[Finding, ...]:
+        """The findings of one rule.
+
+        Args:
+            rule: Its name.
+        """
+        return tuple(finding for finding in self.findings if finding.rule == rule)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The diagnosis as plain values, for JSON."""
+        return {
+            "architecture": self.title,
+            "findings": [finding.to_plain() for finding in self.findings],
+            "checked": list(self.checked),
+            "skipped": dict(self.skipped),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        blocks = [_block(finding) for finding in self.findings]
+        return "\n\n".join([*blocks, self._last_line()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _last_line(self) -> str:
+        counts = [
+            f"{number} {severity}{'s' if number > 1 and severity != 'info' else ''}"
+            for severity in SEVERITIES
+            if (number := sum(f.severity == severity for f in self.findings))
+        ]
+        line = (
+            f"{self.title}: {', '.join(counts) or 'nothing found'}; "
+            f"{len(self.checked)} rules checked in {self.seconds:.1f} s"
+        )
+        by_reason: dict[str, list[str]] = {}
+        for rule, reason in self.skipped.items():
+            by_reason.setdefault(reason, []).append(rule)
+        skipped = "; ".join(f"{', '.join(rules)} ({reason})" for reason, rules in by_reason.items())
+        return f"{line}. Not checked: {skipped}" if skipped else f"{line}."
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(f.severity)}</td><td>{escape(f.rule)}</td><td>{escape(f.where)}</td>"
+            f"<td>{escape(f.summary)}<br>{escape(f.evidence)}<pre>{escape(f.fix)}</pre></td></tr>"
+            for f in self.findings
+        )
+        head = "<tr><th>severity</th><th>rule</th><th>where</th><th>what</th></tr>" if rows else ""
+        return f"<table>{head}{rows}</table><p>{escape(self._last_line())}</p>"
+
+
+def _block(finding: Finding) -> str:
+    def wrapped(text: str) -> str:
+        return textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+    head = f"{finding.severity.upper()} {finding.rule}: {finding.summary}"
+    fix = textwrap.indent(finding.fix, "        ")
+    return "\n".join([head, wrapped(f"at {finding.where}"), wrapped(finding.evidence), "    fix:", fix])

@@ -1,0 +1,204 @@
+"""``doctor``: every rule tried on one model."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.data import Data, Split, load
+from modelspace.doctor.diagnosis import Diagnosis
+from modelspace.doctor.finding import SEVERITIES, Finding
+from modelspace.doctor.private import private_randomness
+from modelspace.doctor.rule import NEEDS, Inapplicable, Rule
+from modelspace.doctor.rules import RULES
+from modelspace.doctor.subject import LARGEST_PARAMETERS, Subject
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.losses import resolve
+from modelspace.progress import progress
+from modelspace.space import ModelSpace
+from modelspace.space.architecture import Architecture
+
+# Labels or samples beyond these say nothing new about their coding.
+_ENOUGH_SAMPLES = 4096
+
+
+def doctor(
+    space: ModelSpace | Architecture | nn.Module | Callable[..., nn.Module],
+    *,
+    loss: Any = None,
+    inputs: Tensor | Iterable[int] | None = None,
+    labels: Tensor | None = None,
+    data: Any = None,
+    classes: int | None = None,
+    formula: Any = None,
+    tokens: int | None = None,
+    only: Iterable[str] | None = None,
+    ignore: Iterable[str] = (),
+    seed: int = 0,
+) -> Diagnosis:
+    """Find, in seconds and before any training, what costs days: mistakes in a model and its loss.
+
+    Each rule is a probe: the module is run on samples that are made up (or on yours), in both modes, backwards,
+    at other sizes. Your module is never touched, nor any global random state. A model of more than 10⁸
+    parameters is looked at by its shapes alone; what that leaves out is listed as skipped.
+
+    Args:
+        space: A space, or a class, factory or module that one could be made of.
+        loss: What it is to be trained with, as ``fit`` takes it.
+        inputs: Samples ``[N, …]``, or one sample's shape; the space's own where None.
+        labels: Of the samples in ``inputs``.
+        data: A data set, as ``fit`` takes it, instead of ``inputs`` and ``labels``.
+        classes: The number of classes that there are.
+        formula: The loss that ``loss`` is meant to be, by name or as a function: are they the same?
+        tokens: Samples are integers below this, where they are made up.
+        only: The rules to try; all where None.
+        ignore: Rules not to try.
+        seed: Of the module, the samples, and everything random.
+
+    Returns:
+        Findings, the worst first, and which rules could not be tried and why.
+
+    Raises:
+        ModelspaceError: an argument is wrong, a rule is unknown, or the forward fails for a reason that no rule
+            knows (the layer, the shapes and your line are named).
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+        >>> found = doctor(net, inputs=(4,), loss="cross_entropy")
+        >>> [(f.rule, f.where) for f in found.findings]
+        [('softmax-before-cross-entropy', '1 (Softmax)')]
+    """
+    start = time.perf_counter()
+    chosen = _chosen(only, ignore)
+    with private_randomness(seed):
+        subject = _subject(space, loss, inputs, labels, data, classes, formula, tokens, seed)
+    findings: list[Finding] = []
+    checked: list[str] = []
+    skipped: dict[str, str] = {}
+    with progress(f"examining {subject.title}", len(chosen), "rules") as advance:
+        failure = _failure(subject)
+        for rule in chosen:
+            reason = _missing(rule, subject, failure)
+            if reason is None:
+                try:
+                    with private_randomness(seed):
+                        findings += rule.findings(subject)
+                    checked.append(rule.name)
+                except Inapplicable as why:
+                    reason = str(why)
+                except Exception as error:
+                    message = (str(error).strip().splitlines() or [""])[0]
+                    reason = f"{rule.name} failed: {type(error).__name__}: {message}"
+            if reason is not None:
+                skipped[rule.name] = reason
+            advance(1)
+    if failure is not None and not any(f.severity == "error" for f in findings):
+        raise failure
+    findings.sort(key=lambda f: SEVERITIES.index(f.severity))
+    return Diagnosis(subject.title, tuple(findings), tuple(checked), skipped, time.perf_counter() - start)
+
+
+def _chosen(only: Iterable[str] | None, ignore: Iterable[str]) -> list[Rule]:
+    known = {rule.name: rule for rule in RULES}
+    wanted = set(known) if only is None else set(only)
+    unwanted = set(ignore)
+    for name in sorted(wanted | unwanted):
+        if name not in known:
+            raise unknown_name("rule", name, known)
+    return [rule for rule in RULES if rule.name in wanted - unwanted]
+
+
+def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> str | None:
+    """Why a rule can't be tried; None where it can."""
+    has = {
+        "inputs": subject.shape is not None,
+        "loss": subject.loss is not None,
+        "data": subject.labels is not None,
+        "formula": subject.formula is not None,
+    }
+    absent = [NEEDS[need] for need in rule.needs if need in NEEDS and not has[need]]
+    if absent:
+        return " and ".join(absent)
+    if "values" in rule.needs and subject.too_large:
+        return (
+            f"too large to run values: {subject.parameter_count:.1e} parameters, and the limit is "
+            f"{LARGEST_PARAMETERS:.0e}"
+        )
+    if failure is not None and "inputs" in rule.needs and not rule.survives_failure:
+        return "the forward fails"
+    return None
+
+
+def _failure(subject: Subject) -> ModelspaceError | None:
+    """Why the forward fails, if it does."""
+    if subject.shape is None:
+        return None
+    with private_randomness(subject.seed):
+        if subject.trace.failure is None:
+            _ = subject.trace.outputs
+    return subject.trace.failure
+
+
+def _subject(
+    space: Any,
+    loss: Any,
+    inputs: Any,
+    labels: Tensor | None,
+    data: Any,
+    classes: int | None,
+    formula: Any,
+    tokens: int | None,
+    seed: int,
+) -> Subject:
+    if data is not None and (inputs is not None or labels is not None):
+        raise ModelspaceError("doctor received data= and inputs= or labels=: give either")
+    samples: Tensor | None = None
+    shape: tuple[int, ...] | None = None
+    if data is not None:
+        split = data if isinstance(data, Split) else _loaded(data).train
+        samples, labels = split.inputs[:_ENOUGH_SAMPLES], split.labels[:_ENOUGH_SAMPLES]
+    elif isinstance(inputs, Tensor):
+        samples = inputs
+    elif inputs is not None:
+        shape = tuple(int(size) for size in inputs)
+    if samples is not None:
+        shape = tuple(samples.shape[1:])
+    if labels is not None and (samples is None or len(labels) != len(samples)):
+        received = "no samples" if samples is None else f"{len(samples)} samples"
+        raise ModelspaceError(
+            f"doctor received {len(labels)} labels and {received}: give inputs= with one row a label"
+        )
+    if classes is not None and classes < 1:
+        raise ModelspaceError(f"classes must be at least 1; received {classes}")
+    dtype = samples.dtype if samples is not None else torch.long if tokens else None
+    architecture, of_space = _architecture(space, shape, dtype)
+    return Subject(
+        architecture=architecture,
+        shape=shape if shape is not None else architecture.input_shape,
+        input_dtype=dtype or of_space,
+        tokens=tokens,
+        loss=None if loss is None else resolve(loss),
+        given_loss=loss,
+        formula=None if formula is None else resolve(formula),
+        samples=samples,
+        labels=labels,
+        classes=classes,
+        seed=seed,
+    )
+
+
+def _loaded(data: Any) -> Data:
+    return data if isinstance(data, Data) else load(data)
+
+
+def _architecture(
+    space: Any, shape: tuple[int, ...] | None, dtype: torch.dtype | None
+) -> tuple[Architecture, torch.dtype]:
+    if isinstance(space, ModelSpace):
+        space = space._architecture
+    if isinstance(space, Architecture):
+        return space, space.input_dtype
+    made = Architecture(space, {}, shape, None, dtype or torch.float32)
+    return made, made.input_dtype

@@ -1,0 +1,76 @@
+"""Which parameters the gradient reaches, and what becomes of the others."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from modelspace.doctor.graph import leaves
+from modelspace.doctor.subject import Subject
+from modelspace.doctor.trace import Operation, Trace
+
+# Draws, in both modes: a branch that one draw does not take, or an expert that gets no sample, is not unused.
+_DRAWS, _BATCH = 3, 32
+
+
+@dataclass(frozen=True, eq=False)
+class Unreached:
+    """Trainable parameters that no gradient reaches, by name.
+
+    Attributes:
+        used: Those that the forward uses, with the operation that cuts the gradient, if it is known.
+        unused: Those that it doesn't, with their numbers.
+    """
+
+    used: dict[str, Operation | None]
+    unused: dict[str, int]
+
+
+def unreached(subject: Subject) -> Unreached:
+    """Follow the gradient from all that the forward returns to every parameter.
+
+    Args:
+        subject: The model; where a parameter seems to be left out, more draws of it are looked at.
+    """
+    trace = subject.trace
+    named = {name: p for name, p in trace.module.named_parameters() if p.requires_grad}
+    out = set(named) - _reached(trace)
+    touched = _touched(trace)
+    if not out:
+        return Unreached({}, {})
+    for seed in subject.each_seed(1 if subject.too_large else _DRAWS):
+        for training in (False, True):
+            if not out:
+                break
+            other = subject.traced(training=training, batch=_BATCH, seed=seed)
+            if other.failure is None:
+                out -= _reached(other)
+                touched |= _touched(other)
+    used = {name: _cut(trace, named[name]) for name in named if name in out and name in touched}
+    unused = {name: p.numel() for name, p in named.items() if name in out and name not in touched}
+    return Unreached(used, unused)
+
+
+def _reached(trace: Trace) -> set[str]:
+    outputs = [x for x in tree_leaves(trace.result) if isinstance(x, Tensor)]
+    ids = {id(x) for x in leaves(*outputs)}
+    return {name for name, p in trace.module.named_parameters() if id(p) in ids}
+
+
+def _touched(trace: Trace) -> set[str]:
+    ids = {id(x) for o in trace.operations for x in o.tensors}
+    return {name for name, p in trace.module.named_parameters() if id(p) in ids}
+
+
+def _cut(trace: Trace, parameter: Tensor) -> Operation | None:
+    """The operation after which nothing of a parameter carries a gradient."""
+    carrying = {id(parameter)}
+    last: Operation | None = None
+    for operation in trace.operations:
+        if not any(id(x) in carrying for x in operation.tensors):
+            continue
+        if operation.cuts or not any(x.requires_grad for x in operation.outputs):
+            last = operation
+            continue
+        carrying |= {id(x) for x in operation.outputs if x.requires_grad}
+    return last

@@ -1,0 +1,48 @@
+"""Parameters that the forward uses and that are cut off from the loss."""
+
+from collections.abc import Iterator
+
+from modelspace.doctor.finding import Observation
+from modelspace.doctor.reach import unreached
+from modelspace.doctor.rule import Rule
+from modelspace.doctor.subject import Subject
+
+_NAMED = 6
+
+
+def _probe(subject: Subject) -> Iterator[Observation]:
+    used = unreached(subject).used
+    groups: dict[str, list[str]] = {}
+    for name, operation in used.items():
+        where = operation.where if operation is not None else subject.title
+        what = f"{where}\n{operation.name if operation is not None else ''}"
+        groups.setdefault(what, []).append(name)
+    for key, names in groups.items():
+        where, _, operation = key.partition("\n")
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        cut = f": {_WORDS.get(operation, operation)} cuts them off" if operation else ""
+        yield Observation(
+            where,
+            f"{', '.join(names[:_NAMED])}{more} take part in the forward and no gradient reaches them{cut}",
+            _FIXES.get(
+                operation, "# compute it with gradients: no detach(), .data, no_grad() or numpy on the way"
+            ),
+        )
+
+
+_WORDS = {"data": ".data", "detach": "detach()", "item": ".item()", "argmax": "argmax", "numpy": ".numpy()"}
+_FIXES = {
+    "detach": "x = self.layer(x)     # without .detach()",
+    "data": "x = self.layer(x)     # without .data",
+    "argmax": "return scores     # to the loss; scores.argmax(1) only where a class is read",
+    "item": "scale = self.scale     # the tensor itself, not self.scale.item()",
+    "numpy": "x = torch.special.expit(x)     # torch's function instead of NumPy's",
+}
+
+RULE = Rule(
+    "detached-parameters",
+    "error",
+    "parameters that the forward uses are cut off from the loss",
+    _probe,
+    needs=("inputs",),
+)

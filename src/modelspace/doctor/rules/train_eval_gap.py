@@ -1,0 +1,152 @@
+"""Training and evaluation that differ by more than dropout and batch statistics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from modelspace.doctor.finding import Observation
+from modelspace.doctor.location import place
+from modelspace.doctor.rule import Rule
+from modelspace.doctor.subject import Subject
+
+# Outputs of the same arithmetic in the same order are equal; a little is left to fused kernels of one mode.
+_TOLERANCE = 1e-3
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+def _probe(subject: Subject) -> Iterator[Observation]:
+    yield from _always_on(subject)
+    yield from _statistics(subject)
+    evaluated = subject.run(subject.inputs())
+    plain = [_without_noise(subject, seed) for seed in (subject.seed, subject.seed + 1)]
+    if any(x is None for x in plain):
+        return
+    first, second = plain
+    assert first is not None
+    assert second is not None
+    if first.shape != evaluated.shape:
+        yield _gap(
+            subject,
+            f"outputs have shape {list(first.shape)} in training and {list(evaluated.shape)} in evaluation",
+        )
+        return
+    noisy = not torch.allclose(first, second, rtol=_TOLERANCE, atol=_TOLERANCE)
+    size = float(evaluated.double().abs().max()) or 1.0
+    gap = float((first - evaluated).double().abs().max())
+    if _on_simplex(first) != _on_simplex(evaluated):
+        only = "training" if _on_simplex(first) else "evaluation"
+        yield _gap(subject, f"the outputs of a sample are probabilities that sum to 1 in {only} mode only")
+    elif not noisy and gap > _TOLERANCE * size:
+        yield _gap(
+            subject,
+            f"with dropout off and batch statistics frozen, the outputs of the two modes differ by up to {gap:.3g} "
+            f"(they are of size {size:.3g})",
+        )
+
+
+def _always_on(subject: Subject) -> Iterator[Observation]:
+    """Dropout that acts in evaluation mode."""
+    for operation in subject.trace.operations:
+        if not operation.name.rstrip("_").endswith("dropout") and "dropout" not in operation.name:
+            continue
+        if type(operation.layer).__module__.startswith("torch.nn.modules") and not operation.layer.training:
+            continue
+        rate, training = _dropout_arguments(operation.arguments, operation.keywords)
+        if training and rate > 0:
+            yield Observation(
+                operation.where,
+                f"dropout of {rate:g} acts in evaluation mode too: its training argument is True",
+                f"x = F.dropout(x, {rate:g}, training=self.training)     # or self.dropout = nn.Dropout({rate:g})",
+            )
+            return
+    for name, layer in subject.trace.module.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0:
+            yield Observation(
+                place(name, kind=type(layer).__name__),
+                f"dropout of {layer.p:g} stays in training mode after model.eval()",
+                "def train(self, mode=True):     # let the mode reach every layer\n    return super().train(mode)",
+            )
+            return
+
+
+def _dropout_arguments(arguments: tuple, keywords: dict) -> tuple[float, bool]:
+    rate = keywords.get("p", arguments[1] if len(arguments) > 1 else 0.5)
+    training = keywords.get("training", keywords.get("train", arguments[2] if len(arguments) > 2 else True))
+    return (float(rate) if isinstance(rate, int | float) else 0.0), bool(training)
+
+
+def _statistics(subject: Subject) -> Iterator[Observation]:
+    """Running statistics that training never moves from where they began."""
+    for call in subject.training_trace.calls:
+        layer = call.layer
+        if not isinstance(layer, nn.modules.batchnorm._NormBase) or not call.training:
+            continue
+        if layer.track_running_stats and layer.momentum == 0:
+            yield Observation(
+                place(call.path, kind=type(layer).__name__),
+                "its momentum is 0, so the running mean and variance stay at 0 and 1 for ever, while training "
+                "normalises by the batch's: evaluation is another function",
+                "nn.BatchNorm2d(channels, momentum=0.1)     # the weight of the newest batch",
+            )
+            return
+
+
+def _without_noise(subject: Subject, seed: int) -> Tensor | None:
+    """Outputs in training mode without dropout and with running statistics; None where that fails."""
+    module = subject.fresh(training=True)
+    for layer in module.modules():
+        if isinstance(layer, (*_RANDOM, nn.modules.batchnorm._NormBase)):
+            layer.eval()
+        if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
+            layer.dropout = 0.0
+    try:
+        with _no_dropout():
+            return subject.run(subject.inputs(), module=module, seed=seed)
+    except Exception:
+        return None
+
+
+class _NoDropout(TorchFunctionMode):
+    """Functional dropout, as a forward asks for it in training, does nothing."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if "dropout" in getattr(func, "__name__", ""):
+            x = args[0] if args else kwargs.get("input")
+            if isinstance(x, Tensor):
+                return x
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            kwargs["dropout_p"] = 0.0
+            args = args[:4]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _no_dropout() -> Iterator[None]:
+    with _NoDropout():
+        yield
+
+
+def _on_simplex(x: Tensor) -> bool:
+    if x.ndim < 2 or x.shape[1] < 2 or not x.is_floating_point():
+        return False
+    return float(x.min()) >= 0 and float((x.sum(1) - 1).abs().max()) < _TOLERANCE
+
+
+def _gap(subject: Subject, evidence: str) -> Observation:
+    return Observation(
+        subject.end,
+        evidence,
+        "def forward(self, x):\n    return self.fc(x)     # the same in both modes",
+    )
+
+
+RULE = Rule(
+    "train-eval-gap",
+    "warning",
+    "training and evaluation differ by more than dropout and batch statistics explain",
+    _probe,
+)

@@ -1,0 +1,233 @@
+"""The model under examination: what rules ask of it is computed once, and never on the user's own module."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.doctor.expected import Expected, expected
+from modelspace.doctor.private import seed_all
+from modelspace.doctor.samples import known_tokens, made_inputs, made_labels
+from modelspace.doctor.trace import Operation, Trace, first_tensor, output_of, record
+from modelspace.errors import ModelspaceError
+from modelspace.losses import Loss
+from modelspace.space.architecture import Architecture
+from modelspace.space.copying import copied
+
+# Samples in a probe's batch: a prime that sizes within a model are unlikely to be.
+BATCH = 5
+# What a probe may keep in memory and run in seconds on two cores: a forward of ResNet-152 on BATCH images.
+LARGEST_PARAMETERS = 100_000_000
+
+
+@dataclass(eq=False)
+class Subject:
+    """A model, what it is to be trained with, and what has been found out about it so far.
+
+    Attributes:
+        architecture: What makes the module.
+        shape: One sample's shape.
+        input_dtype: Of the samples.
+        tokens: Integer samples are below this; as many as the model's embeddings know where None.
+        loss: The loss, if one was given.
+        given_loss: The loss as the user gave it.
+        formula: The formula that the user takes the loss for.
+        samples: The user's own samples.
+        labels: Their labels.
+        classes: The number of classes that the user declared.
+        seed: Of the module and of everything random.
+    """
+
+    architecture: Architecture
+    shape: tuple[int, ...] | None = None
+    input_dtype: torch.dtype = torch.float32
+    tokens: int | None = None
+    loss: Loss | None = None
+    given_loss: Any = None
+    formula: Loss | None = None
+    samples: Tensor | None = None
+    labels: Tensor | None = None
+    classes: int | None = None
+    seed: int = 0
+
+    @property
+    def given_module(self) -> bool:
+        """Whether the user gave a built module, whose values are its own, rather than a class."""
+        return isinstance(self.architecture.source, nn.Module)
+
+    @cached_property
+    def skeleton(self) -> nn.Module:
+        """The module without values, on PyTorch's meta device where its constructor allows."""
+        return self.architecture.on_meta()
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Parameters, trainable and frozen."""
+        return sum(p.numel() for p in self.skeleton.parameters())
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it is not to be run on values."""
+        return self.parameter_count > LARGEST_PARAMETERS
+
+    @property
+    def title(self) -> str:
+        """The architecture's name."""
+        return self.architecture.name
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What the loss expects of outputs and labels."""
+        assert self.loss is not None
+        return expected(self.loss)
+
+    def fresh(self, *, training: bool = False, seed: int | None = None) -> nn.Module:
+        """A module that nobody else has: drawn with the seed, or a copy of the one that was given.
+
+        Args:
+            training: Its mode.
+            seed: Of another draw; a given module has one draw only.
+        """
+        if self.given_module:
+            module = self.architecture.as_given()
+        else:
+            module = self.architecture.drawn(self.seed if seed is None else seed)
+        return module.train(training)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The samples' type: that of the parameters for floating-point samples."""
+        if not self.input_dtype.is_floating_point:
+            return self.input_dtype
+        floating = [p.dtype for p in self.skeleton.parameters() if p.dtype.is_floating_point]
+        return floating[0] if floating and self.samples is None else self.input_dtype
+
+    def inputs(
+        self,
+        batch: int = BATCH,
+        *,
+        scale: float = 1.0,
+        shape: tuple[int, ...] | None = None,
+        seed: int | None = None,
+        device: str = "cpu",
+    ) -> Tensor:
+        """A batch: the user's samples where there are enough and the shape is theirs, else made up.
+
+        Args:
+            batch: Samples.
+            scale: Factor on floating-point samples.
+            shape: One sample's shape, where it is not the model's.
+            seed: Of samples that are made up.
+            device: ``"meta"`` for shapes alone.
+        """
+        if self.shape is None:
+            raise ModelspaceError("one sample's shape is not known: inputs=(…), --input on the command line")
+        wanted = self.shape if shape is None else shape
+        if device == "cpu" and self.samples is not None and wanted == self.shape:
+            rows = torch.arange(batch) % len(self.samples)
+            found = self.samples[rows].to(self.dtype)
+        else:
+            number = self.seed if seed is None else seed
+            found = made_inputs(batch, wanted, self.dtype, self._tokens, seed=number, device=device)
+        return found * scale if scale != 1 and found.is_floating_point() else found
+
+    @cached_property
+    def _tokens(self) -> int:
+        return self.tokens or known_tokens(self.skeleton)
+
+    def run(self, inputs: Tensor, *, module: nn.Module | None = None, seed: int | None = None) -> Tensor:
+        """The outputs of a module in evaluation mode, without gradients; random numbers start at the seed.
+
+        Args:
+            inputs: A batch.
+            module: What is run, in the mode it has; a fresh one in evaluation mode where None.
+            seed: Of the random numbers that the forward draws.
+        """
+        module = self.fresh() if module is None else module
+        seed_all(self.seed if seed is None else seed)
+        with torch.no_grad():
+            return output_of(module(inputs))
+
+    def shaped(self, batch: int, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """Outputs without values for a batch of any size and shape; None where the forward fails on it.
+
+        Args:
+            batch: Samples.
+            shape: One sample's shape; the model's own where None.
+        """
+        try:
+            module = copied(self.skeleton, "meta").eval()
+            with torch.no_grad():
+                return first_tensor(module(self.inputs(batch, shape=shape, device="meta")))
+        except Exception as error:
+            if self.too_large or not _needs_values(error):
+                return None
+        try:
+            return self.run(self.inputs(batch, shape=shape))
+        except Exception:
+            return None
+
+    @cached_property
+    def trace(self) -> Trace:
+        """One forward in evaluation mode, recorded, with gradients."""
+        return self.traced(training=False)
+
+    @cached_property
+    def training_trace(self) -> Trace:
+        """One forward in training mode, recorded, with gradients."""
+        return self.traced(training=True)
+
+    def traced(self, *, training: bool, batch: int = BATCH, seed: int | None = None) -> Trace:
+        """A forward of a fresh module, recorded; of shapes alone where the model is too large to run.
+
+        Args:
+            training: The mode.
+            batch: Samples.
+            seed: Of the module and the samples.
+        """
+        seed = self.seed if seed is None else seed
+        if self.too_large:
+            module = copied(self.skeleton, "meta").train(training)
+            inputs = self.inputs(batch, device="meta")
+        else:
+            module, inputs = self.fresh(training=training, seed=seed), self.inputs(batch, seed=seed)
+        seed_all(seed)
+        with torch.enable_grad():
+            return record(module, inputs)
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """Outputs of `BATCH` samples in evaluation mode."""
+        return self.trace.outputs.detach()
+
+    @cached_property
+    def scaled(self) -> dict[float, Tensor]:
+        """Outputs for inputs at a tenth, once and ten times their size."""
+        module = self.fresh()
+        return {scale: self.run(self.inputs(32, scale=scale), module=module) for scale in (0.1, 1.0, 10.0)}
+
+    @property
+    def last(self) -> Operation | None:
+        """The operation that made the outputs' values."""
+        return self.trace.source_of(self.trace.outputs)
+
+    @property
+    def end(self) -> str:
+        """Where the outputs are made."""
+        return self.last.where if self.last is not None else self.title
+
+    def labels_for(self, outputs: Tensor) -> Tensor | None:
+        """The user's labels of as many samples, or labels made up for the loss."""
+        if self.labels is not None and self.samples is not None:
+            return self.labels[torch.arange(len(outputs)) % len(self.labels)]
+        return made_labels(outputs, self.expected.labels, seed=self.seed)
+
+    def each_seed(self, count: int) -> list[int]:
+        """Seeds for draws of the module: one where it was given built."""
+        return [self.seed] if self.given_module else [self.seed + i for i in range(count)]
+
+
+def _needs_values(error: BaseException) -> bool:
+    return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
