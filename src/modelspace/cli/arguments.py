@@ -11,17 +11,20 @@ from typing import Any, NoReturn
 import torch
 
 from modelspace import data as datasets
+from modelspace import losses
 from modelspace.cli import values
 from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.precision import PRECISIONS
+from modelspace.fit.recipe import LABEL_NOISE
 from modelspace.loading import load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _MODEL = "--model."
+_COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
 
 
 class Parser(argparse.ArgumentParser):
@@ -99,7 +102,10 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="samples a step (32)")
     parser.add_argument(
-        "--loss", default="cross_entropy", help="a loss by name (cross_entropy), as in torch.nn.functional"
+        "--loss",
+        default="cross_entropy",
+        metavar="NAME[,NAME…]",
+        help="a loss by name (cross_entropy): see modelspace losses; several are a column, one a member",
     )
     parser.add_argument("--optimizer", default="adam", help="sgd, adam, adamw or rmsprop (adam)")
     parser.add_argument(
@@ -177,7 +183,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic\n"
         "range low:high:count (1e-4:1e-1:12). Several columns: every combination.",
     )
-    for name, allowed in RANGES.items():
+    for name, allowed in _COLUMNS.items():
         if allowed.width == 2:
             columns.add_argument(
                 _flag(name),
@@ -202,15 +208,16 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 
 def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
-    named = {name: getattr(options, name) for name in (*RANGES, "data_seed")}
-    return {name: value for name, value in named.items() if value is not None}
+    named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed")}
+    several = {"loss": options.loss.split(",")} if "," in options.loss else {}
+    return {**several, **{name: value for name, value in named.items() if value is not None}}
 
 
 def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of ``fit``."""
     lowering = {"auto": None, "loop": "loop", "vmap": "vmap", "compile": "vmap"}[options.plan]
     return {
-        "loss": options.loss,
+        "loss": options.loss.partition(",")[0],
         "optimizer": options.optimizer,
         "schedule": options.schedule,
         "epochs": options.epochs,

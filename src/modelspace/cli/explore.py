@@ -84,7 +84,7 @@ def _members(found: Exploration) -> tuple[pd.DataFrame, Any]:
     sweep = found.sweep.table.assign(phase="sweep")
     fresh = found.fresh.table.assign(phase="fresh")
     for name in found.test.columns.difference(fresh.columns):
-        fresh[f"test_{name}"] = found.test[name]
+        fresh[f"test_{name.removeprefix('test_')}"] = found.test[name]
     table = pd.concat([sweep, fresh], ignore_index=True)
     kept = np.concatenate([found.sweep.kept, len(sweep) + found.fresh.kept])
     about = table.reindex(columns=pd.Index(["seed", *found.chosen, "phase"])).iloc[kept]

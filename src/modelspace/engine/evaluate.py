@@ -7,23 +7,21 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace import losses
 from modelspace import metrics as catalogue
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.function import Function
 from modelspace.engine.plan import Plan, balanced, no_batched_form
+from modelspace.engine.terms import Score, at, loss_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space.forward import forward_checked, samples_as
-
-Score = Callable[[Tensor, Tensor], Tensor]
 
 SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
 _CHUNK = 32
@@ -84,9 +82,13 @@ class Scoring:
         self._program: Callable[..., Tensor] | None = None
 
     def __call__(
-        self, points: Float[Tensor, "member parameter"], buffers: dict[str, Tensor]
+        self,
+        points: Float[Tensor, "member parameter"],
+        buffers: dict[str, Tensor],
+        terms: Mapping[str, Float[Tensor, "member"]],
     ) -> Float[Tensor, "member score"]:
-        """The scores of c members, NaN where there are no samples."""
+        """The scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
+        terms = dict(terms)
         total = torch.zeros(len(points), len(self._scores), dtype=torch.float64, device=points.device)
         for begin in range(0, len(self._inputs), self._piece):
             inputs = self._inputs[begin : begin + self._piece]
@@ -95,17 +97,33 @@ class Scoring:
             score = (
                 self._compiled(points, buffers, inputs, labels) if whole and self._compile else self._score
             )
-            total += score(points, buffers, inputs, labels) * len(inputs)
+            total += score(points, buffers, inputs, labels, terms) * len(inputs)
         return total / len(self._inputs) if len(self._inputs) else total * torch.nan
 
-    def _score(self, points: Tensor, buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+    def _score(
+        self,
+        points: Tensor,
+        buffers: dict[str, Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        terms: dict[str, Tensor],
+    ) -> Tensor:
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
         if self._batched:
-            scores = [partial(self._function.score, s) for s in self._scores]
-            columns = [torch.vmap(s, in_dims=(0, None))(outputs, labels) for s in scores]
+            columns = [
+                torch.vmap(partial(self._one, s), in_dims=(0, None, 0))(outputs, labels, terms)
+                for s in self._scores
+            ]
         else:
-            columns = [torch.stack([s(row, labels) for row in outputs]) for s in self._scores]
+            rows = [{name: column[k] for name, column in terms.items()} for k in range(len(outputs))]
+            columns = [
+                torch.stack([at(s, row)(z, labels) for z, row in zip(outputs, rows, strict=True)])
+                for s in self._scores
+            ]
         return torch.stack([column.to(torch.float64) for column in columns], 1)
+
+    def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        return self._function.score(at(score, terms), outputs, labels)
 
     def _compiled(self, *arguments: Any) -> Callable[..., Tensor]:
         if self._program is None:
@@ -152,11 +170,12 @@ def evaluate(
         population: K members.
         data: A ``Data`` or whatever ``modelspace.data.load`` takes.
         metrics: Names, ``"loss"`` among them, or functions of (outputs, labels) to a mean.
-        loss: What ``"loss"`` means.
+        loss: What ``"loss"`` means; with a column of that name, each member's own.
         split: ``"train"``, ``"validation"`` or ``"test"``.
 
     Returns:
-        The population's table with one further column a metric.
+        The population's table with one further column a metric; ``test_loss`` (the split's name before it) where
+        the table has a column ``loss`` already.
 
     Raises:
         ModelspaceError: an unknown metric or split, an empty split, or inputs that do not fit.
@@ -169,7 +188,7 @@ def evaluate(
         raise ModelspaceError(f"the {split} split of {data.name} is empty")
     scores = {
         metric.name if metric is not objective else "loss": metric
-        for objective in [losses.resolve(loss)]
+        for objective in [loss_of(population, loss)]
         for metric in [objective if m == "loss" else catalogue.resolve(m) for m in metrics]
     }
     device = population.device
@@ -178,14 +197,29 @@ def evaluate(
     outputs = probe(population.module(0), inputs[:2])
     for metric in scores.values():
         metric.check(outputs, labels[: len(outputs)])
-    columns = members_scores(population, inputs, labels, scores)
-    return population.table.assign(**{name: columns[:, i].cpu().numpy() for i, name in enumerate(scores)})
+    terms = {n: t for s in scores.values() if isinstance(s, Loss) for n, t in terms_of(population, s).items()}
+    columns = members_scores(population, inputs, labels, scores, terms)
+    names = [f"{split}_{name}" if name in population.table else name for name in scores]
+    return population.table.assign(**{n: columns[:, i].cpu().numpy() for i, n in enumerate(names)})
 
 
 def members_scores(
-    population: Population, inputs: Tensor, labels: Tensor, scores: Mapping[str, Score]
+    population: Population,
+    inputs: Tensor,
+    labels: Tensor,
+    scores: Mapping[str, Score],
+    terms: Mapping[str, Float64[Tensor, "member"]] | None = None,
 ) -> Float[Tensor, "member score"]:
-    """The scores of every member, shard by shard."""
+    """The scores of every member, shard by shard.
+
+    Args:
+        population: K members.
+        inputs: ``[samples, …]``.
+        labels: ``[samples, …]``.
+        scores: By name.
+        terms: The hyper-parameters of those scores that are losses, where members have their own.
+    """
+    own = {n: t.to(population.device, population.points.dtype) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
     chunk = balanced(len(population), _CHUNK)
     scoring = Scoring(
@@ -195,9 +229,8 @@ def members_scores(
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
         for start in range(0, len(population), chunk):
             rows = slice(start, min(start + chunk, len(population)))
-            parts.append(
-                scoring(population.points[rows], {n: b[rows] for n, b in population.buffers.items()})
-            )
+            buffers = {n: b[rows] for n, b in population.buffers.items()}
+            parts.append(scoring(population.points[rows], buffers, {n: t[rows] for n, t in own.items()}))
             advance(len(parts[-1]))
     return torch.cat(parts)
 

@@ -1,6 +1,6 @@
 """Losses and gradients of c stacked members: ``vmap`` of the forward, then ordinary backward; or a loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,14 +8,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from modelspace.engine.function import Function
+from modelspace.engine.terms import Score, at
 
 
 class Batch(NamedTuple):
-    """One step's samples: shared by all members, or each member's own (then with a leading member axis)."""
+    """One step's samples: shared by all members, or each member's own (then with a leading member axis).
+
+    Attributes:
+        inputs: ``[batch, …]``, or ``[c, batch, …]``.
+        labels: ``[batch, …]``, or ``[c, batch, …]``.
+        own: Whether inputs and labels are each member's own.
+        own_labels: Whether at least the labels are.
+    """
 
     inputs: Tensor
     labels: Tensor
     own: bool
+    own_labels: bool = False
 
 
 class Gradient(NamedTuple):
@@ -34,18 +43,16 @@ class Gradient(NamedTuple):
     buffers: dict[str, Tensor]
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
 def vmap_gradient(
     function: Function,
-    loss: Loss,
+    loss: Score,
     points: Float[Tensor, "member parameter"],
     buffers: dict[str, Tensor],
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],
     scale: Float[Tensor, "member"] | None = None,
+    terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
     """All members in one batched forward and one backward.
 
@@ -58,19 +65,26 @@ def vmap_gradient(
         seeds: What the members' random numbers are a function of.
         step: The optimizer step.
         scale: What each loss is multiplied with before the backward, and its gradient divided by after.
+        terms: The hyper-parameters of the loss that differ from member to member.
     """
     leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
 
     def one(
-        parameters: dict[str, Tensor], kept: dict[str, Tensor], inputs: Tensor, labels: Tensor, seed: Tensor
+        parameters: dict[str, Tensor],
+        kept: dict[str, Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        terms: dict[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step)
-        return function.score(loss, outputs, labels), {name: value.detach() for name, value in after.items()}
+        value = function.score(at(loss, terms), outputs, labels)
+        return value, {name: value.detach() for name, value in after.items()}
 
-    samples = 0 if batch.own else None
+    samples = (0 if batch.own else None, 0 if batch.own or batch.own_labels else None)
     copies = {name: value.clone() for name, value in buffers.items()}
-    losses, after = torch.vmap(one, in_dims=(0, 0, samples, samples, 0))(
-        leaves, copies, batch.inputs, batch.labels, seeds
+    losses, after = torch.vmap(one, in_dims=(0, 0, *samples, 0, 0))(
+        leaves, copies, batch.inputs, batch.labels, seeds, dict(terms or {})
     )
     total = losses.sum() if scale is None else (losses * scale).sum()
     found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
@@ -80,13 +94,14 @@ def vmap_gradient(
 
 def loop_gradient(
     function: Function,
-    loss: Loss,
+    loss: Score,
     points: Float[Tensor, "member parameter"],
     buffers: dict[str, Tensor],
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],
     scale: Float[Tensor, "member"] | None = None,
+    terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
     """One member after the other, each exactly as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
     leaves = list(function.single.leaves.values())
@@ -95,11 +110,12 @@ def loop_gradient(
     losses = []
     after = {name: torch.empty_like(value) for name, value in buffers.items()}
     for k, point in enumerate(points):
-        inputs, labels = (batch.inputs[k], batch.labels[k]) if batch.own else (batch.inputs, batch.labels)
+        inputs = batch.inputs[k] if batch.own else batch.inputs
+        labels = batch.labels[k] if batch.own or batch.own_labels else batch.labels
         outputs, kept = function.single(
             point, {n: b[k] for n, b in buffers.items()}, inputs, training=True, seed=seeds[k], step=step
         )
-        value = loss(outputs, labels)
+        value = at(loss, {name: column[k] for name, column in (terms or {}).items()})(outputs, labels)
         found = torch.autograd.grad(value if scale is None else value * scale[k], leaves, allow_unused=True)
         if any(g is None for g in found):
             used[k] = torch.cat(

@@ -167,6 +167,7 @@ def explore(
         Interrupted: Ctrl-C before the sweep, or any fresh member, was finished; it carries that run.
     """
     data = datasets.load(data)
+    columns = dict(columns or {})
     if fresh_seeds < 2:
         raise ModelspaceError(f"a distribution needs at least 2 fresh seeds; received {fresh_seeds}")
     for name in ("validation", "test"):
@@ -174,10 +175,11 @@ def explore(
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     metric = "accuracy" if data.classes is not None else "loss"
-    sweep = fit(space.sample(seeds, **(columns or {})).to(device), data, **settings, out=_part(out, "sweep"))
+    _refuse_incomparable(columns, metric)
+    sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
-    names = [name for name in columns or {} if name != "data_seed"]
+    names = [name for name in columns if name != "data_seed"]
     response = _response(sweep, names, metric)
     if not np.isfinite(response["median"]).any():
         raise ModelspaceError(
@@ -189,7 +191,7 @@ def explore(
     used = {int(s) for s in sweep.members["seed"]}
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
-    if "data_seed" in (columns or {}):
+    if "data_seed" in columns:
         population = population.with_columns(data_seed=population.table["seed"])
     fresh = fit(population.to(device), data, **{**settings, "keep": "all"}, out=_part(out, "fresh"))
     finished = np.isin(fresh.status, [DIVERGED, UNFINISHED], invert=True)
@@ -200,6 +202,7 @@ def explore(
     counted = test[finished]
     first_two = [int(k) for k in counted.index[:2]]
     comparison = None
+    loss = chosen.get("loss", loss)
     if len(first_two) == 2:
         a, b = first_two
         seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
@@ -217,6 +220,20 @@ def explore(
     return Exploration(
         space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric
     )
+
+
+def _refuse_incomparable(columns: Mapping[str, Any], metric: str) -> None:
+    """Columns among whose values a validation score can't choose."""
+    noise = columns.get("label_noise")
+    if isinstance(noise, Iterable) and len(set(noise)) > 1:
+        raise ModelspaceError(
+            "label_noise is a condition, not a choice: explore takes one value of it; fit takes several"
+        )
+    if metric == "loss" and "loss" in columns:
+        raise ModelspaceError(
+            "losses can't be chosen among by their own values: explore takes several where labels are classes, "
+            "and chooses by accuracy; fit takes several of any kind"
+        )
 
 
 def _part(out: str | os.PathLike[str] | None, name: str) -> Path | None:

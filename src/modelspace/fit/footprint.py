@@ -125,14 +125,16 @@ def _gradient(training: Training, function: Function, count: int) -> int:
     """The most that forward and backward hold beyond points, buffers and one gradient."""
     points, buffers = _members(training, count)
     own = training.data_seeds is not None
-    lead = (count, batch_size(training)) if own else (batch_size(training),)
-    inputs = _empty(training.inputs, *lead, *training.inputs.shape[1:])
-    labels = _empty(training.labels, *lead, *training.labels.shape[1:])
+    own_labels = own or training.noise is not None
+    shared, each = (batch_size(training),), (count, batch_size(training))
+    inputs = _empty(training.inputs, *(each if own else shared), *training.inputs.shape[1:])
+    labels = _empty(training.labels, *(each if own_labels else shared), *training.labels.shape[1:])
     scale = precision.scaling(count, training.products, _META).get("scale")
     seeds, number = (torch.empty(s, dtype=torch.int64, device=_META) for s in ((count,), ()))
-    batch = Batch(inputs, labels, own)
+    batch = Batch(inputs, labels, own, own_labels)
+    terms = {n: torch.empty(count, dtype=points.dtype, device=_META) for n in training.coefficients.terms}
     with PeakMemory([points, *buffers.values(), inputs, labels]) as memory:
-        vmap_gradient(function, training.recipe.loss, points, buffers, batch, seeds, number, scale)
+        vmap_gradient(function, training.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
     return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace.engine import Lowering, Plan
+from modelspace.engine import Lowering, Plan, loss_of
 from modelspace.engine.lowerings import products
 from modelspace.engine.workers import can_fork
 from modelspace.fit import keep as keeping
@@ -78,7 +78,9 @@ def fit(
     Args:
         population: K members, on the device where they are to be trained.
         data: A ``Data``, or whatever ``modelspace.data.load`` takes: a name, tensors, a data set, a file.
-        loss: A name, or a function of (outputs, labels) to a scalar.
+        loss: A name, a loss of ``modelspace.losses``, or a function of (outputs, labels) to a scalar. A column
+            ``loss`` of the population holds each member's own by name, and columns may hold the losses' parameters
+            (``gamma``, ``delta``, …).
         optimizer: A name, or an optimizer of ``modelspace.optimizers`` with defaults for what is no column.
         epochs: Passes over the training split.
         batch_size: Samples a step; more than there are means all of them.
@@ -121,7 +123,7 @@ def fit(
     if metrics is None:
         metrics = ["accuracy"] if data.classes is not None else []
     recipe = make_recipe(
-        loss=loss,
+        loss=loss_of(population, loss),
         optimizer=optimizer,
         schedule=schedule,
         epochs=epochs,

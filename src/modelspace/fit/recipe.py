@@ -10,17 +10,19 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from modelspace import losses, metrics, optimizers
+from modelspace.engine import terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.step import Coefficients
-from modelspace.hyperparameters import check, hyper_columns, validate
-from modelspace.losses import Loss
+from modelspace.hyperparameters import Range, check, hyper_columns, validate
+from modelspace.losses import Choice, Loss
 from modelspace.metrics import Metric
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 
 _DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
+LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,23 @@ class Recipe:
             ModelspaceError: a column that nothing here reads, or values out of range (all are listed).
         """
         table = population.table
-        given = {name: _values(table[name]) for name in table.columns if name not in _DESCRIBING}
-        clipping = self.coefficients(population).clipping
-        readers = {**self.optimizer.hyperparameters(), **self.schedule.hyperparameters()}
-        known = {*readers, *_CLIPPING, "data_seed"}
+        terms = {name: column.numpy() for name, column in terms_of(population, self.loss).items()}
+        others = (name for name in table.columns if name not in (*_DESCRIBING, *terms))
+        given = {name: _values(table[name]) for name in others} | terms
+        coefficients = self.coefficients(population)
+        owners = (self.optimizer, self.schedule, self.loss)
+        read = [name for owner in owners for name in owner.hyperparameters()]
+        known = {*read, *_CLIPPING, "data_seed", "label_noise"}
         for name in given:
             if name not in known:
                 owner = type(self.optimizer).__name__
-                raise unknown_name(
-                    f"column (a hyper-parameter of {owner}, the schedule or the clipping)", name, known
-                )
-        limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
+                kind = f"column (a hyper-parameter of {owner}, the schedule, the loss or the clipping)"
+                raise unknown_name(kind, name, known)
+        limits = {n: given.get(n, np.array(getattr(self, n))) for n in coefficients.clipping}
         problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
-        for owner in (self.optimizer, self.schedule):
+        if "label_noise" in given:
+            problems += check("label_noise", given["label_noise"], LABEL_NOISE)
+        for owner in owners:
             try:
                 names = owner.hyperparameters()
                 validate(owner, {n: v for n, v in given.items() if n in names})
@@ -85,7 +91,8 @@ class Recipe:
         members = len(population)
         columns = hyper_columns(self.optimizer, given, members)
         columns |= hyper_columns(self.schedule, given, members)
-        for name, values in limits.items():
+        own = {name: given[name] for name in (*terms, "label_noise") if name in given}
+        for name, values in {**limits, **own}.items():
             columns[name] = (
                 torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
             )
@@ -94,7 +101,8 @@ class Recipe:
     def coefficients(self, population: Population) -> Coefficients:
         """How columns and steps become the numbers of an update."""
         clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
-        return Coefficients(self.optimizer, self.schedule, clipping)
+        terms = tuple(n for n in self.loss.hyperparameters() if n in population.table)
+        return Coefficients(self.optimizer, self.schedule, clipping, terms)
 
     def data_seeds(self, population: Population) -> Int64[Tensor, "member"] | None:
         """Each member's seed of the data order; None where all share the recipe's."""
@@ -110,7 +118,7 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """The settings as plain values, for records and reports."""
         return {
-            "loss": str(self.loss),
+            "loss": "each member's own" if isinstance(self.loss, Choice) else str(self.loss),
             "optimizer": repr(self.optimizer),
             "schedule": repr(self.schedule),
             "epochs": self.epochs,

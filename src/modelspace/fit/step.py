@@ -98,7 +98,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What an update multiplies with at each step: optimizer, schedule and clipping, in one tensor.
+    """What the members' hyper-parameters are at each step: optimizer, schedule, clipping, loss; in one tensor.
 
     They depend on columns and step only, so they are computed for many steps at once, in double precision.
 
@@ -106,11 +106,13 @@ class Coefficients:
         optimizer: The optimizer.
         schedule: The learning rate's factor.
         clipping: ``clip_norm``, ``clip_value``, both or none: the columns that limit the gradient.
+        terms: The columns that are hyper-parameters of the loss.
     """
 
     optimizer: Optimizer
     schedule: Schedule
     clipping: tuple[str, ...]
+    terms: tuple[str, ...] = ()
 
     def of(self, shard: Shard, first: int, count: int, total: int) -> Float[Tensor, "step name member 1"]:
         """The coefficients of ``count`` steps from ``first`` on, of ``total``, in the points' type."""
@@ -119,7 +121,7 @@ class Coefficients:
         factors = self.schedule.factor(numbers[:, None], total, columns)[:, :, None]
         scheduled = {**shard.hyper, "lr": shard.hyper["lr"] * factors}
         found = self.optimizer.coefficients(scheduled, numbers[:, None, None] + 1)
-        found |= {name: shard.hyper[name] for name in self.clipping}
+        found |= {name: shard.hyper[name] for name in (*self.clipping, *self.terms)}
         shape = (count, len(shard.points), 1)
         return torch.stack([value.expand(shape) for value in found.values()], 1).to(shard.points.dtype)
 
@@ -128,7 +130,7 @@ class Coefficients:
         """What the second axis of ``of`` holds, in its order."""
         one = torch.ones(1, 2, dtype=torch.float64)
         hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
-        return (*self.optimizer.coefficients(hyper, one), *self.clipping)
+        return (*self.optimizer.coefficients(hyper, one), *self.clipping, *self.terms)
 
 
 def make_step(
@@ -138,6 +140,7 @@ def make_step(
     lowering: Lowering,
     *,
     own_batches: bool,
+    own_labels: bool = False,
     accumulate: int = 1,
 ) -> Callable[..., After]:
     """The step of a shard, for ``shard.take(step(*shard.arguments(…)))``.
@@ -149,9 +152,10 @@ def make_step(
     Args:
         function: The architecture.
         loss: The loss.
-        coefficients: Optimizer and clipping.
+        coefficients: Optimizer, clipping, and the loss's own columns.
         lowering: How the gradient is computed.
-        own_batches: Whether each member has its own samples (a leading member axis in inputs and labels).
+        own_batches: Whether each member has its own samples (a leading member axis in the inputs).
+        own_labels: Whether each member has its own labels (a leading member axis there).
         accumulate: Batches whose gradients' mean makes one update; above 1, inputs and labels have them as a
             further first axis.
     """
@@ -166,16 +170,17 @@ def make_step(
         inputs: Tensor,
         labels: Tensor,
         scale: Tensor | None,
+        terms: dict[str, Tensor],
     ) -> Gradient:
         if accumulate == 1:
-            batch = Batch(inputs, labels, own_batches)
-            return gradient_of(function, loss, points, buffers, batch, seeds, number, scale)
+            batch = Batch(inputs, labels, own_batches, own_labels)
+            return gradient_of(function, loss, points, buffers, batch, seeds, number, scale, terms)
         found: list[Gradient] = []
         for i in range(accumulate):
-            batch = Batch(inputs[i], labels[i], own_batches)
+            batch = Batch(inputs[i], labels[i], own_batches, own_labels)
             kept = found[-1].buffers if found else buffers
             draw = number * accumulate + i
-            found.append(gradient_of(function, loss, points, kept, batch, seeds, draw, scale))
+            found.append(gradient_of(function, loss, points, kept, batch, seeds, draw, scale, terms))
         return mean_gradient(found)
 
     def step(
@@ -191,7 +196,9 @@ def make_step(
         inputs: Tensor,
         labels: Tensor,
     ) -> After:
-        found = gradient(points, buffers, seeds, number, inputs, labels, scaling.get("scale"))
+        c = dict(zip(coefficients.names, stacked.unbind(), strict=True))
+        terms = {name: c[name][:, 0] for name in coefficients.terms}
+        found = gradient(points, buffers, seeds, number, inputs, labels, scaling.get("scale"), terms)
         going = active & found.losses.isfinite()
         updated = going
         if scaling:
@@ -199,7 +206,7 @@ def make_step(
             scaling = precision.rescaled(scaling, finite)
             going = going & precision.can_go_on(scaling)
             updated = going & finite
-        new, new_state = _update(found, state, points, stacked)
+        new, new_state = _update(found, state, points, c)
         unbounded = ~_finite(new) & updated
         going, updated = going & ~unbounded, updated & ~unbounded
         if _selects(points):
@@ -211,10 +218,9 @@ def make_step(
         return After(found.losses, new, new_state, updated, scaling, kept, going, steps + updated)
 
     def _update(
-        found: Gradient, state: dict[str, Tensor], points: Tensor, stacked: Tensor
+        found: Gradient, state: dict[str, Tensor], points: Tensor, c: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         gradient = found.gradient
-        c = dict(zip(coefficients.names, stacked.unbind(), strict=True))
         if "clip_norm" in c:
             gradient = clip_by_norm(gradient, c["clip_norm"])
         if "clip_value" in c:

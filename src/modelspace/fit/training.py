@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace.data import Data, epoch_indices
+from modelspace.data import Data, epoch_indices, noisy_labels
 from modelspace.engine import (
     Function,
     Lowering,
@@ -71,6 +71,7 @@ class Training:
         self.population = population
         self.columns = self.recipe.columns(population)
         self.data_seeds = self.recipe.data_seeds(population)
+        self.noise = self.columns.pop("label_noise", None)
         self.seeds = seeds.to(self.device)
 
     def of(self, population: Population, seeds: Int64[Tensor, "member"]) -> "Training":
@@ -110,6 +111,7 @@ class Training:
             recipe.loss,
             self.coefficients,
             self.data_seeds is None,
+            self.noise is None,
             recipe.precision,
             recipe.accumulate,
         )
@@ -146,8 +148,9 @@ class Training:
             self.inputs.dtype,
             self.labels.shape[1:],
         )
-        settings = (recipe.loss.name, repr(recipe.optimizer), self.coefficients.names, recipe.precision)
-        return fingerprint(space.signature(), batch, settings, self.data_seeds is None, device)
+        settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
+        shared = (self.data_seeds is None, self.noise is None)
+        return fingerprint(space.signature(), batch, settings, shared, device)
 
     def scoring(self, plan: Plan) -> Scoring:
         """The validation scores, for shards as the plan says; compiled here, before processes share it."""
@@ -162,7 +165,7 @@ class Training:
         )
         if plan.compiled and plan.workers > 1:
             shard = self.shard(self._rows(0, plan.chunk))
-            scoring(shard.points, shard.buffers)
+            scoring(shard.points, shard.buffers, self.terms(shard))
         return scoring
 
     @property
@@ -224,6 +227,7 @@ class Training:
             self.coefficients,
             lowering,
             own_batches=own,
+            own_labels=own or self.noise is not None,
             accumulate=accumulate,
         )
         rows = self._rows(0, chunk)
@@ -248,6 +252,10 @@ class Training:
             precision.scaling(len(rows), self.products, self.device),
         )
 
+    def terms(self, shard: Shard) -> dict[str, Tensor]:
+        """The hyper-parameters of the loss that differ from member to member, ``[c]`` each."""
+        return {n: shard.hyper[n][:, 0].to(shard.points.dtype) for n in self.coefficients.terms}
+
     def _batches(self, rows: Tensor, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from the ``start``-th on: shared, or stacked where members have their order."""
         samples, size = len(self.inputs), self.recipe.batch_size
@@ -261,7 +269,18 @@ class Training:
         accumulate = self.recipe.accumulate
         if accumulate > 1:
             order = order[: self.steps * accumulate].unflatten(0, (self.steps, accumulate))
-        return ((self.inputs[index], self.labels[index]) for index in order[start:])
+        labels = self._labels(rows)
+        return ((self.inputs[index], labels(index)) for index in order[start:])
+
+    def _labels(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """The labels of samples by their indices: ``[…, batch]``; ``[…, c, batch]`` where members have their own."""
+        if self.noise is None:
+            return self.labels.__getitem__
+        own = noisy_labels(self.labels, self.noise[rows, 0], self.seeds.cpu()[rows], self.data.classes)
+        if self.data_seeds is None:
+            return lambda index: own[:, index].movedim(0, index.dim() - 1)
+        member = torch.arange(len(rows), device=own.device)[:, None]
+        return lambda index: own[member, index]
 
     def _numbers(self, epoch: int) -> Tensor:
         first = epoch * self.steps
@@ -309,5 +328,5 @@ class Training:
                 course.take(losses)
                 advance(real)
                 record.pause(rows, course)
-            course.end_epoch(scoring(shard.points, shard.buffers))
+            course.end_epoch(scoring(shard.points, shard.buffers, self.terms(shard)))
             record.pause(rows, course)

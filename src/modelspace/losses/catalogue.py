@@ -5,14 +5,76 @@ from collections.abc import Mapping
 from modelspace.hyperparameters import Range
 from modelspace.losses.binary import BinaryCrossEntropy
 from modelspace.losses.loss import Loss
+from modelspace.losses.margin.asymmetric import Asymmetric
+from modelspace.losses.margin.bounded import Savage, Tangent
+from modelspace.losses.margin.exponential import Exponential
+from modelspace.losses.margin.focal import BinaryFocal
 from modelspace.losses.margin.hinge import Hinge
 from modelspace.losses.margin.logistic import Logistic
+from modelspace.losses.margin.perceptron import Perceptron
+from modelspace.losses.margin.poly import BinaryPoly1
+from modelspace.losses.margin.ramp import Ramp
+from modelspace.losses.margin.squares import ModifiedHuber, SquaredHinge, SquaredMargin
+from modelspace.losses.multiclass.brier import Brier
+from modelspace.losses.multiclass.crammer_singer import CrammerSinger
 from modelspace.losses.multiclass.cross_entropy import CrossEntropy
+from modelspace.losses.multiclass.focal import Focal
+from modelspace.losses.multiclass.generalised_cross_entropy import GeneralisedCrossEntropy
+from modelspace.losses.multiclass.label_smoothing import LabelSmoothing
+from modelspace.losses.multiclass.lee_lin_wahba import LeeLinWahba
+from modelspace.losses.multiclass.poly1 import Poly1
+from modelspace.losses.multiclass.symmetric_cross_entropy import SymmetricCrossEntropy
+from modelspace.losses.multiclass.weston_watkins import WestonWatkins
+from modelspace.losses.regression.location_scale import Gaussian, Laplace
+from modelspace.losses.regression.log_mean import Gamma, Poisson, Tweedie
+from modelspace.losses.regression.piecewise import Absolute, EpsilonInsensitive, Pinball
+from modelspace.losses.regression.redescending import Cauchy, Tukey
+from modelspace.losses.regression.smooth_absolute import Huber, LogCosh, PseudoHuber
 from modelspace.losses.regression.squares import LeastSquares
 
-REGRESSION: tuple[type[Loss], ...] = (LeastSquares,)
-MARGIN: tuple[type[Loss], ...] = (Logistic, Hinge)
-MULTICLASS: tuple[type[Loss], ...] = (CrossEntropy,)
+REGRESSION: tuple[type[Loss], ...] = (
+    LeastSquares,
+    Absolute,
+    Huber,
+    PseudoHuber,
+    LogCosh,
+    Pinball,
+    EpsilonInsensitive,
+    Cauchy,
+    Tukey,
+    Gaussian,
+    Laplace,
+    Poisson,
+    Gamma,
+    Tweedie,
+)
+MARGIN: tuple[type[Loss], ...] = (
+    Logistic,
+    Hinge,
+    SquaredHinge,
+    ModifiedHuber,
+    SquaredMargin,
+    Exponential,
+    Perceptron,
+    Ramp,
+    Savage,
+    Tangent,
+    BinaryFocal,
+    BinaryPoly1,
+    Asymmetric,
+)
+MULTICLASS: tuple[type[Loss], ...] = (
+    CrossEntropy,
+    LabelSmoothing,
+    Focal,
+    Poly1,
+    GeneralisedCrossEntropy,
+    SymmetricCrossEntropy,
+    Brier,
+    CrammerSinger,
+    WestonWatkins,
+    LeeLinWahba,
+)
 STRUCTURED: tuple[type[Loss], ...] = (BinaryCrossEntropy,)
 
 CATALOGUE: Mapping[str, Loss] = {

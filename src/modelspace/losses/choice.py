@@ -1,6 +1,6 @@
 """One of several losses, each member its own: the loss as a column."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from modelspace.hyperparameters import Hyperparameters, Range
 from modelspace.losses.contracts import Contract
 from modelspace.losses.loss import Loss, reduced
+from modelspace.losses.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ class Choice(Loss):
 
         return every
 
-    @property
-    def code(self) -> tuple[Callable[..., Any], ...]:
-        """That of all."""
-        return tuple(function for part in self.among for function in part.code)
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Where among the losses those of these names are: the column ``loss``."""
+        known = {each.name: i for i, each in enumerate(self.among)}
+        return [known[resolve(name).name] for name in names]
 
     def hyperparameters(self) -> Hyperparameters:
         """``loss`` itself, and every number among the fields of any of the losses."""
@@ -95,9 +96,3 @@ class Choice(Loss):
         """With other values of ``loss`` and of the losses' own hyper-parameters."""
         own = {**dict(self.parameters), **{n: v for n, v in values.items() if n != "loss"}}
         return type(self)(self.among, values.get("loss", self.loss), tuple(own.items()))
-
-
-def chosen(losses: Iterable[Loss]) -> Loss:
-    """One loss as it is; several as a ``Choice``."""
-    among = tuple(losses)
-    return among[0] if len(among) == 1 else Choice(among)

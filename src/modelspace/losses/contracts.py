@@ -184,6 +184,44 @@ def counts(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..
         raise ModelspaceError(f"{name} expects counts, at least 0, and the smallest label is {smallest:g}")
 
 
+def positive(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
+    """Labels above 0.
+
+    Args:
+        name: The loss, for the message.
+        outputs: Logarithms of means, not looked at.
+        labels: Amounts.
+
+    Raises:
+        ModelspaceError: If a label is 0 or below.
+    """
+    wrong = ~(labels > 0)
+    if bool(wrong.any()):
+        raise ModelspaceError(
+            f"{name} expects labels above 0: {int(wrong.sum())} of {labels.numel()} are not "
+            f"(the first is {labels[wrong][0].item():g}); 'tweedie' allows zeros, 'least_squares' any number"
+        )
+
+
+def not_negative(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
+    """Labels of at least 0.
+
+    Args:
+        name: The loss, for the message.
+        outputs: Logarithms of means, not looked at.
+        labels: Amounts.
+
+    Raises:
+        ModelspaceError: If a label is below 0.
+    """
+    wrong = ~(labels >= 0)
+    if bool(wrong.any()):
+        raise ModelspaceError(
+            f"{name} expects labels of at least 0: {int(wrong.sum())} of {labels.numel()} are not "
+            f"(the first is {labels[wrong][0].item():g}); 'least_squares' or 'huber' allow any number"
+        )
+
+
 def _within_unit(name: str, what: str, values: Shaped[Tensor, "..."], fix: str) -> None:
     outside = ~((values >= 0) & (values <= 1))
     if bool(outside.any()):

@@ -85,8 +85,8 @@ class Loss:
 
     @property
     def code(self) -> tuple[Callable[..., Any], ...]:
-        """What is computed, as the functions or classes whose source says it."""
-        return (type(self),)
+        """Functions of the user's own whose source decides what is computed."""
+        return ()
 
     @property
     def properties(self) -> Properties | None:

@@ -14,9 +14,10 @@ class Properties:
     Attributes:
         formula: ℓ, in LaTeX.
         convex: Whether ℓ is convex in z.
-        lipschitz: The least L with |ℓ(z, y) − ℓ(z′, y)| ≤ L ‖z − z′‖₂ for all z, z′, y; inf where there is none.
-        smooth: The least L with ‖∇ℓ(z, y) − ∇ℓ(z′, y)‖₂ ≤ L ‖z − z′‖₂; inf where there is none (a kink, or a
-            curvature that grows without limit).
+        lipschitz: The least L with |ℓ(z, y) − ℓ(z′, y)| ≤ L ‖z − z′‖₂ for all z, z′, y, whatever the number of
+            classes or places; inf where there is none; None where nothing is stated.
+        smooth: The least L with ‖∇ℓ(z, y) − ∇ℓ(z′, y)‖₂ ≤ L ‖z − z′‖₂, in the same way; inf where there is none (a
+            kink, or a curvature that grows without limit); None where nothing is stated.
         bound: The least upper bound of ℓ; inf where there is none.
         minimiser: What minimises the conditional risk: ``"mean"``, ``"median"``, or a formula in the class
             probabilities; see also the loss's own ``minimiser``.
@@ -30,8 +31,8 @@ class Properties:
 
     formula: str
     convex: bool
-    lipschitz: float = math.inf
-    smooth: float = math.inf
+    lipschitz: float | None = math.inf
+    smooth: float | None = math.inf
     bound: float = math.inf
     minimiser: str = ""
     calibrated: bool | None = None

@@ -5,6 +5,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.losses.contracts import Contract, class_labels, plus_minus_one
+from modelspace.losses.finite import wide
 from modelspace.losses.loss import Loss
 from modelspace.losses.shapes import require_class_labels, require_same_shape
 
@@ -18,6 +19,8 @@ class MarginLoss(Loss):
     * outputs ``[N, C, …]``, C ≥ 2, and integer labels ``[N, …]`` of C classes: one against the rest, the sum over the
       classes c of φ(±z_c), + for the label's own (Rifkin & Klautau, "In defense of one-vs-all classification",
       JMLR 2004).
+
+    Values of half-precision outputs are float32.
     """
 
     outputs = "score"
@@ -26,6 +29,10 @@ class MarginLoss(Loss):
     def phi(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """φ, element by element."""
         raise NotImplementedError
+
+    def signed(self, z: Float[Tensor, "..."], y: Float[Tensor, "..."] | float) -> Float[Tensor, "..."]:
+        """The loss of scores z with signs y, element by element: φ(y z)."""
+        return self.phi(y * z)
 
     def minimiser(self, p: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The score that minimises the conditional risk p φ(z) + (1 − p) φ(−z): the link.
@@ -39,9 +46,9 @@ class MarginLoss(Loss):
         """φ of every margin; with classes, the sum over the classes."""
         if by_class(outputs, labels):
             require_class_labels(self.name, outputs, labels)
-            return self.phi(outputs * signs_of(outputs, labels)).sum(1)
+            return wide(self.signed(outputs, signs_of(outputs, labels))).sum(1)
         require_same_shape(self.name, outputs, labels)
-        return self.phi(outputs * labels.to(outputs.dtype))
+        return wide(self.signed(outputs, labels.to(outputs.dtype)))
 
     @property
     def contract(self) -> Contract:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modelspace.losses.properties import Properties
-from modelspace.losses.regression.base import RegressionLoss
+from modelspace.losses.regression.base import RegressionLoss, residual
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,8 @@ class LeastSquares(RegressionLoss):
 
     def value(self, z: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """ℓ, element by element."""
-        return (y - z).square() / 2
+        return residual(z, y).square() / 2
+
+    def minimiser(self, samples: Float[Tensor, "sample"]) -> Float[Tensor, ""]:
+        """The mean."""
+        return samples.mean()
