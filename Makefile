@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+ALL_CORES := --numprocesses logical --maxprocesses 8 --dist worksteal
 # The stamp is written last: an install that was interrupted leaves none, and the next make starts it afresh.
 READY := .venv/.ready
 # What only the benchmarks, or the slow tests, need is installed when they are first asked for.
@@ -27,7 +28,7 @@ explore: $(READY) ## the main job: measure, train, compare and report a model sp
 	@$(BIN)/modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --seeds 16 --lr 1e-4:1e-1:12 --epochs 20 --out runs/dummynet
 
 test: $(READY) ## the tests that CI runs
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
 $(ZOO): $(READY)
 	@echo "installing timm, transformers and peft, whose models the slow tests verify, Ray, MLflow and wandb (once)"
@@ -35,7 +36,7 @@ $(ZOO): $(READY)
 		&& touch $(ZOO) || echo "they can't be installed here: the tests run without them" >&2
 
 test-all: $(ZOO) ## every test, the slow ones too
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ALL_CORES)
 
 tiny: $(READY) ## the five-second test to run on every save
 	@$(BIN)/python -m pytest -q tests/test_tiny.py
