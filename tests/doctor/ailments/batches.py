@@ -37,7 +37,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, dim=0):
         super().__init__()
         self.embedding = nn.Linear(5, 8)
-        self.score = nn.Linear(8, 1)
+        self.score = nn.Linear(8, 1, bias=False)
         self.out = nn.Linear(8, 3)
         self.softmax = nn.Softmax(dim=dim)
 
@@ -94,13 +94,13 @@ class ImagePooling(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
         self.conv = nn.Conv2d(8, 8, 1, bias=False)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1, bias=False), norm, nn.ReLU())
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1, bias=False), norm, nn.SiLU())
         self.project = nn.Conv2d(16, 4, 1)
 
     def forward(self, x):
         x = self.stem(x)
         whole = F.interpolate(self.pool(x), size=x.shape[-2:])
-        return self.project(torch.cat([torch.relu(self.conv(x)), whole], 1))
+        return self.project(torch.cat([F.silu(self.conv(x)), whole], 1))
 
 
 def tabular(norm):
@@ -119,7 +119,7 @@ class Descriptor(nn.Module):
 
     def forward(self, x):
         x = torch.relu(self.point(x)).max(-1).values
-        return self.fc2(torch.relu(self.bn(self.fc1(x))))
+        return self.fc2(torch.tanh(self.bn(self.fc1(x))))
 
 
 FAULTS = (

@@ -96,7 +96,7 @@ class FourierFeatures(nn.Module):
     def __init__(self):
         super().__init__()
         self.keep(torch.randn(2, 12))
-        self.net = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.net = nn.Sequential(nn.Linear(24, 16), nn.GELU(), nn.Linear(16, 3))
 
     def keep(self, b):
         self.b = b

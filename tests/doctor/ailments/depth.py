@@ -55,7 +55,7 @@ class TrajectoryHead(nn.Module):
 
 class TrajectoryHeadActivated(TrajectoryHead):
     def forward(self, x):
-        return self.fc2(torch.relu(self.fc1(self.backbone(x))))
+        return self.fc2(torch.tanh(self.fc1(self.backbone(x))))
 
 
 def sixty_minutes(*between):
@@ -129,7 +129,7 @@ FAULTS = (
         "ten layers of sigmoid",
         "signal-by-depth",
         lambda: stack(nn.Sigmoid, he),
-        lambda: stack(nn.ReLU, he),
+        lambda: stack(nn.LeakyReLU, he),
         (32,),
         note="The first layers' gradients are a millionth of the last one's.",
     ),

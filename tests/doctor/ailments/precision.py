@@ -55,7 +55,7 @@ class Spectrum(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("window", self.tensor(np.hanning(16)))
-        self.net = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 4))
+        self.net = nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 4))
 
     def tensor(self, value):
         return torch.tensor(value)

@@ -18,14 +18,14 @@ class TutorialNet(nn.Module):
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = x.view(-1, 6 * 3 * 3)
-        return self.fc2(F.relu(self.fc1(x)))
+        return self.fc2(torch.tanh(self.fc1(x)))
 
 
 class TutorialNetFlattened(TutorialNet):
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = torch.flatten(x, 1)
-        return self.fc2(F.relu(self.fc1(x)))
+        return self.fc2(torch.tanh(self.fc1(x)))
 
 
 class WideNet(nn.Module):

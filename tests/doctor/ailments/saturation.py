@@ -27,13 +27,13 @@ class LeNet(nn.Module):
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1)
-        return torch.sigmoid(self.fc2(torch.relu(self.fc1(x))))
+        return torch.sigmoid(self.fc2(torch.tanh(self.fc1(x))))
 
 
 class LeNetOnScores(LeNet):
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1)
-        return self.fc2(torch.relu(self.fc1(x)))
+        return self.fc2(torch.tanh(self.fc1(x)))
 
 
 def regression(*last):

@@ -38,14 +38,14 @@ class LaneExistence(nn.Module):
 
     def forward(self, x):
         x = F.max_pool2d(torch.tanh(self.conv8(x)), 2).flatten(1)
-        x = F.relu(self.fc9(x))
+        x = F.leaky_relu(self.fc9(x))
         return torch.sigmoid(self.fc10(x))
 
 
 class LaneExistenceOnScores(LaneExistence):
     def forward(self, x):
         x = F.max_pool2d(torch.tanh(self.conv8(x)), 2).flatten(1)
-        x = F.relu(self.fc9(x))
+        x = F.leaky_relu(self.fc9(x))
         return self.fc10(x)
 
 

@@ -28,7 +28,7 @@ def activity_layers():
         nn.MaxPool1d(2),
         nn.Flatten(),
         nn.Linear(48, 16),
-        nn.ReLU(),
+        nn.Tanh(),
         nn.Linear(16, 6),
     ]
 
@@ -83,9 +83,9 @@ class PointNet(nn.Module):
 
     def forward(self, x):
         x = F.relu(self.conv1(x))
-        x = F.relu(self.conv2(x))
+        x = F.leaky_relu(self.conv2(x))
         x = torch.max(x, 2)[0]
-        return self.fc2(F.relu(self.fc1(x)))
+        return self.fc2(F.leaky_relu(self.fc1(x)))
 
 
 class PointNetOfLogProbabilities(PointNet):

@@ -191,7 +191,7 @@ FAULTS = (
         "cosine head of twenty classes without scale",
         "cannot-overfit",
         lambda: CosineHead(1.0, classes=20),
-        lambda: CosineHead(0.1, classes=20),
+        lambda: CosineHead(0.25, classes=20),
         (10,),
         classes=20,
         source="ExplainableML/czsl#30",
