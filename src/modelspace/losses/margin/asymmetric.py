@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +74,7 @@ class Asymmetric(MarginLoss):
 
     def signed(self, z: Float[Tensor, "..."], y: Float[Tensor, "..."] | float) -> Float[Tensor, "..."]:
         """The loss of scores z with signs y, element by element."""
-        if isinstance(y, float):
+        if not isinstance(y, Tensor):
             return self._positive(z) if y > 0 else self._negative(z)
         return torch.where(y > 0, self._positive(z), self._negative(z))
 
@@ -85,7 +84,7 @@ class Asymmetric(MarginLoss):
 
     def _negative(self, z: Tensor) -> Tensor:
         z = wide(z)
-        shift: Any = scalar(self.shift, z)
+        shift = scalar(self.shift, z)
         excess = torch.sigmoid(z) - shift
         counts = excess > 0
         power = torch.where(counts, excess, 1) ** self.gamma_negative

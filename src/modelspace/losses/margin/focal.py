@@ -19,7 +19,7 @@ from modelspace.losses.properties import Properties
 
 @dataclass(frozen=True)
 class BinaryFocal(MarginLoss):
-    """The focal loss of two classes, φ(v) = −(1 − σ(v))^γ log σ(v): the logistic loss that turns away from what is learnt.
+    """The focal loss of two classes, φ(v) = −(1 − σ(v))^γ log σ(v): logistic, but it turns away from what is learnt.
 
     Not where probabilities are wanted: the sigmoid at the minimiser is nearer to ½ than p.
 

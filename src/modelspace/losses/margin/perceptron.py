@@ -39,7 +39,7 @@ class Perceptron(MarginLoss):
 
     def phi(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """φ, element by element."""
-        return (-v).clamp(min=0)
+        return (0 - v).clamp(min=0)
 
     def minimiser(self, p: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """0."""

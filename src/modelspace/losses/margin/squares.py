@@ -115,6 +115,6 @@ class ModifiedHuber(_Squares):
 
     def phi(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """φ, element by element."""
-        missing = 1 - wide(v)
-        square = missing.clamp(0, 2)
+        missing = (1 - wide(v)).clamp(min=0)
+        square = missing.clamp(max=2)
         return square * (2 * missing - square)
