@@ -1,32 +1,8 @@
-"""What a loss expects of outputs and labels, read from the loss itself."""
+"""What a loss expects of outputs and labels, by its own word."""
 
-import re
 from dataclasses import dataclass
 
 from modelspace.losses import Loss
-
-# The losses of torch.nn and torch.nn.functional, by name without underscores and "loss": outputs, labels.
-_TABLE = {
-    "crossentropy": ("logits", "class"),
-    "nll": ("log-probability", "class"),
-    "nll2d": ("log-probability", "class"),
-    "bce": ("probability", "unit"),
-    "binarycrossentropy": ("probability", "unit"),
-    "bcewithlogits": ("score", "unit"),
-    "binarycrossentropywithlogits": ("score", "unit"),
-    "mse": ("real", "real"),
-    "l1": ("real", "real"),
-    "smoothl1": ("real", "real"),
-    "huber": ("real", "real"),
-    "leastsquares": ("real", "real"),
-    "softmargin": ("score", "sign"),
-    "logistic": ("score", "sign"),
-    "hinge": ("score", "sign"),
-    "multimargin": ("logits", "class"),
-    "multilabelsoftmargin": ("score", "unit"),
-    "poissonnll": ("log-rate", "count"),
-    "kldiv": ("log-probability", "distribution"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,11 +31,5 @@ class Expected:
 
 
 def expected(loss: Loss) -> Expected:
-    """What a loss expects, by its own word, or by its name where it doesn't say."""
-    outputs, labels = getattr(loss, "outputs", None), getattr(loss, "labels", None)
-    by_name = _TABLE.get(_plain(loss.name), (None, None))
-    return Expected(outputs or by_name[0], labels or by_name[1])
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"_|loss$", "", name.lower())
+    """What a loss expects."""
+    return Expected(loss.outputs, loss.labels)

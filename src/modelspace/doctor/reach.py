@@ -18,11 +18,11 @@ class Unreached:
     """Trainable parameters that no gradient reaches, by name.
 
     Attributes:
-        used: Those that the forward uses, with the operation that cuts the gradient, if it is known.
-        unused: Those that it doesn't, with their numbers.
+        used: Those that the forward uses, with the operation that cuts the gradient.
+        unused: Those that it doesn't, or whose result it drops, with their numbers.
     """
 
-    used: dict[str, Operation | None]
+    used: dict[str, Operation]
     unused: dict[str, int]
 
 
@@ -35,7 +35,6 @@ def unreached(subject: Subject) -> Unreached:
     trace = subject.trace
     named = {name: p for name, p in trace.module.named_parameters() if p.requires_grad}
     out = set(named) - _reached(trace)
-    touched = _touched(trace)
     if not out:
         return Unreached({}, {})
     for seed in subject.each_seed(1 if subject.too_large else _DRAWS):
@@ -45,9 +44,9 @@ def unreached(subject: Subject) -> Unreached:
             other = subject.traced(training=training, batch=_BATCH, seed=seed)
             if other.failure is None:
                 out -= _reached(other)
-                touched |= _touched(other)
-    used = {name: _cut(trace, named[name]) for name in named if name in out and name in touched}
-    unused = {name: p.numel() for name, p in named.items() if name in out and name not in touched}
+    cuts = {name: _cut(trace, named[name]) for name in named if name in out}
+    used = {name: operation for name, operation in cuts.items() if operation is not None}
+    unused = {name: p.numel() for name, p in named.items() if name in out and name not in used}
     return Unreached(used, unused)
 
 
@@ -57,19 +56,14 @@ def _reached(trace: Trace) -> set[str]:
     return {name for name, p in trace.module.named_parameters() if id(p) in ids}
 
 
-def _touched(trace: Trace) -> set[str]:
-    ids = {id(x) for o in trace.operations for x in o.tensors}
-    return {name for name, p in trace.module.named_parameters() if id(p) in ids}
-
-
 def _cut(trace: Trace, parameter: Tensor) -> Operation | None:
-    """The operation after which nothing of a parameter carries a gradient."""
+    """The operation after which nothing of a parameter carries a gradient; None where its result is dropped."""
     carrying = {id(parameter)}
     last: Operation | None = None
     for operation in trace.operations:
         if not any(id(x) in carrying for x in operation.tensors):
             continue
-        if operation.cuts or not any(x.requires_grad for x in operation.outputs):
+        if operation.cuts:
             last = operation
             continue
         carrying |= {id(x) for x in operation.outputs if x.requires_grad}

@@ -29,6 +29,7 @@ class Operation:
         tensors: All tensors among the arguments.
         outputs: All tensors that came out.
         written: Arguments that it wrote into.
+        passes: Whether it handed an argument back as it was.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Operation:
     tensors: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
     written: list[Tensor] = field(default_factory=list)
+    passes: bool = False
 
     @property
     def where(self) -> str:
@@ -49,6 +51,8 @@ class Operation:
     @property
     def cuts(self) -> bool:
         """Whether a gradient came in and none goes on."""
+        if self.passes:
+            return False
         return any(x.requires_grad for x in self.tensors) and not any(x.requires_grad for x in self.outputs)
 
 
@@ -101,8 +105,8 @@ class Trace:
         return None
 
     def consumers(self, tensor: Tensor) -> list[Operation]:
-        """The operations that a tensor went into."""
-        return [o for o in self.operations if any(x is tensor for x in o.tensors)]
+        """The operations that a tensor went into, except those that handed it on as it was."""
+        return [o for o in self.operations if not o.passes and any(x is tensor for x in o.tensors)]
 
     def source_of(self, tensor: Tensor) -> Operation | None:
         """The operation whose values a tensor holds, through views and other mere rearrangements."""
@@ -186,10 +190,14 @@ class _Recorder(TorchFunctionMode):
         operation = Operation(name, path, layer, user_line(), args, kwargs, tensors)
         self.trace.operations.append(operation)
         result = func(*args, **kwargs)
-        operation.outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         operation.written = [
             x for x, version in zip(tensors, versions, strict=True) if _version(x) != version
         ]
+        # An argument handed back as it is, as dropout does in evaluation, is not made here.
+        unchanged = {id(x) for x in tensors} - {id(x) for x in operation.written}
+        made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        operation.outputs = [x for x in made if id(x) not in unchanged]
+        operation.passes = len(operation.outputs) < len(made)
         return result
 
 

@@ -49,14 +49,12 @@ def _at_the_declared_size(subject: Subject) -> str:
         rows = outputs.shape[0] if outputs.ndim else 0
         if rows != batch:
             found.append((batch, rows, list(outputs.shape)))
-    labels = subject.labels
     if not found:
         return ""
-    if labels is not None and subject.expected.by_class if subject.loss else False:
-        batch, rows, _ = found[-1]
-        if labels is not None and rows == batch * labels[0].numel():
-            return ""  # every label has its row
     batch, rows, shape = found[-1]
+    labels = subject.labels
+    if labels is not None and labels[0].numel() > 1 and rows == batch * labels[0].numel():
+        return ""  # every label has its row
     only = " (other batch sizes keep their rows)" if len(found) == 1 else ""
     if rows:
         return f"a batch of {batch} comes out with {rows} rows, shape {shape}{only}"
@@ -100,7 +98,8 @@ def _at_other_sizes(subject: Subject, reshapes: list[Operation]) -> str:
             mixed[_text(shape)] = ratio
     parts = [f"{shape} gives {rows}B rows for a batch of B" for shape, rows in list(whole.items())[:_NAMED]]
     parts += [
-        f"{shape} mixes samples (a batch of {ratio.denominator} becomes {ratio.numerator} rows)"
+        f"{shape} mixes samples (a batch of {ratio.denominator} becomes {ratio.numerator} "
+        f"row{'s' if ratio.numerator > 1 else ''})"
         for shape, ratio in sorted(mixed.items(), key=lambda item: item[1].denominator)[:_NAMED]
     ]
     return ", ".join(parts)

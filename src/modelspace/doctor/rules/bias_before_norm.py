@@ -23,7 +23,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         if before is None or len(trace.consumers(norm.inputs[0])) > 1:
             continue
         bias = before.layer.bias
-        if bias is None or not bias.requires_grad or _per_position(before, norm):
+        if not isinstance(bias, nn.Parameter) or not bias.requires_grad or _per_position(before, norm):
             continue
         yield Observation(
             f"{place(before.path, kind=type(before.layer).__name__)} before "

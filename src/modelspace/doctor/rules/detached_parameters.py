@@ -14,16 +14,14 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     used = unreached(subject).used
     groups: dict[str, list[str]] = {}
     for name, operation in used.items():
-        where = operation.where if operation is not None else subject.title
-        what = f"{where}\n{operation.name if operation is not None else ''}"
-        groups.setdefault(what, []).append(name)
+        groups.setdefault(f"{operation.where}\n{operation.name}", []).append(name)
     for key, names in groups.items():
         where, _, operation = key.partition("\n")
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        cut = f": {_WORDS.get(operation, operation)} cuts them off" if operation else ""
         yield Observation(
             where,
-            f"{', '.join(names[:_NAMED])}{more} take part in the forward and no gradient reaches them{cut}",
+            f"{', '.join(names[:_NAMED])}{more} take part in the forward and no gradient reaches them: "
+            f"{_WORDS.get(operation, operation)} cuts them off",
             _FIXES.get(
                 operation, "# compute it with gradients: no detach(), .data, no_grad() or numpy on the way"
             ),

@@ -72,15 +72,13 @@ def _before(trace: Trace, tensor: Tensor) -> Operation | None:
     """The operation that a tensor comes from through the identity alone, if nothing else uses it on the way."""
     while True:
         operation = trace.producer(tensor)
-        if operation is None or len(trace.consumers(operation.outputs[0])) > 1:
+        if operation is None or len(trace.consumers(tensor)) > 1:
             return None
         if operation.name not in REARRANGING and operation.name not in _TRANSPARENT:
             return operation
         if not operation.tensors:
             return None
         tensor = operation.tensors[0]
-        if len([o for o in trace.consumers(tensor) if o.outputs]) > 1:
-            return None
 
 
 def _place(operation: Operation) -> str:

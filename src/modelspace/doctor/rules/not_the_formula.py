@@ -10,7 +10,7 @@ from modelspace.doctor.finding import Observation
 from modelspace.doctor.rule import Inapplicable, Rule
 from modelspace.doctor.samples import made_labels
 from modelspace.doctor.subject import Subject
-from modelspace.losses import Loss
+from modelspace.losses import Loss, resolve
 
 _SAMPLES, _CLASSES = 8, 3
 # Two ways to compute one formula in float64 agree to far more digits than two formulas do.
@@ -27,6 +27,8 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     loss, formula = subject.loss, subject.formula
     assert loss is not None
     assert formula is not None
+    if formula.name == "cross_entropy" and _one_number_a_sample(subject):
+        formula = resolve("binary_cross_entropy")  # what cross-entropy means for outputs [N]
     wanted, taken = expected(formula), subject.expected
     outputs, labels = _points(wanted, _SAMPLES)
     if labels is None:
@@ -58,6 +60,10 @@ def _probe(subject: Subject) -> Iterator[Observation]:
             f"{_contract(taken)}; at {example} the formula is {one_right:.4g} and the loss {one_found:.4g}, and over "
             f"a batch of {_SAMPLES} they are {right:.4g} and {found:.4g}",
         )
+
+
+def _one_number_a_sample(subject: Subject) -> bool:
+    return subject.shape is not None and subject.trace.failure is None and subject.outputs.ndim == 1
 
 
 def _points(wanted: Expected, count: int) -> tuple[Tensor, Tensor | None]:

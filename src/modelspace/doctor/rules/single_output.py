@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from modelspace.doctor.finding import Observation
 from modelspace.doctor.rule import Inapplicable, Rule
 from modelspace.doctor.subject import Subject
-from modelspace.losses import Loss
 
 
 def _probe(subject: Subject) -> Iterator[Observation]:
@@ -14,8 +13,6 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     shape = list(subject.outputs.shape)
     if len(shape) > 1 and shape[1] != 1:
         return
-    if len(shape) == 1 and isinstance(subject.given_loss, str | Loss):
-        return  # the catalogue's cross_entropy is the binary one on probabilities [N]
     if len(shape) > 1:
         what = "a softmax over one class is always 1, so the loss is 0 and its gradient too"
     else:

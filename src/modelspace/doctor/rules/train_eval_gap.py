@@ -1,5 +1,6 @@
 """Training and evaluation that differ by more than dropout and batch statistics."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,11 +10,16 @@ from torch.overrides import TorchFunctionMode
 
 from modelspace.doctor.finding import Observation
 from modelspace.doctor.location import place
-from modelspace.doctor.rule import Rule
-from modelspace.doctor.subject import Subject
+from modelspace.doctor.rule import Inapplicable, Rule
+from modelspace.doctor.subject import BATCH, Subject
 
 # Outputs of the same arithmetic in the same order are equal; a little is left to fused kernels of one mode.
 _TOLERANCE = 1e-3
+# Dropout without its factor halves a branch; a non-linearity behind rightly scaled noise takes less than that.
+_SHRUNK = 0.65
+_DRAWS, _SAMPLES, _SECONDS = 48, 16, 2.0
+# A missing factor leaves the outputs proportional; noise that selects, as a maximum over a random part, does not.
+_STRAIGHT = 0.9
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
@@ -39,7 +45,9 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     if _on_simplex(first) != _on_simplex(evaluated):
         only = "training" if _on_simplex(first) else "evaluation"
         yield _gap(subject, f"the outputs of a sample are probabilities that sum to 1 in {only} mode only")
-    elif not noisy and gap > _TOLERANCE * size:
+    elif noisy:
+        yield from _scale(subject)
+    elif not _keeps_state(subject) and gap > _TOLERANCE * size:
         yield _gap(
             subject,
             f"with dropout off and batch statistics frozen, the outputs of the two modes differ by up to {gap:.3g} "
@@ -94,7 +102,44 @@ def _statistics(subject: Subject) -> Iterator[Observation]:
             return
 
 
-def _without_noise(subject: Subject, seed: int) -> Tensor | None:
+def _keeps_state(subject: Subject) -> bool:
+    """Whether training writes into buffers other than those of PyTorch's norms: statistics of the user's own."""
+    module = subject.fresh(training=True)
+    own = {
+        name: buffer.clone()
+        for path, layer in module.named_modules()
+        if not isinstance(layer, nn.modules.batchnorm._NormBase)
+        for name, buffer in layer.named_buffers(path, recurse=False)
+    }
+    subject.run(subject.inputs(), module=module)
+    after = dict(module.named_buffers())
+    return any(not torch.equal(before, after[name]) for name, before in own.items())
+
+
+def _scale(subject: Subject) -> Iterator[Observation]:
+    """Noise of the user's own, whose mean over many draws is to be the outputs of evaluation, up to curvature."""
+    evaluated = subject.run(subject.inputs(_SAMPLES)).double()
+    slopes = []
+    end = time.perf_counter() + _SECONDS
+    for half in range(2):
+        draws = []
+        for i in range(_DRAWS):
+            draws.append(_without_noise(subject, subject.seed + half * _DRAWS + i, _SAMPLES))
+            if time.perf_counter() > end:
+                raise Inapplicable(f"its own noise in training takes more than {_SECONDS:g} s to average")
+        mean = torch.stack([x for x in draws if x is not None]).double().mean(0)
+        x, y = (evaluated - evaluated.mean(0)).flatten(), (mean - mean.mean(0)).flatten()
+        straight = float(x @ y) ** 2 >= _STRAIGHT * float(x @ x) * float(y @ y)
+        slopes.append(float(x @ y / (x @ x).clamp(min=1e-30)) if straight else 1.0)
+    if all(slope < _SHRUNK or slope > 1 / _SHRUNK for slope in slopes):
+        yield _gap(
+            subject,
+            f"over {2 * _DRAWS} draws of the noise, training's outputs are on average {sum(slopes) / 2:.2g} times "
+            "those of evaluation",
+        )
+
+
+def _without_noise(subject: Subject, seed: int, batch: int = BATCH) -> Tensor | None:
     """Outputs in training mode without dropout and with running statistics; None where that fails."""
     module = subject.fresh(training=True)
     for layer in module.modules():
@@ -104,7 +149,7 @@ def _without_noise(subject: Subject, seed: int) -> Tensor | None:
             layer.dropout = 0.0
     try:
         with _no_dropout():
-            return subject.run(subject.inputs(), module=module, seed=seed)
+            return subject.run(subject.inputs(batch), module=module, seed=seed)
     except Exception:
         return None
 

@@ -40,7 +40,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
 
 def _used(trace: Trace) -> list[Tensor]:
     """Tensors that the forward takes gradients to, or that are parameters among an operation's arguments."""
-    found = [x for o in trace.operations for x in o.tensors if isinstance(x, nn.Parameter)]
+    found: list[Tensor] = [x for o in trace.operations for x in o.tensors if isinstance(x, nn.Parameter)]
     outputs = first_tensor(trace.result)
     return found if outputs is None else [*found, *leaves(outputs)]
 

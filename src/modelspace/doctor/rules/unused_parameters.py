@@ -20,8 +20,8 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     owner = names[0].rpartition(".")[0] or names[0]
     yield Observation(
         ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in names[:_NAMED])),
-        f"{', '.join(names[:_NAMED])}{more}: {sum(unused.values()):,} numbers that the forward never uses, in "
-        "either mode and at several seeds; no gradient reaches them",
+        f"{', '.join(names[:_NAMED])}{more}: {sum(unused.values()):,} numbers that the forward never uses, or "
+        "whose result it drops, in either mode and at several seeds; no gradient reaches them",
         f"# either use it in the forward\nx = self.{owner}(x)\n# or leave it out of __init__",
     )
 
