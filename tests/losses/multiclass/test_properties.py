@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from losses.multiclass.formulas import HINGES, LOSSES, SMOOTH
-from torch.func import grad, hessian, vmap
+from torch.func import grad, jacrev, vmap
 
 from modelspace.losses import CrossEntropy, Focal, GeneralisedCrossEntropy, LeeLinWahba, Poly1, WestonWatkins
 from modelspace.losses.multiclass.label_smoothing import LabelSmoothing
@@ -52,16 +52,16 @@ def test_the_gradient_is_no_longer_than_stated_and_as_long(loss):
         )
     else:
         assert max(lengths) == pytest.approx(stated, abs=1e-3)
-        assert max(lengths) <= stated + 1e-9
+        assert max(lengths) <= stated + 1e-6
 
 
 def norm_of_hessian(loss):
-    return lambda z: torch.linalg.matrix_norm(hessian(of_one(loss))(z), 2)
+    return lambda z: torch.linalg.matrix_norm(jacrev(grad(of_one(loss)))(z), 2)
 
 
 @pytest.mark.parametrize("loss", SMOOTH, ids=str)
 def test_the_curvature_is_no_greater_than_stated_and_as_great(loss):
-    found = max(greatest(norm_of_hessian(loss), classes, points=600) for classes in (2, 3, 5))
+    found = max(greatest(norm_of_hessian(loss), classes, points=600, rounds=40) for classes in (2, 3, 5))
     assert found == pytest.approx(loss.properties.smooth, abs=1e-3)
     assert found <= loss.properties.smooth + 1e-6
 
@@ -92,10 +92,10 @@ def test_convex_or_a_chord_below_the_curve(loss):
 @every_loss
 def test_the_bound_is_met_and_not_passed(loss):
     z = torch.randn(5000, 4, dtype=torch.float64) * 300
-    z = torch.cat([z, torch.tensor([[0.0, 1e4, -1e4, -1e4]], dtype=torch.float64)])
+    z = torch.cat([z, torch.tensor([[0.0, 1e5, -1e5, -1e5]], dtype=torch.float64)])
     values = vmap(of_one(loss))(z)
     if loss.properties.bound == math.inf:
-        assert values.max() > 1000 * min(1.0, *(v for v in loss.hyperparameters().values() if v > 0))
+        assert values.max() > 1e3
     else:
         assert values.max().item() == pytest.approx(loss.properties.bound, abs=1e-3)
         assert values.max() <= loss.properties.bound + 1e-9

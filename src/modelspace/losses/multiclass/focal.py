@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modelspace.hyperparameters import Range
 from modelspace.losses.multiclass.surprisal import SurprisalLoss
+from modelspace.losses.parameters import GAMMA
 from modelspace.losses.properties import Properties
 
 
@@ -42,7 +43,7 @@ class Focal(SurprisalLoss):
             convex=self.gamma == 0,
             lipschitz=lipschitz,
             smooth=smooth,
-            minimiser=r"\log q_c\colon p_c \propto \frac{q_c}{(1 - q_c)^\gamma - \gamma (1 - q_c)^{\gamma - 1} q_c \log q_c}",
+            minimiser=r"\log q_c,\; p_c \propto q_c / [(1 - q_c)^\gamma - \gamma (1 - q_c)^{\gamma - 1} q_c \log q_c]",
             calibrated=True,
             proper=self.gamma == 0,
             source="Lin et al. 2017; Charoenphakdee et al. 2021",
@@ -56,4 +57,4 @@ class Focal(SurprisalLoss):
 
     def ranges(self) -> Mapping[str, Range]:
         """What γ may be."""
-        return {"gamma": Range("focusing exponent", "a number of at least 0", 0.0)}
+        return {"gamma": GAMMA}

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelspace.losses.finite import wide
 from modelspace.losses.multiclass.base import MulticlassLoss, is_own
 from modelspace.losses.properties import Properties
 
@@ -41,6 +42,7 @@ class LeeLinWahba(MulticlassLoss):
         self, z: Float[Tensor, "sample class *place"], y: Int[Tensor, "sample *place"]
     ) -> Float[Tensor, "sample *place"]:
         """ℓ of every label."""
+        z = wide(z)
         above = (z - z.mean(1, keepdim=True) + 1 / (z.shape[1] - 1)).clamp(min=0)
         return above.masked_fill(is_own(z, y), 0).sum(1)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modelspace.hyperparameters import Range
 from modelspace.losses.multiclass.surprisal import SurprisalLoss
+from modelspace.losses.parameters import EPSILON
 from modelspace.losses.properties import Properties
 
 
@@ -52,4 +53,4 @@ class Poly1(SurprisalLoss):
 
     def ranges(self) -> Mapping[str, Range]:
         """What ε may be."""
-        return {"epsilon": Range("loss parameter", "a number of at least 0", 0.0)}
+        return {"epsilon": EPSILON}

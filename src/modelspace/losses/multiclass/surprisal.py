@@ -67,10 +67,11 @@ class SurprisalLoss(MulticlassLoss):
     def _surprisals(
         self, logs: Float64[Tensor, "... class"], level: Float64[Tensor, "... 1"]
     ) -> Float64[Tensor, "... class"]:
-        slope = grad(lambda u: self.of_surprisal(u).sum())
         low, high = torch.zeros_like(logs), torch.full_like(logs, _LARGEST)
         for _ in range(_HALVINGS):
-            u = (low + high) / 2
-            below = logs + torch.log(slope(u)) + u < level
+            u = ((low + high) / 2).requires_grad_()
+            (slope,) = torch.autograd.grad(self.of_surprisal(u).sum(), u)
+            u = u.detach()
+            below = logs + torch.log(slope) + u < level
             low, high = torch.where(below, u, low), torch.where(below, high, u)
         return (low + high) / 2

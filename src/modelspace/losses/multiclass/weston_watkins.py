@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelspace.losses.finite import wide
 from modelspace.losses.multiclass.base import MulticlassLoss, is_own, own
 from modelspace.losses.properties import Properties
 
@@ -42,6 +43,7 @@ class WestonWatkins(MulticlassLoss):
         self, z: Float[Tensor, "sample class *place"], y: Int[Tensor, "sample *place"]
     ) -> Float[Tensor, "sample *place"]:
         """ℓ of every label."""
+        z = wide(z)
         short = (1 + z - own(z, y).unsqueeze(1)).clamp(min=0)
         return short.masked_fill(is_own(z, y), 0).sum(1)
 
