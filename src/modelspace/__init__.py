@@ -5,6 +5,7 @@ Measure the space, train thousands of its points as one program, compare them ho
 
 from modelspace import data, distribute, export, losses, metrics, optimizers, report
 from modelspace.compare import Comparison, compare
+from modelspace.doctor import Diagnosis, Finding, doctor
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration, explore
@@ -20,8 +21,10 @@ __all__ = [
     "Adam",
     "AdamW",
     "Comparison",
+    "Diagnosis",
     "EarlyStopping",
     "Exploration",
+    "Finding",
     "ModelSpace",
     "ModelspaceError",
     "Plan",
@@ -32,6 +35,7 @@ __all__ = [
     "compare",
     "data",
     "distribute",
+    "doctor",
     "evaluate",
     "explore",
     "export",
