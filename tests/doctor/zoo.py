@@ -5,9 +5,12 @@ One mistake is one ``Fault`` in the tuple ``FAULTS`` of a file of ``doctor/ailme
 
 from doctor.ailments import (
     batches,
+    chance,
     columns,
     constants,
     depth,
+    dimensions,
+    frozen,
     gradients,
     inplace,
     labels,
@@ -21,6 +24,7 @@ from doctor.ailments import (
     simplex,
     start,
     ties,
+    unused,
 )
 from doctor.ailments.fault import Fault
 
@@ -30,14 +34,18 @@ _FAMILIES = (
     simplex,
     sigmoids,
     outputs,
+    dimensions,
     columns,
     labels,
     saturation,
     reshapes,
     batches,
     modes,
+    chance,
     registration,
+    unused,
     gradients,
+    frozen,
     ties,
     constants,
     precision,

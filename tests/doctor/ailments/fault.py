@@ -26,7 +26,7 @@ class Fault:
         data: What makes the data, for a mistake that lies between model and data.
         corrected_data: The twin's data where the data is the fix; None: the same.
         formula: The formula that the user takes the loss for, by its name in the catalogue of losses.
-        source: Where it was seen, ``"owner/repository#number"``; empty: common knowledge.
+        source: Where it was seen or explained, ``"owner/repository#number"``; empty: common knowledge.
         note: What the user sees happen.
     """
 

@@ -1,4 +1,4 @@
-"""Layers that the optimizer doesn't know, and layers that the forward doesn't use."""
+"""Layers that the forward uses and the optimizer doesn't know."""
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +57,8 @@ class Relations(nn.Module):
         self.score = nn.Linear(12, 3)
 
     def forward(self, x):
-        h = sum(relation(x[:, i]) for i, relation in enumerate(self.relations.values()))
-        return self.score(torch.tanh(h))
+        h = [relation(x[:, i]) for i, relation in enumerate(self.relations.values())]
+        return self.score(torch.tanh(torch.stack(h).sum(0)))
 
 
 class RelationsRegistered(Relations):
@@ -127,90 +127,6 @@ class ClosureRegistered(Closure):
         self.head = nn.Linear(16, 3)
 
 
-class ForgottenSecond(nn.Module):
-    """``layer1`` twice, by copy and paste."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer1 = nn.Conv2d(4, 4, 3, padding=1)
-        self.layer2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.fc = nn.Linear(4, 3)
-
-    def forward(self, x):
-        x = F.leaky_relu(self.layer1(x))
-        x = F.leaky_relu(self.layer1(x))
-        return self.fc(x.mean((2, 3)))
-
-
-class BothLayers(ForgottenSecond):
-    def forward(self, x):
-        x = F.leaky_relu(self.layer1(x))
-        x = F.leaky_relu(self.layer2(x))
-        return self.fc(x.mean((2, 3)))
-
-
-class OverwrittenBatchNorm(nn.BatchNorm2d):
-    """Its forward only applies the activation."""
-
-    def forward(self, x):
-        return F.leaky_relu(x)
-
-
-class ActivatedBatchNorm(nn.BatchNorm2d):
-    def forward(self, x):
-        return F.leaky_relu(super().forward(x))
-
-
-def fast_attention_block(norm):
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), norm(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
-    )
-
-
-class DiscardedLoop(nn.Module):
-    """The loop computes what nobody reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.units = nn.ModuleList([nn.Linear(12, 12) for _ in range(2)])
-        self.stem = nn.Linear(5, 12)
-        self.output = nn.Linear(12, 3)
-
-    def forward(self, x):
-        x = torch.tanh(self.stem(x))
-        for unit in self.units:
-            out = torch.tanh(unit(x))
-        return self.output(out)
-
-
-class ThreadedLoop(DiscardedLoop):
-    def forward(self, x):
-        out = torch.tanh(self.stem(x))
-        for unit in self.units:
-            out = torch.tanh(unit(out))
-        return self.output(out)
-
-
-class DecoderBypassed(nn.Module):
-    """An autoencoder whose second decoder layer is written and not called."""
-
-    def __init__(self):
-        super().__init__()
-        self.enc = nn.Linear(10, 6)
-        self.dec1 = nn.Linear(6, 10)
-        self.dec2 = nn.Linear(10, 10)
-
-    def forward(self, x):
-        z = torch.tanh(self.enc(x))
-        return self.dec1(z)
-
-
-class DecoderComplete(DecoderBypassed):
-    def forward(self, x):
-        z = torch.tanh(self.enc(x))
-        return self.dec2(torch.tanh(self.dec1(z)))
-
-
 FAULTS = (
     Fault(
         "hidden layers in a Python list",
@@ -264,41 +180,5 @@ FAULTS = (
         ClosureRegistered,
         (7,),
         note="The head is missing from the checkpoint.",
-    ),
-    Fault(
-        "first layer called twice, second never",
-        "unused-parameters",
-        ForgottenSecond,
-        BothLayers,
-        (4, 5, 5),
-        source="inria-thoth/HySUPP#3",
-        note="Distributed training raises: parameters that were not used in producing loss.",
-    ),
-    Fault(
-        "BatchNorm whose forward is overridden",
-        "unused-parameters",
-        lambda: fast_attention_block(OverwrittenBatchNorm),
-        lambda: fast_attention_block(ActivatedBatchNorm),
-        (3, 6, 6),
-        source="feinanshan/FANet#5",
-        note="Nothing is normalised; its weight and bias stay at 1 and 0.",
-    ),
-    Fault(
-        "loop whose results are discarded",
-        "unused-parameters",
-        DiscardedLoop,
-        ThreadedLoop,
-        (5,),
-        source="thomasjpfan/pytorch_refinenet#2",
-        note="Only the last unit has an effect.",
-    ),
-    Fault(
-        "second decoder layer never called",
-        "unused-parameters",
-        DecoderBypassed,
-        DecoderComplete,
-        (10,),
-        loss="mse_loss",
-        note="Its gradient is None.",
     ),
 )

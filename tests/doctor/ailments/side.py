@@ -111,9 +111,9 @@ def corrected(fault):
     )
 
 
-def shaken(side):
+def shaken(side, seed=0):
     """The model at a point far from the origin, where bounded outputs show their bounds."""
-    model = side.model()
+    model = side.model(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(30 * parameter + torch.randn_like(parameter))

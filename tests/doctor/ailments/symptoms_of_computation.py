@@ -64,7 +64,7 @@ def train_eval_gap(side):
     with torch.no_grad():
         for _ in range(40):
             model(inputs)
-        mean = torch.stack([model(inputs) for _ in range(64)]).mean(0)
+        mean = torch.stack([model(inputs) for _ in range(48)]).mean(0)
         evaluated = model.eval()(inputs)
     return ((evaluated - mean).norm() / (mean - mean.mean(0)).norm()).item() > 0.3
 
@@ -94,7 +94,7 @@ class _Rectified(TorchDispatchMode):
 def dead_units(side, seed=0):
     model = side.model(seed).train()
     with _Rectified() as rectified, torch.no_grad():
-        model(side.inputs(256))
+        model(side.inputs(128))
     return rectified.dead
 
 

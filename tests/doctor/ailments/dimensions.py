@@ -1,0 +1,92 @@
+"""Along which dimension the classes lie."""
+
+import torch.nn.functional as F
+from doctor.ailments.fault import Fault
+from torch import nn
+
+
+class WordModel(nn.Module):
+    def __init__(self, words=13):
+        super().__init__()
+        self.emb = nn.Embedding(words, 8)
+        self.rnn = nn.LSTM(8, 16, batch_first=True)
+        self.fc = nn.Linear(16, words)
+
+    def forward(self, x):
+        out, _ = self.rnn(self.emb(x))
+        return self.fc(out)
+
+
+class WordModelClassesSecond(WordModel):
+    def forward(self, x):
+        return super().forward(x).transpose(1, 2)
+
+
+class PixelMLP(nn.Module):
+    """A perceptron applied to every pixel, channels last."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        self.fc1 = nn.Linear(3, 16)
+        self.fc2 = nn.Linear(16, classes)
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PixelMLPClassesSecond(PixelMLP):
+    def forward(self, x):
+        return super().forward(x).permute(0, 3, 1, 2)
+
+
+class SensorTagger(nn.Module):
+    """One state for each instant of a recording."""
+
+    def __init__(self, states=5):
+        super().__init__()
+        self.gru = nn.GRU(4, 12, batch_first=True)
+        self.head = nn.Linear(12, states)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0])
+
+
+class SensorTaggerClassesSecond(SensorTagger):
+    def forward(self, x):
+        return super().forward(x).permute(0, 2, 1)
+
+
+FAULTS = (
+    Fault(
+        "word model returns [N, L, C]",
+        "class-dimension",
+        WordModel,
+        WordModelClassesSecond,
+        (7,),
+        loss=nn.CrossEntropyLoss(),
+        classes=13,
+        tokens=13,
+        source="markhliu/DGAI#7",
+        note="Expected target size [N, 13], got [N, 7].",
+    ),
+    Fault(
+        "segmentation returns [N, H, W, C]",
+        "class-dimension",
+        PixelMLP,
+        PixelMLPClassesSecond,
+        (3, 6, 8),
+        classes=4,
+        note="Raises, or trains rows of the picture as classes where H and C agree.",
+    ),
+    Fault(
+        "sensor tagger returns [N, L, C]",
+        "class-dimension",
+        SensorTagger,
+        SensorTaggerClassesSecond,
+        (9, 4),
+        classes=5,
+        source="pytorch/pytorch#27626",
+        note="The softmax runs over time: probabilities don't sum to 1 over the classes.",
+    ),
+)
