@@ -3,6 +3,7 @@
 from modelspace.losses.binary import BinaryCrossEntropy
 from modelspace.losses.catalogue import CATALOGUE, ranges
 from modelspace.losses.choice import Choice
+from modelspace.losses.curves import Curve, curve, curves
 from modelspace.losses.given import Given
 from modelspace.losses.loss import Loss
 from modelspace.losses.margin.asymmetric import Asymmetric
@@ -25,6 +26,7 @@ from modelspace.losses.multiclass.lee_lin_wahba import LeeLinWahba
 from modelspace.losses.multiclass.poly1 import Poly1
 from modelspace.losses.multiclass.symmetric_cross_entropy import SymmetricCrossEntropy
 from modelspace.losses.multiclass.weston_watkins import WestonWatkins
+from modelspace.losses.plot import plot
 from modelspace.losses.properties import Properties
 from modelspace.losses.regression.location_scale import Gaussian, Laplace
 from modelspace.losses.regression.log_mean import Gamma, Poisson, Tweedie
@@ -33,6 +35,16 @@ from modelspace.losses.regression.redescending import Cauchy, Tukey
 from modelspace.losses.regression.smooth_absolute import Huber, LogCosh, PseudoHuber
 from modelspace.losses.regression.squares import LeastSquares
 from modelspace.losses.resolve import resolve
+from modelspace.losses.structured.coral import Coral
+from modelspace.losses.structured.dice import Dice
+from modelspace.losses.structured.distillation import Distillation
+from modelspace.losses.structured.info_nce import InfoNCE
+from modelspace.losses.structured.lovasz import LovaszHinge, LovaszSoftmax
+from modelspace.losses.structured.multilabel_logistic import MultilabelLogistic
+from modelspace.losses.structured.multilabel_ranking import MultilabelRanking
+from modelspace.losses.structured.triplet import Triplet
+from modelspace.losses.structured.tversky import FocalTversky, Tversky
+from modelspace.losses.table import table
 
 __all__ = [
     "CATALOGUE",
@@ -44,17 +56,23 @@ __all__ = [
     "Brier",
     "Cauchy",
     "Choice",
+    "Coral",
     "CrammerSinger",
     "CrossEntropy",
+    "Curve",
+    "Dice",
+    "Distillation",
     "EpsilonInsensitive",
     "Exponential",
     "Focal",
+    "FocalTversky",
     "Gamma",
     "Gaussian",
     "GeneralisedCrossEntropy",
     "Given",
     "Hinge",
     "Huber",
+    "InfoNCE",
     "LabelSmoothing",
     "Laplace",
     "LeastSquares",
@@ -62,7 +80,11 @@ __all__ = [
     "LogCosh",
     "Logistic",
     "Loss",
+    "LovaszHinge",
+    "LovaszSoftmax",
     "ModifiedHuber",
+    "MultilabelLogistic",
+    "MultilabelRanking",
     "Perceptron",
     "Pinball",
     "Poisson",
@@ -75,9 +97,15 @@ __all__ = [
     "SquaredMargin",
     "SymmetricCrossEntropy",
     "Tangent",
+    "Triplet",
     "Tukey",
+    "Tversky",
     "Tweedie",
     "WestonWatkins",
+    "curve",
+    "curves",
+    "plot",
     "ranges",
     "resolve",
+    "table",
 ]
