@@ -39,11 +39,12 @@ class BinaryPoly1(MarginLoss):
     def properties(self) -> Properties:
         """See ``Properties``."""
         e = self.epsilon
+        t = e / (1 + (1 + 3 * e**2) ** 0.5)  # of v with the largest curvature, tanh(v / 2)
         return Properties(
             r"-\log \sigma(v) + \varepsilon\,(1 - \sigma(v))",
             convex=e <= 1,
             lipschitz=1.0 if e <= 1 else (1 + e) ** 2 / (4 * e),
-            smooth=_curvature(e),
+            smooth=(1 - t**2) * (1 + e * t) / 4,
             minimiser=r"\log\frac{s}{1-s},\; c s^2 - (1 + c) s + p = 0,\; c = \varepsilon (1 - 2p)",
             calibrated=True,
             proper=e == 0,
@@ -67,12 +68,3 @@ class BinaryPoly1(MarginLoss):
     def probability(self, outputs: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The sigmoid of the score."""
         return torch.sigmoid(outputs)
-
-
-def _curvature(e: float) -> float:
-    """The largest of |s (1 − s) (1 − ε + 2 ε s)| for s in [0, 1]: at a root of its derivative."""
-    if e == 0:
-        return 0.25
-    root = ((3 * e - 1) ** 2 + 6 * e * (1 - e)) ** 0.5
-    at = [((3 * e - 1) + sign * root) / (6 * e) for sign in (1, -1)]
-    return max(abs(s * (1 - s) * (1 - e + 2 * e * s)) for s in at if 0 <= s <= 1)
