@@ -31,6 +31,15 @@ from modelspace.losses.regression.piecewise import Absolute, EpsilonInsensitive,
 from modelspace.losses.regression.redescending import Cauchy, Tukey
 from modelspace.losses.regression.smooth_absolute import Huber, LogCosh, PseudoHuber
 from modelspace.losses.regression.squares import LeastSquares
+from modelspace.losses.structured.coral import Coral
+from modelspace.losses.structured.dice import Dice
+from modelspace.losses.structured.distillation import Distillation
+from modelspace.losses.structured.info_nce import InfoNCE
+from modelspace.losses.structured.lovasz import LovaszHinge, LovaszSoftmax
+from modelspace.losses.structured.multilabel_logistic import MultilabelLogistic
+from modelspace.losses.structured.multilabel_ranking import MultilabelRanking
+from modelspace.losses.structured.triplet import Triplet
+from modelspace.losses.structured.tversky import FocalTversky, Tversky
 
 REGRESSION: tuple[type[Loss], ...] = (
     LeastSquares,
@@ -75,7 +84,20 @@ MULTICLASS: tuple[type[Loss], ...] = (
     WestonWatkins,
     LeeLinWahba,
 )
-STRUCTURED: tuple[type[Loss], ...] = (BinaryCrossEntropy,)
+STRUCTURED: tuple[type[Loss], ...] = (
+    BinaryCrossEntropy,
+    MultilabelLogistic,
+    MultilabelRanking,
+    Dice,
+    Tversky,
+    FocalTversky,
+    LovaszHinge,
+    LovaszSoftmax,
+    Coral,
+    InfoNCE,
+    Triplet,
+    Distillation,
+)
 
 CATALOGUE: Mapping[str, Loss] = {
     loss.name: loss for kind in (*REGRESSION, *MARGIN, *MULTICLASS, *STRUCTURED) for loss in (kind(),)

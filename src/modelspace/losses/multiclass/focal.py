@@ -43,7 +43,7 @@ class Focal(SurprisalLoss):
             convex=self.gamma == 0,
             lipschitz=lipschitz,
             smooth=smooth,
-            minimiser=r"\log q_c,\; p_c \propto q_c / [(1 - q_c)^\gamma - \gamma (1 - q_c)^{\gamma - 1} q_c \log q_c]",
+            minimiser=r"\log q_c,\; p_c \propto q_c / [(1 - q_c)^\gamma - \gamma(1 - q_c)^{\gamma-1} q_c \log q_c]",
             calibrated=True,
             proper=self.gamma == 0,
             source="Lin et al. 2017; Charoenphakdee et al. 2021",
