@@ -152,7 +152,7 @@ def test_where_the_schedule_looks_ahead_more_epochs_start_anew(tmp_path):
         ({"keep": "scores"}, "keep is all there and scores here"),
         ({"loss": lambda outputs, labels: outputs.square().mean()}, "code of loss and metrics"),
     ],
-    ids=str,
+    ids=["batch", "optimizer", "epochs", "keep", "loss"],
 )
 def test_another_run_is_refused_with_the_difference_and_fresh_removes_it(tmp_path, changed, message):
     fit(members(4), tmp_path)
