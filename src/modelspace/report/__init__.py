@@ -5,11 +5,13 @@
 """
 
 from modelspace.report.extract import record_of_exploration, record_of_run
+from modelspace.report.losses_curves import curves_figure
 from modelspace.report.record import ReportRecord
 from modelspace.report.write import write_exploration, write_record, write_run
 
 __all__ = [
     "ReportRecord",
+    "curves_figure",
     "record_of_exploration",
     "record_of_run",
     "write_exploration",

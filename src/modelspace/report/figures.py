@@ -1,46 +1,29 @@
-"""Figures: functions from the record to pictures.
-
-Every colour is one of ``LIGHT``; the page's script swaps each for its counterpart in ``DARK``. Both are of
-Okabe and Ito's palette, which readers with any colour vision can tell apart.
-"""
+"""Figures: functions from the record to pictures."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from modelspace.report.canvas import DARK, LIGHT, empty_figure, plain_text, score_ticks
 from modelspace.report.record import Band, PairRecord, ReportRecord, Scores, Setting
 from modelspace.report.values import label, percent_like, score
 
-LIGHT = {
-    "ink": "#22272d",
-    "muted": "#646c76",
-    "grid": "#e4e7eb",
-    "paper": "#fffffe",
-    "main": "#0072b2",
-    "main_band": "rgba(0,114,178,0.26)",
-    "main_faint": "rgba(0,114,178,0.11)",
-    "other": "#b8630b",
-    "bad": "#c4401c",
-}
-DARK = {
-    "ink": "#e6e8eb",
-    "muted": "#9aa3ad",
-    "grid": "#2b3138",
-    "paper": "#14171a",
-    "main": "#56b4e9",
-    "main_band": "rgba(86,180,233,0.30)",
-    "main_faint": "rgba(86,180,233,0.13)",
-    "other": "#e8a33d",
-    "bad": "#ff8562",
-}
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "curve_figure",
+    "path_figure",
+    "plotly_script",
+    "response_figure",
+    "response_map",
+    "scores_figure",
+]
 _C = LIGHT
-_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 _MOST_DOTS = 400
 _BINS = 28
 
@@ -62,10 +45,10 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
         if log:
             axis |= {"exponentformat": "power", "showexponent": "all"}
     else:
-        x = [_plain(s.values[column].text) for s in settings]
+        x = [plain_text(s.values[column].text) for s in settings]
         axis = {"type": "category"}
     low, high = _range([v for s in settings for v in (s.least, s.q1, s.median, s.q3, s.most)], record.metric)
-    figure = _figure(360)
+    figure = empty_figure(360)
     rank = [
         (_inside(s.q1, low, high), _inside(s.median, low, high), _inside(s.q3, low, high)) for s in settings
     ]
@@ -84,7 +67,7 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
     )
     medians = [s.median if ok else None for s, ok in zip(settings, shown, strict=True)]
     hover = [
-        f"{_plain(record.columns[column])} = {_plain(s.values[column].text)}"
+        f"{plain_text(record.columns[column])} = {plain_text(s.values[column].text)}"
         f"<br>median {score(s.median, record.metric)}"
         f"<br>quartiles {score(s.q1, record.metric)} – {score(s.q3, record.metric)}"
         f"<br>{s.diverged} of {s.seeds} diverged"
@@ -136,9 +119,11 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
                 hoverinfo="skip",
             )
         )
-    figure.update_xaxes(title_text=_plain(record.columns[column]), **axis)
+    figure.update_xaxes(title_text=plain_text(record.columns[column]), **axis)
     figure.update_yaxes(
-        title_text=f"validation {_plain(label(record.metric))}", range=[low, high], **_ticks(record.metric)
+        title_text=f"validation {plain_text(label(record.metric))}",
+        range=[low, high],
+        **score_ticks(record.metric),
     )
     return figure
 
@@ -156,22 +141,27 @@ def response_map(record: ReportRecord, first: int, second: int) -> go.Figure:
     z = [[_finite(s.median) if (s := at(i, j)) else None for i in across] for j in down]
     few = len(across) * len(down) <= 80
     text = [[_cell(at(i, j), record.metric) for i in across] for j in down]
-    figure = _figure(max(260, 110 + 40 * len(down)))
+    figure = empty_figure(max(260, 110 + 40 * len(down)))
     figure.add_trace(
         go.Heatmap(
-            x=[_plain(t) for t in across],
-            y=[_plain(t) for t in down],
+            x=[plain_text(t) for t in across],
+            y=[plain_text(t) for t in down],
             z=z,
             text=text,
             texttemplate="%{text}" if few else None,
             textfont={"size": 11},
-            hovertemplate=f"{_plain(record.columns[first])} = %{{x}}"
-            f"<br>{_plain(record.columns[second])} = %{{y}}<br>median %{{text}}<extra></extra>",
+            hovertemplate=f"{plain_text(record.columns[first])} = %{{x}}"
+            f"<br>{plain_text(record.columns[second])} = %{{y}}<br>median %{{text}}<extra></extra>",
             colorscale="Cividis",
             reversescale=not record.higher_is_better,
             xgap=2,
             ygap=2,
-            colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 11}, **_ticks(record.metric)},
+            colorbar={
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickfont": {"size": 11},
+                **score_ticks(record.metric),
+            },
         )
     )
     best = record.response[record.best] if record.best is not None else None
@@ -185,8 +175,8 @@ def response_map(record: ReportRecord, first: int, second: int) -> go.Figure:
             y1=row + 0.5,
             line={"color": _C["other"], "width": 3},
         )
-    figure.update_xaxes(title_text=_plain(record.columns[first]), type="category", showgrid=False)
-    figure.update_yaxes(title_text=_plain(record.columns[second]), type="category", showgrid=False)
+    figure.update_xaxes(title_text=plain_text(record.columns[first]), type="category", showgrid=False)
+    figure.update_yaxes(title_text=plain_text(record.columns[second]), type="category", showgrid=False)
     return figure
 
 
@@ -195,7 +185,7 @@ def scores_figure(scores: Scores) -> go.Figure:
     summary = scores.summaries[0]
     kept = [m for m in scores.members if m.status != "diverged" and _finite(m.scores[0]) is not None]
     values = [float(m.scores[0] or 0.0) for m in kept]
-    figure = _figure(330)
+    figure = empty_figure(330)
     place = _stacks(values)
     counts = Counter(place)
     tallest = max(counts.values())
@@ -278,10 +268,10 @@ def scores_figure(scores: Scores) -> go.Figure:
     low, high = min(*values, *reach), max(*values, *reach)
     pad = 0.05 * (high - low) or 0.01 * abs(high) or 0.01
     figure.update_xaxes(
-        title_text=f"{scores.split} {_plain(label(summary.metric))}",
+        title_text=f"{scores.split} {plain_text(label(summary.metric))}",
         range=[low - pad, high + pad],
         showgrid=False,
-        **_ticks(summary.metric),
+        **score_ticks(summary.metric),
     )
     figure.update_yaxes(
         title_text="seeds", range=[3.2 * strip, 1.12 * max(tallest, 4)], tickvals=_counts(tallest)
@@ -292,7 +282,7 @@ def scores_figure(scores: Scores) -> go.Figure:
 def curve_figure(name: str, band: Band, other: Band | None, titles: tuple[str, str]) -> go.Figure:
     """One training curve: 5–95 % and 25–75 % bands with the median; another run's median dashed."""
     epochs = list(range(1, len(band.q50) + 1))
-    figure = _figure(250)
+    figure = empty_figure(250)
     # The page has one legend for all panels.
     figure.update_layout(showlegend=False, margin={"t": 12})
     known = [
@@ -327,7 +317,7 @@ def curve_figure(name: str, band: Band, other: Band | None, titles: tuple[str, s
     figure.update_xaxes(
         title_text="epoch", tickvals=[1, *range(step, len(epochs) + 1, step)] if step > 1 else epochs
     )
-    figure.update_yaxes(nticks=6, **_ticks(name))
+    figure.update_yaxes(nticks=6, **score_ticks(name))
     if log:
         figure.update_yaxes(type="log", dtick="D2" if max(known) / min(known) < 1e3 else 1)
     if len(epochs) == 1:
@@ -337,7 +327,7 @@ def curve_figure(name: str, band: Band, other: Band | None, titles: tuple[str, s
 
 def path_figure(pair: PairRecord) -> go.Figure:
     """The loss along the straight line between two points, against the chord of its ends."""
-    figure = _figure(330)
+    figure = empty_figure(330)
     losses = [_finite(v) for v in pair.path_losses]
     ends = [losses[0], losses[-1]]
     figure.add_trace(
@@ -366,7 +356,7 @@ def path_figure(pair: PairRecord) -> go.Figure:
             y=ends,
             mode="markers+text",
             name="the two points",
-            text=[_plain(n) for n in pair.names],
+            text=[plain_text(n) for n in pair.names],
             textposition=["bottom right", "bottom left"],
             marker={"size": 10, "color": _C["main"], "line": {"width": 1.5, "color": _C["paper"]}},
             hoverinfo="skip",
@@ -396,9 +386,10 @@ def path_figure(pair: PairRecord) -> go.Figure:
         span = max(x for _, _, x in rises) - min(x for _, _, x in rises)
         figure.update_yaxes(range=[min(x for _, _, x in rises) - 0.16 * span, v + 0.2 * span])
     figure.update_xaxes(
-        title_text=f"α: (1 − α) · {_plain(pair.names[0])} + α · {_plain(pair.names[1])}", range=[-0.03, 1.03]
+        title_text=f"α: (1 − α) · {plain_text(pair.names[0])} + α · {plain_text(pair.names[1])}",
+        range=[-0.03, 1.03],
     )
-    figure.update_yaxes(title_text=_plain(label(pair.loss or "loss")))
+    figure.update_yaxes(title_text=plain_text(label(pair.loss or "loss")))
     return figure
 
 
@@ -418,45 +409,6 @@ def _stacks(values: list[float]) -> list[float]:
         return merged
     width = (high - low) / _BINS
     return [low + (min(int((v - low) / width), _BINS - 1) + 0.5) * width for v in values]
-
-
-def _figure(height: int) -> go.Figure:
-    axis = {
-        "gridcolor": _C["grid"],
-        "linecolor": _C["muted"],
-        "tickcolor": _C["muted"],
-        "zeroline": False,
-        "nticks": 7,
-        "automargin": True,
-        "title": {"font": {"size": 13, "color": _C["muted"]}, "standoff": 10},
-        "tickfont": {"size": 12, "color": _C["muted"]},
-        "fixedrange": True,
-    }
-    return go.Figure(
-        layout={
-            "template": "none",
-            "height": height,
-            "margin": {"l": 56, "r": 14, "t": 34, "b": 46},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": _FONT, "size": 12.5, "color": _C["ink"]},
-            "hoverlabel": {"bgcolor": _C["paper"], "bordercolor": _C["muted"], "font": {"color": _C["ink"]}},
-            "hovermode": "closest",
-            "dragmode": False,
-            "legend": {
-                "orientation": "h",
-                "x": 0,
-                "y": 1.02,
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "font": {"size": 12, "color": _C["muted"]},
-                "itemclick": False,
-                "itemdoubleclick": False,
-            },
-            "xaxis": {**axis, "showgrid": False, "showline": True, "ticks": "outside", "ticklen": 4},
-            "yaxis": axis,
-        }
-    )
 
 
 def _band(
@@ -537,15 +489,6 @@ def _cell(setting: Setting | None, metric: str) -> str:
     return f"{setting.median:.3g}"
 
 
-def _ticks(metric: str) -> dict[str, Any]:
-    return {"tickformat": ",.1~%"} if percent_like(metric) else {}
-
-
 def _counts(tallest: int) -> list[int]:
     step = max(1, round(max(tallest, 4) / 4))
     return list(range(0, max(tallest, 4) + 1, step))
-
-
-def _plain(text: str) -> str:
-    """Text that plotly shows as it is: it reads a few HTML tags, and no user's string may be one."""
-    return escape(text, quote=False)
