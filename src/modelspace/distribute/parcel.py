@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from modelspace.data import Data
-from modelspace.engine.lowerings import products
+from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
 from modelspace.fit.execution import Needs
 from modelspace.fit.recipe import Recipe
@@ -35,7 +35,7 @@ class Common:
         recipe: The settings.
         members: How many the fit has.
         device: The kind of device that trains: ``"cpu"``, ``"cuda"``.
-        products: The order of matrix products, as measured on the driver: they decide the last bits.
+        trials: Which ways of computing were measured to be faster on the driver: they decide the last bits.
         needs: What is to come back of a finished course.
         torch: The driver's version of it, which decides the last bits too.
     """
@@ -46,7 +46,7 @@ class Common:
     recipe: Recipe
     members: int
     device: str
-    products: dict[str, float]
+    trials: dict[str, float]
     needs: Needs
     torch: str
 
@@ -96,7 +96,7 @@ def common_of(job: Job, needs: Needs) -> Common:
         training.recipe,
         training.members,
         training.device.type,
-        products.measured(),
+        trials.measured(),
         needs,
         torch.__version__,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modelspace.distribute.parcel import Common, Piece, packed, unpacked
 from modelspace.engine import Plan, Scoring, using_threads
-from modelspace.engine.lowerings import products
+from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.fit.course import Course
@@ -131,7 +131,7 @@ def _training(key: str, common: Common, piece: Piece) -> Training:
         )
     _needed.clear()
     _needed[key] = common.needs
-    products.adopt(common.products)
+    trials.adopt(common.trials)
     population = piece.population(common.space(), torch.device(common.device))
     return Training(population, common.data, common.recipe, common.members)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.engine import Lowering, Plan, loss_of
-from modelspace.engine.lowerings import products
+from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import can_fork
 from modelspace.fit import keep as keeping
 from modelspace.fit import memory as memories
@@ -174,7 +174,7 @@ def fit(
             store.put(
                 plan=asdict(plan),
                 memory=memory and memory.to_plain(),
-                products=products.measured(),
+                trials=trials.measured(),
                 settings=recipe.describe(),
                 higher_is_better=recipe.higher_is_better,
             )

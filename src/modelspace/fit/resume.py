@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelspace.engine import Plan
-from modelspace.engine.lowerings import products
+from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
 from modelspace.fit.identity import environment, target_of
 from modelspace.fit.store import Store
@@ -54,7 +54,7 @@ def begin(store: Store, spec: Mapping[str, Any], training: Training) -> None:
 
 def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices with those of the run filled in, so that it goes on as it began, bit for bit."""
-    products.adopt(store.get("products") or {})
+    trials.adopt(store.get("trials") or {})
     plan = store.get("plan")
     before = plan_from(plan).choices if plan else {}
     return {name: before.get(name) if value is None else value for name, value in choices.items()}

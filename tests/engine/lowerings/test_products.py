@@ -1,22 +1,20 @@
 """Products whose weight gradient is computed in either order."""
 
-import json
-
 import pytest
 import torch
 from plain import relative_error
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from modelspace.engine.lowerings import products
+from modelspace.engine.lowerings import products, trials
 
 SHAPES = [((5, 3), (3, 7)), ((4, 5, 3), (4, 3, 7))]
 
 
 @pytest.fixture(autouse=True)
 def _anew():
-    products._remembered.cache_clear()
+    trials._remembered.cache_clear()
     yield
-    products._remembered.cache_clear()
+    trials._remembered.cache_clear()
 
 
 def gradients(multiply, weight, columns):
@@ -28,7 +26,7 @@ def gradients(multiply, weight, columns):
 @pytest.mark.parametrize("gain", [0.5, 2.0], ids=["as written", "the other way round"])
 @pytest.mark.parametrize(("weight", "columns"), SHAPES, ids=["shared", "own"])
 def test_product_and_gradients_are_those_of_a_plain_product(weight, columns, gain, monkeypatch):
-    monkeypatch.setattr(products, "_measured", lambda *shape: gain)
+    monkeypatch.setattr(products, "gain", lambda name, trial: gain)
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(weight, generator=generator, dtype=torch.float64)
     c = torch.randn(columns, generator=generator, dtype=torch.float64)
@@ -37,21 +35,6 @@ def test_product_and_gradients_are_those_of_a_plain_product(weight, columns, gai
     received = gradients(products.matrix_product, w.detach(), c)
     for ours, plain in zip(received, gradients(torch.matmul, w.detach(), c), strict=True):
         assert relative_error(ours, plain) <= 1e-15
-
-
-def test_each_shape_is_timed_once_and_remembered(monkeypatch, tmp_path):
-    monkeypatch.setenv("MODELSPACE_CACHE", str(tmp_path))
-    timed = []
-    monkeypatch.setattr(products, "_measured", lambda *shape: timed.append(shape) or 1.5)
-    w, c = torch.zeros(4, 5, 3), torch.zeros(4, 3, 7)
-    products.matrix_product(w, c)
-    products.matrix_product(w[:2], c[:2])  # however many members
-    assert timed == [(5, 3, 7, 4, torch.float32)]
-    products._remembered.cache_clear()  # as in another process
-    products.matrix_product(w, c)
-    assert len(timed) == 1
-    (file,) = tmp_path.rglob("*.json")
-    assert list(json.loads(file.read_text())["seconds"].values()) == [1.5]
 
 
 def test_of_the_trials_no_trace_is_left_in_a_program():

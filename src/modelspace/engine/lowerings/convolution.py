@@ -1,14 +1,15 @@
-"""Convolution with one kernel a member, as matrix products.
+"""Convolution with one kernel a member: as matrix products, or as a grouped convolution.
 
-``vmap`` turns it into a grouped convolution, which CPU libraries do badly. Here the windows of the input are laid
-out as the columns of a matrix (im2col) and multiplied: by all members' kernels in one product where the input is
-shared, member by member in one batched product where it is not. The batch is kept as the innermost axis in memory, so
-that windows are copied in long runs and no layer transposes: on a net of two convolutions, 1.5 times as fast as with
-the channels innermost, and 3 times as with the usual layout.
+The products: the windows of the input are laid out as the columns of a matrix (im2col) and multiplied, by all
+members' kernels in one product where the input is shared, member by member in one batched product where it is not.
+The batch is kept as the innermost axis in memory, so that windows are copied in long runs and no layer transposes: on
+a net of two convolutions, 1.5 times as fast as with the channels innermost, and 3 times as with the usual layout.
+
+The grouped convolution is what ``vmap`` makes of it, and the library's own: slower on small images on most machines,
+several times as fast where the columns do not fit into the cache (``convolution_choice``).
 """
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.convolution_choice import grouped_is_faster
 from modelspace.engine.lowerings.products import matrix_product
+from modelspace.engine.lowerings.windows import windows
 
 
 def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[..., Tensor]:
@@ -26,6 +29,8 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
         (x, own), (w, stacked), (b, own_bias) = pairs[:3]
         stride, padding, dilation, groups = (value for value, _ in pairs[3:])
         if not stacked or groups != 1:
+            return None
+        if grouped_is_faster(x, w, own, stride, padding, dilation):
             return None
         outputs, inner = w.shape[1], w[0, 0].numel()
         batch = 1 if own else 0
@@ -67,36 +72,6 @@ def _convolution(function: Callable[..., Tensor], spatial: int) -> Callable[...,
         return convolution(input, weight, bias, steps, _each(padding, spatial), gaps, groups)
 
     return lowered
-
-
-def windows(
-    x: Tensor, first: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[list[Tensor], tuple[int, ...]]:
-    """For each place in the kernel, what lies under it at every position: a strided view of ``x``.
-
-    Args:
-        x: The padded input; its spatial axes are ``first`` and the following ones.
-        first: The first spatial axis.
-        kernel: Its size.
-        stride: Between positions.
-        dilation: Between places.
-
-    Returns:
-        ∏ kernel views, in the order of the kernel's own elements, and the spatial size of each.
-    """
-    extents = x.shape[first : first + len(kernel)]
-    size = tuple(
-        (extent - gap * (k - 1) - 1) // step + 1
-        for extent, k, step, gap in zip(extents, kernel, stride, dilation, strict=True)
-    )
-    views = []
-    for place in product(*map(range, kernel)):
-        cut = tuple(
-            slice(o * gap, o * gap + step * (n - 1) + 1, step)
-            for o, gap, step, n in zip(place, dilation, stride, size, strict=True)
-        )
-        views.append(x[(*[slice(None)] * first, *cut)])
-    return views, size
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

@@ -8,21 +8,16 @@ convolution, the library's two ways differ by a factor of up to three, in either
 once for each shape that is met, a few milliseconds, and what was found is remembered in the user's cache folder.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from modelspace.engine.measurements import Measurements, fingerprint
+from modelspace.engine.lowerings.trials import gain, seconds
 
 _CLEARLY = 1.2  # the other order is taken where it is so many times as fast
 _MEMBERS = 4  # stacked in a trial
-_TURNS, _TURN_SECONDS = 5, 3e-4
 
 
 def matrix_product(
@@ -32,8 +27,8 @@ def matrix_product(
     if weight.device.type != "cpu":
         return weight @ columns
     shape = (weight.shape[-2], weight.shape[-1], columns.shape[-1])
-    gain = _gain(*shape, 1 if weight.dim() == 2 else _MEMBERS, weight.dtype)
-    return _Swapped.apply(weight, columns) if gain > _CLEARLY else weight @ columns
+    faster = _gain(*shape, 1 if weight.dim() == 2 else _MEMBERS, weight.dtype) > _CLEARLY
+    return _Swapped.apply(weight, columns) if faster else weight @ columns
 
 
 class _Swapped(torch.autograd.Function):
@@ -49,50 +44,12 @@ class _Swapped(torch.autograd.Function):
         return (columns @ gradient.mT).mT, weight.mT @ gradient if ctx.needs_input_grad[1] else None
 
 
-@cache
-def _remembered() -> Measurements:
-    return Measurements(fingerprint("products"))
-
-
-def adopt(gains: Mapping[str, float]) -> None:
-    """Take over what was measured in a run that is to go on bit for bit."""
-    for name, gain in gains.items():
-        _remembered().note(name, gain)
-
-
-def measured() -> dict[str, float]:
-    """What this process knows."""
-    return _remembered().all()
-
-
 def _gain(rows: int, inner: int, columns: int, members: int, dtype: torch.dtype) -> float:
     """How many times as fast as G Cᵀ the other order is."""
-    name = f"{members} × {rows}×{inner} over {columns}, {dtype}"
-    found = _remembered().known(name)
-    if found is None:
-        found = _measured(rows, inner, columns, members, dtype)
-        _remembered().note(name, found)
-        _remembered().keep()
-    return found
 
-
-def _measured(rows: int, inner: int, columns: int, members: int, dtype: torch.dtype) -> float:
-    with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+    def trial() -> tuple[float, float]:
         g = torch.ones(members, rows, columns, dtype=dtype)
         c = torch.ones(members, inner, columns, dtype=dtype)
-        return _seconds(lambda: g @ c.mT) / _seconds(lambda: c @ g.mT)
+        return seconds(lambda: g @ c.mT), seconds(lambda: c @ g.mT)
 
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """The least of a few turns, each of as many calls as take a fraction of a millisecond."""
-    call()
-    began = time.perf_counter()
-    call()
-    calls = 1 + int(_TURN_SECONDS / (time.perf_counter() - began))
-    turns = []
-    for _ in range(_TURNS):
-        began = time.perf_counter()
-        for _ in range(calls):
-            call()
-        turns.append(time.perf_counter() - began)
-    return min(turns) / calls
+    return gain(f"{members} × {rows}×{inner} over {columns}, {dtype}", trial)
