@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from modelspace.doctor.graph import leaves
-from modelspace.doctor.subject import Subject
+from modelspace.doctor.subject import BATCH, Subject
 from modelspace.doctor.trace import Operation, Trace
 
 # Draws, in both modes: a branch that one draw does not take, or an expert that gets no sample, is not unused.
@@ -37,11 +37,12 @@ def unreached(subject: Subject) -> Unreached:
     out = set(named) - _reached(trace)
     if not out:
         return Unreached({}, {})
+    batch = BATCH if subject.too_large else subject.affordable(_BATCH, 2 * _DRAWS)
     for seed in subject.each_seed(1 if subject.too_large else _DRAWS):
         for training in (False, True):
             if not out:
                 break
-            other = subject.traced(training=training, batch=_BATCH, seed=seed)
+            other = subject.traced(training=training, batch=batch, seed=seed)
             if other.failure is None:
                 out -= _reached(other)
     cuts = {name: _cut(trace, named[name]) for name in named if name in out}

@@ -1,5 +1,6 @@
 """The model under examination: what rules ask of it is computed once, and never on the user's own module."""
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,8 @@ from modelspace.space.copying import copied
 BATCH = 5
 # What a probe may keep in memory and run in seconds on two cores: a forward of ResNet-152 on BATCH images.
 LARGEST_PARAMETERS = 100_000_000
+# What the forwards of one probe may take; a slow model gets fewer samples, not fewer probes.
+SECONDS = 0.5
 
 
 @dataclass(eq=False)
@@ -206,7 +209,9 @@ class Subject:
     def scaled(self) -> dict[float, Tensor]:
         """Outputs for inputs at a tenth, once and ten times their size."""
         module = self.fresh()
-        return {scale: self.run(self.inputs(32, scale=scale), module=module) for scale in (0.1, 1.0, 10.0)}
+        scales = (0.1, 1.0, 10.0)
+        batch = self.affordable(32, len(scales))
+        return {scale: self.run(self.inputs(batch, scale=scale), module=module) for scale in scales}
 
     @property
     def last(self) -> Operation | None:
@@ -223,6 +228,24 @@ class Subject:
         if self.labels is not None and self.samples is not None:
             return self.labels[torch.arange(len(outputs)) % len(self.labels)]
         return made_labels(outputs, self.expected.labels, seed=self.seed)
+
+    @cached_property
+    def seconds_a_sample(self) -> float:
+        """Time of one sample's forward, from a batch."""
+        module, inputs = self.fresh(), self.inputs()
+        self.run(inputs, module=module)
+        start = time.perf_counter()
+        self.run(inputs, module=module)
+        return (time.perf_counter() - start) / BATCH
+
+    def affordable(self, batch: int, forwards: int = 1) -> int:
+        """As many samples as there is time for, `BATCH` at least.
+
+        Args:
+            batch: Samples wanted in each forward.
+            forwards: How many forwards there will be.
+        """
+        return max(BATCH, min(batch, int(SECONDS / (forwards * self.seconds_a_sample))))
 
     def each_seed(self, count: int) -> list[int]:
         """Seeds for draws of the module: one where it was given built."""

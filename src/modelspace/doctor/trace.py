@@ -97,9 +97,15 @@ class Trace:
             raise self.failure
         return output_of(self.result)
 
-    def producer(self, tensor: Tensor) -> Operation | None:
-        """The last operation that made or wrote a tensor."""
-        for operation in reversed(self.operations):
+    def producer(self, tensor: Tensor, before: Operation | None = None) -> Operation | None:
+        """The last operation that made or wrote a tensor.
+
+        Args:
+            tensor: Of this trace.
+            before: Look at what came before this operation only, which may itself have written it.
+        """
+        end = len(self.operations) if before is None else self.operations.index(before)
+        for operation in reversed(self.operations[:end]):
             if any(x is tensor for x in (*operation.outputs, *operation.written)):
                 return operation
         return None

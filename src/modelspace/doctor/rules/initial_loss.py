@@ -19,7 +19,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     loss, wanted = subject.loss, subject.expected
     assert loss is not None
     module = subject.fresh()
-    outputs = subject.run(subject.inputs(_BATCH), module=module)
+    outputs = subject.run(subject.inputs(subject.affordable(_BATCH)), module=module)
     labels = subject.labels_for(outputs)
     name = loss.name.lower().replace("_", "")
     if labels is None:

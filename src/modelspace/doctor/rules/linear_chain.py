@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from modelspace.doctor.finding import Observation
 from modelspace.doctor.location import place
@@ -30,7 +30,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         second = _map(operation)
         if second is None:
             continue
-        previous = _before(trace, operation.tensors[0])
+        previous = _before(trace, operation)
         first = _map(previous) if previous is not None else None
         if previous is None or first is None:
             continue
@@ -68,17 +68,18 @@ def _map(operation: Operation) -> _Map | None:
     return _Map(entering, leaving, groups)
 
 
-def _before(trace: Trace, tensor: Tensor) -> Operation | None:
-    """The operation that a tensor comes from through the identity alone, if nothing else uses it on the way."""
+def _before(trace: Trace, operation: Operation) -> Operation | None:
+    """The operation that an input comes from through the identity alone, if nothing else uses it on the way."""
     while True:
-        operation = trace.producer(tensor)
-        if operation is None or len(trace.consumers(tensor)) > 1:
-            return None
-        if operation.name not in REARRANGING and operation.name not in _TRANSPARENT:
-            return operation
-        if not operation.tensors:
-            return None
         tensor = operation.tensors[0]
+        previous = trace.producer(tensor, operation)
+        if previous is None or len(trace.consumers(tensor)) > 1:
+            return None
+        if previous.name not in REARRANGING and previous.name not in _TRANSPARENT:
+            return previous
+        if not previous.tensors:
+            return None
+        operation = previous
 
 
 def _place(operation: Operation) -> str:

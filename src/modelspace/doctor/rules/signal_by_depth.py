@@ -41,7 +41,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     module = subject.fresh()
     seed_all(subject.seed)
     with torch.enable_grad():
-        trace = record(module, subject.inputs(_BATCH))
+        trace = record(module, subject.inputs(subject.affordable(_BATCH)))
     calls = _weighted(trace)
     if len(calls) < _FEWEST_LAYERS:
         return
@@ -89,10 +89,12 @@ def _gradients(trace: Trace, calls: list[Call]) -> list[float]:
 
 
 def _course(sizes: list[float]) -> Course | None:
-    if len(sizes) < _FEWEST_LAYERS:
+    if not all(np.isfinite(sizes)):
+        return Course(float("inf"), float("inf"), len(sizes))
+    # A branch that is meant to begin at nothing, behind a norm of weight 0, says nothing about depth.
+    layers, sizes = len(sizes), [size for size in sizes if size > 0]
+    if len(sizes) < max(_FEWEST_LAYERS, layers / 2):
         return None
-    if min(sizes) <= 0 or not all(np.isfinite(sizes)):
-        return Course(0.0 if all(np.isfinite(sizes)) else float("inf"), 0.0, len(sizes))
     logarithms = np.log(sizes)
     depth = np.arange(len(sizes))
     slope, _ = np.polyfit(depth, logarithms, 1)

@@ -5,6 +5,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -46,6 +47,7 @@ def _written(module: nn.Module) -> Iterator[tuple[str, str, str]]:
                 )
 
 
+@cache
 def _ties_in_source(kind: type) -> list[tuple[list[str], list[str], int]]:
     try:
         lines, start = inspect.getsourcelines(kind)
