@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modelspace.hyperparameters import Range
 from modelspace.losses.properties import Properties
-from modelspace.losses.structured.region import NOTES, SMOOTH, RegionLoss, missed_share, steepest
+from modelspace.losses.structured.region import NOTES, SMOOTH, RegionLoss, missed_share
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Dice(RegionLoss):
 
     Attributes:
         smooth: s > 0, which keeps an empty region from 0/0: where nothing is and nothing is found the loss is 0.
+            Some put s in both sums half as large: ``optax.losses.dice_loss`` at s/2 is this at s.
 
     Example:
         >>> import torch
@@ -35,7 +36,7 @@ class Dice(RegionLoss):
         return Properties(
             r"1 - \frac{2 \sum p y + s}{\sum p + \sum y + s},\; p = \sigma(z)",
             convex=False,
-            lipschitz=steepest(0.5, self.smooth / 2),
+            lipschitz=None,
             smooth=None,
             bound=1.0,
             source="Milletari, Navab, Ahmadi 2016",

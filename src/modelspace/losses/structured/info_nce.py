@@ -55,7 +55,7 @@ class InfoNCE(EmbeddingLoss):
         """InfoNCE of every anchor, and whether it has a partner."""
         squares = z.square().sum(1, keepdim=True)
         nowhere = squares == 0
-        unit = z * torch.rsqrt(torch.where(nowhere, 1, squares))
+        unit = torch.where(nowhere, 0, z * torch.rsqrt(torch.where(nowhere, 1, squares)))
         own = itself(z)
         # Not -inf: an anchor that is alone in its batch would have nothing but that, and a gradient of NaN.
         similar = (unit @ unit.T / self.temperature).masked_fill(own, torch.finfo(z.dtype).min)

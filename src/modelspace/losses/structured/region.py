@@ -12,10 +12,7 @@ from modelspace.losses.structured.contracts import masks_or_classes
 from modelspace.losses.structured.forms import regions
 
 SMOOTH = Range("smoothing constant", "a positive number", 0.0, low_included=False)
-NOTES = (
-    "one value a sample: the places of a sample are coupled, samples are not; "
-    "the Lipschitz constant is that of masks"
-)
+NOTES = "one value a sample: the places of a sample are coupled, samples are not"
 
 
 class RegionLoss(Loss):
@@ -66,18 +63,3 @@ def missed_share(
     hit = (p * y).sum(-1)
     missed = fp_weight * (p * (1 - y)).sum(-1) + fn_weight * ((1 - p) * y).sum(-1)
     return missed / (hit + missed + smooth)
-
-
-def steepest(weight: float, smooth: float) -> float:
-    """The greatest norm of the gradient in a mask's scores: n places, all of the region or none, at one score.
-
-    There the norm is √n w / (4 (n w + s)) at the worst score, greatest near n = s/w.
-
-    Args:
-        weight: w, the greater of α and β.
-        smooth: s.
-    """
-    if not weight:
-        return 0.0
-    near = max(int(smooth / weight), 1)
-    return max(n**0.5 * weight / (4 * (n * weight + smooth)) for n in (near, near + 1))

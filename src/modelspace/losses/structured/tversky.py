@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modelspace.hyperparameters import Range
 from modelspace.losses.properties import Properties
-from modelspace.losses.structured.region import NOTES, SMOOTH, RegionLoss, missed_share, steepest
+from modelspace.losses.structured.region import NOTES, SMOOTH, RegionLoss, missed_share
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Tversky(RegionLoss):
         return Properties(
             r"1 - \frac{TP + s}{TP + \alpha FP + \beta FN + s}",
             convex=False,
-            lipschitz=steepest(max(self.fp_weight, self.fn_weight), self.smooth),
+            lipschitz=None,
             smooth=None,
             bound=1.0,
             source="Salehi, Erdogmus, Gholipour 2017",
@@ -95,7 +95,7 @@ class FocalTversky(Tversky):
             smooth=None,
             bound=1.0,
             source="Abraham & Khan 2019",
-            notes="one value a sample: the places of a sample are coupled, samples are not",
+            notes=NOTES,
         )
 
     def of_regions(
