@@ -13,6 +13,7 @@ from modelspace.fit import EarlyStopping, Run, fit, open_run
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.space import ModelSpace
+from modelspace.space.family import Family
 from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "Diagnosis",
     "EarlyStopping",
     "Exploration",
+    "Family",
     "Finding",
     "ModelSpace",
     "ModelspaceError",
