@@ -23,22 +23,20 @@ def scalar(value: Any, like: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     return (like.new_zeros(()) + value).to(like.dtype)
 
 
-def exponential(x: Float[Tensor, "..."], part: float = 1.0) -> Float[Tensor, "..."]:
+def exponential(x: Float[Tensor, "..."], dtype: torch.dtype, part: float = 1.0) -> Float[Tensor, "..."]:
     """e^x up to a knee, beyond it the tangent there: finite in value and gradient.
 
     Args:
-        x: Exponents; their dtype decides the knee: 8 in float16, 64 in bfloat16 and float32, 512 in float64.
-        part: What the knee is multiplied with.
-
-    Returns:
-        Float32 at least.
+        x: Exponents, widened.
+        dtype: That of the outputs, in which the gradient comes back. It decides the knee: 8 in float16, 64 in
+            bfloat16 and float32, 512 in float64.
+        part: What the knee is multiplied with, below 1 where e^x is multiplied by what may be large.
 
     Example:
-        >>> exponential(torch.tensor([0.0, 1e4]))
+        >>> exponential(torch.tensor([0.0, 1e4]), torch.float32)
         tensor([1.0000e+00, 6.1959e+31])
     """
-    knee = part * KNEES[x.dtype]
-    x = wide(x)
+    knee = part * KNEES[dtype]
     return torch.exp(x.clamp(max=knee)) + math.exp(knee) * (x - knee).clamp(min=0)
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modelspace.losses.finite import exponential
+from modelspace.losses.finite import exponential, wide
 from modelspace.losses.margin.base import MarginLoss
 from modelspace.losses.properties import Properties
 
@@ -43,7 +43,7 @@ class Exponential(MarginLoss):
 
     def phi(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """φ, element by element."""
-        return exponential(-v)
+        return exponential(-wide(v), v.dtype)
 
     def minimiser(self, p: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Half the log-odds."""

@@ -85,8 +85,9 @@ class Gaussian(LocationScaleLoss):
         self, location: Float[Tensor, "..."], log_scale: Float[Tensor, "..."], y: Float[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
         """ℓ of every label."""
-        scaled = (y - wide(location)).square() * exponential(-log_scale, 0.5)
-        return (wide(log_scale) + held(scaled, log_scale.dtype) + math.log(2 * math.pi)) / 2
+        s = wide(log_scale)
+        scaled = (y - wide(location)).square() * exponential(-s, log_scale.dtype, 0.5)
+        return (s + held(scaled, log_scale.dtype) + math.log(2 * math.pi)) / 2
 
     def minimiser(self, samples: Float[Tensor, "sample"]) -> Float[Tensor, "2"]:
         """The mean and the logarithm of the variance."""
@@ -121,8 +122,9 @@ class Laplace(LocationScaleLoss):
         self, location: Float[Tensor, "..."], log_scale: Float[Tensor, "..."], y: Float[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
         """ℓ of every label."""
-        scaled = (y - wide(location)).abs() * exponential(-log_scale, 0.5)
-        return wide(log_scale) + held(scaled, log_scale.dtype) + math.log(2)
+        s = wide(log_scale)
+        scaled = (y - wide(location)).abs() * exponential(-s, log_scale.dtype, 0.5)
+        return s + held(scaled, log_scale.dtype) + math.log(2)
 
     def minimiser(self, samples: Float[Tensor, "sample"]) -> Float[Tensor, "2"]:
         """The median and the logarithm of the mean absolute deviation from it."""

@@ -13,7 +13,10 @@ from modelspace.losses.finite import exponential, scalar, wide
 from modelspace.losses.properties import Properties
 from modelspace.losses.regression.base import RegressionLoss
 
-_NOTES = "exponentials go on linearly beyond an exponent of 64 (8 in float16, 512 in float64)"
+_NOTES = (
+    "exponentials go on linearly beyond an exponent of 64 (8 in float16, 512 in float64), those that labels multiply "
+    "beyond half of it"
+)
 
 
 class LogMeanLoss(RegressionLoss):
@@ -73,7 +76,7 @@ class Poisson(LogMeanLoss):
 
     def value(self, z: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """ℓ, element by element."""
-        found = exponential(z) - y * wide(z)
+        found = exponential(wide(z), z.dtype) - y * wide(z)
         return found + torch.lgamma(y + 1) if self.full else found
 
 
@@ -122,7 +125,7 @@ class Gamma(LogMeanLoss):
         """ℓ, element by element."""
         k = scalar(self.shape, y)
         own = torch.lgamma(k) - k * torch.log(k) - (k - 1) * torch.log(y)
-        return k * (wide(z) + y * exponential(-z)) + own
+        return k * (wide(z) + y * exponential(-wide(z), z.dtype, 0.5)) + own
 
 
 @dataclass(frozen=True)
@@ -170,4 +173,5 @@ class Tweedie(LogMeanLoss):
     def value(self, z: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """ℓ, element by element."""
         low, high = self.power - 1, 2 - self.power
-        return y * exponential(-low * z) / low + exponential(high * z) / high
+        rare, often = exponential(-low * wide(z), z.dtype, 0.5), exponential(high * wide(z), z.dtype)
+        return y * rare / low + often / high

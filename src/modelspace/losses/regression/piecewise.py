@@ -1,5 +1,6 @@
 """Piecewise linear losses: absolute error, pinball, ε-insensitive."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,7 +83,8 @@ class Pinball(RegressionLoss):
 
     def minimiser(self, samples: Float[Tensor, "sample"]) -> Float[Tensor, ""]:
         """The τ-quantile, a sample itself."""
-        return torch.quantile(samples, self.quantile, interpolation="higher")
+        place = math.ceil(self.quantile * len(samples)) - 1
+        return samples.sort().values[place]
 
 
 @dataclass(frozen=True)
