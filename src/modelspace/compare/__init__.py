@@ -1,5 +1,23 @@
-"""Two points of a space, or of two spaces, held against each other."""
+"""Two points of a space, or of two spaces, held against each other; the losses of a run on equal terms."""
 
+from modelspace.compare.calibration import Calibration
 from modelspace.compare.comparison import BlockDistance, Comparison, compare
+from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
+from modelspace.compare.losses import compare_losses
+from modelspace.compare.margins import Margins
+from modelspace.compare.pairs import Pair
+from modelspace.compare.spread import Spread
 
-__all__ = ["BlockDistance", "Comparison", "compare"]
+__all__ = [
+    "BlockDistance",
+    "Calibration",
+    "Comparison",
+    "LossComparison",
+    "LossResult",
+    "Margins",
+    "NoiseResult",
+    "Pair",
+    "Spread",
+    "compare",
+    "compare_losses",
+]

@@ -1,0 +1,245 @@
+"""``compare_losses``: the losses of one run on equal terms: the same seeds, the same data, the same yardsticks."""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelspace import data as datasets
+from modelspace.compare.calibration import CalibrationTally, confidences
+from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
+from modelspace.compare.margins import MarginTally, margins_of, right_of
+from modelspace.compare.pairs import paired
+from modelspace.compare.settings import Chosen, chosen_settings
+from modelspace.compare.spread import spread
+from modelspace.engine import Function, balanced, stacked_outputs
+from modelspace.engine.plan import no_batched_form
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.population import Population
+from modelspace.progress import progress
+from modelspace.space.forward import samples_as
+
+if TYPE_CHECKING:
+    from modelspace.fit import Run
+
+_MEMBERS = 32  # evaluated together
+_NUMBERS = 2**22  # of outputs that are held at once
+
+
+def compare_losses(
+    run: "Run", data: Any = None, *, split: str | None = None, bins: int = 15, seed: int = 0
+) -> LossComparison:
+    """Compare the losses of a run by what they share: accuracy, margins, calibration, robustness to label noise.
+
+    Each loss is shown at one setting of the other columns (learning rate, its own parameters): that of the best
+    median validation accuracy over seeds, chosen for each label noise by itself, a diverged member counting as the
+    worst. All but the robustness is at the least label noise. Values of losses are not compared: their units differ.
+
+    Args:
+        run: Of a population with a column ``loss``; every member's points must have been kept.
+        data: What it was fitted on: a ``Data`` or whatever ``modelspace.data.load`` takes. Without it there is only
+            the run's own last validation accuracy, on which settings were chosen too, so that it flatters; margins
+            and calibration are left out.
+        split: ``test`` (the default with data), ``validation`` or ``train``.
+        bins: Of the reliability curve, at least 2.
+        seed: Of the bootstrap over samples.
+
+    Returns:
+        The comparison; its errors say what they are of: seeds, or test samples.
+
+    Raises:
+        ModelspaceError: no column ``loss``; points that were not kept; labels that are neither classes nor ±1; an
+            unknown or empty split; several settings of a loss without a validation accuracy to choose by.
+
+    Example:
+        >>> data = ms.data.load((torch.randn(80, 4), torch.arange(80) % 3))
+        >>> space = ms.ModelSpace(nn.Linear, in_features=4, out_features=3)
+        >>> run = ms.fit(space.sample(seeds=3, loss=["cross_entropy", "hinge"]), data, epochs=1)
+        >>> found = compare_losses(run, data)
+        >>> [(each.loss, each.accuracy.n) for each in found.results]
+        [('cross_entropy', 3), ('hinge', 3)]
+    """
+    if bins < 2:
+        raise ModelspaceError(f"a reliability curve needs at least 2 bins; received bins={bins}")
+    table = run.table
+    accuracy = table["validation_accuracy"].to_numpy(np.float64) if "validation_accuracy" in table else None
+    conditions = chosen_settings(run.members, run.status, accuracy)
+    if data is None:
+        if split not in (None, "validation") or accuracy is None:
+            wanted = split or "validation"
+            raise ModelspaceError(
+                f"the run holds no accuracy on the {wanted} split: give the data that it was fitted on, "
+                "compare_losses(run, data)"
+            )
+        measured = [_recorded(each, accuracy) for each in conditions]
+        return _comparison(run.data, "validation", None, conditions, measured, bins, seed)
+    loaded = datasets.load(data)
+    split = split or "test"
+    if split not in loaded.splits:
+        raise unknown_name("split", split, loaded.splits)
+    part = loaded.splits[split]
+    if not len(part):
+        raise ModelspaceError(f"the {split} split of {loaded.name} is empty: give split='validation'")
+    populations = _kept(run, conditions)
+    least = min((c.noise for c in conditions if c.noise is not None), default=None)
+    total = sum(len(p) for p in populations)
+    with progress(f"comparing losses on {total:,} members", total, "members") as advance:
+        measured = [
+            _measured(each, population, part.inputs, part.labels, each.noise == least, bins, seed, advance)
+            for each, population in zip(conditions, populations, strict=True)
+        ]
+    return _comparison(loaded.name, split, len(part), conditions, measured, bins, seed)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a condition's members; accuracies are None where they diverged."""
+
+    accuracies: tuple[float | None, ...]
+    margins: Any = None
+    calibration: Any = None
+
+
+def _kept(run: "Run", conditions: list[Chosen]) -> list[Population]:
+    """The members of each condition that did not diverge, as populations of their own."""
+    place = {int(k): i for i, k in enumerate(run.kept)}
+    wanted = [_finished(each) for each in conditions]
+    missing = sum(k not in place for members in wanted for k in members)
+    if missing:
+        raise ModelspaceError(
+            f"losses are compared by their members' points, and those of {missing} of {sum(map(len, wanted))} "
+            "members were not kept: fit with keep='all'"
+        )
+    return [run.population[[place[k] for k in members]] for members in wanted]
+
+
+def _finished(condition: Chosen) -> list[int]:
+    return [k for k, failed in zip(condition.members, condition.diverged, strict=True) if not failed]
+
+
+def _recorded(condition: Chosen, accuracy: np.ndarray) -> _Measured:
+    rows = zip(condition.members, condition.diverged, strict=True)
+    return _Measured(tuple(None if d or np.isnan(accuracy[k]) else float(accuracy[k]) for k, d in rows))
+
+
+def _measured(
+    condition: Chosen,
+    population: Population,
+    inputs: Tensor,
+    labels: Tensor,
+    fully: bool,
+    bins: int,
+    seed: int,
+    advance: Any,
+) -> _Measured:
+    """Accuracies of the members that finished and, if fully, margins and calibration."""
+    right: list[float] = []
+    margins, calibration = MarginTally(), CalibrationTally(bins, len(labels), seed) if fully else None
+    for pieces in _outputs(population, inputs, labels):
+        hits, sizes, confident = [], [], []
+        for outputs, own in pieces:
+            sizes.append(margins_of(outputs, own))
+            hits.append(right_of(outputs, own))
+            confident.append(confidences(condition.loss, outputs, own) if fully else None)
+        right += torch.cat(hits, 1).double().mean(1).tolist()
+        if fully:
+            margins.add(torch.cat(sizes, 1))
+        known = [each for each in confident if each is not None]
+        if calibration is not None and known:
+            calibration.add(torch.cat([c for c, _ in known], 1), torch.cat([h for _, h in known], 1))
+        advance(len(hits[0]))
+    scores = iter(right)
+    accuracies = tuple(None if failed else next(scores) for failed in condition.diverged)
+    return _Measured(accuracies, margins.result(), calibration.result() if calibration else None)
+
+
+def _outputs(
+    population: Population, inputs: Tensor, labels: Tensor
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """For some members at a time, their outputs on some samples at a time, with the samples' labels."""
+    if not len(population):
+        return
+    device = population.device
+    function = Function(population.space, device)
+    inputs, labels = samples_as(inputs, population.space.dtype).to(device), labels.to(device)
+
+    def outputs(rows: slice, samples: slice, *, batched: bool) -> Tensor:
+        buffers = {name: value[rows] for name, value in population.buffers.items()}
+        return stacked_outputs(function, population.points[rows], buffers, inputs[samples], batched=batched)
+
+    batched = True
+    try:
+        one = outputs(slice(0, 1), slice(0, 1), batched=True)
+    except Exception as error:
+        no_batched_form(error)
+        batched = False
+        one = outputs(slice(0, 1), slice(0, 1), batched=False)
+    chunk = balanced(len(population), _MEMBERS)
+    piece = max(1, _NUMBERS // (chunk * max(one.numel(), inputs[0].numel())))
+
+    def pieces(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
+        for begin in range(0, len(inputs), piece):
+            samples = slice(begin, begin + piece)
+            yield outputs(rows, samples, batched=batched), labels[samples]
+
+    for start in range(0, len(population), chunk):
+        yield pieces(slice(start, min(start + chunk, len(population))))
+
+
+def _comparison(
+    name: str,
+    split: str,
+    samples: int | None,
+    conditions: list[Chosen],
+    measured: list[_Measured],
+    bins: int,
+    seed: int,
+) -> LossComparison:
+    levels = [c.noise for c in conditions if c.noise is not None]
+    least = min(levels, default=None)
+    shown = [(c, m) for c, m in zip(conditions, measured, strict=True) if c.noise == least]
+    by_seed: dict[str, dict[Hashable, float | None]] = {
+        c.name: dict(zip(c.seeds, m.accuracies, strict=True)) for c, m in shown
+    }
+    return LossComparison(
+        data=name,
+        split=split,
+        samples=samples,
+        label_noise=least,
+        bins=bins,
+        seed=seed,
+        results=tuple(
+            LossResult(
+                loss=c.name,
+                setting=c.setting,
+                settings=c.among,
+                seeds=tuple(_seed_text(s) for s in c.seeds),
+                accuracies=m.accuracies,
+                diverged=sum(c.diverged),
+                accuracy=spread(v for v in m.accuracies if v is not None),
+                margins=m.margins,
+                calibration=m.calibration,
+            )
+            for c, m in shown
+        ),
+        pairs=tuple(paired((a, b), by_seed[a], by_seed[b]) for a, b in combinations(by_seed, 2)),
+        noise=tuple(
+            NoiseResult(
+                c.name,
+                c.noise,
+                c.setting,
+                sum(c.diverged),
+                spread(v for v in m.accuracies if v is not None),
+            )
+            for c, m in zip(conditions, measured, strict=True)
+            if c.noise is not None and len(set(levels)) > 1
+        ),
+    )
+
+
+def _seed_text(seed: Hashable) -> str:
+    return "/".join(map(str, seed)) if isinstance(seed, tuple) else str(seed)
