@@ -1,9 +1,9 @@
 """The plan: how a population is computed, chosen by a short measurement at the start of a run.
 
-Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step; each with threads, or in
-processes of one thread. A shard is the members computed together from start to end; its best size is the one whose
-working set still fits the cache, and differs by architecture and batch, so it is measured. What was measured is
-remembered, so that a second run of the same kind measures nothing.
+Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step (on a GPU as a CUDA graph,
+where that is faster); each with threads, or in processes of one thread. A shard is the members computed together from
+start to end; its best size is the one whose working set still fits the cache, and differs by architecture and batch,
+so it is measured. What was measured is remembered, so that a second run of the same kind measures nothing.
 """
 
 import re
@@ -323,7 +323,8 @@ class _Search:
         fastest = min(found, key=self._total)
         if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
-        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
+        graph = ", a CUDA graph" if getattr(fastest.program, "cuda_graph", False) else ""
+        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager{graph}")
 
     def _sized(self, way: Way, size: int) -> Way:
         """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""
