@@ -84,6 +84,18 @@ def test_the_minimiser_picks_the_likeliest_class(loss):
 
 
 @pytest.mark.parametrize("loss", SMOOTH, ids=str)
+def test_with_five_classes_nothing_near_the_minimiser_nor_far_is_better(loss):
+    p = torch.distributions.Dirichlet(torch.ones(5, dtype=torch.float64)).sample((4,))
+    z = loss.minimiser(p).clamp(min=-1000)
+    own = (each_label(loss, z) * p).sum(1)
+    for step in (0.01, 0.3, 3.0):
+        tried = z.unsqueeze(1) + step * torch.randn(4, 500, 5, dtype=torch.float64)
+        risks = (each_label(loss, tried.flatten(0, 1)).view(4, 500, 5) * p.unsqueeze(1)).sum(2)
+        assert (risks.amin(1) >= own - 1e-9).all()
+    assert (z.argmax(1) == p.argmax(1)).all()
+
+
+@pytest.mark.parametrize("loss", SMOOTH, ids=str)
 def test_proper_if_and_only_if_the_probabilities_come_back(loss):
     back = loss.probability(minimiser(loss))
     assert loss.properties.proper is torch.allclose(back, PROBABILITIES, atol=1e-8)

@@ -201,6 +201,17 @@ def test_the_extension_of_the_loops_is_the_set_function_on_sets():
             assert lovasz(errors, region) == pytest.approx(jaccard_loss(wrong, region))
 
 
+def test_masks_may_be_booleans_or_bytes():
+    z, y = torch.randn(3, 5), torch.randint(2, (3, 5))
+    maps = torch.randn(3, 2, 5)
+    for kind in (torch.bool, torch.uint8, torch.float64):
+        for loss in (Dice(), Tversky(), LovaszHinge()):
+            loss.check(z, y.to(kind))
+            assert loss(z, y.to(kind)) == loss(z, y)
+        if kind is not torch.float64:
+            assert Dice()(maps, y.to(kind)) == Dice()(maps, y)
+
+
 def test_a_sample_s_region_is_its_own():
     z, y = torch.randn(3, 5), torch.randint(2, (3, 5))
     for loss in (Dice(), Tversky(), LovaszHinge()):
