@@ -96,7 +96,7 @@ class CalibrationTally:
         self, confidence: Float[Tensor, "member prediction"], happened: Float[Tensor, "member prediction"]
     ) -> None:
         """Take in some members' predictions."""
-        confidence, happened = confidence.cpu(), happened.cpu()
+        confidence, happened = confidence.cpu().contiguous(), happened.cpu().contiguous()
         places = torch.bucketize(confidence, self._inner)
         n = torch.zeros(len(confidence), self._bins, dtype=torch.float64)
         sums = [

@@ -16,7 +16,8 @@ from modelspace.compare.margins import MarginTally, margins_of, right_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
 from modelspace.compare.spread import spread
-from modelspace.engine import Function, balanced, stacked_outputs
+from modelspace.data import Data
+from modelspace.engine import Function, balanced, evaluate, stacked_outputs
 from modelspace.engine.plan import no_batched_form
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.population import Population
@@ -65,10 +66,10 @@ def compare_losses(
     """
     if bins < 2:
         raise ModelspaceError(f"a reliability curve needs at least 2 bins; received bins={bins}")
-    table = run.table
-    accuracy = table["validation_accuracy"].to_numpy(np.float64) if "validation_accuracy" in table else None
+    loaded = None if data is None else datasets.load(data)
+    accuracy = _validation_accuracy(run, loaded)
     conditions = chosen_settings(run.members, run.status, accuracy)
-    if data is None:
+    if loaded is None:
         if split not in (None, "validation") or accuracy is None:
             wanted = split or "validation"
             raise ModelspaceError(
@@ -77,7 +78,6 @@ def compare_losses(
             )
         measured = [_recorded(each, accuracy) for each in conditions]
         return _comparison(run.data, "validation", None, conditions, measured, bins, seed)
-    loaded = datasets.load(data)
     split = split or "test"
     if split not in loaded.splits:
         raise unknown_name("split", split, loaded.splits)
@@ -93,6 +93,20 @@ def compare_losses(
             for each, population in zip(conditions, populations, strict=True)
         ]
     return _comparison(loaded.name, split, len(part), conditions, measured, bins, seed)
+
+
+def _validation_accuracy(run: "Run", data: Data | None) -> np.ndarray | None:
+    """Each member's last validation accuracy, measured now where the fit did not; None where neither can be."""
+    table = run.table
+    if "validation_accuracy" in table:
+        found = table["validation_accuracy"].to_numpy(np.float64)
+        return None if np.isnan(found).all() else found
+    # For labels ±1 a fit does not measure it of itself.
+    if data is None or not len(data.validation) or not bool((data.validation.labels.abs() == 1).all()):
+        return None
+    found = np.full(len(run.members), np.nan)
+    found[run.kept] = evaluate(run.population, data, ["accuracy"], split="validation")["accuracy"]
+    return found
 
 
 @dataclass(frozen=True)
