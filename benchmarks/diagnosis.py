@@ -85,8 +85,14 @@ def examined(fault: Any) -> Result:
     )
 
 
-def examine(fault: Any, *, faulty: bool) -> Diagnosis:
-    """One side of one fault, examined as its user would have it."""
+def examine(fault: Any, *, faulty: bool, only: Sequence[str] | None = None) -> Diagnosis:
+    """One side of one fault, examined as its user would have it.
+
+    Args:
+        fault: A `Fault` of the zoo.
+        faulty: The faulty model, or its twin.
+        only: The rules to try.
+    """
     make = fault.faulty if faulty else fault.corrected
     loss, data = fault.loss, fault.data
     if not faulty:
@@ -99,6 +105,7 @@ def examine(fault: Any, *, faulty: bool) -> Diagnosis:
         classes=fault.classes,
         formula=fault.formula,
         tokens=fault.tokens or None,
+        only=only,
         **given,
     )
 

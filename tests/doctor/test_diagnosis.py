@@ -1,0 +1,137 @@
+"""The record, its three forms, and what is asked for."""
+
+import json
+
+import pytest
+import torch
+from cases import DummyNet
+from torch import nn
+
+import modelspace as ms
+from modelspace.doctor import RULES
+from modelspace.doctor import subject as subjects
+
+
+def softmaxed():
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 3), nn.Softmax(dim=1))
+
+
+def test_the_worst_comes_first():
+    found = ms.doctor(softmaxed, inputs=(4,), loss="cross_entropy")
+    assert [f.severity for f in found.findings] == ["error", "info"]
+    text = str(found)
+    assert text.index("ERROR softmax-before-cross-entropy") < text.index("INFO inplace-hook")
+
+
+def test_every_rule_is_checked_or_skipped_with_a_reason():
+    found = ms.doctor(softmaxed, inputs=(4,))
+    assert sorted([*found.checked, *found.skipped]) == sorted(rule.name for rule in RULES)
+    assert "--loss" in found.skipped["softmax-before-cross-entropy"]
+    assert "--data" in found.skipped["label-coding"]
+    assert "--formula" in found.skipped["not-the-formula"]
+    assert all(reason in str(found) for reason in found.skipped.values())
+
+
+def test_without_a_shape_the_static_rules_are_left():
+    found = ms.doctor(nn.Linear(4, 3).requires_grad_(False))
+    assert [f.rule for f in found.findings] == ["frozen-parameters"]
+    assert "--input" in found.skipped["batch-reshape"]
+
+
+def test_plain_values_are_json():
+    found = ms.doctor(softmaxed, inputs=(4,), loss="cross_entropy")
+    plain = json.loads(json.dumps(found.to_plain()))
+    assert set(plain) >= {"findings", "checked", "skipped", "seconds"}
+    assert set(plain["findings"][0]) >= {"rule", "severity", "where", "evidence", "fix"}
+
+
+def test_the_page_is_escaped():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.add_module("<script>", nn.Linear(4, 3))
+            self.ghost = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return getattr(self, "<script>")(x).softmax(1)
+
+    page = ms.doctor(Net, inputs=(4,), loss="cross_entropy")._repr_html_()
+    unused = ms.Finding("r", "error", "<b>", "a & b", "<script>alert(1)</script>", "s")
+    own = ms.Diagnosis("<i>", (unused,), (), {"x": "<u>"}, 0.0)._repr_html_()
+    assert "<script>" not in page + own
+    assert "&lt;script&gt;" in own
+    assert "a &amp; b" in own
+
+
+def test_ignore_and_only():
+    assert ms.doctor(
+        softmaxed, inputs=(4,), loss="cross_entropy", ignore=["softmax-before-cross-entropy"]
+    ).healthy
+    assert ms.doctor(softmaxed, inputs=(4,), only=["inplace-hook"]).checked == ("inplace-hook",)
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest():
+    with pytest.raises(ms.ModelspaceError, match="did you mean 'batch-reshape'"):
+        ms.doctor(softmaxed, inputs=(4,), ignore=["batch-reshap"])
+
+
+def test_a_failing_forward_names_layer_shapes_and_line():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.fc(x.flatten(1))
+
+    with pytest.raises(ms.ModelspaceError, match=r"layer fc .*\[5, 4\].*5.*test_diagnosis.py:\d+"):
+        ms.doctor(Net, inputs=(4,))
+
+
+def test_a_rule_that_breaks_is_listed_and_the_others_go_on(monkeypatch):
+    from modelspace.doctor import examine
+    from modelspace.doctor.rule import Rule
+
+    def probe(subject):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setitem(ms.doctor.__globals__, "RULES", (Rule("broken", "info", "", probe), *RULES))
+    found = examine.doctor(DummyNet, inputs=(3, 7, 7), only=["broken", "inplace-hook"])
+    assert found.skipped == {"broken": "broken failed: ZeroDivisionError: by nothing"}
+    assert found.checked == ("inplace-hook",)
+
+
+def test_what_is_too_large_is_looked_at_by_its_shapes(monkeypatch):
+    monkeypatch.setattr(subjects, "LARGEST_PARAMETERS", 1000)
+    monkeypatch.setitem(ms.doctor.__globals__, "LARGEST_PARAMETERS", 1000)
+    found = ms.doctor(DummyNet, inputs=(3, 7, 7), loss="cross_entropy", classes=9)
+    assert {f.rule for f in found.findings} == {"batch-reshape", "output-count", "inplace-hook"}
+    assert found.skipped["batch-mixing"].startswith("too large to run values: 2.5e+03 parameters")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs": (4,), "data": "digits"}, "give either"),
+        ({"inputs": (4,), "labels": torch.zeros(3)}, "no samples"),
+        ({"inputs": torch.zeros(2, 4), "labels": torch.zeros(3)}, "3 labels and 2 samples"),
+        ({"inputs": (4,), "classes": 0}, "at least 1"),
+        ({"inputs": (4,), "loss": "cros_entropy"}, "cross_entropy"),
+    ],
+)
+def test_wrong_arguments_are_refused(given, message):
+    with pytest.raises(ms.ModelspaceError, match=message):
+        ms.doctor(softmaxed, **given)
+
+
+def test_a_space_brings_its_own_shape_and_arguments():
+    def made(width):
+        return nn.Sequential(nn.Linear(4, width), nn.Softmax(dim=1))
+
+    space = ms.ModelSpace(made, width=3, input_shape=(4,))
+    assert ms.doctor(space, loss="cross_entropy").of("softmax-before-cross-entropy")
+
+
+def test_two_examinations_agree():
+    first, second = (ms.doctor(DummyNet, inputs=(3, 7, 7), loss=nn.NLLLoss(), seed=4) for _ in range(2))
+    assert first.findings == second.findings
