@@ -308,7 +308,7 @@ def _space(space: ModelSpace) -> SpaceRecord:
         backward_flops=None if cost is None else cost.backward_flops // cost.batch,
         peak_bytes=None if cost is None else cost.peak_bytes,
         peak_batch=None if cost is None else cost.batch,
-        uncounted=() if cost is None else cost.uncounted,
+        uncounted=() if cost is None else tuple(cost.uncounted),
         cost_problem=problem,
     )
 

@@ -1,15 +1,21 @@
 """A module's forward pass whose failure names the layer, what it received and what it expects."""
 
-import sys
-from collections.abc import Iterator
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from modelspace import errors
 from modelspace.errors import ModelspaceError
 
 
@@ -18,15 +24,52 @@ def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tens
     return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
-def forward_checked(module: nn.Module, inputs: Shaped[Tensor, "..."]) -> Any:
+@dataclass(frozen=True)
+class Attempt:
+    """An operation that was begun and has not ended.
+
+    Attributes:
+        name: Its name in PyTorch, ``aten.mm``.
+        shapes: The shape of each tensor that it was given.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+
+
+class LastOperation(TorchDispatchMode):
+    """While entered, know which operation is under way: the one that failed, once one has.
+
+    Attributes:
+        attempt: The operation; None between operations.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.attempt: Attempt | None = None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.attempt = Attempt(str(func._overloadpacket), shapes_in((args, kwargs or {})))
+        result = func(*args, **(kwargs or {}))
+        self.attempt = None
+        return result
+
+
+def shapes_in(nest: Any) -> tuple[tuple[int, ...], ...]:
+    """The shape of each tensor among an operation's arguments."""
+    return tuple(tuple(leaf.shape) for leaf in tree_leaves(nest) if isinstance(leaf, Tensor))
+
+
+def forward_checked(module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
     """Run a module; if it fails, say in which layer, on what, and what that layer expects.
 
-    Works on real and on meta tensors. It hooks every submodule while it runs, so it is for the first batch,
+    Works on real and on meta tensors. It watches every call and every operation, so it is for the first batch,
     not for a training loop.
 
     Args:
-        module: Any module of one input.
-        inputs: A batch.
+        module: Any module.
+        *inputs: A batch.
+        **keywords: The forward's keyword arguments.
 
     Returns:
         What the module returns.
@@ -34,8 +77,8 @@ def forward_checked(module: nn.Module, inputs: Shaped[Tensor, "..."]) -> Any:
     Raises:
         ModelspaceError: If the forward raises anything. It names the innermost layer that was running, by
             qualified name and type, the shape it received, and what it expects; where that layer is one of
-            the user's own, the last layer that had finished, and the first line of the error. The error
-            itself is its cause.
+            the user's own, the last layer that had finished, the first line of the error, the operation with the
+            shapes it got, and the line of the user's file. The error itself is its cause.
 
     Example:
         >>> import torch
@@ -45,68 +88,119 @@ def forward_checked(module: nn.Module, inputs: Shaped[Tensor, "..."]) -> Any:
         ...
         modelspace.errors.ModelspaceError: layer 1 (Linear) received [1, 100]: it expects the last ...
     """
-    with _watched(module) as (failures, finished):
+    with LastOperation() as last:
+        return forward_explained(module, inputs, keywords, lambda: last.attempt)
+
+
+def forward_explained(
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+    attempt: Callable[[], Attempt | None],
+) -> Any:
+    """Run a module as `forward_checked` does, where a mode that is entered already knows the last operation.
+
+    Args:
+        module: Any module.
+        inputs: Its positional arguments.
+        keywords: Its keyword arguments.
+        attempt: Gives the operation that is under way, if any.
+
+    Raises:
+        ModelspaceError: as `forward_checked`.
+    """
+    names = {layer: name for name, layer in module.named_modules()}
+    with _watched(names) as finished:
         try:
-            return module(inputs)
+            return module(*inputs, **keywords)
         except ModelspaceError:
             raise
         except Exception as error:
-            call = next((call for failure, call in failures if failure is error), None)
-            what = _explain(module, call, finished, error)
-            shape = "×".join(map(str, inputs.shape)) or "a scalar"
-            raise ModelspaceError(f"{what}; the model was given inputs of shape {shape}") from error
-        finally:
-            failures.clear()
+            call = _failed_call(names, error)
+            what = _explain(module, call, finished, error, attempt())
+            given = ", ".join("×".join(map(str, s)) or "a scalar" for s in shapes_in((inputs, keywords)))
+            raise ModelspaceError(
+                f"{what}; the model was given inputs of shape {given or '(none)'}"
+            ) from error
 
 
 _Call = tuple[str, nn.Module, list[Tensor]]
 
 
 @contextmanager
-def _watched(module: nn.Module) -> Iterator[tuple[list[tuple[BaseException, _Call]], list[str]]]:
-    """The calls that raised, innermost first, and the names of those that ended well, in order."""
-    failures: list[tuple[BaseException, _Call]] = []
+def _watched(names: Mapping[nn.Module, str]) -> Iterator[list[str]]:
+    """The names of the calls that ended well, in order."""
     finished: list[str] = []
-    names = {layer: name for name, layer in module.named_modules()}
 
-    def hook(layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        # always_call runs this while the exception is being handled, with no output. A call that returns None
-        # inside the user's own except clause looks the same; it is then listed under an exception that
-        # was caught, which nobody asks about.
-        failure = sys.exc_info()[1]
-        if output is None and failure is not None:
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-            failures.append((failure, (names[layer], layer, tensors)))
-        else:
+    def hook(layer: nn.Module, args: Any, output: Any) -> None:
+        if layer in names:
             finished.append(names[layer])
 
-    handles = [layer.register_forward_hook(hook, with_kwargs=True, always_call=True) for layer in names]
+    # A global hook: fused kernels (nn.TransformerEncoderLayer) step aside for modules that have their own.
+    handle = register_module_forward_hook(hook)
     try:
-        yield failures, finished
+        yield finished
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
-def _explain(module: nn.Module, call: _Call | None, finished: list[str], error: Exception) -> str:
+def _failed_call(names: Mapping[nn.Module, str], error: Exception) -> _Call | None:
+    """The innermost module call that the error came out of, read from its traceback."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        local = frame.f_locals
+        layer = local.get("self")
+        if frame.f_code.co_name == "_call_impl" and isinstance(layer, nn.Module) and layer in names:
+            leaves = tree_leaves((local.get("args"), local.get("kwargs")))
+            found = (names[layer], layer, [x for x in leaves if isinstance(x, Tensor)])
+    return found
+
+
+def _explain(
+    module: nn.Module, call: _Call | None, finished: list[str], error: Exception, attempt: Attempt | None
+) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if not isinstance(error, RuntimeError | ValueError):
         reason = f"{type(error).__name__}: {reason}"
+    line = _users_line(error)
     if call is None:
-        return f"{type(module).__name__} failed: {reason}"
+        return f"{type(module).__name__} failed: {reason}{line}"
     name, layer, tensors = call
     kind = type(layer).__name__
     label = f"layer {name} ({kind})" if name else f"the layer ({kind})"
     received = f" on {list(tensors[0].shape)}" if tensors else ""
     expected = _expected(layer, tensors[0]) if tensors else None
     if expected is not None:
-        return f"{label} received {list(tensors[0].shape)}: it expects {expected}"
+        return f"{label} received {list(tensors[0].shape)}: it expects {expected}{line}"
+    if attempt is not None:
+        reason += f" ({attempt.name} of {' and '.join(str(list(s)) for s in attempt.shapes) or 'no tensor'})"
     if name and next(layer.children(), None) is None:
-        return f"{label} failed{received}: {reason}"
+        return f"{label} failed{received}: {reason}{line}"
     where = f"{kind}.forward" if not name else f"{kind}.forward (layer {name})"
     inside = [ended for ended in finished if not name or ended.startswith(f"{name}.")]
     after = f", after {inside[-1]}" if inside else ""
-    return f"in {where}{after}: {reason}"
+    return f"in {where}{after}: {reason}{line}"
+
+
+_NOT_THE_USERS = tuple(
+    str(Path(found.__file__).parent) + os.sep for found in (torch, errors) if found.__file__
+)
+
+
+def _users_line(error: Exception) -> str:
+    """The deepest line outside PyTorch and this library that led to the error."""
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_THE_USERS)
+    ]
+    if not frames:
+        return ""
+    frame = frames[-1]
+    try:
+        file = Path(frame.filename).relative_to(Path.cwd())
+    except ValueError:
+        file = Path(frame.filename)
+    code = f": {frame.line}" if frame.line else ""
+    return f"; at line {frame.lineno} of {file}{code}"
 
 
 _SPATIAL = {1: "length", 2: "height, width", 3: "depth, height, width"}
@@ -118,7 +212,7 @@ def _expected(layer: nn.Module, x: Tensor) -> str | None:
     if isinstance(layer, nn.Embedding):
         if x.dtype.is_floating_point or x.dtype.is_complex:
             return f"integer indices below {layer.num_embeddings}, and their dtype is {x.dtype}"
-        if x.device.type != "meta" and x.numel() and int(x.max()) >= layer.num_embeddings:
+        if type(x) is Tensor and not x.is_meta and x.numel() and int(x.max()) >= layer.num_embeddings:
             return f"indices below {layer.num_embeddings}, and the largest is {int(x.max())}"
         return None
     if isinstance(weight, Tensor) and x.dtype != weight.dtype:

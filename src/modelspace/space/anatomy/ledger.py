@@ -1,0 +1,105 @@
+"""The books of live memory: which storage was born when, by whom, of what kind, and when it died."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+@dataclass
+class Block:
+    """One storage's life.
+
+    Attributes:
+        bytes: Its size.
+        kind: ``"parameters"``, ``"activations"`` … ; may be set after its birth, when its use is known.
+        owner: The index of the module call that made it; None outside all of them.
+        born: The entry of the journal at which it was born.
+        died: The entry at which it died; None while it lives.
+    """
+
+    bytes: int
+    kind: str
+    owner: int | None
+    born: int
+    died: int | None = None
+
+
+@dataclass
+class Ledger:
+    """Bytes of all live storages, the most they came to, and what was alive then.
+
+    A storage is one entry whatever tensors share it. It sees what is handed to `watch`: not a kernel's own
+    workspace, nor the allocator's rounding.
+
+    Attributes:
+        live: Bytes now.
+        peak: The most bytes so far.
+        blocks: Every storage seen.
+
+    Example:
+        >>> ledger = Ledger()
+        >>> x = torch.zeros(1000)
+        >>> ledger.watch(x, "inputs", None)
+        >>> del x
+        >>> ledger.live, ledger.peak, ledger.at_peak()
+        (0, 4000, Counter({'inputs': 4000}))
+    """
+
+    live: int = 0
+    peak: int = 0
+    blocks: list[Block] = field(default_factory=list)
+    _entry: int = 0
+    _peak_entry: int = 0
+    _alive: dict[int, Block] = field(default_factory=dict)
+
+    def watch(self, tensor: Shaped[Tensor, "..."], kind: str, owner: int | None) -> None:
+        """Enter a tensor's storage, unless it is known."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive:
+            return
+        block = self._alive[key] = self._born(storage.nbytes(), kind, owner)
+        weakref.finalize(storage, self._release, key, block).atexit = False
+
+    def hold(self, size: int, kind: str, owner: int | None = None) -> None:
+        """Enter bytes that no tensor stands for and that stay to the end."""
+        self._born(size, kind, owner)
+
+    def block_of(self, tensor: Shaped[Tensor, "..."]) -> Block | None:
+        """The entry of a live tensor's storage."""
+        return self._alive.get(tensor.untyped_storage()._cdata)
+
+    def alive(self) -> list[Block]:
+        """What lives now."""
+        return [block for block in self.blocks if block.died is None]
+
+    def forget_peak(self) -> None:
+        """Count the peak from here on."""
+        self.peak, self._peak_entry = self.live, self._entry
+
+    def at_peak(self, key: Callable[[Block], object] = lambda block: block.kind) -> Counter:
+        """Bytes alive at the peak, by kind or by another key of a block."""
+        found: Counter = Counter()
+        for block in self.blocks:
+            if block.born <= self._peak_entry and (block.died is None or block.died > self._peak_entry):
+                found[key(block)] += block.bytes
+        return found
+
+    def _born(self, size: int, kind: str, owner: int | None) -> Block:
+        self._entry += 1
+        block = Block(size, kind, owner, self._entry)
+        self.blocks.append(block)
+        self.live += size
+        if self.live > self.peak:
+            self.peak, self._peak_entry = self.live, self._entry
+        return block
+
+    def _release(self, key: int, block: Block) -> None:
+        self._entry += 1
+        block.died = self._entry
+        self._alive.pop(key, None)
+        self.live -= block.bytes
