@@ -1,0 +1,63 @@
+"""The contracts on every device that this machine has: its runs are the CPU's, which the plain loop's equal.
+
+Without an accelerator a few architectures stand for all, so that the tests themselves are tried.
+"""
+
+import pytest
+import torch
+from cases import BATCHED, CASES, named
+from plain import relative_error
+
+import modelspace as ms
+
+ACCELERATORS = [
+    *(["cuda"] if torch.cuda.is_available() else []),
+    *(["mps"] if torch.backends.mps.is_available() else []),
+]
+FEW = [named("MLP tanh"), named("dropout"), named("residual BatchNorm"), named("LSTM"), named("attention")]
+PLACES = [(device, case) for device in ACCELERATORS for case in CASES] + [("cpu", case) for case in FEW]
+EVERY = pytest.mark.parametrize(("device", "case"), PLACES, ids=str)
+SETTINGS = {"batch_size": 5, "epochs": 3, "optimizer": ms.SGD(momentum=0.9)}
+
+
+def precision(device, case):
+    """The type that the device computes in, and how far sums in another order may differ in it."""
+    double = device != "mps" and case.dtype == torch.float32
+    return (torch.float64, 1e-9) if double else (case.dtype, 1e-3)
+
+
+def fit(population, case, **settings):
+    return ms.fit(population, case.data(), loss=case.loss, **{**SETTINGS, **settings})
+
+
+@EVERY
+def test_a_device_s_run_is_the_cpu_s(device, case):
+    dtype, tolerance = precision(device, case)
+    population = case.space(dtype).sample(seeds=3, lr=[0.05])
+    here = fit(population, case, lowering="loop")
+    there = fit(population.to(device), case, compile=False)
+    assert there.population.device.type == device
+    assert relative_error(there.population.points.cpu(), here.population.points) <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("device", "case"), [(d, c) for d, c in PLACES if c in BATCHED], ids=str)
+def test_compiled_is_eager(device, case):
+    dtype, tolerance = precision(device, case)
+    population = case.space(dtype).sample(seeds=4, lr=[0.05]).to(device)
+    eager = fit(population, case, lowering="vmap", compile=False)
+    compiled = fit(population, case, lowering="vmap", compile=True)
+    assert relative_error(compiled.population.points.cpu(), eager.population.points.cpu()) <= tolerance
+
+
+@pytest.mark.parametrize("device", ACCELERATORS)
+@pytest.mark.parametrize("kind", ["16-mixed", "bf16-mixed", "tf32"])
+def test_number_formats(device, kind):
+    if kind == "tf32" and device != "cuda":
+        pytest.skip("tf32 is NVIDIA's")
+    case = named("MLP tanh")
+    population = case.space().sample(seeds=3, lr=[0.05])
+    exact = fit(population, case)
+    coarse = fit(population.to(device), case, precision=kind)
+    assert relative_error(coarse.population.points.cpu(), exact.population.points) <= 0.05
+    assert set(coarse.status) == {"finished"}
