@@ -18,10 +18,12 @@ from losses.regression.formulas import (
     labels,
     laplace,
 )
+from scipy.stats import cauchy
 
 from modelspace.losses import (
     Absolute,
     Cauchy,
+    EpsilonInsensitive,
     Gamma,
     Gaussian,
     Huber,
@@ -30,6 +32,7 @@ from modelspace.losses import (
     LogCosh,
     Pinball,
     Poisson,
+    PseudoHuber,
     Tukey,
 )
 
@@ -147,6 +150,14 @@ def test_minimisers_that_have_a_name():
     # Huber's: the mean of the labels, those beyond δ drawn to δ.
     z = Huber(1.0).minimiser(SAMPLES).item()
     assert z == pytest.approx(np.mean(np.clip(y, z - 1, z + 1)), abs=1e-9)
+    r = y - PseudoHuber(2.0).minimiser(SAMPLES).item()
+    assert (r / np.sqrt(1 + (r / 2) ** 2)).mean() == pytest.approx(0, abs=1e-9)
+    z = EpsilonInsensitive(0.5).minimiser(SAMPLES).item()
+    above, below = (y - z > 0.5 + 1e-9).sum(), (y - z < -0.5 - 1e-9).sum()
+    assert abs(above - below) <= (np.abs(np.abs(y - z) - 0.5) <= 1e-9).sum()
+    z = Cauchy(1.5).minimiser(SAMPLES).item()
+    likelihood = cauchy.logpdf(SAMPLES.numpy()[:, None], loc=np.linspace(-3, 14, 17_001), scale=1.5).sum(0)
+    assert z == pytest.approx(np.linspace(-3, 14, 17_001)[likelihood.argmax()], abs=1e-3)
     # Log-cosh: the mean of tanh(y − z) is 0.
     assert np.tanh(y - LogCosh().minimiser(SAMPLES).item()).mean() == pytest.approx(0, abs=1e-9)
 

@@ -112,7 +112,7 @@ class EpsilonInsensitive(RegressionLoss):
             r"\max(0,\, |y - z| - \varepsilon)",
             convex=True,
             lipschitz=1.0,
-            minimiser="centre of an interval that is as likely to be missed above as below",
+            minimiser="centre of an interval of length 2ε that as many labels exceed as fall short of",
             source="Drucker et al. 1996",
         )
 

@@ -41,7 +41,7 @@ class Cauchy(RegressionLoss):
             convex=False,
             lipschitz=self.scale / 2,
             smooth=1.0,
-            minimiser="location of a Cauchy distribution of scale c, by maximum likelihood",
+            minimiser="location of a Cauchy distribution of scale c, of maximum likelihood",
             source="Holland & Welsch 1977",
         )
 

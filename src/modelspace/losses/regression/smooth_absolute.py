@@ -87,7 +87,7 @@ class PseudoHuber(RegressionLoss):
             convex=True,
             lipschitz=self.delta,
             smooth=1.0,
-            minimiser="between mean and median",
+            minimiser=r"z\colon\; E\, r / \sqrt{1 + (r / \delta)^2} = 0",
             source="Charbonnier et al. 1997",
         )
 
@@ -126,7 +126,7 @@ class LogCosh(RegressionLoss):
             convex=True,
             lipschitz=1.0,
             smooth=1.0,
-            minimiser="between mean and median",
+            minimiser=r"z\colon\; E \tanh(y - z) = 0",
             source="Green 1990",
         )
 
