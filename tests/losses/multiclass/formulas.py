@@ -71,6 +71,7 @@ LOSSES = [
     SymmetricCrossEntropy(),
     SymmetricCrossEntropy(2.0, 0.3),
     SymmetricCrossEntropy(1.0, 0.0),
+    SymmetricCrossEntropy(1.0, 0.6),
     Brier(),
     CrammerSinger(),
     WestonWatkins(),

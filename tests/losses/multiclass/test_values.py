@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from losses.multiclass.formulas import FORMULAS, LOSSES, SMOOTH
+from sklearn._loss.loss import HalfMultinomialLoss
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -72,6 +73,12 @@ def test_equals_torch_where_torch_has_it():
     margins = 5 * F.multi_margin_loss(outputs, labels, reduction="none")
     torch.testing.assert_close(WestonWatkins()(outputs, labels, reduction="none"), margins)
     assert not torch.allclose(CrammerSinger()(outputs, labels, reduction="none"), margins)
+
+
+def test_equals_scikit_learn_s_multinomial_loss():
+    outputs, labels = batch(32, 5)
+    reference = HalfMultinomialLoss(n_classes=5).loss(labels.double().numpy(), outputs.numpy())
+    assert CrossEntropy()(outputs, labels, reduction="none").tolist() == pytest.approx(reference.tolist())
 
 
 def test_equals_optax_where_optax_has_it():

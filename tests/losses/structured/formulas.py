@@ -146,8 +146,8 @@ def triplet(loss, z, y):
     for i in range(len(z)):
         partners = [math.dist(z[i], z[j]) for j in range(len(z)) if j != i and y[j] == y[i]]
         strangers = [math.dist(z[i], z[k]) for k in range(len(z)) if y[k] != y[i]]
-        counts = partners and strangers
-        values.append(max(0, loss.margin + max(partners) - min(strangers)) if counts else None)
+        nearest = min(strangers, default=math.inf)
+        values.append(max(0, loss.margin + max(partners) - nearest) if partners else None)
     return values
 
 

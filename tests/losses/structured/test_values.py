@@ -83,6 +83,14 @@ def test_extreme_scores_leave_value_and_gradient_finite(case, dtype):
         assert gradient.isfinite().all()
 
 
+@every_case
+def test_no_step_of_the_gradient_is_nan_even_where_it_is_masked(case):
+    outputs, labels = case.batch()
+    outputs = torch.cat([outputs[:-1], 0 * outputs[-1:]]).requires_grad_()
+    with torch.autograd.set_detect_anomaly(True):
+        torch.autograd.grad(case.loss(outputs, labels), outputs)
+
+
 def test_torch_s_triplets_of_equal_embeddings_have_no_gradient_and_ours_have_0():
     z = torch.ones(3, 2)
     assert grad(lambda x: (x[0] - x[1]).square().sum().sqrt())(z).isnan().any()
@@ -102,11 +110,13 @@ def test_without_pairs_nothing_counts(loss):
     z = torch.randn(4, 3)
     assert loss(z, torch.arange(4)) == 0
     assert (grad(lambda x: loss(x, torch.arange(4)))(z) == 0).all()
-    alone = grad(lambda x: loss(x, torch.tensor([3])))(z[:1])
-    assert (alone == 0).all()
+    alone = z[:1].clone().requires_grad_()
+    with torch.autograd.set_detect_anomaly(True):
+        (gradient,) = torch.autograd.grad(loss(alone, torch.tensor([3])), alone)
+    assert (gradient == 0).all()
 
 
-def test_a_triplet_without_strangers_counts_nothing():
+def test_a_triplet_without_strangers_is_no_loss():
     assert Triplet()(torch.randn(4, 3), torch.zeros(4).long()) == 0
 
 

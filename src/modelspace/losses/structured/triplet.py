@@ -17,7 +17,7 @@ class Triplet(EmbeddingLoss):
     """The batch-hard triplet loss of an anchor, max(0, m + max_j ‖z − z_j‖ − min_k ‖z − z_k‖).
 
     j runs over the anchor's partners, of the same label, and k over the samples of other labels; see
-    ``EmbeddingLoss``. An anchor counts if there is at least one of each. The differences of all pairs are held
+    ``EmbeddingLoss``. An anchor without strangers has a loss of 0. The differences of all pairs are held
     at once, N² D numbers.
 
     Attributes:
@@ -49,7 +49,7 @@ class Triplet(EmbeddingLoss):
     def anchors(
         self, z: Float[Tensor, "sample feature"], together: Bool[Tensor, "sample sample"]
     ) -> tuple[Float[Tensor, "sample"], Bool[Tensor, "sample"]]:
-        """The loss of every anchor, and whether it has both a partner and a stranger."""
+        """The loss of every anchor, and whether it has a partner."""
         squares = (z.unsqueeze(1) - z).square().sum(-1)
         same = squares == 0
         distance = torch.where(same, 0, torch.where(same, 1, squares).sqrt())
@@ -57,7 +57,7 @@ class Triplet(EmbeddingLoss):
         farthest = distance.masked_fill(~partners, 0).amax(1)
         nearest = distance.masked_fill(together, torch.finfo(z.dtype).max).amin(1)
         value = (self.margin + farthest - nearest).clamp(min=0)
-        return value, partners.any(1) & ~together.all(1)
+        return value, partners.any(1)
 
     def ranges(self) -> Mapping[str, Range]:
         """What m may be."""
