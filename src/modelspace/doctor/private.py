@@ -26,6 +26,16 @@ def private_randomness(seed: int) -> Iterator[None]:
         np.random.set_state(of_numpy)  # noqa: NPY002
 
 
+def drawn_since(seed: int) -> bool:
+    """Whether random numbers have been drawn since ``seed_all(seed)``, from any of the global generators."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    return not (
+        torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(seed).get_state())
+        and random.getstate() == random.Random(seed).getstate()
+        and str(numpy_state) == str(np.random.RandomState(seed % 2**32).get_state(legacy=False))
+    )
+
+
 def seed_all(seed: int) -> None:
     """Seed every global generator that a forward may draw from."""
     torch.manual_seed(seed)

@@ -203,6 +203,8 @@ class _Recorder(TorchFunctionMode):
         unchanged = {id(x) for x in tensors} - {id(x) for x in operation.written}
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         operation.outputs = [x for x in made if id(x) not in unchanged]
+        if not tensors and not made:
+            self.trace.operations.pop()  # a switch, such as no_grad's
         operation.passes = len(operation.outputs) < len(made)
         return result
 

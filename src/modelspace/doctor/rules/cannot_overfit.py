@@ -18,7 +18,8 @@ _RATES, _STEPS = (1e-2, 1e-3, 1e-1), 100
 # The share of a constant output's loss that must be reached. Of some two hundred sound models of all kinds the
 # slowest is left with 0.4 of it, the median with 0.001; a head whose scores can't be far apart stays at 0.7.
 _ENOUGH = 0.6
-_SECONDS = 3.0
+# Of this thread alone, so that a busy machine skips no more than an idle one.
+_SECONDS = 4.0
 _FEWEST_SAMPLES, _MOST_SAMPLES = 6, 32
 # Of dense outputs, such as one class a pixel, as many sites a sample are fitted: a network that sees a few pixels
 # around each can't learn random labels for all of them, and need not.
@@ -49,7 +50,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         raise Inapplicable(f"the loss fails, which other rules look at: {_reason(error)}") from None
     target = _ENOUGH * min(start, constant)
     best = start
-    end = time.perf_counter() + _SECONDS
+    end = time.thread_time() + _SECONDS
     for rate in _RATES:
         try:
             lowest, finished = _fit(subject, inputs, objective, rate, target, end)
@@ -143,7 +144,7 @@ def _fit(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if time.perf_counter() > end:
+        if time.thread_time() > end:
             return lowest, False
     return lowest, True
 

@@ -13,7 +13,7 @@ from modelspace.doctor.subject import Subject
 def _probe(subject: Subject) -> Iterator[Observation]:
     kinds = Counter(p.dtype for p in subject.skeleton.parameters() if p.dtype.is_floating_point)
     double = torch.float64
-    if not kinds or (set(kinds) == {double} and subject.dtype == double):
+    if not kinds or set(kinds) == {double}:
         return
     if double in kinds and len(kinds) > 1:
         names = [n for n, p in subject.skeleton.named_parameters() if p.dtype == double]
