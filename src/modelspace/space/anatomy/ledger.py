@@ -38,6 +38,8 @@ class Ledger:
     Attributes:
         live: Bytes now.
         peak: The most bytes so far.
+        phase: Set by whoever runs the pass.
+        peak_phase: The phase of the peak.
         blocks: Every storage seen.
 
     Example:
@@ -51,6 +53,8 @@ class Ledger:
 
     live: int = 0
     peak: int = 0
+    phase: str = "forward"
+    peak_phase: str = "forward"
     blocks: list[Block] = field(default_factory=list)
     _entry: int = 0
     _peak_entry: int = 0
@@ -79,7 +83,7 @@ class Ledger:
 
     def forget_peak(self) -> None:
         """Count the peak from here on."""
-        self.peak, self._peak_entry = self.live, self._entry
+        self.peak, self.peak_phase, self._peak_entry = self.live, self.phase, self._entry
 
     def at_peak(self, key: Callable[[Block], object] = lambda block: block.kind) -> Counter:
         """Bytes alive at the peak, by kind or by another key of a block."""
@@ -95,7 +99,7 @@ class Ledger:
         self.blocks.append(block)
         self.live += size
         if self.live > self.peak:
-            self.peak, self._peak_entry = self.live, self._entry
+            self.peak, self.peak_phase, self._peak_entry = self.live, self.phase, self._entry
         return block
 
     def _release(self, key: int, block: Block) -> None:

@@ -37,6 +37,14 @@ _FILLS = frozenset(
 # Of their table they read only the rows that they return.
 _LOOKUPS = frozenset({aten.embedding, aten.index_select, aten.index, aten.gather, aten._embedding_bag})
 
+# What their kernels take beside arguments and results (oneDNN's and cuDNN's scratch, reordered operands, what a
+# recurrence keeps for its backward) no shape tells.
+_SCRATCH = (
+    *("convolution", "convolution_backward", "_convolution", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward"),
+    *("_cudnn_rnn", "_cudnn_rnn_backward", "miopen_rnn", "miopen_rnn_backward"),
+)
+WORKSPACES = frozenset(getattr(aten, name) for name in _SCRATCH if hasattr(aten, name))
+
 
 def moves_nothing(func: Any) -> bool:
     """Whether an operation only relabels memory, or reserves it."""

@@ -1,7 +1,7 @@
 """One pass over one batch, forward and backward, with everything that it does on the books."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -130,35 +130,35 @@ def _input(change: Callable[[Tensor], Tensor], leaf: Tensor | Spec) -> Tensor:
 
 def forward(subject: Subject) -> Any:
     """The module's outputs."""
-    with in_phase(subject.tracer, subject.calls, "forward"):
+    with in_phase(subject.tracer, "forward"):
         return forward_explained(subject.module, subject.args, subject.kwargs, lambda: subject.tracer.attempt)
 
 
-def forward_backward(subject: Subject, loss: Callable[[Any], Tensor] | None = None) -> None:
+def forward_backward(
+    subject: Subject,
+    loss: Callable[[Any], Tensor] | None = None,
+    casting: AbstractContextManager | None = None,
+) -> None:
     """A forward, and the backward of a loss of its outputs.
 
     Args:
         subject: What is traced.
         loss: Makes one number of the outputs; where None, the backward of their sum is run without the sum,
             which is not the module's own operation.
+        casting: Entered around forward and loss, as autocast is.
     """
-    outputs = forward(subject)
-    if loss is not None:
-        with in_phase(subject.tracer, subject.calls, "forward"):
-            try:
-                ends = [loss(outputs)]
-            except Exception as error:
-                raise ModelspaceError(f"the loss failed on the outputs: {_reason(error)}") from error
-    else:
+    with casting or nullcontext():
+        outputs = forward(subject)
+        ends = None if loss is None else [_loss(subject, loss, outputs)]
+    if ends is None:
         ends = [x for x in tensors_in(outputs) if x.requires_grad and not x.is_leaf]
     if not ends:
         return
     edges = [get_gradient_edge(end) for end in ends]
     ones = [(end.shape, end.dtype, end.device) for end in ends]
-    kept = list(tensors_in(outputs))
-    _record_saved(subject, kept)
+    _record_saved(subject)
     try:
-        with in_phase(subject.tracer, subject.calls, "backward"):
+        with in_phase(subject.tracer, "backward"):
             seeds = [torch.ones((), dtype=t, device=d).expand(s) for s, t, d in ones]
             torch.autograd.backward(edges, seeds)  # pyright: ignore[reportArgumentType]
     except ModelspaceError:
@@ -173,7 +173,15 @@ def forward_backward(subject: Subject, loss: Callable[[Any], Tensor] | None = No
             block.kind = "gradients"
 
 
-def _record_saved(subject: Subject, outputs: list[Tensor]) -> None:
+def _loss(subject: Subject, loss: Callable[[Any], Tensor], outputs: Any) -> Tensor:
+    with in_phase(subject.tracer, "forward"):
+        try:
+            return loss(outputs)
+        except Exception as error:
+            raise ModelspaceError(f"the loss failed on the outputs: {_reason(error)}") from error
+
+
+def _record_saved(subject: Subject) -> None:
     """What the forward made and is still alive; what died was temporary."""
     for block in subject.ledger.blocks:
         if block.kind != "activations":

@@ -94,7 +94,8 @@ class Anatomy:
         saved_bytes: Bytes made in the forward that are kept for the backward.
         uncounted: Operations that ran and have no FLOP formula, with the number of their calls.
         unknown: Those of them that may hide products: neither elementwise nor a reduction, says PyTorch.
-        workspaces: Operations with memory of their own that no shape tells; it is not in ``peak_bytes``.
+        workspaces: Operations whose kernels take memory of their own that no shape tells; it is not in
+            ``peak_bytes``.
         batch: Samples in the batch.
         input_shape: Shape of one sample of the first input.
         device: ``"fake"`` where shapes alone were enough, ``"cpu"`` where the forward reads values and was

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 from modelspace.space.anatomy.calls import Calls
 from modelspace.space.anatomy.formulas import Formula
 from modelspace.space.anatomy.formulas.products import grouped_shape
-from modelspace.space.anatomy.formulas.recurrent import WORKSPACES
 from modelspace.space.anatomy.ledger import Ledger
 from modelspace.space.anatomy.operations import (
     QUERIES,
+    WORKSPACES,
     bytes_moved,
     computes,
     elementwise,
@@ -87,10 +87,16 @@ class Tracer(TorchDispatchMode):
         self._ledger = ledger
         self._nodes: dict[int, int | None] = {}
 
-    def __torch_dispatch__(self, func, types, args: Any = (), kwargs: Any = None):
+    def set_phase(self, phase: Phase) -> None:
+        """Account for what follows under a phase; calls made in a later one than the forward are repeated ones."""
+        self.phase = self._ledger.phase = phase
+        self._calls.repeating = phase != "forward"
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
-            return args[0].fake_device if isinstance(args[0], FakeTensor) else func(*args, **kwargs)
+            (tensor,) = args
+            return tensor.fake_device if isinstance(tensor, FakeTensor) else func(*args, **kwargs)
         if func in QUERIES:
             return NotImplemented
         if isinstance(func, torch._ops.HigherOrderOperator):
@@ -99,6 +105,7 @@ class Tracer(TorchDispatchMode):
         if packet is aten._local_scalar_dense and self.phase == "update":
             return 2.0  # an optimizer asks for the number of its step
         if packet not in self._formulas:
+            # In inference mode composite operations come whole.
             with self:
                 made = func.decompose(*args, **kwargs)
             if made is not NotImplemented:
@@ -108,9 +115,10 @@ class Tracer(TorchDispatchMode):
     def _account(self, func: Any, packet: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.attempt = Attempt(str(packet), tuple(tuple(x.shape) for x in given))
-        if packet is aten._grouped_mm and isinstance(args[0], FakeTensor):
-            offsets = args[2] if len(args) > 2 else kwargs.get("offs")
-            out = args[0].new_empty(grouped_shape(args[0], args[1], offsets), dtype=kwargs.get("out_dtype"))
+        if packet is aten._grouped_mm and isinstance(given[0], FakeTensor):
+            offsets = given[2] if len(given) > 2 else None
+            shape = grouped_shape(given[0], given[1], offsets)
+            out = given[0].new_empty(shape, dtype=kwargs.get("out_dtype"))
         else:
             out = func(*args, **kwargs)
         self.attempt = None
@@ -182,11 +190,11 @@ def of_calls(operations: Mapping[Kind, int], *phases: Phase) -> tuple[Counter, C
 
 
 @contextlib.contextmanager
-def in_phase(tracer: Tracer, calls: Calls, phase: Phase):
+def in_phase(tracer: Tracer, phase: Phase) -> Iterator[None]:
     """Account for what the block runs under a phase."""
     before = tracer.phase
-    tracer.phase, calls.repeating = phase, phase != "forward"
+    tracer.set_phase(phase)
     try:
         yield
     finally:
-        tracer.phase, calls.repeating = before, before != "forward"
+        tracer.set_phase(before)

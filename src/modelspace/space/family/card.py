@@ -40,7 +40,8 @@ def _notes(family: "Family") -> list[str]:
             lines.append(f"peak_bytes: a maximum, measured in each of the {measured} members")
     if len(family.quantities) > 1:
         samples = "a sample" if family.batch == 1 else f"a batch of {family.batch}"
-        lines.append(f"FLOP and bytes are of one forward and backward over {samples}")
+        of = "FLOP and bytes" if "peak_bytes" in family.quantities else "FLOP"
+        lines.append(f"{of} are of one forward and backward over {samples}")
     return lines
 
 

@@ -165,10 +165,11 @@ def _progression(measure: Measure, part: _Part, anchor: Mapping[str, Any], name:
     Raises:
         NoLaw: it is one along none.
     """
-    failure = None
-    for along in candidates(part.groups[name].values, part.groups[name].factor):
+    failure, group = None, part.groups[name]
+    far = (min(group.values), max(group.values))
+    for along in candidates(group.values, group.factor):
         try:
-            degree_along(measure, anchor, name, along)
+            degree_along(measure, anchor, name, along, far)
             return along
         except NoLaw as error:
             failure = error

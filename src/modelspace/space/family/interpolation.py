@@ -31,10 +31,20 @@ class NoLaw(Exception):
         self.axis = axis
 
 
-def degree_along(measure: Measure, anchor: Mapping[str, Any], name: str, along: Progression) -> int:
+def degree_along(
+    measure: Measure, anchor: Mapping[str, Any], name: str, along: Progression, far: Sequence[int] = ()
+) -> int:
     """The degree in one hyper-parameter, the others at the anchor.
 
-    The least d for which the polynomial through d + 1 members gives the next two members exactly.
+    The least d for which the polynomial through d + 1 members gives the next two members exactly, and those
+    far from them: a width that is rounded up to 8 is a constant for eight members.
+
+    Args:
+        measure: The quantity of a member.
+        anchor: Values of the others.
+        name: The hyper-parameter.
+        along: Its values, from the first on.
+        far: Further values of it.
 
     Raises:
         NoLaw: no degree up to `HIGHEST_DEGREE` does, or a member can't be built.
@@ -50,7 +60,9 @@ def degree_along(measure: Measure, anchor: Mapping[str, Any], name: str, along: 
         nodes = [along[i] for i in range(degree + 1)]
         p = interpolated((name,), [nodes], {(x,): value(i) for i, x in enumerate(nodes)})
         ahead = range(degree + 1, degree + 1 + _CHECKS_OF_DEGREE)
-        if all(p({name: along[i]}) == value(i) for i in ahead):
+        if all(p({name: along[i]}) == value(i) for i in ahead) and all(
+            p({name: x}) == _measured(measure, {**anchor, name: x}, name) for x in far
+        ):
             return degree
     raise NoLaw(f"not a polynomial of degree {HIGHEST_DEGREE} or less in {name}", name)
 

@@ -47,11 +47,12 @@ class Polynomial:
 
     def latex(self) -> str:
         """The polynomial for LaTeX's mathematical mode."""
-        return self._joined(
+        text = self._joined(
             r"\,",
             lambda name, e: latex_name(name) + (f"^{{{e}}}" if e > 1 else ""),
             lambda c: str(c) if c.denominator == 1 else rf"\frac{{{c.numerator}}}{{{c.denominator}}}",
         )
+        return text.replace("−", "-")
 
     def _joined(self, times: str, power, number) -> str:
         parts = []

@@ -45,7 +45,7 @@ def candidates(values: Sequence[int], factor: int = 1) -> Iterator[Progression]:
 
     What a value must be divisible by (heads, groups, a rounding) is seldom known from outside, but it divides
     the distances between the values that the user lists. So each of their common divisors is tried as a
-    step; first from small members, which are quick to trace, then from the smallest one listed, since small
+    step: first from small members, which are quick to trace, then from the smallest one listed, since small
     members may be special.
 
     Args:
@@ -54,14 +54,14 @@ def candidates(values: Sequence[int], factor: int = 1) -> Iterator[Progression]:
 
     Example:
         >>> [(p.start, p.step) for p in candidates([4, 8])]
-        [(1, 1), (2, 2), (4, 4), (4, 1), (4, 2)]
+        [(1, 1), (4, 1), (2, 2), (4, 2), (4, 4)]
     """
     lowest = min(values)
     spread = gcd(*(v - lowest for v in values)) or abs(lowest) or 1
     steps = sorted({factor * d for d in divisors(spread) if _one_class(values, factor * d)})
     seen = set()
-    for start in (min(1, lowest), lowest):
-        for step in steps:
+    for step in steps:
+        for start in (min(1, lowest), lowest):
             found = Progression(start + (lowest - start) % step, step)
             if found not in seen:
                 seen.add(found)

@@ -54,6 +54,3 @@ _KNOWN = {
     "miopen_rnn_backward": _cudnn_backward,
 }
 FORMULAS = {getattr(aten, name): formula for name, formula in _KNOWN.items() if hasattr(aten, name)}
-
-# What they need beside their arguments and results is theirs alone, and no shape tells it.
-WORKSPACES = frozenset(FORMULAS)
