@@ -8,6 +8,7 @@ from losses.multiclass.formulas import HINGES, LOSSES, SMOOTH
 from torch.func import grad, jacrev, vmap
 
 from modelspace.losses import CrossEntropy, Focal, GeneralisedCrossEntropy, LeeLinWahba, Poly1, WestonWatkins
+from modelspace.losses.catalogue import MULTICLASS
 from modelspace.losses.multiclass.label_smoothing import LabelSmoothing
 
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -113,6 +114,10 @@ def test_constants_of_closed_form():
         assert lipschitz(Poly1(epsilon)) == pytest.approx(exact, abs=1e-6)
     for q in (0.2, 0.7, 1.0):
         assert lipschitz(GeneralisedCrossEntropy(q)) == pytest.approx(q**q / (1 + q) ** (1 + q), abs=1e-6)
+
+
+def test_every_multiclass_loss_of_the_catalogue_is_here():
+    assert {type(loss) for loss in LOSSES} == set(MULTICLASS)
 
 
 def test_sizes_are_found_where_they_are_known():

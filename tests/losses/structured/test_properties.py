@@ -8,6 +8,7 @@ from losses.structured.formulas import CASES, grouped
 from torch.func import grad, jacrev, vmap
 
 from modelspace.losses import (
+    BinaryCrossEntropy,
     Coral,
     Dice,
     Distillation,
@@ -20,6 +21,7 @@ from modelspace.losses import (
     Triplet,
     Tversky,
 )
+from modelspace.losses.catalogue import STRUCTURED
 
 
 def ones(*shape):
@@ -227,6 +229,10 @@ def test_a_hot_teacher_s_loss_is_half_the_mean_squared_error_of_the_centred_logi
     torch.testing.assert_close(
         Distillation(1e4)(z, t, reduction="none"), centred.square().mean(1) / 2, rtol=1e-3, atol=1e-6
     )
+
+
+def test_every_structured_loss_of_the_catalogue_is_here():
+    assert {type(case.loss) for case in CASES} == set(STRUCTURED) - {BinaryCrossEntropy}
 
 
 def test_what_couples_a_batch_says_so():
