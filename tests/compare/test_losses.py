@@ -220,6 +220,7 @@ def test_pieces_change_nothing(classes, monkeypatch):
         assert a.accuracies == b.accuracies
         assert a.margins.quantiles == pytest.approx(b.margins.quantiles, abs=1e-5)
         if a.calibration:
+            assert sum(a.calibration.counts) == sum(b.calibration.counts) == 4 * len(data.test)
             assert a.calibration.ece == pytest.approx(b.calibration.ece, abs=1e-6)
             assert a.calibration.ece_error == pytest.approx(b.calibration.ece_error, abs=1e-5)
 

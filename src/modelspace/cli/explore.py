@@ -63,7 +63,7 @@ def call(options: argparse.Namespace) -> int:
         )
     except Interrupted as interrupt:
         notice("interrupted: nothing was chosen; what follows is the run until then")
-        return finish(interrupt.run, options.out, exported, as_json=options.json)
+        return finish(interrupt.run, data, options.out, exported, as_json=options.json)
     summary = _summary(found, folder)
     if folder:
         record = record_of_exploration(found, command=arguments.command_line())

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from modelspace.cli import arguments, exports, results
+from modelspace.data import Data
 from modelspace.fit import Run, fit
 from modelspace.report import record_of_run, write_record
 
@@ -40,10 +41,12 @@ def call(options: argparse.Namespace) -> int:
     space = arguments.load_space(options, data)
     population = space.sample(options.seeds, **arguments.chosen_columns(options)).to(device)
     run = fit(population, data, **arguments.fit_settings(options))
-    return finish(run, options.out, exported, as_json=options.json)
+    return finish(run, data, options.out, exported, as_json=options.json)
 
 
-def finish(run: Run, out: str | None, exported: Sequence[tuple[str, str]], *, as_json: bool) -> int:
+def finish(
+    run: Run, data: Data | None, out: str | None, exported: Sequence[tuple[str, str]], *, as_json: bool
+) -> int:
     """Write a run's folder, if there is to be one, print its summary, export it; the exit status."""
     folder = arguments.output_folder(out)
     summary = {
@@ -52,7 +55,7 @@ def finish(run: Run, out: str | None, exported: Sequence[tuple[str, str]], *, as
         **results.run_summary(run),
     }
     if folder:
-        record = record_of_run(run, command=arguments.command_line())
+        record = record_of_run(run, command=arguments.command_line(), data=data)
         points = results.named(run.population, run.kept, len(run.members))
         results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, points)
         write_record(record, folder / "report.html")

@@ -12,7 +12,7 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace.compare.calibration import CalibrationTally, confidences
 from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
-from modelspace.compare.margins import MarginTally, margins_of, right_of
+from modelspace.compare.margins import MarginTally, margins_of, require_classes, right_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
 from modelspace.compare.spread import spread
@@ -67,6 +67,8 @@ def compare_losses(
     if bins < 2:
         raise ModelspaceError(f"a reliability curve needs at least 2 bins; received bins={bins}")
     loaded = None if data is None else datasets.load(data)
+    if loaded is not None:
+        require_classes(loaded.train.labels)
     accuracy = _validation_accuracy(run, loaded)
     conditions = chosen_settings(run.members, run.status, accuracy)
     if loaded is None:

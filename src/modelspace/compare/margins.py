@@ -58,11 +58,7 @@ def margins_of(
         return (own - others).flatten(1)
     if outputs.shape[1:] == labels.shape and bool((labels.abs() == 1).all()):
         return (z * labels.double()).flatten(1)
-    raise ModelspaceError(
-        f"losses are compared as classifiers: outputs [N, C, …] with integer labels of C ≥ 2 classes, or outputs of "
-        f"the labels' shape with labels ±1; received outputs of shape {list(outputs.shape[1:])} and labels of shape "
-        f"{list(labels.shape)} ({str(labels.dtype).removeprefix('torch.')})"
-    )
+    raise _no_classes(labels, f"outputs of shape {list(outputs.shape[1:])} and ")
 
 
 def right_of(
@@ -72,6 +68,24 @@ def right_of(
     if of_classes(outputs[0], labels):
         return (outputs.argmax(2) == labels).flatten(1)
     return (outputs * labels.to(outputs.dtype) > 0).flatten(1)
+
+
+def require_classes(labels: Shaped[Tensor, "sample *place"]) -> None:
+    """Refuse labels that are neither integers nor ±1.
+
+    Raises:
+        ModelspaceError: they are neither.
+    """
+    if labels.dtype.is_floating_point and not bool((labels.abs() == 1).all()):
+        raise _no_classes(labels)
+
+
+def _no_classes(labels: Tensor, outputs: str = "") -> ModelspaceError:
+    return ModelspaceError(
+        "losses are compared as classifiers: outputs [N, C, …] with integer labels of C ≥ 2 classes, or outputs of "
+        f"the labels' shape with labels ±1; received {outputs}labels of shape {list(labels.shape)} "
+        f"({str(labels.dtype).removeprefix('torch.')})"
+    )
 
 
 def of_classes(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:

@@ -16,6 +16,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
 from modelspace.fit import Run
 from modelspace.fit.course import DIVERGED
+from modelspace.report.losses_extract import losses_of_run
 from modelspace.report.record import (
     Band,
     BlockRow,
@@ -59,7 +60,9 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         response.append(_setting(sweep, groups[keys[-1]], columns, scores, quartiles))
     chosen = tuple(exploration.chosen.values())
     names = list(dict.fromkeys([metric, "loss"]))
-    test = exploration.test[names].to_numpy(dtype=np.float64)
+    # Where the loss is a column, what was measured of it stands under another name.
+    measured = [f"test_{name}" if f"test_{name}" in exploration.test else name for name in names]
+    test = exploration.test[measured].to_numpy(dtype=np.float64)
     return ReportRecord(
         kind="exploration",
         created=_now(),
@@ -79,15 +82,21 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         recipe=_recipe(fresh),
         scores=_scores("test", names, fresh, test, range(len(fresh.members))),
         pair=None if exploration.comparison is None else _pair(exploration.comparison),
+        # On validation: the sweep is what is chosen among, and the test split is the fresh seeds'.
+        losses=losses_of_run(sweep, exploration.data, split="validation"),
     )
 
 
-def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
+def record_of_run(run: Run, *, command: str | None = None, data: Data | None = None) -> ReportRecord:
     """The record of a plain run: its members' last validation scores, setting by setting.
+
+    Settings are ranked at the least label noise; where the loss is a column and there is no accuracy they are not
+    ranked, since values of different losses are no one score.
 
     Args:
         run: What ``fit`` gave.
         command: The command line to print for a reader who wants to do it again.
+        data: What it was fitted on: where the loss is a column, losses are then compared on its test split.
 
     Returns:
         The record.
@@ -102,8 +111,12 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
         _setting(run, members, columns, scores, _quartiles(run, members, scores, sign))
         for members in groups.values()
     )
-    ranked = [(sign * s.median, i) for i, s in enumerate(response) if s.median is not None]
-    best = min((pair for pair in ranked if np.isfinite(pair[0])), default=(0, None))[1]
+    ranked = [
+        (sign * median, i)
+        for i in _rankable(groups, columns, metric)
+        if (median := response[i].median) is not None and np.isfinite(median)
+    ]
+    best = min(ranked, default=(0, None))[1]
     shown = list(groups.values())[best] if best is not None else list(range(len(run.members)))
     names = [n.removeprefix("validation_") for n in run.history if n.startswith("validation_")]
     names = list(dict.fromkeys([metric, *names]))
@@ -125,7 +138,18 @@ def record_of_run(run: Run, *, command: str | None = None) -> ReportRecord:
         recipe=_recipe(run),
         scores=None if best is None else _scores("validation", names, run, final, shown),
         pair=None,
+        losses=losses_of_run(run, data),
     )
+
+
+def _rankable(groups: dict[tuple[Any, ...], list[int]], columns: list[str], metric: str) -> list[int]:
+    """The settings among which one is best: those with a score of one kind, under one condition."""
+    if metric == "loss" and "loss" in columns:
+        return []
+    if "label_noise" not in columns:
+        return list(range(len(groups)))
+    noise = [key[columns.index("label_noise")] for key in groups]
+    return [i for i, level in enumerate(noise) if level == min(noise)]
 
 
 def quantiles(values: Iterable[float], levels: Sequence[float]) -> list[float | None]:

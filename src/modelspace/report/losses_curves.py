@@ -36,7 +36,7 @@ def curves_figure(curves: Sequence[Curve], height: int = 380) -> Any:
                 y=list(values) if name == "value" else _with_gaps(values),
                 mode="lines",
                 name=canvas.plain_text(each.loss),
-                legendgroup=each.loss,
+                legendgroup=canvas.plain_text(each.loss),
                 showlegend=not panel,
                 line={"color": canvas.colour(i), "width": 2, "dash": canvas.dash(i)},
                 xaxis=f"x{axis}",
@@ -45,7 +45,7 @@ def curves_figure(curves: Sequence[Curve], height: int = 380) -> Any:
             )
         low, high = _window([getattr(each, name) for each in curves])
         title = symbol.replace("ℓ", "φ") if curves[0].line == "margin" else symbol
-        place = (panel * 0.355, panel * 0.355 + 0.29)
+        place = (panel * 0.365, panel * 0.365 + 0.27)
         axes = {
             f"xaxis{axis}": {
                 **canvas.axis_style(grid=False),

@@ -7,52 +7,18 @@ that are in it, by hash, no other, and no connection.
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
 
 import jinja2
-import plotly.graph_objects as go
 from markupsafe import Markup
 
-from modelspace.report import figures, words
+from modelspace.report import figures, losses_page, words
+from modelspace.report.parts import Plot, Table
 from modelspace.report.record import Band, FitRecord, Member, ReportRecord, Setting
 from modelspace.report.values import duration, label, number, score, size, spread
 
 _MOST_ROWS = 200
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its caption, its headings, its rows as text, and how many leading columns are words."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    words: int = 1
-    marked: int | None = None
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure: its caption, what it shows for those who cannot see it, and its numbers as tables."""
-
-    key: str
-    caption: str
-    alternative: str
-    figure: go.Figure
-    tables: tuple[Table, ...]
-
-    @property
-    def json(self) -> Markup:
-        """The figure's JSON, unable to end the script element that holds it."""
-        return _embedded(json.loads(self.figure.to_json() or "{}"))
-
-    @property
-    def height(self) -> int:
-        """In pixels."""
-        return int(self.figure.layout.height or 360)
 
 
 def page(record: ReportRecord) -> str:
@@ -101,6 +67,8 @@ def page(record: ReportRecord) -> str:
         failures=[t for t in (_failures(fit) for fit in record.fits) if t],
         pair=_pair(record),
         distances=_distances(record),
+        compared=losses_page.tables(record.losses),
+        terms=losses_page.terms(record.losses),
         computed=_computed(record),
         fits=_fits(record),
     )
@@ -119,11 +87,6 @@ def _hash(source: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
-def _embedded(value: Any) -> Markup:
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
 def _swaps() -> dict[str, str]:
     return {light: figures.DARK[name] for name, light in figures.LIGHT.items()}
 
@@ -134,6 +97,7 @@ def _plots(record: ReportRecord) -> dict[str, list[Plot]]:
         "scores": _score_plots(record),
         "curves": _curve_plots(record),
         "path": _path_plots(record),
+        "losses": losses_page.plots(record.losses),
     }
 
 
@@ -289,7 +253,7 @@ def _key_figures(record: ReportRecord) -> list[tuple[str, str, str]]:
         keys.append(
             (score(s.mean, s.metric), f"mean {record.scores.split} {label(s.metric)}", f"{sd}{s.n} {kind}")
         )
-    for i in record.varying[:2]:
+    for i in record.chosen_among[:2]:
         if record.best is not None:
             values = len({s.values[i].text for s in record.response})
             how = "chosen among" if record.kind == "exploration" else "best of"

@@ -11,7 +11,9 @@ import types
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from modelspace.compare import LossComparison
 from modelspace.errors import ModelspaceError
+from modelspace.losses import Curve
 
 FORMAT = 1
 
@@ -240,6 +242,21 @@ class PairRecord:
 
 
 @dataclass(frozen=True)
+class LossesRecord:
+    """The losses of a run on equal terms.
+
+    Attributes:
+        comparison: Accuracy, pairs, margins, calibration, robustness; None where it can't be made.
+        problem: Why not; None where it can.
+        curves: Of the losses that have one, with the parameters they were trained at.
+    """
+
+    comparison: LossComparison | None
+    problem: str | None
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
 class ReportRecord:
     """Everything a page shows.
 
@@ -261,6 +278,7 @@ class ReportRecord:
         recipe: The settings of the fits, as text.
         scores: The members at the chosen setting: on test for an exploration, on validation for a run.
         pair: Two fresh members compared.
+        losses: The losses on equal terms, where the loss is a column.
         format: Version of this record.
     """
 
@@ -279,6 +297,7 @@ class ReportRecord:
     recipe: tuple[tuple[str, str], ...]
     scores: Scores | None
     pair: PairRecord | None
+    losses: LossesRecord | None = None
     format: int = FORMAT
 
     @property
@@ -286,6 +305,16 @@ class ReportRecord:
         """Positions of the columns that took more than one value."""
         positions = range(len(self.columns))
         return tuple(i for i in positions if len({s.values[i].text for s in self.response}) > 1)
+
+    @property
+    def chosen_among(self) -> tuple[int, ...]:
+        """Of these, the columns that are a choice: label noise is a condition."""
+        return tuple(i for i in self.varying if self.columns[i] != "label_noise")
+
+    @property
+    def rivals(self) -> list[Setting]:
+        """The settings that the chosen one was chosen among: those under its own condition; all where none was."""
+        return self.slice(*self.chosen_among) if self.best is not None else list(self.response)
 
     def slice(self, *columns: int) -> list[Setting]:
         """The settings that differ from the chosen one (the first, where none is) in these columns alone."""
@@ -349,10 +378,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _unfit(kind, value, where)
         hints = get_type_hints(kind)
-        missing = [f.name for f in dataclasses.fields(kind) if f.name not in value]
+        fields = dataclasses.fields(kind)
+        missing = [f.name for f in fields if f.name not in value and f.default is dataclasses.MISSING]
         if missing:
             raise ModelspaceError(f"{where} of the report record has no {', '.join(missing)}")
-        return kind(**{n: _read(k, value[n], f"{where}.{n}") for n, k in hints.items()})  # type: ignore[operator]
+        return kind(**{n: _read(k, value[n], f"{where}.{n}") for n, k in hints.items() if n in value})  # type: ignore[operator]
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise _unfit(kind, value, where)

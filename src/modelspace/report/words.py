@@ -11,6 +11,7 @@ def verdict(record: ReportRecord) -> list[str]:
     sentences = [_headline(record)]
     if record.scores is not None:
         sentences.append(_spread(record))
+    sentences.append(_by_loss(record))
     sentences.append(_failures(record))
     if record.pair is not None and record.pair.disagreement is not None:
         a, b = record.pair.names
@@ -44,7 +45,7 @@ def choice_remarks(record: ReportRecord) -> list[str]:
     if record.best is None:
         return remarks
     best = record.response[record.best]
-    for i in record.varying:
+    for i in record.chosen_among:
         numbers = sorted({n for s in record.response if (n := s.values[i].number) is not None})
         at = best.values[i].number
         if len(numbers) > 1 and at in (numbers[0], numbers[-1]):
@@ -52,7 +53,7 @@ def choice_remarks(record: ReportRecord) -> list[str]:
             remarks.append(
                 f"The chosen {record.columns[i]} is the {side} that was tried: the best may lie beyond it."
             )
-    near = [s for s in record.response if s is not best and _within(s, best, record.higher_is_better)]
+    near = [s for s in record.rivals if s is not best and _within(s, best, record.higher_is_better)]
     if near and len(record.response) > 1:
         which = ""
         if len(near) <= 4:
@@ -152,11 +153,13 @@ def _headline(record: ReportRecord) -> str:
     at = f"At {where}" if where else "At the settings given"
     if record.scores is None or not record.scores.summaries[0].n:
         space, data = record.space.title, record.dataset.name
+        if record.losses is not None and record.best is None and record.response:
+            return f"{space} was fitted on {data} under several losses, whose values are no one score to rank by."
         if record.kind == "run" and any(name == "finished" for name, _ in record.fits[0].statuses):
             return f"{space} was fitted on {data} without validation: there are only its training curves."
         return f"No member of {space} finished on {data}: there is nothing to report."
     summary = record.scores.summaries[0]
-    swept = len(record.response)
+    swept = len(record.rivals)
     how = ""
     if swept > 1:
         choice = "chosen among" if record.kind == "exploration" else "the best of"
@@ -190,6 +193,24 @@ def _spread(record: ReportRecord) -> str:
         f"{text}. The standard deviation over seeds is {held} than the sampling error of one accuracy on "
         f"{record.dataset.test:,} test samples, about {100 * error:.2f} points."
     )
+
+
+def _by_loss(record: ReportRecord) -> str:
+    if record.losses is None or record.losses.comparison is None:
+        return ""
+    found = record.losses.comparison
+    known = [(each.accuracy.mean, each) for each in found.results if each.accuracy.mean is not None]
+    if len(known) < 2:
+        return ""
+    ranked = [each for _, each in sorted(known, key=lambda pair: -pair[0])]
+    shown = ranked if len(ranked) <= 5 else [*ranked[:2], *ranked[-2:]]
+    texts = [
+        f"{each.loss} {score(each.accuracy.mean, 'accuracy')}"
+        + (f" (SD {spread(each.accuracy.sd, 'accuracy')})" if each.accuracy.sd is not None else "")
+        for each in shown
+    ]
+    some = "" if len(shown) == len(ranked) else f", the first and last two of {len(ranked)}"
+    return f"By loss, on equal terms, the mean {found.split} accuracy is{some}: {'; '.join(texts)}."
 
 
 def _failures(record: ReportRecord) -> str:

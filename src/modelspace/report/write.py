@@ -3,6 +3,7 @@
 import os
 
 from modelspace.atomic import whole_file
+from modelspace.data import Data
 from modelspace.explore import Exploration
 from modelspace.fit import Run
 from modelspace.late import performs
@@ -46,15 +47,18 @@ def write_exploration(
 
 
 @performs("run.report")
-def write_run(run: Run, path: str | os.PathLike[str], *, command: str | None = None) -> None:
+def write_run(
+    run: Run, path: str | os.PathLike[str], *, command: str | None = None, data: Data | None = None
+) -> None:
     """Write a run's page.
 
     Args:
         run: What ``fit`` gave.
         path: Where the page goes, whole or not at all.
         command: The command line to print for a reader who wants to do it again.
+        data: What it was fitted on: where the loss is a column, losses are then compared on its test split.
 
     Raises:
         ModelspaceError: the place can't be written to.
     """
-    write_record(record_of_run(run, command=command), path)
+    write_record(record_of_run(run, command=command, data=data), path)
