@@ -68,12 +68,12 @@ def picks_the_likeliest(loss, p):
 
 @pytest.mark.parametrize("loss", SMOOTH, ids=str)
 def test_the_minimiser_is_as_good_as_every_point_of_a_grid(loss):
-    grid = torch.log(simplex(150))
+    grid = torch.log(simplex(100))
     least = (each_label(loss, grid) @ PROBABILITIES.T).amin(0)
     z = minimiser(loss)
     own = (each_label(loss, z) * PROBABILITIES).sum(1)
     assert (own <= least + 1e-9).all()
-    assert (own >= least - 0.06).all()  # the grid comes close: the risk is of the same loss
+    assert (own >= least - 0.1).all()  # the grid comes close: the risk is of the same loss
 
 
 @pytest.mark.parametrize("loss", SMOOTH, ids=str)
@@ -89,8 +89,8 @@ def test_with_five_classes_nothing_near_the_minimiser_nor_far_is_better(loss):
     z = loss.minimiser(p).clamp(min=-1000)
     own = (each_label(loss, z) * p).sum(1)
     for step in (0.01, 0.3, 3.0):
-        tried = z.unsqueeze(1) + step * torch.randn(4, 500, 5, dtype=torch.float64)
-        risks = (each_label(loss, tried.flatten(0, 1)).view(4, 500, 5) * p.unsqueeze(1)).sum(2)
+        tried = z.unsqueeze(1) + step * torch.randn(4, 250, 5, dtype=torch.float64)
+        risks = (each_label(loss, tried.flatten(0, 1)).view(4, 250, 5) * p.unsqueeze(1)).sum(2)
         assert (risks.amin(1) >= own - 1e-9).all()
     assert (z.argmax(1) == p.argmax(1)).all()
 
