@@ -236,7 +236,7 @@ class Subject:
         self.run(inputs, module=module)
         start = time.thread_time()
         self.run(inputs, module=module)
-        return (time.thread_time() - start) / BATCH
+        return max(time.thread_time() - start, 1e-6) / BATCH
 
     def affordable(self, batch: int, forwards: int = 1) -> int:
         """As many samples as there is time for, `BATCH` at least.
