@@ -103,7 +103,11 @@ class Loss:
 
     def hyperparameters(self) -> Hyperparameters:
         """Give every number among the fields, by its name, with the loss's own value."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
 
     def ranges(self) -> Mapping[str, Range]:
         """Give what each of `hyperparameters` may be."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modelspace.hyperparameters import Hyperparameters, Range
+from modelspace.hyperparameters import Range
 from modelspace.losses.contracts import Contract, counts, not_negative, positive
 from modelspace.losses.finite import exponential, scalar, wide
 from modelspace.losses.properties import Properties
@@ -66,10 +66,6 @@ class Poisson(LogMeanLoss):
     def contract(self) -> Contract:
         """Labels of at least 0."""
         return counts
-
-    def hyperparameters(self) -> Hyperparameters:
-        """None: ``full`` is the same for all."""
-        return {}
 
     def __str__(self) -> str:
         return self.name if self.full else f"{self.name}(full=False)"
