@@ -162,6 +162,22 @@ METRICS = {
 }
 
 
+def usual(loss: Loss, classes: int | None) -> list[str]:
+    """What is measured beside the loss where nothing else is asked for: the accuracy, where outputs score classes.
+
+    Args:
+        loss: The loss; embeddings, ranks and the outputs of regression are no scores of classes.
+        classes: How many classes the labels have; None where they are none.
+
+    Example:
+        >>> from modelspace import losses
+        >>> usual(losses.resolve("hinge"), 10), usual(losses.resolve("triplet"), 10)
+        (['accuracy'], [])
+    """
+    scored = loss.outputs in (None, "logits", "score", "probability", "log-probability")
+    return ["accuracy"] if classes is not None and scored and loss.labels in (None, "class", "sign") else []
+
+
 def resolve(
     metric: str | Metric | Loss | Callable[[Tensor, Tensor], Tensor], *, higher_is_better: bool = False
 ) -> Metric:

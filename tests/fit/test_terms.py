@@ -92,3 +92,22 @@ def test_what_makes_no_sense_is_said():
         ms.fit(space.sample(seeds=2, label_noise=[2.0]), data)
     with pytest.raises(ModelspaceError, match="label_noise is a condition, not a choice"):
         ms.explore(space, data, columns={"label_noise": [0.0, 0.5]})
+
+
+def test_accuracy_is_measured_where_outputs_score_classes():
+    data, space = CASE.data(), CASE.space()
+    scored = ms.fit(space.sample(seeds=2), data, loss="focal", **SETTINGS)
+    assert "validation_accuracy" in scored.history
+    embedded = ms.fit(space.sample(seeds=2), data, loss="triplet", **SETTINGS)
+    assert "validation_accuracy" not in embedded.history
+
+
+def test_a_parameter_of_the_loss_is_a_column():
+    data, space = CASE.data(), CASE.space(torch.float64)
+    run = ms.fit(
+        space.sample(seeds=2, gamma=[0.0, 3.0], lr=[0.1]), data, loss="focal", optimizer="sgd", **SETTINGS
+    )
+    for gamma in (0.0, 3.0):
+        rows = [k for k, each in enumerate(run.table["gamma"]) if each == gamma]
+        expected = alone(space.sample(seeds=2, lr=[0.1]), data, ms.losses.Focal(gamma=gamma))
+        assert relative_error(run.population.points[rows], expected) < 1e-12

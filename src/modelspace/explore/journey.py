@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modelspace import data as datasets
+from modelspace import losses
 from modelspace.compare import Comparison, compare
 from modelspace.data import Data
 from modelspace.engine import evaluate
@@ -21,6 +22,7 @@ from modelspace.fit.course import DIVERGED, UNFINISHED
 from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric
+from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
 from modelspace.space import ModelSpace
@@ -174,7 +176,9 @@ def explore(
         if len(data.splits[name]) == 0:
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
-    metric = "accuracy" if data.classes is not None else "loss"
+    own = columns.get("loss", [loss])
+    among = [losses.resolve(each) for each in ([own] if isinstance(own, str) else own)]
+    metric = "accuracy" if all(usual(each, data.classes) for each in among) else "loss"
     _refuse_incomparable(columns, metric)
     sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:

@@ -34,7 +34,7 @@ from modelspace.fit.runner import resolve as resolve_runner
 from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
-from modelspace.metrics import Metric
+from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 from modelspace.progress import progress
@@ -87,7 +87,7 @@ def fit(
         schedule: The learning rate's factor as a function of the step; constant where None.
         clip_norm: Limit of each member's gradient norm.
         clip_value: Limit of each gradient entry.
-        metrics: Validation metrics beside the loss; accuracy where the labels are classes.
+        metrics: Validation metrics beside the loss; accuracy where the labels are classes and outputs score them.
         early_stopping: An ``EarlyStopping``, or its patience in epochs.
         data_seed: Seed of the shared data order.
         lowering: ``"vmap"`` or ``"loop"``; measured where None.
@@ -120,10 +120,9 @@ def fit(
     began = time.perf_counter()
     train_all = resolve_runner(runner)
     data = datasets.load(data)
-    if metrics is None:
-        metrics = ["accuracy"] if data.classes is not None else []
+    objective = loss_of(population, loss)
     recipe = make_recipe(
-        loss=loss_of(population, loss),
+        loss=objective,
         optimizer=optimizer,
         schedule=schedule,
         epochs=epochs,
@@ -131,7 +130,7 @@ def fit(
         clip_norm=clip_norm,
         clip_value=clip_value,
         data_seed=data_seed,
-        metrics_=metrics,
+        metrics_=usual(objective, data.classes) if metrics is None else metrics,
         early_stopping=early_stopping,
         precision=precision,
         accumulate=accumulate,

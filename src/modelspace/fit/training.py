@@ -30,6 +30,7 @@ from modelspace.fit.early_stopping import Stopper
 from modelspace.fit.execution import Record, Trainer
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import After, Shard, make_step
+from modelspace.metrics import usual
 from modelspace.population import Population
 from modelspace.space.forward import samples_as
 
@@ -92,7 +93,7 @@ class Training:
         outputs = probe(self.population[[0]].module(0), self.inputs[:size])
         labels = self.data.train.labels[:size]
         self.recipe.loss.check(outputs.cpu(), labels.cpu())
-        if self.data.classes is not None and outputs.dim() >= 2 and self.recipe.loss.name == "cross_entropy":
+        if usual(self.recipe.loss, self.data.classes) and outputs.dim() >= 2:
             for split in self.data.splits.values():
                 datasets.check_labels(split.labels, outputs.shape[1])
         for metric in self.recipe.metrics:
