@@ -1,6 +1,7 @@
 """What an operation is to the count: arithmetic, a product, or only memory; and the bytes that it moves."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,6 +45,13 @@ _SCRATCH = (
     *("_cudnn_rnn", "_cudnn_rnn_backward", "miopen_rnn", "miopen_rnn_backward"),
 )
 WORKSPACES = frozenset(getattr(aten, name) for name in _SCRATCH if hasattr(aten, name))
+
+
+@cache
+def composite(func: Any) -> bool:
+    """Whether an operation is made of others, with no kernel of its own; in inference mode such a one comes whole."""
+    name, has = func.name(), torch._C._dispatch_has_kernel_for_dispatch_key
+    return has(name, "CompositeImplicitAutograd") and not has(name, "CPU")
 
 
 def moves_nothing(func: Any) -> bool:

@@ -138,7 +138,7 @@ def forward_backward(
     subject: Subject,
     loss: Callable[[Any], Tensor] | None = None,
     casting: AbstractContextManager | None = None,
-) -> None:
+) -> Any:
     """A forward, and the backward of a loss of its outputs.
 
     Args:
@@ -146,14 +146,19 @@ def forward_backward(
         loss: Makes one number of the outputs; where None, the backward of their sum is run without the sum,
             which is not the module's own operation.
         casting: Entered around forward and loss, as autocast is.
+
+    Returns:
+        The outputs and the loss, which stay alive as long as the caller keeps them.
     """
     with casting or nullcontext():
         outputs = forward(subject)
-        ends = None if loss is None else [_loss(subject, loss, outputs)]
-    if ends is None:
+        value = None if loss is None else _loss(subject, loss, outputs)
+    if value is not None:
+        ends = [value]
+    else:
         ends = [x for x in tensors_in(outputs) if x.requires_grad and not x.is_leaf]
     if not ends:
-        return
+        return outputs, value
     edges = [get_gradient_edge(end) for end in ends]
     ones = [(end.shape, end.dtype, end.device) for end in ends]
     _record_saved(subject)
@@ -171,6 +176,7 @@ def forward_backward(
         block = None if parameter.grad is None else subject.ledger.block_of(parameter.grad)
         if block is not None:
             block.kind = "gradients"
+    return outputs, value
 
 
 def _loss(subject: Subject, loss: Callable[[Any], Tensor], outputs: Any) -> Tensor:

@@ -154,7 +154,8 @@ def _step(
     mixed: torch.dtype | None,
 ) -> StepMemory:
     made = begin(subject, update)
-    forward_backward(subject, loss, _autocast(mixed))
+    # A training loop still holds them when it updates.
+    _outputs = forward_backward(subject, loss, _autocast(mixed))
     finish(subject, update, made)
     return _found(subject)
 

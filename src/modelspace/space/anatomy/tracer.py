@@ -19,6 +19,7 @@ from modelspace.space.anatomy.operations import (
     QUERIES,
     WORKSPACES,
     bytes_moved,
+    composite,
     computes,
     elementwise,
     moves_nothing,
@@ -104,12 +105,9 @@ class Tracer(TorchDispatchMode):
         packet = func._overloadpacket
         if packet is aten._local_scalar_dense and self.phase == "update":
             return 2.0  # an optimizer asks for the number of its step
-        if packet not in self._formulas:
-            # In inference mode composite operations come whole.
+        if packet not in self._formulas and composite(func):
             with self:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
+                return func.decompose(*args, **kwargs)
         return self._account(func, packet, args, kwargs)
 
     def _account(self, func: Any, packet: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from modelspace.space.family.solution import Solution
 from modelspace.space.family.table import refuted, table_of
 from modelspace.space.space import ModelSpace
 
-# Up to here the peak of every member is measured sooner than a law of it is found.
+# Up to here every listed member is built, and its peak measured, sooner than a law of the peak is found.
 _MEASURED = 64
 
 
@@ -135,10 +135,16 @@ class Family:
         if by_law and set(self.quantities) - set(by_law) == {"n"}:
             return Member(member, self._members.dimension(member), **by_law, by_law=tuple(by_law))
         traced = self._members.trace(member)
-        for quantity, value in by_law.items():
-            if getattr(traced, quantity) != value:
-                self._laws[quantity] = refuted(self.law(quantity), member, value, getattr(traced, quantity))
+        for quantity in by_law:
+            self._held(quantity, member, getattr(traced, quantity))
         return traced if "peak_bytes" in self.quantities else replace(traced, peak_bytes=None)
+
+    def _held(self, quantity: str, member: dict[str, Any], traced: int) -> None:
+        """Hold a law against a member; a piece that is contradicted is given up."""
+        law = self.law(quantity)
+        value = law.value(member)
+        if value is not None and value != traced:
+            self._laws[quantity] = refuted(law, member, value, traced)
 
     @property
     def memory_by_law(self) -> bool:
@@ -149,8 +155,8 @@ class Family:
     def table(self) -> pd.DataFrame:
         """One row a member: hyper-parameters, n, FLOP forward and backward of the batch, peak bytes.
 
-        A member that can't be built has no numbers (``<NA>``); `refused` says why. A traced member is held
-        against the laws too: one that it contradicts is given up.
+        A member that can't be built has no numbers (``<NA>``); `refused` says why. Up to 64 members are all
+        built, and held against the laws, as those are that are traced: a law that one contradicts is given up.
         """
         return table_of(self.axes, self.quantities, self._rows)
 
@@ -159,6 +165,9 @@ class Family:
         rows: list[Member | ModelspaceError] = []
         for member in self.axes.members():
             try:
+                if len(self) <= _MEASURED:
+                    # A law can't know that one member is refused by its own constructor.
+                    self._held("n", member, self._members.dimension(member))
                 rows.append(self._member(member))
             except ModelspaceError as error:
                 rows.append(error)

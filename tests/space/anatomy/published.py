@@ -1,0 +1,152 @@
+"""Architectures built from public figures, for counts known in closed form."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Attention(nn.Module):
+    """Causal attention whose keys and values are shared by groups of heads."""
+
+    def __init__(self, width, heads, groups, bias):
+        super().__init__()
+        self.heads, self.groups, self.size = heads, groups, width // heads
+        self.q = nn.Linear(width, width, bias=bias)
+        self.kv = nn.Linear(width, 2 * groups * self.size, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        q = self.q(x).view(batch, length, self.heads, self.size).transpose(1, 2)
+        kv = self.kv(x).view(batch, length, self.groups, 2 * self.size).transpose(1, 2)
+        k, v = kv.chunk(2, -1)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.groups < self.heads)
+        return self.out(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class GPTBlock(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads, heads, bias=True)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class GPT(nn.Module):
+    """GPT-2: learned positions, the head tied to the token table. Small: 12 blocks of width 768, 12 heads."""
+
+    def __init__(self, vocabulary=50257, length=1024, width=768, depth=12, heads=12):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.ModuleList(GPTBlock(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x):
+        y = self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
+        for block in self.blocks:
+            y = block(y)
+        return self.head(self.norm(y))
+
+
+class LlamaBlock(nn.Module):
+    def __init__(self, width, inner, heads, groups):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = Attention(width, heads, groups, bias=False)
+        self.gate, self.up = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        y = self.norm2(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Llama(nn.Module):
+    """Llama 2; its 70B: 80 blocks of width 8192, inner width 28672, 64 heads in 8 groups."""
+
+    def __init__(self, vocabulary=32000, width=8192, depth=80, inner=28672, heads=64, groups=8):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(LlamaBlock(width, inner, heads, groups) for _ in range(depth))
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, x):
+        y = self.tokens(x)
+        for block in self.blocks:
+            y = block(y)
+        return self.head(self.norm(y))
+
+
+class Experts(nn.Module):
+    """A router that sends each token to its ``chosen`` best experts, whose products are grouped."""
+
+    def __init__(self, width, inner, experts, chosen):
+        super().__init__()
+        self.chosen = chosen
+        self.router = nn.Linear(width, experts, bias=False)
+        self.up = nn.Parameter(torch.empty(experts, width, 2 * inner, dtype=torch.bfloat16))
+        self.down = nn.Parameter(torch.empty(experts, inner, width, dtype=torch.bfloat16))
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        weights, places = self.router(flat).softmax(-1).topk(self.chosen, -1)
+        order = places.flatten().argsort()
+        ends = torch.zeros(self.router.out_features, dtype=torch.int32, device=x.device)
+        ends = ends.scatter_add(0, places.flatten(), torch.ones_like(places.flatten(), dtype=torch.int32))
+        ends = ends.cumsum(0, dtype=torch.int32)
+        rows = flat[order // self.chosen].to(torch.bfloat16)
+        gate, up = torch._grouped_mm(rows, self.up, offs=ends).chunk(2, -1)
+        found = torch._grouped_mm(F.silu(gate) * up, self.down, offs=ends)
+        weighted = found * weights.flatten()[order, None]
+        return (
+            torch.zeros_like(flat).index_add(0, order // self.chosen, weighted.to(flat.dtype)).view(x.shape)
+        )
+
+
+class MixtureBlock(nn.Module):
+    def __init__(self, width, inner, heads, groups, experts, chosen):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = Attention(width, heads, groups, bias=False)
+        self.experts = Experts(width, inner, experts, chosen)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.experts(self.norm2(x))
+
+
+class Mixture(nn.Module):
+    """A mixture of experts; with the defaults 10¹² parameters, of which each token meets about 30 · 10⁹."""
+
+    def __init__(
+        self,
+        vocabulary=128000,
+        width=7168,
+        depth=61,
+        inner=2048,
+        heads=56,
+        groups=8,
+        experts=370,
+        chosen=8,
+    ):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(
+            MixtureBlock(width, inner, heads, groups, experts, chosen) for _ in range(depth)
+        )
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, x):
+        y = self.tokens(x)
+        for block in self.blocks:
+            y = block(y)
+        return self.head(self.norm(y))

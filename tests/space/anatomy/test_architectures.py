@@ -1,0 +1,83 @@
+"""Parameters and FLOP of whole architectures, written out in closed form or published by their authors."""
+
+import sys
+
+import pytest
+import torch
+from space.anatomy import published as networks
+
+from modelspace.space.anatomy import MetaBuild, anatomy, counts
+
+
+def built(make, **arguments):
+    with MetaBuild():
+        return make(**arguments)
+
+
+def test_gpt_2():
+    net = built(networks.GPT)
+    v, t, d, layers = 50257, 1024, 768, 12
+    record = anatomy(net, (t,), input_dtype=torch.long)
+    # The paper's 124 M, with the head tied to the token table.
+    assert record.counts.parameters == sum(p.numel() for p in net.parameters()) == 124_439_808
+    assert record.counts.tied == {"head.weight": "tokens.weight"}
+    products = 2 * t * (layers * 12 * d * d + v * d)
+    attention = layers * 4 * t * t * d
+    assert record.forward_flops == products + attention
+    assert record.backward_flops == 2 * products + attention * 5 // 2
+    assert sum(call.flops for call in record.calls) == record.forward_flops
+    assert sum(call.backward_flops for call in record.calls) == record.backward_flops
+    assert record.device == "fake"
+
+
+def test_llama_70b_s_parameters():
+    assert counts(built(networks.Llama)).parameters == 68_976_648_192
+
+
+def test_a_block_of_llama_70b():
+    d, f, t = 8192, 28672, 64
+    record = anatomy(built(networks.LlamaBlock, width=d, inner=f, heads=64, groups=8), (t, d))
+    products = 2 * t * (2 * d * d + 2 * d * d // 8 + 3 * d * f)
+    attention = 4 * t * t * d
+    assert record.forward_flops == products + attention
+    assert record.counts.parameters == 2 * d * d + 2 * d * d // 8 + 3 * d * f + 2 * d
+
+
+def test_a_mixture_of_experts_computes_only_the_chosen():
+    d, f, t, experts, chosen = 64, 32, 16, 12, 3
+    record = anatomy(networks.Experts(d, f, experts, chosen), (t, d))
+    router, expert = 2 * t * d * experts, 2 * t * chosen * (d * 2 * f + f * d)
+    assert record.forward_flops == router + expert
+    assert record.counts.parameters == d * experts + experts * 3 * d * f
+
+
+def test_a_mixture_of_10_to_the_12():
+    net = built(networks.Mixture)
+    expected = 61 * (2 * 7168**2 + 2 * 7168 * 1024 + 7168 * 370 + 370 * 3 * 7168 * 2048 + 2 * 7168)
+    expected += 2 * 128000 * 7168 + 7168
+    assert counts(net).parameters == expected
+    assert 0.99e12 < expected < 1.01e12
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_parameters_and_flop_are_affine_in_depth(depth):
+    def of(layers):
+        found = anatomy(built(networks.GPT, vocabulary=50, length=8, width=16, depth=layers, heads=2), (8,),
+                        input_dtype=torch.long)  # fmt: skip
+        return found.counts.parameters, found.forward_flops, found.backward_flops
+
+    one, two, many = of(1), of(2), of(1 + depth)
+    assert all(c == a + depth * (b - a) for a, b, c in zip(one, two, many, strict=True))
+
+
+@pytest.mark.slow
+def test_transformers_gpt_2_agrees_with_ours(monkeypatch):
+    # It imports torchvision where there is one, for models that are not asked for here.
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    transformers = pytest.importorskip("transformers")
+    with MetaBuild():
+        theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    record = anatomy(theirs, inputs=torch.zeros(1, 1024, dtype=torch.long))
+    ours = anatomy(built(networks.GPT), (1024,), input_dtype=torch.long)
+    assert record.counts.parameters == 124_439_808
+    assert record.forward_flops == ours.forward_flops
