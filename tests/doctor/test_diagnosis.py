@@ -59,6 +59,7 @@ def test_the_page_is_escaped():
     unused = ms.Finding("r", "error", "<b>", "a & b", "<script>alert(1)</script>", "s")
     own = ms.Diagnosis("<i>", (unused,), (), {"x": "<u>"}, 0.0)._repr_html_()
     assert "<script>" not in page + own
+    assert not {tag for tag in ("<b>", "<i>", "<u>") if tag in own}
     assert "&lt;script&gt;" in own
     assert "a &amp; b" in own
 

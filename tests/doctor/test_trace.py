@@ -29,6 +29,7 @@ def test_operations_in_order_with_module_and_line():
     first = Net.forward.__code__.co_firstlineno
     assert multiply.line.endswith(f"test_trace.py:{first + 2}")
     assert dropout.passes
+    assert not dropout.cuts
     assert multiply.written[0] is linear.outputs[0]
     assert summed.cuts
     assert not view.cuts
