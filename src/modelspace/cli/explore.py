@@ -21,7 +21,7 @@ USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "measure, sample, fit, choose, test and compare: the whole journey"
 DESCRIPTION = """\
 The whole journey through one space:
-  1. measure it: n, layers, cost;
+  1. measure it: n, layers, cost, and what the doctor finds (modelspace doctor has the details);
   2. fit seeds × columns as one program, and choose the columns on the *validation* split;
   3. fit fresh seeds at that choice, and report the distribution of their *test* score;
   4. compare two of them, as points and as functions;
@@ -111,6 +111,7 @@ def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
         "chosen": found.chosen,
         f"test_{found.metric}": distribution,
         "comparison": comparison_summary(found.comparison) if found.comparison else None,
+        "findings": [f.to_plain() for f in found.diagnosis.findings] if found.diagnosis else None,
     }
 
 
@@ -120,7 +121,10 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     lines = [f"{space.title}   {formula(space.dimension)}"]
     lines += [f"  {name:<14}{value}" for name, value in facts(space)]
     parts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    lines += [f"  {'data':<14}{data.name}: {parts}", ""]
+    lines.append(f"  {'data':<14}{data.name}: {parts}")
+    if found.diagnosis is not None:
+        lines.append(f"  {'doctor':<14}{found.diagnosis.counted}")
+    lines.append("")
     sweep = found.sweep
     lines.append(
         f"fit {len(sweep.members)} members in {sweep.seconds:.1f} s, "

@@ -41,6 +41,17 @@ class Diagnosis:
         """
         return tuple(finding for finding in self.findings if finding.rule == rule)
 
+    @property
+    def counted(self) -> str:
+        """How many of each severity, and the rules' names: ``1 warning (batch-reshape), 1 info (inplace-hook)``."""
+        parts = []
+        for severity in SEVERITIES:
+            rules = [finding.rule for finding in self.findings if finding.severity == severity]
+            if rules:
+                plural = "s" if len(rules) > 1 and severity != "info" else ""
+                parts.append(f"{len(rules)} {severity}{plural} ({', '.join(dict.fromkeys(rules))})")
+        return ", ".join(parts) or "nothing found"
+
     def to_plain(self) -> dict[str, Any]:
         """The diagnosis as plain values, for JSON."""
         return {
@@ -59,15 +70,7 @@ class Diagnosis:
         return str(self)
 
     def _last_line(self) -> str:
-        counts = [
-            f"{number} {severity}{'s' if number > 1 and severity != 'info' else ''}"
-            for severity in SEVERITIES
-            if (number := sum(f.severity == severity for f in self.findings))
-        ]
-        line = (
-            f"{self.title}: {', '.join(counts) or 'nothing found'}; "
-            f"{len(self.checked)} rules checked in {self.seconds:.1f} s"
-        )
+        line = f"{self.title}: {self.counted}; {len(self.checked)} rules checked in {self.seconds:.1f} s"
         by_reason: dict[str, list[str]] = {}
         for rule, reason in self.skipped.items():
             by_reason.setdefault(reason, []).append(rule)

@@ -15,6 +15,7 @@ from modelspace import data as datasets
 from modelspace import losses
 from modelspace.compare import Comparison, compare
 from modelspace.data import Data
+from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Run, fit
@@ -91,6 +92,7 @@ class Exploration:
         pair: The two fresh members that are compared (positions in ``fresh.population``).
         comparison: Of these two, on the test split.
         metric: The headline score: accuracy for classes, otherwise the loss.
+        diagnosis: What the doctor found before anything was trained; None where it could not examine the space.
     """
 
     space: ModelSpace
@@ -104,6 +106,7 @@ class Exploration:
     pair: tuple[int, int]
     comparison: Comparison | None
     metric: str
+    diagnosis: Diagnosis | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -140,7 +143,7 @@ def explore(
 ) -> Exploration:
     """Explore a space honestly: choose on validation, then report fresh seeds on test.
 
-    1. Sample seeds × columns and fit all as one program.
+    1. Let the doctor look at the space, its loss and its data; sample seeds × columns and fit all as one program.
     2. Choose the column combination with the best median validation score (accuracy for classes, otherwise the
        loss); a diverged member counts as the worst. An own ``data_seed`` is randomness, not a choice.
     3. Fit ``fresh_seeds`` new seeds there; report the distribution of their test score.
@@ -180,6 +183,7 @@ def explore(
     among = [losses.resolve(each) for each in ([own] if isinstance(own, str) else own)]
     metric = "accuracy" if all(usual(each, data.classes) for each in among) else "loss"
     _refuse_incomparable(columns, metric)
+    diagnosis = _diagnosis(space, among[0], data)
     sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
@@ -222,8 +226,15 @@ def explore(
     distribution = _distribution(metric, np.asarray(counted[metric]), int((fresh.status == DIVERGED).sum()))
     pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
     return Exploration(
-        space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric
+        space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric, diagnosis
     )
+
+
+def _diagnosis(space: ModelSpace, loss: Loss, data: Data) -> Diagnosis | None:
+    try:
+        return doctor(space, loss=loss, data=data)
+    except ModelspaceError:  # what is wrong enough to stop it stops the fit too, which says so
+        return None
 
 
 def _refuse_incomparable(columns: Mapping[str, Any], metric: str) -> None:
