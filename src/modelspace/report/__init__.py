@@ -6,6 +6,7 @@
 
 from modelspace.report.extract import record_of_exploration, record_of_run
 from modelspace.report.losses_curves import curves_figure
+from modelspace.report.losses_files import write_curves_html, write_curves_png
 from modelspace.report.record import ReportRecord
 from modelspace.report.write import write_exploration, write_record, write_run
 
@@ -14,6 +15,8 @@ __all__ = [
     "curves_figure",
     "record_of_exploration",
     "record_of_run",
+    "write_curves_html",
+    "write_curves_png",
     "write_exploration",
     "write_record",
     "write_run",
