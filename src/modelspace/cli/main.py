@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from modelspace import __version__
-from modelspace.cli import compare, doctor, explore, fit, inspect, report, runs, verify
+from modelspace.cli import compare, doctor, explore, family, fit, inspect, report, runs, verify
 from modelspace.cli.arguments import Parser, parse_known
 from modelspace.errors import ModelspaceError
 
-_VERBS = (explore, inspect, doctor, verify, fit, compare, report, runs)
+_VERBS = (explore, inspect, family, doctor, verify, fit, compare, report, runs)
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""

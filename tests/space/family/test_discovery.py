@@ -147,7 +147,7 @@ def test_a_maximum_has_a_law_only_between_the_listed_values():
         return max(1000, width * width * depth)
 
     law = law_within("peak_bytes", lambda m: m["width"] ** 2 * m["depth"], axes)
-    assert law(width=48, depth=3) == 48 * 48 * 3
+    assert law(width=48, depth=4) == 48 * 48 * 4
     assert law.value({"width": 128, "depth": 2}) is None
     assert law.value({"width": 8, "depth": 2}) is None
     broken = law_within("peak_bytes", lambda m: activations(**m), axes)

@@ -7,7 +7,7 @@ from torch import nn
 from modelspace.errors import ModelspaceError
 from modelspace.space.family import Family
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=10, deadline=None)
 FAMILY = Family(families.MLP, width=[16, 32], depth=[1, 2], input_shape=(6,))
 
 

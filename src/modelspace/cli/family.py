@@ -1,0 +1,245 @@
+"""``modelspace family``: what every member of a family costs, by which law, and which one fits a budget."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelspace.cli import values
+from modelspace.cli.arguments import add_json, output_folder, typed
+from modelspace.cli.results import print_json
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.loading import load_object
+from modelspace.space.family import Family, Law, Polynomial, Solution
+
+DTYPES = ("float32", "float64", "bfloat16")
+USAGE = "%(prog)s TARGET --model.KEY V1,V2[,…] [--input SHAPE] [--solve NAME=VALUE --over KEY] [options]"
+HELP = "measure a family: n, FLOP and memory by hyper-parameter, as formulas; find the member for a budget"
+DESCRIPTION = """\
+A family is one architecture with hyper-parameters that change its size. Each --model.KEY with several values, with
+commas between them, varies; with one value it is fixed ([3,3] in brackets is one value). Printed are the laws
+(parameters and FLOP as exact polynomials in the integer hyper-parameters, found from a few small members and checked
+on others), and a table of all members. Where there is no law, the reason is given and each member is traced; peak
+memory is a maximum, and traced. Nothing is allocated: members are built on PyTorch's meta device.
+
+--solve parameters=1e6 --over width finds the integer width whose member comes nearest to a million parameters, and
+prints its neighbours as the proof. flops is of forward and backward over the batch, memory the peak in bytes."""
+EPILOG = """\
+examples:
+  modelspace family nets.py:MLP --model.width 16,32,64 --model.depth 1,2,3 --input 64
+  modelspace family nets.py:MLP --model.width 16,32 --model.depth 1,2 --input 64 \\
+      --solve parameters=1e6 --over width --at depth=3
+  modelspace family nets.py:MLP --model.width 16,32 --model.depth 1,2 --input 64 \\
+      --solve flops=1e9 --ratio width=64,depth=1
+  modelspace family nets.py:GPT --model.width 64,128 --model.depth 2,4 --model.heads 4 \\
+      --input 32 --input-dtype long --plot scaling.html --json"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="the architecture: file.py:Name or package.module:Name, a class or a factory. The file is executed: "
+        "name only files you trust",
+    )
+    parser.add_argument(
+        "--input",
+        type=typed(values.shape, "shape"),
+        metavar="3x7x7",
+        help="one sample's shape without the batch (without it only n is known)",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="cast the members (default: as they are built)")
+    parser.add_argument(
+        "--input-dtype",
+        choices=["float", "long"],
+        default="float",
+        help="the samples' type: long for integers, as an embedding takes them (float)",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="samples that FLOP and memory are for (1, or 2 with BatchNorm)"
+    )
+    parser.add_argument(
+        "--no-memory", action="store_true", help="leave peak memory out, which is traced member by member"
+    )
+    solve = parser.add_argument_group("finding a member")
+    solve.add_argument(
+        "--solve", metavar="NAME=VALUE", help="the budget: parameters=1e6, flops=1e9 or memory=2e9"
+    )
+    solve.add_argument(
+        "--over",
+        metavar="KEY[,KEY]",
+        help="the unknown (the only open integer); of several, the first is solved for at each value of the others",
+    )
+    solve.add_argument(
+        "--ratio", metavar="KEY=A,KEY=B", help="several unknowns that keep this ratio: width=64,depth=1"
+    )
+    solve.add_argument(
+        "--prefer",
+        metavar="KEY",
+        help="of several unknowns, take the member with the most of it; -KEY: the least",
+    )
+    solve.add_argument(
+        "--within",
+        type=float,
+        default=0.05,
+        metavar="X",
+        help="the relative distance that --prefer may cost (0.05)",
+    )
+    solve.add_argument("--at", metavar="KEY=V,…", help="values of the hyper-parameters that aren't unknown")
+    parser.add_argument("--plot", metavar="FILE.html", help="write scaling plots as one page without network")
+    add_json(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Print laws and table, or the solution."""
+    _check(options)
+    family = Family(
+        load_object(options.target),
+        input_shape=options.input,
+        dtype=getattr(torch, options.dtype) if options.dtype else None,
+        input_dtype=torch.long if options.input_dtype == "long" else torch.float32,
+        batch=options.batch,
+        memory=not options.no_memory,
+        **varied(options.model),
+    )
+    solution = family.solve(**_question(options)) if options.solve else None
+    if options.plot:
+        output_folder(str(Path(options.plot).parent))
+        family.plot(options.plot)
+    if options.json:
+        print_json(summary(family, solution))
+    else:
+        sys.stdout.write(f"{solution!r}\n" if solution else f"{family!r}\n")
+    return 0
+
+
+def varied(model: Mapping[str, Any]) -> dict[str, Any]:
+    """--model's values, those with commas as lists; a value in brackets is one value.
+
+    Raises:
+        ModelspaceError: a value between two commas is missing.
+    """
+    found = {}
+    for name, value in model.items():
+        if isinstance(value, str) and "," in value:
+            parts = value.split(",")
+            if not all(parts):
+                raise ModelspaceError(f"--model.{name} {value}: a value between commas is missing")
+            found[name] = [values.argument(part) for part in parts]
+        elif isinstance(value, tuple):
+            found[name] = list(value)
+        else:
+            found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.batch is not None and options.batch < 1:
+        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
+    taken = {"input_shape", "dtype", "input_dtype", "batch", "memory"} & set(options.model)
+    if taken:
+        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+    if not options.solve:
+        alone = [name for name in ("over", "ratio", "prefer", "at") if getattr(options, name)]
+        if alone:
+            raise ModelspaceError(f"--{alone[0]} goes with --solve: --solve parameters=1e6")
+
+
+def _question(options: argparse.Namespace) -> dict[str, Any]:
+    targets = _pairs("--solve", options.solve)
+    for name in targets:
+        if name not in ("parameters", "flops", "memory"):
+            raise unknown_name("budget", name, ("parameters", "flops", "memory"))
+    question: dict[str, Any] = {**targets, "prefer": options.prefer, "within": options.within}
+    if options.over:
+        question["over"] = options.over.split(",")
+    if options.ratio:
+        question["ratio"] = _pairs("--ratio", options.ratio)
+    given = _pairs("--at", options.at) if options.at else {}
+    if set(given) & set(question):
+        raise ModelspaceError(f"--at {options.at}: an option of solve can't be given here")
+    return {**question, **given}
+
+
+def _pairs(flag: str, text: str) -> dict[str, Any]:
+    found = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or not name or not value:
+            raise ModelspaceError(f"{flag} {text}: write NAME=VALUE")
+        found[name.replace("-", "_")] = values.argument(value)
+    if flag != "--at":
+        odd = [v for v in found.values() if not isinstance(v, int | float) or isinstance(v, bool)]
+        if odd:
+            raise ModelspaceError(f"{flag} {text}: '{odd[0]}' is not a number")
+    return found
+
+
+def summary(family: Family, solution: Solution | None) -> dict[str, Any]:
+    """The family as plain values; with a solution, that and the laws, and no table."""
+    found: dict[str, Any] = {"architecture": family.title, "quantities": list(family.quantities)}
+    if solution is not None:
+        found["solution"] = _solution(solution)
+    else:
+        refused = family.refused
+        found["members"] = [
+            {
+                name: None if i in refused and name in family.quantities else value
+                for name, value in row.items()
+            }
+            for i, row in enumerate(family.table.astype("object").to_dict("records"))
+        ]
+        found["refused"] = {str(row): reason for row, reason in family.refused.items()}
+    counts = [quantity for quantity in family.quantities if quantity != "peak_bytes"]
+    found["laws"] = {quantity: _pieces(family.laws[quantity]) for quantity in counts}
+    return {**found, "batch": family.batch}
+
+
+def _pieces(law: Law) -> list[dict[str, Any]]:
+    return [
+        {
+            "formula": None if piece.polynomial is None else str(piece.polynomial),
+            "terms": None if piece.polynomial is None else _terms(piece.polynomial),
+            "where": piece.conditions,
+            "found_from": piece.found_from,
+            "checked_on": piece.checked_on,
+            "reason": piece.reason,
+        }
+        for piece in law.pieces
+    ]
+
+
+def _terms(polynomial: Polynomial) -> list[dict[str, Any]]:
+    """Each term for a program: its coefficient, ``"-1/2"``, and the exponents that aren't zero."""
+    return [
+        {
+            "coefficient": str(coefficient),
+            "exponents": {n: e for n, e in zip(polynomial.variables, exponents, strict=True) if e},
+        }
+        for exponents, coefficient in polynomial.terms
+    ]
+
+
+def _solution(solution: Solution) -> dict[str, Any]:
+    member = solution.member
+    sides = {"below": solution.below, "above": solution.above}
+    return {
+        "hyperparameters": solution.hyperparameters,
+        "quantity": solution.quantity,
+        "target": solution.target,
+        "value": solution.value,
+        "distance": solution.distance,
+        "n": member.n,
+        "forward_flops": member.forward_flops,
+        "backward_flops": member.backward_flops,
+        "peak_bytes": member.peak_bytes,
+        "law": solution.law,
+        **{
+            side: None if n is None else {"hyperparameters": n.hyperparameters, "value": n.value}
+            for side, n in sides.items()
+        },
+    }
