@@ -197,3 +197,20 @@ def test_the_floor_that_is_named_is_the_least_loss_of_probabilities(classes):
     found = seen("softmax-before-cross-entropy", net, (4,), loss="cross_entropy")
     best = F.cross_entropy(torch.eye(classes), torch.arange(classes))
     assert f"below {float(best):.3f}" in found[0].evidence
+
+
+@pytest.mark.parametrize(
+    "loss", [name for name, each in ms.losses.CATALOGUE.items() if each.outputs is not None]
+)
+def test_a_sound_model_is_sound_under_every_loss(loss):
+    """Likelihoods whose least value is not 0, losses that start at theirs, labels of every shape: no false alarm."""
+    taken = ms.losses.resolve(loss)
+    wide = {"logits": 3, "embedding": 4, "log-probability": 3}.get(str(taken.outputs), 1)
+    outputs = 2 if taken.labels_shape((5, 2)) == (5,) and wide == 1 else wide
+    layers = [nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, outputs)]
+    ends = {"probability": [nn.Sigmoid()], "log-probability": [nn.LogSoftmax(1)], "positive": [nn.Softplus()]}
+    flat = [nn.Flatten(0)] if outputs == 1 else []
+    found = ms.doctor(
+        nn.Sequential(*layers, *ends.get(str(taken.outputs), []), *flat), inputs=(6,), loss=loss
+    )
+    assert found.healthy, str(found)

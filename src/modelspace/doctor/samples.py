@@ -1,5 +1,7 @@
 """Inputs and labels that are made up: enough to run a model and a loss."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -40,25 +42,27 @@ def known_tokens(module: nn.Module) -> int:
     return min(sizes, default=_FEW_TOKENS)
 
 
-def made_labels(outputs: Tensor, kind: str | None, *, seed: int) -> Tensor | None:
+def made_labels(
+    outputs: Tensor, kind: str | None, *, seed: int, shape: tuple[int, ...] | None = None
+) -> Tensor | None:
     """Labels that outputs can be held against; None where the label set is not known.
 
-    Classes go round, so that no constant output fits them.
+    Classes and ranks go round, so that no constant output fits them.
 
     Args:
         outputs: The model's, ``[N, …]``, or ``[N, C, …]`` for classes.
         kind: The loss's label set.
         seed: Of what is random.
+        shape: The labels'; the outputs' own, without the classes, where None.
     """
     generator = torch.Generator().manual_seed(seed)
-    shape = tuple(outputs.shape)
-    if kind == "class":
+    if kind in ("class", "rank"):
         if outputs.ndim < 2 or outputs.shape[1] < 1:
             return None
-        size = (shape[0], *shape[2:])
-        total = int(torch.tensor(size).prod())
-        return (torch.arange(total) % shape[1]).reshape(size)
-    numbers = torch.rand(shape, generator=generator, dtype=torch.float64)
+        shape = shape or (outputs.shape[0], *outputs.shape[2:])
+        several = outputs.shape[1] + (kind == "rank")
+        return (torch.arange(math.prod(shape)) % several).reshape(shape)
+    numbers = torch.rand(shape or outputs.shape, generator=generator, dtype=torch.float64)
     made = {
         "real": lambda: _normal(numbers),
         "sign": lambda: (numbers < 0.5).double() * 2 - 1,

@@ -227,7 +227,8 @@ class Subject:
         """The user's labels of as many samples, or labels made up for the loss."""
         if self.labels is not None and self.samples is not None:
             return self.labels[torch.arange(len(outputs)) % len(self.labels)]
-        return made_labels(outputs, self.expected.labels, seed=self.seed)
+        shape = self.loss.labels_shape(tuple(outputs.shape)) if self.loss and outputs.ndim else None
+        return made_labels(outputs, self.expected.labels, seed=self.seed, shape=shape)
 
     @cached_property
     def seconds_a_sample(self) -> float:

@@ -101,6 +101,14 @@ class Loss:
         """
         return None
 
+    def labels_shape(self, outputs: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the labels of outputs of a shape: without the dimension of classes, where there is one.
+
+        Args:
+            outputs: ``[N, …]``, or ``[N, C, …]`` for class labels and ranks.
+        """
+        return (outputs[0], *outputs[2:]) if self.labels in ("class", "rank") else outputs
+
     def hyperparameters(self) -> Hyperparameters:
         """Give every number among the fields, by its name, with the loss's own value."""
         return {

@@ -24,6 +24,8 @@ _FEWEST_SAMPLES, _MOST_SAMPLES = 6, 32
 # Of dense outputs, such as one class a pixel, as many sites a sample are fitted: a network that sees a few pixels
 # around each can't learn random labels for all of them, and need not.
 _SITES = 2
+# Outputs that may be any number: what is left of the loss when they are chosen freely is no fault of the model's.
+_FREE = ("real", "score", "logits", "log-rate", "embedding")
 
 Objective = Callable[[Tensor], Tensor]
 
@@ -46,9 +48,13 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     try:
         objective, constant = _objective(subject, outputs, labels)
         start = float(objective(outputs))
+        floor = _floor(subject, objective, outputs)
     except Exception as error:
         raise Inapplicable(f"the loss fails, which other rules look at: {_reason(error)}") from None
-    target = _ENOUGH * min(start, constant)
+    ceiling = min(start, constant)
+    target = floor + _ENOUGH * (ceiling - floor)
+    if not target < ceiling:
+        raise Inapplicable("the outputs of the untrained model are as good as any for the labels made up")
     best = start
     end = time.thread_time() + _SECONDS
     for rate in _RATES:
@@ -67,7 +73,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     yield Observation(
         subject.title,
         f"{_STEPS} steps of Adam on the same {batch} samples, at learning rates {rates}, bring the loss from "
-        f"{start:.4g} to no less than {best:.4g}, where constant outputs cost {min(start, constant):.4g}",
+        f"{start:.4g} to no less than {best:.4g}, where constant outputs cost {ceiling:.4g}",
         "# look at the other findings first; then at the gradients\n"
         "for name, parameter in model.named_parameters():\n    print(name, parameter.grad.norm())",
     )
@@ -92,6 +98,23 @@ def _objective(subject: Subject, outputs: Tensor, labels: Tensor) -> tuple[Objec
         few: Objective = lambda z: loss(_few_sites(z.flatten(1)), labels)  # noqa: E731
         return few, _constant(subject, labels)
     return lambda z: loss(z, labels), _constant(subject, labels)
+
+
+def _floor(subject: Subject, objective: Objective, outputs: Tensor) -> float:
+    """The least that the loss comes to when the outputs themselves are free; a likelihood's is not 0."""
+    if subject.expected.outputs not in _FREE:
+        return 0.0
+    z = outputs.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=0.1)
+    lowest = math.inf
+    for _ in range(3 * _STEPS):
+        value = objective(z)
+        if not math.isfinite(float(value)):
+            break
+        lowest = min(lowest, float(value))
+        (z.grad,) = torch.autograd.grad(value, [z])
+        optimizer.step()
+    return lowest
 
 
 def _few_sites(x: Tensor) -> Tensor:

@@ -45,6 +45,10 @@ class LocationScaleLoss(Loss):
             )
         return self.value(outputs[:, 0], outputs[:, 1], labels.to(wide(outputs).dtype))
 
+    def labels_shape(self, outputs: tuple[int, ...]) -> tuple[int, ...]:
+        """Without the dimension of location and scale."""
+        return (outputs[0], *outputs[2:])
+
     def minimiser(self, samples: Float[Tensor, "sample"]) -> Float[Tensor, "2"]:
         """The location and the log-scale that minimise the mean loss over samples of the label.
 
