@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError
+from modelspace.space.anatomy import anatomy
 from modelspace.space.forward import forward_checked
 
 
@@ -141,3 +142,41 @@ def test_the_outputs_are_the_module_s_own():
     torch.manual_seed(0)
     net, x = DummyNet(), torch.rand(4, 3, 7, 7)
     assert torch.equal(forward_checked(net, x), net(x))
+
+
+class Deep(nn.Module):
+    """A product of its own, three levels down, whose shapes do not meet."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.zeros(7, 5))
+
+    def forward(self, x):
+        return self.function(x, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("function", "operation", "shapes"),
+    [
+        (lambda x, w: x @ w, "aten.mm", r"\[2, 4\] and \[7, 5\]"),
+        (lambda x, w: x + w, "aten.add", r"\[2, 4\] and \[7, 5\]"),
+        (lambda x, w: torch.cat([x, w]), "aten.cat", r"\[2, 4\] and \[7, 5\]"),
+    ],
+    ids=["product", "sum", "concatenation"],
+)
+@pytest.mark.parametrize("values", [True, False], ids=["real", "fake"])
+def test_a_mismatch_deep_inside_names_module_operation_shapes_and_line(function, operation, shapes, values):
+    net = nn.ModuleDict({"blocks": nn.Sequential(nn.Identity(), nn.Sequential(nn.Tanh(), Deep(function)))})
+    module = Calls(lambda self, x: self.net["blocks"](x), net=net)
+    line = function.__code__.co_firstlineno
+    message = (
+        rf"layer net\.blocks\.1\.1 \(Deep\) failed on \[2, 4\]: .*\({operation} of {shapes}\)"
+        rf"; at line {line} of tests/space/test_forward\.py: \(lambda x, w: .*; the model was given .* 2×4$"
+    )
+    run = (
+        (lambda: forward_checked(module, torch.zeros(2, 4)))
+        if values
+        else (lambda: anatomy(module, (4,), batch=2))
+    )
+    with pytest.raises(ModelspaceError, match=message):
+        run()

@@ -1,12 +1,13 @@
 """The peak of live memory while a piece of code runs, by watching each storage be born and die."""
 
-import weakref
 from collections.abc import Iterable
 
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from modelspace.space.ledger import Ledger
 
 
 class PeakMemory(TorchDispatchMode):
@@ -18,10 +19,6 @@ class PeakMemory(TorchDispatchMode):
 
     Args:
         tensors: What is live already: parameters, buffers, inputs. Tensors that share a storage count once.
-
-    Attributes:
-        live: Bytes now.
-        peak: The most bytes at the end of any operation.
 
     Example:
         >>> import torch
@@ -35,28 +32,23 @@ class PeakMemory(TorchDispatchMode):
 
     def __init__(self, tensors: Iterable[Shaped[Tensor, "..."]] = ()):
         super().__init__()
-        self.live = 0
-        self.peak = 0
-        self._bytes: dict[int, int] = {}
+        self._ledger = Ledger()
         for tensor in tensors:
-            self._watch(tensor)
+            self._ledger.watch(tensor, "given", None)
+
+    @property
+    def live(self) -> int:
+        """Bytes now."""
+        return self._ledger.live
+
+    @property
+    def peak(self) -> int:
+        """The most bytes at the end of any operation."""
+        return self._ledger.peak
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._watch(leaf)
+                self._ledger.watch(leaf, "made", None)
         return result
-
-    def _watch(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._bytes:
-            return
-        self._bytes[key] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._release, key).atexit = False
-
-    def _release(self, key: int) -> None:
-        self.live -= self._bytes.pop(key)

@@ -14,11 +14,11 @@ from torch.autograd.graph import get_gradient_edge
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy.calls import Calls, watched_calls
 from modelspace.space.anatomy.formulas import Formula
-from modelspace.space.anatomy.ledger import Ledger
 from modelspace.space.anatomy.nests import Spec, mapped, tensors_in
 from modelspace.space.anatomy.standin import fake, needs_values, quiet, real, stand_in
 from modelspace.space.anatomy.tracer import Tracer, in_phase
 from modelspace.space.forward import forward_explained
+from modelspace.space.ledger import Ledger
 
 LARGEST_REAL = 2**31
 Device = Literal["fake", "cpu"]

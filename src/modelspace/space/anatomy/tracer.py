@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves
 from modelspace.space.anatomy.calls import Calls
 from modelspace.space.anatomy.formulas import Formula
 from modelspace.space.anatomy.formulas.products import grouped_shape
-from modelspace.space.anatomy.ledger import Ledger
 from modelspace.space.anatomy.operations import (
     QUERIES,
     WORKSPACES,
@@ -25,6 +24,7 @@ from modelspace.space.anatomy.operations import (
     moves_nothing,
 )
 from modelspace.space.forward import Attempt
+from modelspace.space.ledger import Ledger
 
 Phase = Literal["forward", "backward", "recomputed", "update"]
 aten = torch.ops.aten
