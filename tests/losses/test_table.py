@@ -1,6 +1,9 @@
 """The catalogue's table: it says what the losses say, and its filters are plain conditions on them."""
 
 import math
+import re
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,43 @@ def test_parameters_say_default_and_range():
 def test_what_is_unknown_is_refused_with_the_nearest(asked, message):
     with pytest.raises(ModelspaceError, match=message):
         table(**asked)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_guide_s_table_is_the_catalogue_s():
+    """Held cell by cell; `python docs/losses_table.py` rewrites it."""
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- all losses: begin -->")[1].split("<!-- all losses: end -->")[0].splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| `")]
+    found = {
+        cells[0].strip(" `"): [re.sub(r"\\(.)", r"\1", c.strip()).replace("&lt;", "<") for c in cells[1:]]
+        for cells in rows
+    }
+    words = {True: "yes", False: "no", None: "–"}
+    expected = {
+        name: [
+            row["formula"],
+            row["parameters"],
+            words[row["convex"]],
+            *(
+                "–" if v is None else "∞" if v == math.inf else f"{v:.4g}"
+                for v in (row["lipschitz"], row["smooth"])
+            ),
+            words[row["calibrated"]],
+            words[row["proper"]],
+            row["source"],
+        ]
+        for name, row in table().iterrows()
+    }
+    assert found == expected, "run python docs/losses_table.py"
+    kinds = [line.removeprefix("### ").lower() for line in lines if line.startswith("### ")]
+    assert kinds == list(KINDS)
+
+
+def test_the_script_that_writes_it_changes_nothing_where_nothing_changed():
+    script = runpy.run_path(str(ROOT / "docs" / "losses_table.py"))
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    assert script["rewritten"](page) == page
+    assert script["rewritten"](page.replace("\n| `hinge` |", "\n| `henge` |")) == page
