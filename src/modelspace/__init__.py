@@ -4,7 +4,7 @@ Measure the space, train thousands of its points as one program, compare them ho
 """
 
 from modelspace import data, distribute, export, losses, metrics, optimizers, report
-from modelspace.compare import Comparison, compare
+from modelspace.compare import Comparison, LossComparison, compare, compare_losses
 from modelspace.doctor import Diagnosis, Finding, doctor
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
@@ -28,6 +28,7 @@ __all__ = [
     "Exploration",
     "Family",
     "Finding",
+    "LossComparison",
     "ModelSpace",
     "ModelspaceError",
     "Plan",
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "Verification",
     "compare",
+    "compare_losses",
     "data",
     "distribute",
     "doctor",

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from modelspace import __version__
-from modelspace.cli import compare, doctor, explore, family, fit, inspect, report, runs, verify
+from modelspace.cli import compare, doctor, explore, family, fit, inspect, losses, report, runs, verify
 from modelspace.cli.arguments import Parser, parse_known
 from modelspace.errors import ModelspaceError
 
-_VERBS = (explore, inspect, family, doctor, verify, fit, compare, report, runs)
+_VERBS = (explore, inspect, family, doctor, verify, fit, compare, losses, report, runs)
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
@@ -21,6 +21,7 @@ examples:
   modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
   modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
   modelspace compare examples/dummynet.py:DummyNet seed:0 seed:1 --data digits-7x7
+  modelspace losses --kind margin --convex
   modelspace runs
 
 exit status: 0, or 2 for a mistake in what was given (one line says which), or 130 after Ctrl-C"""
