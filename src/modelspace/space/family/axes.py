@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ class Axes:
 
     listed: dict[str, tuple[Any, ...]]
     fixed: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        """How many members are listed."""
+        return prod(len(values) for values in self.listed.values())
 
     def members(self) -> Iterator[dict[str, Any]]:
         """Every combination; the last hyper-parameter varies fastest."""

@@ -1,7 +1,6 @@
 """``Family``: spaces indexed by the hyper-parameters that change H."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +11,13 @@ from torch import nn
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.family.axes import axes_of
-from modelspace.space.family.discovery import law_of, law_within
+from modelspace.space.family.costs import Costs
 from modelspace.space.family.law import Law
 from modelspace.space.family.members import QUANTITIES, Member, Members, Shape
 from modelspace.space.family.search import Wanted, solved
 from modelspace.space.family.solution import Solution
-from modelspace.space.family.table import refuted, table_of
+from modelspace.space.family.table import table_of
 from modelspace.space.space import ModelSpace
-
-# Up to here every listed member is built, and its peak measured, sooner than a law of the peak is found.
-_MEASURED = 64
 
 
 class Family:
@@ -80,26 +76,17 @@ class Family:
         self._members = Members(architecture, self.axes.fixed, input_shape, dtype, input_dtype, batch)
         counts = QUANTITIES if memory else QUANTITIES[:3]
         self.quantities: tuple[str, ...] = counts if self._members.has_shape else ("n",)
-        self._laws: dict[str, Law] = {}
+        self._costs = Costs(self.axes, self.quantities, self._members)
 
     @property
     def batch(self) -> int | None:
         """The samples that FLOP and memory are for; None before anything was traced, unless given."""
         return self._members.batch
 
-    @cached_property
+    @property
     def laws(self) -> Mapping[str, Law]:
         """The law of each quantity, by its name in the table, found when it is first asked for."""
-        return _Laws(self.quantities, self.law)
-
-    def law(self, quantity: str) -> Law:
-        """The law of one of the family's quantities."""
-        if quantity not in self._laws:
-            find = law_within if quantity == "peak_bytes" else law_of
-            self._laws[quantity] = find(
-                quantity, lambda member: self._members.measured(quantity, member), self.axes
-            )
-        return self._laws[quantity]
+        return self._costs.laws
 
     def space(self, **hyperparameters: Any) -> ModelSpace:
         """The space of one member, which need not be one of those listed.
@@ -115,7 +102,7 @@ class Family:
         Raises:
             ModelspaceError: a hyper-parameter is missing or unknown, or the member can't be built.
         """
-        return self._member(self.axes.completed(hyperparameters))
+        return self._costs.member(self.axes.completed(hyperparameters))
 
     def measure(self, **hyperparameters: Any) -> Member:
         """What one member costs, by a real trace on the meta device.
@@ -125,31 +112,10 @@ class Family:
         """
         return self._members.trace(self.axes.completed(hyperparameters))
 
-    def _member(self, member: dict[str, Any]) -> Member:
-        values = {
-            q: self.law(q).value(member) for q in self.quantities if q != "peak_bytes" or self.memory_by_law
-        }
-        by_law = {q: v for q, v in values.items() if v is not None}
-        if len(by_law) == len(self.quantities):
-            return Member(member, **by_law, by_law=tuple(by_law))
-        if by_law and set(self.quantities) - set(by_law) == {"n"}:
-            return Member(member, self._members.dimension(member), **by_law, by_law=tuple(by_law))
-        traced = self._members.trace(member)
-        for quantity in by_law:
-            self._held(quantity, member, getattr(traced, quantity))
-        return traced if "peak_bytes" in self.quantities else replace(traced, peak_bytes=None)
-
-    def _held(self, quantity: str, member: dict[str, Any], traced: int) -> None:
-        """Hold a law against a member; a piece that is contradicted is given up."""
-        law = self.law(quantity)
-        value = law.value(member)
-        if value is not None and value != traced:
-            self._laws[quantity] = refuted(law, member, value, traced)
-
     @property
     def memory_by_law(self) -> bool:
         """Whether the table takes peak memory from a law, where one passes its checks."""
-        return "peak_bytes" in self.quantities and len(self) > _MEASURED
+        return self._costs.memory_by_law
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -158,25 +124,12 @@ class Family:
         A member that can't be built has no numbers (``<NA>``); `refused` says why. Up to 64 members are all
         built, and held against the laws, as those are that are traced: a law that one contradicts is given up.
         """
-        return table_of(self.axes, self.quantities, self._rows)
-
-    @cached_property
-    def _rows(self) -> list[Member | ModelspaceError]:
-        rows: list[Member | ModelspaceError] = []
-        for member in self.axes.members():
-            try:
-                if len(self) <= _MEASURED:
-                    # A law can't know that one member is refused by its own constructor.
-                    self._held("n", member, self._members.dimension(member))
-                rows.append(self._member(member))
-            except ModelspaceError as error:
-                rows.append(error)
-        return rows
+        return table_of(self.axes, self.quantities, self._costs.rows)
 
     @property
     def refused(self) -> dict[int, str]:
         """Why a listed member can't be built or traced, by its row."""
-        return {i: str(row) for i, row in enumerate(self._rows) if isinstance(row, ModelspaceError)}
+        return {i: str(row) for i, row in enumerate(self._costs.rows) if isinstance(row, ModelspaceError)}
 
     def solve(
         self,
@@ -227,7 +180,7 @@ class Family:
         """
         targets = {"parameters": parameters, "flops": flops, "memory": memory}
         wanted = Wanted(targets, over, dict(ratio or {}), prefer, within, given)
-        return solved(wanted, self.axes, self.quantities, self.law, self._members)
+        return solved(wanted, self.axes, self._costs)
 
     def plot(self, path: Any = None) -> Any:
         """Scaling plots: n, FLOP and memory against each integer hyper-parameter, on logarithmic axes.
@@ -250,10 +203,7 @@ class Family:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def __len__(self) -> int:
-        length = 1
-        for values in self.axes.listed.values():
-            length *= len(values)
-        return length
+        return self.axes.count
 
     def __iter__(self) -> Iterator[ModelSpace]:
         return (self._members.space(member) for member in self.axes.members())
@@ -273,24 +223,3 @@ class Family:
         from modelspace.space.family.card import html_card
 
         return html_card(self)
-
-
-class _Laws(Mapping[str, Law]):
-    """The laws by quantity, each found when it is read."""
-
-    def __init__(self, quantities: tuple[str, ...], law: Callable[[str], Law]):
-        self._quantities, self._law = quantities, law
-
-    def __getitem__(self, quantity: str) -> Law:
-        if quantity not in self._quantities:
-            raise KeyError(f"no quantity '{quantity}' here: {', '.join(self._quantities)}")
-        return self._law(quantity)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._quantities)
-
-    def __len__(self) -> int:
-        return len(self._quantities)
-
-    def __repr__(self) -> str:
-        return "\n".join(repr(self[quantity]) for quantity in self)

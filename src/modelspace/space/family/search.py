@@ -1,6 +1,6 @@
 """What ``Family.solve`` was asked, and how it is answered: unknowns, paths through the family, the best of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import isfinite
@@ -8,17 +8,11 @@ from typing import Any
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.family.axes import Axes, is_integer
+from modelspace.space.family.costs import Costs
 from modelspace.space.family.law import Law
-from modelspace.space.family.members import Members
+from modelspace.space.family.path import Path, nearest_on, path_along, path_in_ratio
 from modelspace.space.family.progression import Progression
-from modelspace.space.family.solution import (
-    Neighbour,
-    Path,
-    Solution,
-    nearest_on,
-    path_along,
-    path_in_ratio,
-)
+from modelspace.space.family.solution import Neighbour, Solution
 
 _QUANTITIES = {
     "parameters": ("n",),
@@ -39,15 +33,13 @@ class Wanted:
     given: dict[str, Any]
 
 
-def solved(
-    wanted: Wanted, axes: Axes, quantities: tuple[str, ...], law: Callable[[str], Law], members: Members
-) -> Solution:
+def solved(wanted: Wanted, axes: Axes, costs: Costs) -> Solution:
     """Answer: see ``Family.solve``.
 
     Raises:
         ModelspaceError: the question has no answer, or isn't one.
     """
-    quantity, target = _target(wanted, quantities)
+    quantity, target = _target(wanted, costs.quantities)
     unknowns = _unknowns(wanted, axes)
     lead = max(wanted.ratio, key=lambda name: wanted.ratio[name]) if wanted.ratio else unknowns[0]
     others = [] if wanted.ratio else unknowns[1:]
@@ -60,14 +52,14 @@ def solved(
         )
         rest = {name: value for name, value in example.items() if name not in (wanted.ratio or [lead])}
         # The law of n knows what a hyper-parameter must be divisible by, for the other quantities too.
-        lattice = _lattice(law("n"), example, lead)
+        lattice = _lattice(costs.law("n"), example, lead)
         if wanted.ratio:
             path = path_in_ratio(lead, wanted.ratio, rest, lattice)
         else:
             path = path_along(lead, rest, lattice)
         ordered = Path(lead, lambda t, at=path.at: _in_order(at(t), axes), path.lattice)
         try:
-            found.append(_solution(ordered, quantity, target, law, members))
+            found.append(_solution(ordered, quantity, target, costs))
         except ModelspaceError as error:
             problems.append(error)
     if not found:
@@ -141,22 +133,20 @@ def _lattice(law: Law, example: Mapping[str, Any], lead: str) -> Progression:
     return Progression(min(start, 1 + (start - 1) % step), step)
 
 
-def _solution(
-    path: Path, quantity: str, target: float, law: Callable[[str], Law], members: Members
-) -> Solution:
+def _solution(path: Path, quantity: str, target: float, costs: Costs) -> Solution:
     names = _QUANTITIES[quantity]
-    for laws in ({name: law(name) for name in names if name != "peak_bytes"}, {}):
+    for laws in ({name: costs.law(name) for name in names if name != "peak_bytes"}, {}):
 
         def value(member: dict[str, Any], laws: Mapping[str, Law] = laws) -> int:
             total = 0
             for name in names:
                 by_law = laws[name].value(member) if name in laws else None
-                total += members.measured(name, member) if by_law is None else by_law
+                total += costs.members.measured(name, member) if by_law is None else by_law
             return total
 
         best, below, above = nearest_on(path, value, target, quantity)
         try:
-            traced = members.trace(path.at(best))
+            traced = costs.members.trace(path.at(best))
         except ModelspaceError as error:
             raise ModelspaceError(f"the nearest member can't be built: {error}") from error
         if sum(getattr(traced, name) for name in names) == value(path.at(best)):
