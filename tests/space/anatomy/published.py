@@ -150,3 +150,67 @@ class Mixture(nn.Module):
         for block in self.blocks:
             y = block(y)
         return self.head(self.norm(y))
+
+
+class LatentAttention(nn.Module):
+    """Attention whose queries, keys and values come from narrow latent vectors; the rotation moves no product."""
+
+    def __init__(self, width, heads=128, query=1536, latent=512, plain=128, rotated=64, value=128):
+        super().__init__()
+        self.heads, self.plain, self.rotated, self.value, self.latent = heads, plain, rotated, value, latent
+        self.q_down, self.q_norm = nn.Linear(width, query, bias=False), nn.RMSNorm(query)
+        self.q_up = nn.Linear(query, heads * (plain + rotated), bias=False)
+        self.kv_down, self.kv_norm = nn.Linear(width, latent + rotated, bias=False), nn.RMSNorm(latent)
+        self.kv_up = nn.Linear(latent, heads * (plain + value), bias=False)
+        self.out = nn.Linear(heads * value, width, bias=False)
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        q = self.q_up(self.q_norm(self.q_down(x))).view(batch, length, self.heads, -1).transpose(1, 2)
+        latent, rotated = self.kv_down(x).split([self.latent, self.rotated], -1)
+        kv = self.kv_up(self.kv_norm(latent)).view(batch, length, self.heads, -1).transpose(1, 2)
+        k, v = kv.split([self.plain, self.value], -1)
+        k = torch.cat([k, rotated[:, None].expand(-1, self.heads, -1, -1)], -1)
+        scores = (q @ k.transpose(-1, -2)).softmax(-1)
+        return self.out((scores @ v).transpose(1, 2).reshape(batch, length, -1))
+
+
+class GatedUnit(nn.Module):
+    def __init__(self, width, inner):
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x):
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class DeepSeekBlock(nn.Module):
+    def __init__(self, width, dense):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = LatentAttention(width)
+        self.shared = GatedUnit(width, 18432 if dense else 2048)
+        self.experts = None if dense else Experts(width, 2048, 256, 8)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        y = self.norm2(x)
+        return x + self.shared(y) + (0 if self.experts is None else self.experts(y))
+
+
+class DeepSeek(nn.Module):
+    """DeepSeek-V3: 61 blocks of width 7168, the first three without experts; 671 B parameters."""
+
+    def __init__(self, vocabulary=129280, width=7168, depth=61, dense=3):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(DeepSeekBlock(width, layer < dense) for layer in range(depth))
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, x):
+        y = self.tokens(x)
+        for block in self.blocks:
+            y = block(y)
+        return self.head(self.norm(y))

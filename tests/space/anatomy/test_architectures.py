@@ -59,6 +59,25 @@ def test_a_mixture_of_10_to_the_12():
     assert 0.99e12 < expected < 1.01e12
 
 
+def test_deepseek_v3_s_parameters():
+    # The published 671,026,419,200 has a correction of the router a block and expert, which gets no gradient.
+    d, latent = 7168, 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 * 128 * 256 + 128 * 128 * 7168
+    norms = 2 * d + 1536 + 512
+    routed = 256 * d + 256 * 3 * d * 2048 + 3 * d * 2048
+    expected = 61 * (latent + norms) + 3 * 3 * d * 18432 + 58 * routed + 2 * 129280 * d + d
+    assert counts(built(networks.DeepSeek)).parameters == expected
+    assert expected + 58 * 256 == 671_026_419_200
+
+
+def test_a_block_of_deepseek_v3():
+    t, d, heads = 32, 7168, 128
+    record = anatomy(built(networks.DeepSeekBlock, width=d, dense=False), (t, d))
+    latent = 7168 * 1536 + 1536 * heads * 192 + 7168 * 576 + 512 * heads * 256 + heads * 128 * 7168
+    products = 2 * t * (latent + 256 * d + 9 * 3 * d * 2048)
+    assert record.forward_flops == products + 2 * t * t * heads * (192 + 128)
+    assert record.backward_flops == 2 * record.forward_flops
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 def test_parameters_and_flop_are_affine_in_depth(depth):
     def of(layers):
