@@ -1,66 +1,165 @@
 """``modelspace inspect``: what an architecture is, before anything is trained."""
 
 import argparse
-import json
 import sys
-from math import prod
 from typing import Any
 
+import torch
 from rich.console import Console
-from rich.table import Table
 
-from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space
+from modelspace.cli.arguments import add_data, add_json, add_target, load_data, typed
+from modelspace.cli.results import print_json
+from modelspace.cli.sizes import memory_size
 from modelspace.errors import ModelspaceError
-from modelspace.space import ModelSpace
-from modelspace.space.card import facts, formula, shape_text
+from modelspace.loading import load_object
+from modelspace.space.inspection import Inspection, highlights, inspect
+from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_columns, write
 
 USAGE = "%(prog)s TARGET [--input SHAPE] [options]"
-HELP = "measure a space: n, layers, shapes, cost"
+HELP = "measure an architecture: parameters, shapes, FLOP, memory, layer by layer"
 DESCRIPTION = """\
-Measure a space before anything is trained. Nothing is allocated: the module is built on PyTorch's meta device.
-FLOP are those of matrix products, convolutions and attention (one multiply-and-add is two); every operation that
-ran and has no formula is listed as uncounted."""
-EPILOG = """\
+Measure an architecture before anything is trained, as a tree of the modules that it calls. Nothing is allocated: the
+module is built on PyTorch's meta device and traced by shapes alone, forward and backward. Equal blocks in a row are
+one line; the numbers of a line include what is below it. FLOP are those of matrix products, convolutions, attention
+and recurrences (a multiply-and-add is two; a MAC is FLOP / 2); what ran and has no formula is listed as not counted.
+
+Without --input the shape is guessed from the first layers, and said to be."""
+EPILOG = f"""\
+columns: {" ".join(COLUMNS)}
+
 examples:
   modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
-  modelspace inspect torchvision.models:resnet18 --input 3x224x224 --batch 32 --json"""
+  modelspace inspect torchvision:resnet18 --batch 32 --columns parameters,flops,memory --optimizer adam
+  modelspace inspect timm:vit_tiny_patch16_224 --sort flops --html vit.html
+  modelspace inspect hf:gpt2/config.json --memory 24GiB --precision 'bfloat16 mixed'"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     add_target(parser)
-    add_data(parser, required=False)
+    add_sample(parser)
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
+        "--columns",
+        default=",".join(DEFAULT_COLUMNS),
+        metavar="NAME[,NAME…]",
+        help=f"what is shown of each layer ({','.join(DEFAULT_COLUMNS)})",
+    )
+    parser.add_argument("--depth", type=int, default=3, metavar="N", help="levels of the tree (3)")
+    parser.add_argument(
+        "--sort", metavar="NAME", help="no tree: every layer by itself, the most of this column first"
+    )
+    parser.add_argument(
+        "--optimizer",
+        help="trace a whole training step for its memory: sgd, momentum, adam, adamw or rmsprop",
+    )
+    parser.add_argument(
+        "--precision",
+        help="number format of that step: float32, float64, bfloat16, float16, 'bfloat16 mixed', 'float16 mixed'",
+    )
+    parser.add_argument(
+        "--memory",
+        type=typed(memory_size, "memory"),
+        metavar="24GiB",
+        help="find the largest batch whose training step stays within this memory",
+    )
+    parser.add_argument(
+        "--device-name",
+        metavar="NAME",
+        help="the least time of a pass on this device, by its published peaks: a100, h100, rtx4090, t4 …, or here",
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page with treemaps, in one file that needs no network"
     )
     add_json(parser)
 
 
+def add_sample(parser: argparse.ArgumentParser) -> None:
+    """What cost and shapes are for, beside --input."""
+    add_data(parser, required=False)
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
+    )
+    parser.add_argument(
+        "--input-dtype",
+        choices=["float", "long"],
+        help="the samples' type: long for integers, as an embedding takes them (default: what runs)",
+    )
+
+
 def call(options: argparse.Namespace) -> int:
-    """Print the anatomy."""
-    if options.batch is not None and options.batch < 1:
-        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
-    space = load_space(options, load_data(options))
-    found = summary(space, options.batch)
+    """Print the inspection, or write it."""
+    columns = checked_columns(options.columns.split(","))
+    if options.sort is not None:
+        checked_columns([options.sort])
+    if options.depth < 0:
+        raise ModelspaceError(f"--depth is 0 or more levels; received {options.depth}")
+    step = "memory" in (*columns, options.sort) or options.html
+    optimizer = options.optimizer or ("adam" if step else None)
+    found = inspect(
+        load_object(options.target),
+        optimizer=optimizer,
+        precision=options.precision,
+        memory=options.memory,
+        device=options.device_name,
+        **measured(options),
+    )
+    if options.html:
+        from modelspace.report.inspection_page import write_inspection
+
+        write_inspection(found, options.html)
     if options.json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(summary(found))
     else:
-        _print(space, found)
+        wide = sys.stdout.isatty()
+        console = Console(highlight=False, markup=False, width=None if wide else 200, soft_wrap=not wide)
+        write(found, console, columns, options.depth, options.sort)
     return 0
 
 
-def summary(space: ModelSpace, batch: int | None) -> dict[str, Any]:
-    """The anatomy as plain values."""
-    anatomy = space.anatomy(batch)
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``inspect`` that --input, --data, --batch and their like stand for.
+
+    Raises:
+        ModelspaceError: one is out of range, or an argument of the architecture has a name of ours.
+    """
+    if options.batch is not None and options.batch < 1:
+        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
+    ours = {"input_shape", "batch", "dtype", "input_dtype", "optimizer", "precision", "memory", "device"}
+    taken = ours & set(options.model)
+    if taken:
+        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+    shape, kind = options.input, {"float": torch.float32, "long": torch.long, None: None}[options.input_dtype]
+    data = load_data(options)
+    if data is not None:
+        if shape not in (None, data.input_shape):
+            raise ModelspaceError(
+                f"--input is {shape}, but the samples of {data.name} are {data.input_shape}"
+            )
+        shape, kind = data.input_shape, kind or data.train.inputs.dtype
     return {
-        "architecture": space.title,
-        "dimension": space.dimension,
-        "trainable": space.dimension,
-        "frozen": sum(prod(s) for s in space.frozen_shapes.values()),
-        "tied": dict(space.layout.tied),
-        "buffers": sum(prod(s) for s in space.buffer_shapes.values()),
-        "input_shape": list(anatomy.input_shape),
-        "batch": anatomy.batch,
+        "input_shape": shape,
+        "batch": options.batch,
+        "dtype": getattr(torch, options.dtype) if options.dtype else None,
+        "input_dtype": kind,
+        **options.model,
+    }
+
+
+def summary(found: Inspection) -> dict[str, Any]:
+    """The inspection as plain values."""
+    record, counts, step = found.anatomy, found.counts, found.memory
+    plain: dict[str, Any] = {
+        "architecture": found.title,
+        "dimension": found.dimension,
+        "parameters": counts.parameters,
+        "trainable": counts.trainable,
+        "frozen": counts.frozen,
+        "tied": dict(counts.tied),
+        "buffers": counts.buffers,
+        "by_kind": dict(counts.by_kind),
+        "input_shape": list(record.input_shape),
+        "input_guessed": found.sample.guessed,
+        "batch": record.batch,
         "layers": [
             {
                 "name": layer.name,
@@ -68,39 +167,49 @@ def summary(space: ModelSpace, batch: int | None) -> dict[str, Any]:
                 "parameters": layer.parameters,
                 "output_shape": list(layer.output_shape),
                 "flops": layer.flops,
+                "backward_flops": layer.backward_flops,
+                "bytes": layer.bytes,
+                "saved_bytes": layer.saved_bytes,
+                "repeat": layer.repeat,
             }
-            for layer in anatomy.layers
+            for layer in record.layers
         ],
-        "flops": {"forward": anatomy.forward_flops, "backward": anatomy.backward_flops},
-        "peak_bytes": anatomy.peak_bytes,
-        "uncounted": list(anatomy.uncounted),
+        "flops": {
+            "forward": record.forward_flops,
+            "backward": record.backward_flops,
+            "recomputed": record.recomputed_flops,
+        },
+        "peak_bytes": record.peak_bytes,
+        "saved_bytes": record.saved_bytes,
+        "uncounted": list(record.uncounted),
+        "uncounted_calls": dict(record.uncounted),
+        "may_hide_products": dict(record.unknown),
+        "unknown_workspaces": dict(record.workspaces),
+        "device": record.device,
+        "highlights": list(highlights(found)),
     }
-
-
-def _print(space: ModelSpace, found: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(f"[bold]{space.title}[/]   {formula(space.dimension)}", markup=True)
-    for name, value in facts(space):
-        if name != "cost":
-            console.print(f"  {name:<14}{value}", markup=False)
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
-    for heading, justify in (
-        ("layer", "left"),
-        ("type", "left"),
-        ("output", "right"),
-        ("parameters", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]
-    table.add_column("FLOP", justify="right")
-    for layer in found["layers"]:
-        numbers = [f"{layer[k]:,}" if layer[k] else "–" for k in ("parameters", "flops")]
-        table.add_row(
-            layer["name"] or "(itself)", layer["type"], shape_text(tuple(layer["output_shape"])), *numbers
-        )
-    console.print(table)
-    samples = "a sample" if found["batch"] == 1 else f"a batch of {found['batch']}"
-    flops = found["flops"]
-    console.print(f"FLOP {samples}: {flops['forward']:,} forward, {flops['backward']:,} backward")
-    console.print(f"peak memory of forward and backward: {found['peak_bytes'] / 2**20:,.2f} MiB")
-    if found["uncounted"]:
-        console.print(f"not counted: {', '.join(found['uncounted'])}", markup=False)
+    if step is not None:
+        plain["step"] = {
+            "optimizer": found.optimizer,
+            "precision": found.precision,
+            "peak_bytes": step.peak_bytes,
+            "phase": step.phase,
+            "by_kind": dict(step.by_kind),
+            "by_module": {name or "": held for name, held in step.by_module.items() if name is not None},
+            "by_no_module": step.by_module.get(None, 0),
+        }
+    if found.largest is not None:
+        plain["largest_batch"] = {
+            "batch": found.largest.batch,
+            "peak_bytes": found.largest.peak_bytes,
+            "next_peak_bytes": found.largest.next_peak_bytes,
+        }
+    if found.bound is not None:
+        plain["time_bound"] = {
+            "device": found.bound.device,
+            "seconds": found.bound.seconds,
+            "compute_seconds": found.bound.compute_seconds,
+            "traffic_seconds": found.bound.traffic_seconds,
+            "source": found.bound.source,
+        }
+    return plain

@@ -1,4 +1,4 @@
-"""Objects named on the command line: ``file.py:Name`` or ``package.module:Name``.
+"""Objects of the user's own: ``file.py:Name`` or ``package.module:Name``.
 
 Loading such an object *executes* the file, as ``python file.py`` would: name only files you trust.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from modelspace.errors import ModelspaceError, unknown_name
 
 
-def load_object(target: str) -> Any:
+def load_python(target: str) -> Any:
     """The object that ``target`` names.
 
     Args:
@@ -28,7 +28,10 @@ def load_object(target: str) -> Any:
     """
     place, separator, name = target.rpartition(":")
     if not separator or not place or not name:
-        raise ModelspaceError(f"'{target}' names no object: write file.py:Name or package.module:Name")
+        raise ModelspaceError(
+            f"'{target}' names no object: write file.py:Name or package.module:Name "
+            "(or torchvision:NAME, timm:NAME, hf:path/to/config.json)"
+        )
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module_named(place)
     try:
         return getattr(module, name)

@@ -1,0 +1,88 @@
+"""Architectures by the name under which torchvision or timm publishes them; their weights are never fetched."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from modelspace.errors import ModelspaceError, unknown_name
+
+_WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
+
+
+def load_torchvision(name: str) -> Callable[..., Any]:
+    """The factory of a torchvision architecture.
+
+    Args:
+        name: As ``torchvision.models.list_models()`` has it: ``resnet18``.
+
+    Raises:
+        ModelspaceError: torchvision is missing, or has no such architecture.
+    """
+    models = package("torchvision.models", "torchvision")
+    known = models.list_models()
+    if name.lower() not in known:
+        raise unknown_name("torchvision architecture", name, known)
+    builder = models.get_model_builder(name)
+    # Where it is left out, some builders fetch the weights of their backbone.
+    none = {k: None for k in _WEIGHTS if k in inspect.signature(builder).parameters}
+
+    def make(**arguments: Any) -> Any:
+        refuse_weights(name, arguments)
+        return builder(**none, **arguments)
+
+    return _called(make, name)
+
+
+def load_timm(name: str) -> Callable[..., Any]:
+    """The factory of a timm architecture.
+
+    Args:
+        name: As ``timm.list_models()`` has it: ``vit_tiny_patch16_224``, with or without the tag of its weights.
+
+    Raises:
+        ModelspaceError: timm is missing, or has no such architecture.
+    """
+    timm = package("timm", "timm")
+    plain = name.partition(".")[0]
+    if not timm.is_model(plain):
+        raise unknown_name("timm architecture", plain, timm.list_models())
+
+    def make(**arguments: Any) -> Any:
+        refuse_weights(name, arguments)
+        return timm.create_model(name, pretrained=False, **arguments)
+
+    return _called(make, plain)
+
+
+def package(module: str, install: str) -> Any:
+    """An optional package's module.
+
+    Raises:
+        ModelspaceError: it is not installed, or fails when it is imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModelspaceError(
+            f"this target needs {install}, and there is no {error.name}: install it with pip install {install}"
+        ) from error
+    except Exception as error:
+        raise ModelspaceError(
+            f"{module} can't be imported: {type(error).__name__}: {error} (is this build of {install} made for the "
+            "torch that is installed?)"
+        ) from error
+
+
+def refuse_weights(name: str, arguments: dict[str, Any]) -> None:
+    """Refuse to fetch trained weights."""
+    asked = [k for k in _WEIGHTS if k in arguments]
+    if asked:
+        raise ModelspaceError(
+            f"{name} is built with random weights and nothing is downloaded, so it takes no {asked[0]}"
+        )
+
+
+def _called(make: Callable[..., Any], name: str) -> Callable[..., Any]:
+    make.__name__ = make.__qualname__ = name
+    return make

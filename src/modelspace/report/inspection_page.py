@@ -1,0 +1,94 @@
+"""The page of an inspection: its facts and treemaps, and the whole tree as a table, in one file without network."""
+
+import json
+import os
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from modelspace.atomic import whole_file
+from modelspace.report.canvas import DARK, LIGHT
+from modelspace.report.document import allowed, script, source
+from modelspace.report.inspection_figures import treemap
+from modelspace.report.parts import Plot, Table
+from modelspace.space.card import formula
+from modelspace.space.inspection import Inspection, highlights
+from modelspace.space.inspection.text import COLUMNS, facts, headings, rows, totals
+
+_DEEP = 99
+_SHOWN = (
+    ("parameters", "Parameters", "by the module that uses them first; tied ones count once"),
+    ("flops", "FLOP of the forward", "by the module whose forward they are; a multiply-and-add is two"),
+    ("peak_bytes", "Memory at the peak of a training step", "in bytes, by the module whose tensors they are"),
+    ("saved_bytes", "Activations kept for the backward", "in bytes, by the module that made them"),
+)
+
+
+def inspection_page(inspection: Inspection) -> str:
+    """The HTML page of an inspection; everything that comes from the architecture is escaped.
+
+    Args:
+        inspection: What is shown.
+
+    Returns:
+        One self-contained document.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    swaps = {light: DARK[name] for name, light in LIGHT.items()}
+    scripts = {
+        "plotly": script(get_plotlyjs()),
+        "draw": script(source("draw.js").replace("{}", json.dumps(swaps), 1)),
+    }
+    return environment.get_template("inspection.html.j2").render(
+        title=inspection.title,
+        formula=formula(inspection.dimension),
+        style=Markup(source("style.css")),
+        scripts=scripts,
+        hashes=" ".join(allowed(text) for text in scripts.values()),
+        facts=facts(inspection),
+        highlights=highlights(inspection),
+        totals=totals(inspection),
+        plots=_plots(inspection),
+        table=_table(inspection),
+    )
+
+
+def write_inspection(inspection: Inspection, path: str | os.PathLike[str]) -> None:
+    """Write an inspection's page.
+
+    Args:
+        inspection: What is shown.
+        path: Where the page goes, whole or not at all.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    text = inspection_page(inspection)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _plots(inspection: Inspection) -> list[Plot]:
+    return [
+        Plot(
+            quantity,
+            f"{name}, {how}. Equal blocks in a row are one area; a click goes into one, and out again.",
+            f"Treemap: {name}. Its numbers are in the table below.",
+            treemap(inspection.tree, quantity),
+            (),
+        )
+        for quantity, name, how in _SHOWN
+        if getattr(inspection.tree, quantity)
+    ]
+
+
+def _table(inspection: Inspection) -> Table:
+    names = [name for name in COLUMNS if name != "memory" or inspection.memory is not None]
+    return Table("Every module call", headings(names), list(rows(inspection, names, _DEEP)), 2)
