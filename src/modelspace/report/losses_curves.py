@@ -11,12 +11,13 @@ _PANELS = (("value", "ℓ"), ("slope", "ℓ′"), ("curvature", "ℓ″"))
 
 
 @performs("losses.plot")
-def curves_figure(curves: Sequence[Curve], height: int = 380) -> Any:
+def curves_figure(curves: Sequence[Curve], height: int = 380, places: Sequence[int] | None = None) -> Any:
     """Three panels: value, slope and curvature of each loss over the same points.
 
     Args:
         curves: At least one, all of one line.
         height: In pixels.
+        places: Which colour each has; in their order where None.
 
     Returns:
         A plotly ``Figure``.
@@ -29,7 +30,7 @@ def curves_figure(curves: Sequence[Curve], height: int = 380) -> Any:
     # Slope and curvature are drawn with gaps at jumps, which are no values of theirs.
     for panel, (name, symbol) in enumerate(_PANELS):
         axis = "" if not panel else str(panel + 1)
-        for i, each in enumerate(curves):
+        for at, each in zip(places or range(len(curves)), curves, strict=True):
             values = getattr(each, name)
             figure.add_scatter(
                 x=list(each.points),
@@ -38,7 +39,7 @@ def curves_figure(curves: Sequence[Curve], height: int = 380) -> Any:
                 name=canvas.plain_text(each.loss),
                 legendgroup=canvas.plain_text(each.loss),
                 showlegend=not panel,
-                line={"color": canvas.colour(i), "width": 2, "dash": canvas.dash(i), "simplify": False},
+                line={"color": canvas.colour(at), "width": 2, "dash": canvas.dash(at), "simplify": False},
                 xaxis=f"x{axis}",
                 yaxis=f"y{axis}",
                 hovertemplate=f"{canvas.plain_text(each.loss)}<br>%{{x:.2f}}: %{{y:.4g}}<extra></extra>",

@@ -57,8 +57,8 @@ def margins_figure(found: LossComparison) -> go.Figure:
     """The margins' histograms, a panel a loss, each on its own scale."""
     shown = [each for each in found.results if each.margins is not None]
     rows = math.ceil(len(shown) / _ACROSS)
-    figure = empty_figure(60 + 190 * rows)
-    figure.update_layout(showlegend=False, bargap=0, margin={"t": 26})
+    figure = empty_figure(70 + 180 * rows)
+    figure.update_layout(showlegend=False, bargap=0, margin={"t": 30})
     across = min(_ACROSS, len(shown))
     axes: dict[str, Any] = {}
     for i, each in enumerate(shown):
@@ -77,13 +77,14 @@ def margins_figure(found: LossComparison) -> go.Figure:
             hovertemplate="margin %{x:.3g}: %{y:.1%}<extra></extra>",
         )
         row, column = divmod(i, _ACROSS)
-        width, height = 1 / across, 1 / rows
-        left, top = column * width, 1 - row * height
+        gap = 0.28 / rows  # for the ticks below a panel and the title of the next
+        width, height = 1 / across, (1 - (rows - 1) * gap) / rows
+        left, top = column * width, 1 - row * (height + gap)
         place = {"domain": [left + 0.06 * (column > 0), left + width - 0.02], "anchor": f"y{suffix}"}
         axes[f"xaxis{suffix}"] = {**axis_style(grid=False), **place, "nticks": 6}
         axes[f"yaxis{suffix}"] = {
             **axis_style(grid=True),
-            "domain": [top - height + (0.28 * height if row < rows - 1 else 0), top - 0.1 * height],
+            "domain": [max(0.0, top - height), top],
             "anchor": f"x{suffix}",
             "nticks": 4,
             "tickformat": ",.0%",
@@ -91,7 +92,7 @@ def margins_figure(found: LossComparison) -> go.Figure:
         figure.add_annotation(
             text=f"{plain_text(each.loss)} · {100 * margins.below_zero:.1f} % below 0",
             x=left + 0.06 * (column > 0),
-            y=top - 0.1 * height,
+            y=top,
             xref="paper",
             yref="paper",
             xanchor="left",

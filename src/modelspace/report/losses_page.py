@@ -56,7 +56,7 @@ def plots(record: LossesRecord | None) -> list[Plot]:
         [] if found is None else [*_accuracy(found), *_margins(found), *_reliability(found), *_noise(found)]
     )
     lines = dict.fromkeys(each.line for each in record.curves)
-    return [*drawn, *(_curves([c for c in record.curves if c.line == line]) for line in lines)]
+    return [*drawn, *(_curves(record.curves, line) for line in lines)]
 
 
 def _accuracy(found: LossComparison) -> list[Plot]:
@@ -172,7 +172,10 @@ def _noise(found: LossComparison) -> list[Plot]:
     ]
 
 
-def _curves(curves: Sequence[Curve]) -> Plot:
+def _curves(everything: Sequence[Curve], line: str) -> Plot:
+    # A loss has the colour of its place among all, as in the other figures.
+    places = [i for i, each in enumerate(everything) if each.line == line]
+    curves = [everything[i] for i in places]
     first = curves[0]
     step = max(1, (len(first.points) - 1) // (_CURVE_ROWS - 1))
     names = [each.loss for each in curves]
@@ -195,6 +198,6 @@ def _curves(curves: Sequence[Curve]) -> Plot:
         f"What is minimised, how hard it pulls, how it bends: {kinds} over the {first.axis}. A panel is cut off "
         "where one loss would flatten the others.",
         f"Value, slope and curvature of {', '.join(names)} over the {first.axis}.",
-        curves_figure(curves),
+        curves_figure(curves, places=places),
         shown,
     )
