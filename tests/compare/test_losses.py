@@ -211,9 +211,9 @@ def test_without_data_it_is_the_run_s_own_validation(classes):
 def test_pieces_change_nothing(classes, monkeypatch):
     run, data, found = classes
     # By import: ms.compare is a function.
-    losses, calibration = (import_module(f"modelspace.compare.{n}") for n in ("losses", "calibration"))
-    monkeypatch.setattr(losses, "_MEMBERS", 3)
-    monkeypatch.setattr(losses, "_NUMBERS", 60)
+    outputs, calibration = (import_module(f"modelspace.compare.{n}") for n in ("outputs", "calibration"))
+    monkeypatch.setattr(outputs, "MEMBERS", 3)
+    monkeypatch.setattr(outputs, "NUMBERS", 60)
     monkeypatch.setattr(calibration, "_PIECE", 7)
     again = compare_losses(run, data, bins=BINS)
     for a, b in zip(found.results, again.results, strict=True):
@@ -236,6 +236,20 @@ def test_a_network_without_a_batched_form_is_looped_over():
     )
     found = compare_losses(run, data)
     expected = [accuracy_score(data.test.labels, plain(run, data, k).argmax(1)) for k in range(2)]
+    assert found.results[0].accuracies == pytest.approx(expected)
+
+
+def test_a_network_that_squeezes_meets_no_single_sample():
+    class Squeezing(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).squeeze()
+
+    data = two_signs(645)
+    assert len(data.test) == 129  # one more than are evaluated together
+    space = ms.ModelSpace(Squeezing, in_features=3, out_features=1)
+    run = ms.fit(space.sample(2, loss=["hinge"]), data, epochs=1)
+    found = compare_losses(run, data)
+    expected = [accuracy_score(data.test.labels, plain(run, data, k).sign()) for k in range(2)]
     assert found.results[0].accuracies == pytest.approx(expected)
 
 

@@ -1,6 +1,6 @@
 """``compare_losses``: the losses of one run on equal terms: the same seeds, the same data, the same yardsticks."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -10,25 +10,21 @@ import torch
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace.compare.calibration import CalibrationTally, confidences
+from modelspace.compare.calibration import Calibration, CalibrationTally, confidences
 from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
-from modelspace.compare.margins import MarginTally, margins_of, require_classes, right_of
+from modelspace.compare.margins import Margins, MarginTally, margins_of, require_classes, right_of
+from modelspace.compare.outputs import pieces_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
 from modelspace.compare.spread import spread
 from modelspace.data import Data
-from modelspace.engine import Function, balanced, evaluate, stacked_outputs
-from modelspace.engine.plan import no_batched_form
+from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space.forward import samples_as
 
 if TYPE_CHECKING:
     from modelspace.fit import Run
-
-_MEMBERS = 32  # evaluated together
-_NUMBERS = 2**22  # of outputs that are held at once
 
 
 def compare_losses(
@@ -86,13 +82,15 @@ def compare_losses(
     part = loaded.splits[split]
     if not len(part):
         raise ModelspaceError(f"the {split} split of {loaded.name} is empty: give split='validation'")
-    populations = _kept(run, conditions)
+    kept = _kept(run, conditions)
     least = min((c.noise for c in conditions if c.noise is not None), default=None)
-    total = sum(len(p) for p in populations)
+    total = sum(map(len, kept))
     with progress(f"comparing losses on {total:,} members", total, "members") as advance:
         measured = [
-            _measured(each, population, part.inputs, part.labels, each.noise == least, bins, seed, advance)
-            for each, population in zip(conditions, populations, strict=True)
+            _measured(
+                each, run.population, rows, part.inputs, part.labels, each.noise == least, bins, seed, advance
+            )
+            for each, rows in zip(conditions, kept, strict=True)
         ]
     return _comparison(loaded.name, split, len(part), conditions, measured, bins, seed)
 
@@ -116,12 +114,12 @@ class _Measured:
     """What was measured of a condition's members; accuracies are None where they diverged."""
 
     accuracies: tuple[float | None, ...]
-    margins: Any = None
-    calibration: Any = None
+    margins: Margins | None = None
+    calibration: Calibration | None = None
 
 
-def _kept(run: "Run", conditions: list[Chosen]) -> list[Population]:
-    """The members of each condition that did not diverge, as populations of their own."""
+def _kept(run: "Run", conditions: list[Chosen]) -> list[list[int]]:
+    """Where the members of each condition that did not diverge stand among those that were kept."""
     place = {int(k): i for i, k in enumerate(run.kept)}
     wanted = [_finished(each) for each in conditions]
     missing = sum(k not in place for members in wanted for k in members)
@@ -130,7 +128,7 @@ def _kept(run: "Run", conditions: list[Chosen]) -> list[Population]:
             f"losses are compared by their members' points, and those of {missing} of {sum(map(len, wanted))} "
             "members were not kept: fit with keep='all'"
         )
-    return [run.population[[place[k] for k in members]] for members in wanted]
+    return [[place[k] for k in members] for members in wanted]
 
 
 def _finished(condition: Chosen) -> list[int]:
@@ -145,17 +143,18 @@ def _recorded(condition: Chosen, accuracy: np.ndarray) -> _Measured:
 def _measured(
     condition: Chosen,
     population: Population,
+    rows: list[int],
     inputs: Tensor,
     labels: Tensor,
     fully: bool,
     bins: int,
     seed: int,
-    advance: Any,
+    advance: Callable[[int], None],
 ) -> _Measured:
     """Accuracies of the members that finished and, if fully, margins and calibration."""
     right: list[float] = []
     margins, calibration = MarginTally(), CalibrationTally(bins, len(labels), seed) if fully else None
-    for pieces in _outputs(population, inputs, labels):
+    for pieces in pieces_of(population, rows, inputs, labels):
         hits, sizes, confident = [], [], []
         for outputs, own in pieces:
             sizes.append(margins_of(outputs, own))
@@ -171,39 +170,6 @@ def _measured(
     scores = iter(right)
     accuracies = tuple(None if failed else next(scores) for failed in condition.diverged)
     return _Measured(accuracies, margins.result(), calibration.result() if calibration else None)
-
-
-def _outputs(
-    population: Population, inputs: Tensor, labels: Tensor
-) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """For some members at a time, their outputs on some samples at a time, with the samples' labels."""
-    if not len(population):
-        return
-    device = population.device
-    function = Function(population.space, device)
-    inputs, labels = samples_as(inputs, population.space.dtype).to(device), labels.to(device)
-
-    def outputs(rows: slice, samples: slice, *, batched: bool) -> Tensor:
-        buffers = {name: value[rows] for name, value in population.buffers.items()}
-        return stacked_outputs(function, population.points[rows], buffers, inputs[samples], batched=batched)
-
-    batched = True
-    try:
-        one = outputs(slice(0, 1), slice(0, 1), batched=True)
-    except Exception as error:
-        no_batched_form(error)
-        batched = False
-        one = outputs(slice(0, 1), slice(0, 1), batched=False)
-    chunk = balanced(len(population), _MEMBERS)
-    piece = max(1, _NUMBERS // (chunk * max(one.numel(), inputs[0].numel())))
-
-    def pieces(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        for begin in range(0, len(inputs), piece):
-            samples = slice(begin, begin + piece)
-            yield outputs(rows, samples, batched=batched), labels[samples]
-
-    for start in range(0, len(population), chunk):
-        yield pieces(slice(start, min(start + chunk, len(population))))
 
 
 def _comparison(

@@ -1,0 +1,65 @@
+"""The outputs of many members on many samples, a piece at a time, so that memory is bounded."""
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from modelspace.engine import Function, balanced, stacked_outputs
+from modelspace.engine.evaluate import SCORED_AT_ONCE
+from modelspace.engine.plan import no_batched_form
+from modelspace.population import Population
+from modelspace.space.forward import samples_as
+
+MEMBERS = 32  # evaluated together
+NUMBERS = 2**22  # of inputs or outputs that are held at once, at most
+
+Piece = tuple[Tensor, Tensor]
+
+
+def pieces_of(
+    population: Population, rows: Sequence[int], inputs: Tensor, labels: Tensor
+) -> Iterator[Iterator[Piece]]:
+    """For some members at a time, their outputs on some samples at a time, with those samples' labels.
+
+    Args:
+        population: The members.
+        rows: Which of them, by position.
+        inputs: ``[samples, …]``, at least one.
+        labels: ``[samples, …]``.
+
+    Yields:
+        An iterator of (outputs ``[members, samples, …]``, labels ``[samples, …]``), to be used up before the next.
+    """
+    if not rows:
+        return
+    device = population.device
+    function = Function(population.space, device)
+    inputs, labels = samples_as(inputs, population.space.dtype).to(device), labels.to(device)
+
+    def outputs(members: Sequence[int], samples: Tensor, *, batched: bool) -> Tensor:
+        at = torch.as_tensor(members, device=device)
+        buffers = {name: value[at] for name, value in population.buffers.items()}
+        return stacked_outputs(function, population.points[at], buffers, samples, batched=batched)
+
+    batched, first = True, inputs[:2]
+    try:
+        one = outputs(rows[:1], first, batched=True)
+    except Exception as error:
+        no_batched_form(error)
+        batched = False
+        one = outputs(rows[:1], first, batched=False)
+    chunk = balanced(len(rows), MEMBERS)
+    each = chunk * max(one.numel(), first.numel()) // len(first)
+    most = max(2, min(SCORED_AT_ONCE, NUMBERS // max(each, 1)))
+    # Pieces of about one size: a last one of a single sample is what a network may squeeze away.
+    piece = ceil(len(inputs) / ceil(len(inputs) / most))
+
+    def of(members: Sequence[int]) -> Iterator[Piece]:
+        for begin in range(0, len(inputs), piece):
+            samples = slice(begin, begin + piece)
+            yield outputs(members, inputs[samples], batched=batched), labels[samples]
+
+    for start in range(0, len(rows), chunk):
+        yield of(rows[start : start + chunk])
