@@ -14,7 +14,9 @@ from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.report import scaling as _scaling  # noqa: F401 (it draws `Family.plot`)
 from modelspace.space import ModelSpace
+from modelspace.space.difference import Difference, diff
 from modelspace.space.family import Family
+from modelspace.space.inspection import Inspection, inspect
 from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"
@@ -24,10 +26,12 @@ __all__ = [
     "AdamW",
     "Comparison",
     "Diagnosis",
+    "Difference",
     "EarlyStopping",
     "Exploration",
     "Family",
     "Finding",
+    "Inspection",
     "LossComparison",
     "ModelSpace",
     "ModelspaceError",
@@ -39,12 +43,14 @@ __all__ = [
     "compare",
     "compare_losses",
     "data",
+    "diff",
     "distribute",
     "doctor",
     "evaluate",
     "explore",
     "export",
     "fit",
+    "inspect",
     "load",
     "logspace",
     "losses",

@@ -21,7 +21,7 @@ DESCRIPTION = """\
 Measure an architecture before anything is trained, as a tree of the modules that it calls. Nothing is allocated: the
 module is built on PyTorch's meta device and traced by shapes alone, forward and backward. Equal blocks in a row are
 one line; the numbers of a line include what is below it. FLOP are those of matrix products, convolutions, attention
-and recurrences (a multiply-and-add is two; a MAC is FLOP / 2); what ran and has no formula is listed as not counted.
+and recurrences (a multiply-and-add is two; a MAC is FLOP / 2); what has no formula is listed as not counted.
 
 Without --input the shape is guessed from the first layers, and said to be."""
 EPILOG = f"""\

@@ -5,17 +5,18 @@ import sys
 from collections.abc import Sequence
 
 from modelspace import __version__
-from modelspace.cli import compare, doctor, explore, family, fit, inspect, losses, report, runs, verify
+from modelspace.cli import compare, diff, doctor, explore, family, fit, inspect, losses, report, runs, verify
 from modelspace.cli.arguments import Parser, parse_known
 from modelspace.errors import ModelspaceError
 
-_VERBS = (explore, inspect, family, doctor, verify, fit, compare, losses, report, runs)
+_VERBS = (explore, inspect, diff, family, doctor, verify, fit, compare, losses, report, runs)
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
 _EPILOG = """\
 examples:
   modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace diff torchvision:resnet18 torchvision:resnet34
   modelspace doctor examples/dummynet.py:DummyNet --input 3x7x7 --loss cross_entropy
   modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
   modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet

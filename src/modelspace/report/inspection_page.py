@@ -12,7 +12,6 @@ from modelspace.report.canvas import DARK, LIGHT
 from modelspace.report.document import allowed, script, source
 from modelspace.report.inspection_figures import treemap
 from modelspace.report.parts import Plot, Table
-from modelspace.space.card import formula
 from modelspace.space.inspection import Inspection, highlights
 from modelspace.space.inspection.text import COLUMNS, facts, headings, rows, totals
 
@@ -48,7 +47,7 @@ def inspection_page(inspection: Inspection) -> str:
     }
     return environment.get_template("inspection.html.j2").render(
         title=inspection.title,
-        formula=formula(inspection.dimension),
+        digits=str(inspection.dimension),
         style=Markup(source("style.css")),
         scripts=scripts,
         hashes=" ".join(allowed(text) for text in scripts.values()),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import torch
@@ -70,6 +71,11 @@ class Inspection:
         from modelspace.space.inspection.text import text
 
         return text(self)
+
+    def _repr_html_(self) -> str:
+        from modelspace.space.inspection.text import text
+
+        return f"<pre>{escape(text(self))}</pre>"
 
 
 def inspect(
