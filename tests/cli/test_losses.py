@@ -165,3 +165,26 @@ def test_the_help_teaches(capsys):
     assert "examples:" in text
     for word in ("convex", "Lipschitz", "smooth", "calibrated", "proper", *KINDS):
         assert word in text
+
+
+def test_fit_puts_the_comparison_on_its_page_and_in_its_summary(capsys, tmp_path):
+    out = tmp_path / "run"
+    words = (
+        "--data",
+        "digits-7x7",
+        "--seeds",
+        2,
+        "--epochs",
+        1,
+        "--loss",
+        "logistic,hinge",
+        "--label-noise",
+        "0,0.4",
+    )
+    printed(capsys, "fit", "examples/dummynet.py:DummyNet", *words, "--out", out)
+    found = json.loads((out / "summary.json").read_text(encoding="utf-8"))["report"]["losses"]
+    assert found["problem"] is None
+    assert found["comparison"]["split"] == "test"
+    assert [each["loss"] for each in found["comparison"]["results"]] == ["logistic", "hinge"]
+    assert len(found["comparison"]["noise"]) == 4
+    assert "Losses on equal terms" in (out / "report.html").read_text(encoding="utf-8")
