@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelspace import data as datasets
 from modelspace.engine import Plan
 from modelspace.fit.course import DIVERGED
 from modelspace.fit.keep import last_values
@@ -76,13 +77,18 @@ class Run:
         """Updates of all members over the wall time, plan included."""
         return float(self.steps.sum()) / self.seconds if self.seconds else 0.0
 
-    def report(self, path: str | os.PathLike[str]) -> None:
+    def report(self, path: str | os.PathLike[str], data: Any = None) -> None:
         """Write a self-contained HTML page about this run.
+
+        Args:
+            path: Where the page goes.
+            data: What it was fitted on, as ``fit`` took it: where the loss is a column, margins and calibration are
+                then shown on its test split too.
 
         Raises:
             ModelspaceError: the place can't be written to.
         """
-        perform("run.report", self, path)
+        perform("run.report", self, path, data=None if data is None else datasets.load(data))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in dict.fromkeys(self.status.tolist()))
