@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from modelspace.space.anatomy import Anatomy, Layer
 
 QUANTITIES = ("parameters", "flops", "backward_flops", "bytes", "saved_bytes", "peak_bytes")
+_MAY_DIFFER = ("backward_flops", "peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Node:
         again: Whether the module was called before.
         parameters: Elements of the parameters that are first used here; tied tensors count once.
         flops: Forward FLOP.
-        backward_flops: Backward FLOP.
+        backward_flops: Backward FLOP; of several that are alike the mean, for the first may need no gradient of its
+            input.
         bytes: Bytes that the forward's operations read and write.
         saved_bytes: Bytes of activations kept for the backward.
-        peak_bytes: Bytes held at the peak of a training step, the mean of several that are alike; 0 where no step was
-            traced.
+        peak_bytes: Bytes held at the peak of a training step; of several that are alike the mean, for the backward
+            has passed some of them. 0 where no step was traced.
         own: The same numbers without the calls within.
         children: The calls within, alike ones folded.
     """
@@ -117,14 +119,13 @@ def folded(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 def _joined(run: list[Node]) -> Node:
     first, last = run[0], run[-1]
     label = f"{first.label}–{last.label.rpartition('.')[2]}"
-    # At the peak alike blocks hold unlike amounts: the backward has passed some of them.
-    peak = round(sum(node.peak_bytes for node in run) / len(run))
-    return Node(**{**vars(first), "label": label, "times": len(run), "peak_bytes": peak})
+    means = {key: round(sum(getattr(node, key) for node in run) / len(run)) for key in _MAY_DIFFER}
+    return Node(**{**vars(first), "label": label, "times": len(run), **means})
 
 
 def _kind(node: Node) -> tuple:
     """What must be equal in alike nodes; of the name all but the number that ends it."""
-    numbers = (node.times, *(getattr(node, key) for key in QUANTITIES if key != "peak_bytes"))
+    numbers = (node.times, *(getattr(node, key) for key in QUANTITIES if key not in _MAY_DIFFER))
     stem = node.label.rpartition(".")[0] if _numbered(node.label) else node.label
     return stem, node.type, node.output_shape, node.again, numbers, tuple(_kind(c) for c in node.children)
 
