@@ -69,7 +69,8 @@ def main() -> int:
         print(json.dumps(measured(options.one)))
         return 0
     print(
-        f"{'':12} {'parameters':>20} {'PFLOP fwd+bwd':>14} {'build s':>8} {'trace s':>8} {'CPU s':>6} {'process MB':>11} {'torch MB':>9}"
+        f"{'':12} {'parameters':>20} {'PFLOP fwd+bwd':>14} {'build s':>8} {'trace s':>8} {'CPU s':>6} "
+        f"{'process MB':>11} {'torch MB':>9}"
     )
     failed = False
     for name in options.names or TOKENS:

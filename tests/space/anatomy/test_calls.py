@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import Spec, anatomy
+from modelspace.space.anatomy.operations import bytes_moved
 
 
 class Rows(nn.Module):
@@ -206,3 +207,14 @@ def test_bytes_moved_of_a_product():
     record = anatomy(nn.Linear(8, 4, bias=False), (8,), batch=3)
     assert record.calls[0].bytes == record.forward_bytes == 4 * (3 * 8 + 8 * 4 + 3 * 4)
     assert record.calls[0].intensity == 2 * 3 * 8 * 4 / record.forward_bytes
+
+
+def test_bytes_moved_count_an_expanded_tensor_once_and_a_table_by_its_rows():
+    wide = torch.zeros(5, 1).expand(5, 100)
+    made = torch.zeros(5, 100)
+    assert bytes_moved(torch.ops.aten.mul.Tensor, [wide, made], [made]) == 4 * (5 + 500 + 500)
+    assert bytes_moved(torch.ops.aten.t.default, [made], [made.t()]) == 0
+    table, rows = torch.zeros(1000, 8), torch.zeros(3, dtype=torch.long)
+    assert (
+        bytes_moved(torch.ops.aten.embedding.default, [table, rows], [table[rows]]) == 2 * 4 * 3 * 8 + 8 * 3
+    )

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import Spec, anatomy, register_flop_formula
+from modelspace.space.anatomy.formulas import all_formulas
 
 
 class Function(nn.Module):
@@ -70,14 +71,18 @@ def test_attention_costs_the_same_on_every_backend(backend, groups):
 
 @pytest.mark.parametrize("backend", ["flash", "efficient", "cudnn", "fused_attention_overrideable"])
 def test_attention_kernels_of_other_devices_have_formulas(backend):
-    from modelspace.space.anatomy.formulas import all_formulas
-
     name = backend if backend.startswith("fused") else f"{backend}_attention"
     operation = getattr(torch.ops.aten, f"_scaled_dot_product_{name}")
     q, k = torch.empty(B, 2, T, E), torch.empty(B, 2, H, E)
     assert all_formulas()[operation](q, k, k, out_val=(q,)) == 4 * B * 2 * T * H * E
     back = getattr(torch.ops.aten, f"_scaled_dot_product_{name}_backward")
     assert all_formulas()[back](q, q, k, k, out_val=(q, k, k)) == 10 * B * 2 * T * H * E
+
+
+def test_heads_that_share_keys_cost_as_much_as_heads_that_do_not():
+    formula = all_formulas()[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu]
+    q, k = torch.empty(B, 8, T, E), torch.empty(B, 2, H, E)
+    assert formula(q, k, k, out_val=(q,)) == 4 * B * 8 * T * H * E
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -176,6 +181,16 @@ def test_a_custom_operation_is_uncounted_until_it_has_a_formula(custom):
     assert (given.forward_flops, given.uncounted) == (360, {})
     register_flop_formula(custom.default, formula)
     assert anatomy(module, inputs=Spec((6, 5)), backward=False).forward_flops == 360
+
+
+def test_an_operation_without_a_shape_function_is_computed():
+    @torch.library.custom_op("modelspace_tests::shapeless", mutates_args=())
+    def shapeless(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+    record = anatomy(nn.Sequential(nn.Linear(4, 2), Function(lambda x: shapeless(x))), (4,), backward=False)
+    assert (record.device, record.forward_flops) == ("cpu", 16)
+    assert record.unknown == {"modelspace_tests.shapeless": 1}
 
 
 def test_what_is_no_formula_is_refused():

@@ -78,11 +78,11 @@ EXACT = {
     "wide batch": (lambda: mlp(32, 64, 32), lambda: torch.randn(2000, 32)),
     "checkpointed": (lambda: Deep(True), lambda: torch.randn(512, 64)),
     "gpt": (small_gpt, tokens),
+    "silu": (lambda: mlp(128, 256, 128, between=nn.SiLU), lambda: torch.randn(300, 128)),
 }
 MORE = {
     "not checkpointed": (lambda: Deep(False), lambda: torch.randn(512, 64)),
     "tanh": (lambda: mlp(128, 256, 128, between=nn.Tanh), lambda: torch.randn(300, 128)),
-    "silu": (lambda: mlp(128, 256, 128, between=nn.SiLU), lambda: torch.randn(300, 128)),
     "dropout": (lambda: nn.Sequential(mlp(128, 256), nn.Dropout(), mlp(256, 8)), lambda: torch.randn(300, 128)),
     "layer norm": (lambda: nn.Sequential(mlp(128, 256), nn.LayerNorm(256)), lambda: torch.randn(300, 128)),
     "batch norm": (lambda: nn.Sequential(mlp(128, 256), nn.BatchNorm1d(256)), lambda: torch.randn(300, 128)),

@@ -116,6 +116,10 @@ def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
             yield from _held(item, seen)
 
 
+# What errors without a class of their own say.
+_SIGNS = ("FakeTensor", "fake impl", "data pointer", "tensor subclass", "meta tensor")
+
+
 def needs_values(error: BaseException | None) -> bool:
     """Whether a failure came from there being no values, rather than from the shapes."""
     while error is not None:
@@ -129,7 +133,7 @@ def needs_values(error: BaseException | None) -> bool:
         ):
             return True
         text = str(error)
-        if any(sign in text for sign in ("FakeTensor", "data pointer", "tensor subclass", "meta tensor")):
+        if any(sign in text for sign in _SIGNS):
             return True
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
