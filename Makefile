@@ -7,9 +7,10 @@ ALL_CORES := --numprocesses logical --maxprocesses 8 --dist worksteal
 READY := .venv/.ready
 # What only the benchmarks, or the slow tests, need is installed when they are first asked for.
 PEERS := .venv/.bench
+COUNTERS := .venv/.counters
 ZOO := .venv/.zoo
 
-.PHONY: help venv explore test test-all tiny bench lint clean
+.PHONY: help venv explore test test-all tiny bench bench-anatomy lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -48,6 +49,14 @@ $(PEERS): $(READY)
 
 bench: $(PEERS) ## the benchmarks, against the plain loop, JAX and the machine's limit
 	@$(BIN)/python -m benchmarks
+
+$(COUNTERS): $(READY)
+	@echo "installing torchinfo, fvcore, ptflops, thop and calflops, which the anatomy is compared with (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[counters]' \
+		&& touch $(COUNTERS) || echo "they can't be installed here: their cells say so" >&2
+
+bench-anatomy: $(COUNTERS) ## counters of parameters and FLOP, each against counts by hand
+	@$(BIN)/python -m benchmarks.anatomy
 
 lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
