@@ -1,0 +1,134 @@
+"""Published counts of whole models, and ours of the same models: see README.md beside it for the sources."""
+
+import csv
+import warnings
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from unittest import mock
+
+import torch
+from zoo import without_torchvision_s_library
+
+from modelspace.space.anatomy import Spec, anatomy, counts
+from modelspace.space.inspection.build import built
+
+# Kept: the library forgets what was defined in it when it goes.
+LIBRARY = without_torchvision_s_library()
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure.
+
+    Attributes:
+        model: The model's name.
+        value: Parameters, or GMAC.
+        digits: Digits behind the point that the table has.
+        size: The side of its images; 0 where the figure does not depend on it.
+    """
+
+    model: str
+    value: float
+    digits: int
+    size: int = 0
+
+    def __str__(self):
+        return f"{self.model} at {self.size}" if self.size else self.model
+
+
+def table(name, value, digits):
+    with (FOLDER / name).open(newline="") as lines:
+        return [
+            Row(line["model"], float(line[value]), digits, int(line.get("size") or 0))
+            for line in csv.DictReader(lines)
+        ]
+
+
+def timm_parameters():
+    return table("timm_parameters.csv", "millions", 2)
+
+
+def timm_gmacs():
+    return table("timm_gmacs.csv", "gmacs", 2)
+
+
+def quietly(make):
+    """A model for inference, with nothing allocated where it can be; what its package warns of is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return built(make).eval()
+
+
+def timm_model(name, size=0):
+    """A model of timm, for images of another size where it must be told."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(name)
+    told = size and settings.fixed_input_size and tuple(settings.input_size[1:]) != (size, size)
+    arguments = {"img_size": size} if told else {}
+    return quietly(lambda: timm.create_model(name, **arguments))
+
+
+def torchvision_weights():
+    """Each of torchvision's published sets of weights with its builder's name."""
+    from torchvision import models
+
+    return [(name, weights) for name in models.list_models() for weights in models.get_model_weights(name)]
+
+
+def torchvision_model(name, weights):
+    """The model that a set of weights is for, with everything that its builder changes for them, but not loaded."""
+    from torchvision import models
+    from torchvision.models._api import WeightsEnum
+
+    builder = models.get_model_builder(name)
+    if name.startswith("quantized_"):
+        # Quantised parameters are packed and can't be counted: its figures are of the model before.
+        return quietly(builder)
+    with (
+        mock.patch.object(WeightsEnum, "get_state_dict", return_value={}),
+        mock.patch.object(torch.nn.Module, "load_state_dict", return_value=None),
+    ):
+        return quietly(lambda: builder(weights=weights))
+
+
+def parameters(model):
+    return counts(model).parameters
+
+
+@dataclass(frozen=True)
+class Found:
+    """Our count of a forward on one sample, in 10⁹.
+
+    Attributes:
+        gmacs: Half the FLOP.
+        norms: What fvcore, which made timm's table, adds as if it were MAC: 2 for each element of a BatchNorm, 5 of
+            a LayerNorm or GroupNorm.
+    """
+
+    gmacs: float
+    norms: float
+
+
+_NORMS = {"batch_norm": 2, "layer_norm": 5, "group_norm": 5}
+
+
+def traced(model, *shape):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind = next(p.dtype for p in model.parameters())
+        record = anatomy(model, inputs=Spec((1, *shape), kind), backward=False)
+    norms = sum(
+        weight * operation.times * prod(operation.output_shape)
+        for operation in record.operations
+        for name, weight in _NORMS.items()
+        if name in operation.name
+    )
+    return Found(record.forward_flops / 2e9, norms / 1e9)
+
+
+def near(found, row, relative=0.02):
+    """Within the tolerance, or within what rounding of the table hides."""
+    return abs(found - row.value) <= max(relative * row.value, 0.51 * 10.0**-row.digits)
