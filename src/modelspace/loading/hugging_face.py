@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.loading.published import package, refuse_weights
+from modelspace.errors import ModelspaceError
+from modelspace.loading.published import package, refuse_weights, unknown_of_many
 
 
 def load_hugging_face(path: str) -> Callable[..., Any]:
@@ -30,7 +30,7 @@ def load_hugging_face(path: str) -> Callable[..., Any]:
     kind = str(written.pop("model_type"))
     known = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
     if kind not in known:
-        raise unknown_name("model_type", kind, known)
+        raise unknown_of_many("model_type", kind, known, "transformers.CONFIG_MAPPING")
 
     def make(**arguments: Any) -> Any:
         refuse_weights(path, arguments)

@@ -2,10 +2,11 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError
 
 _WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 
@@ -22,7 +23,7 @@ def load_torchvision(name: str) -> Callable[..., Any]:
     models = package("torchvision.models", "torchvision")
     known = models.list_models()
     if name.lower() not in known:
-        raise unknown_name("torchvision architecture", name, known)
+        raise unknown_of_many("torchvision architecture", name, known, "torchvision.models.list_models()")
     builder = models.get_model_builder(name)
     # Where it is left out, some builders fetch the weights of their backbone.
     none = {k: None for k in _WEIGHTS if k in inspect.signature(builder).parameters}
@@ -46,7 +47,7 @@ def load_timm(name: str) -> Callable[..., Any]:
     timm = package("timm", "timm")
     plain = name.partition(".")[0]
     if not timm.is_model(plain):
-        raise unknown_name("timm architecture", plain, timm.list_models())
+        raise unknown_of_many("timm architecture", plain, timm.list_models(), "timm.list_models()")
 
     def make(**arguments: Any) -> Any:
         refuse_weights(name, arguments)
@@ -72,6 +73,14 @@ def package(module: str, install: str) -> Any:
             f"{module} can't be imported: {type(error).__name__}: {error} (is this build of {install} made for the "
             "torch that is installed?)"
         ) from error
+
+
+def unknown_of_many(kind: str, name: str, known: Iterable[str], listed: str) -> ModelspaceError:
+    """An error for an unknown name among hundreds: the nearest, and where they are all listed."""
+    names = list(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return ModelspaceError(f"unknown {kind} '{name}': {hint}{len(names)} are known, and {listed} lists them")
 
 
 def refuse_weights(name: str, arguments: dict[str, Any]) -> None:
