@@ -12,7 +12,6 @@ from modelspace.explore import Exploration, explore
 from modelspace.fit import EarlyStopping, Run, fit, open_run
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
-from modelspace.report import scaling as _scaling  # noqa: F401 (it draws `Family.plot`)
 from modelspace.space import ModelSpace
 from modelspace.space.difference import Difference, diff
 from modelspace.space.family import Family

@@ -18,10 +18,11 @@ from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_c
 USAGE = "%(prog)s TARGET [--input SHAPE] [options]"
 HELP = "measure an architecture: parameters, shapes, FLOP, memory, layer by layer"
 DESCRIPTION = """\
-Measure an architecture before anything is trained, as a tree of the modules that it calls. Nothing is allocated: the
-module is built on PyTorch's meta device and traced by shapes alone, forward and backward. Equal blocks in a row are
-one line; the numbers of a line include what is below it. FLOP are those of matrix products, convolutions, attention
-and recurrences (a multiply-and-add is two; a MAC is FLOP / 2); what has no formula is listed as not counted.
+Measure an architecture before anything is trained, as a tree of the modules that it calls. Nothing is allocated:
+the module is built on PyTorch's meta device and traced by shapes alone, forward and backward. Equal blocks in a row
+are one line; the numbers of a line include what is below it. FLOP are those of matrix products, convolutions,
+attention and recurrences (a multiply-and-add is two; a MAC is FLOP / 2); what has no formula is listed as not
+counted.
 
 Without --input the shape is guessed from the first layers, and said to be."""
 EPILOG = f"""\

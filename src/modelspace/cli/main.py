@@ -17,6 +17,7 @@ _EPILOG = """\
 examples:
   modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
   modelspace diff torchvision:resnet18 torchvision:resnet34
+  modelspace family nets.py:MLP --model.width 16,32,64 --input 64 --solve parameters=1e6
   modelspace doctor examples/dummynet.py:DummyNet --input 3x7x7 --loss cross_entropy
   modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
   modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
@@ -25,7 +26,8 @@ examples:
   modelspace losses --kind margin --convex
   modelspace runs
 
-exit status: 0, or 2 for a mistake in what was given (one line says which), or 130 after Ctrl-C"""
+exit status: 0, or 1 where a check found something (doctor, verify, diff), or 2 for a mistake in what was given
+(one line says which), or 130 after Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

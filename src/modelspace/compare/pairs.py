@@ -4,7 +4,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from modelspace.compare.spread import LEVEL
 
@@ -72,6 +71,8 @@ def paired(
     known = np.array([a - b for a, b in both if a is not None and b is not None], dtype=np.float64)
     probability = low = high = None
     if wins + losses:
+        from scipy import stats  # two seconds, which no other command waits for
+
         test = stats.binomtest(wins, wins + losses)
         interval = test.proportion_ci(LEVEL, method="exact")
         probability, low, high = wins / (wins + losses), float(interval.low), float(interval.high)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 
@@ -50,5 +49,7 @@ def spread(values: Iterable[float]) -> Spread:
     if len(x) < 2:
         return Spread(1, mean, None, None, None)
     sd = float(x.std(ddof=1))
+    from scipy import stats  # two seconds, which no other command waits for
+
     reach = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * sd / len(x) ** 0.5
     return Spread(len(x), mean, sd, mean - reach, mean + reach)

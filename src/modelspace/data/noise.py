@@ -38,7 +38,7 @@ def noisy_labels(
         >>> labels = torch.arange(1000) % 10
         >>> shares = torch.tensor([0.0, 0.2], dtype=torch.float64)
         >>> (noisy_labels(labels, shares, torch.tensor([0, 0]), 10) != labels).double().mean(1)
-        tensor([0.0000, 0.1860], dtype=torch.float64)
+        tensor([0.0000, 0.2090], dtype=torch.float64)
 
     Source:
         Angluin & Laird, "Learning from noisy examples", Machine Learning 2, 1988.

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention.bias import CausalBias
 from torch.nn.modules import transformer
 
 from modelspace.engine.lowerings.batched import batched
@@ -51,8 +50,7 @@ def attention(
         scale: s.
         enable_gqa: Each key and value head serves several query heads.
     """
-    if isinstance(attn_mask, CausalBias):
-        attn_mask = attn_mask._materialize(query.device)
+    attn_mask = _written_out(attn_mask, query.device)
     fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
     if dropout_p == 0.0 and not fits:
         return _fused(query, key, value, attn_mask, is_causal, scale, enable_gqa)
@@ -81,14 +79,18 @@ def dropped_attention(
     """
     if dropout_p == 0.0:
         return NotImplemented
-    if isinstance(attn_mask, CausalBias):
-        attn_mask = attn_mask._materialize(query.device)
+    attn_mask = _written_out(attn_mask, query.device)
 
     def drop(weights: Tensor) -> Tensor:
         kept = (draws.uniform(tuple(weights.shape)) >= dropout_p).to(weights.dtype)
         return weights * kept * (0.0 if dropout_p == 1.0 else 1 / (1 - dropout_p))
 
     return _products(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+
+
+def _written_out(mask: Any, device: torch.device) -> Mask:
+    """A mask as a tensor; a ``CausalBias`` is known by its method, since its module takes seconds to import."""
+    return mask._materialize(device) if hasattr(mask, "_materialize") else mask
 
 
 def _products(
