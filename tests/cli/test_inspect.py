@@ -68,7 +68,8 @@ def test_what_is_tied_and_frozen(capsys, nets):
 
 
 def test_the_data_tells_the_shape(capsys):
-    assert found(capsys, DUMMY, "--data", "digits-7x7")["input_shape"] == [3, 7, 7]
+    plain = found(capsys, DUMMY, "--data", "digits-7x7")
+    assert (plain["input_shape"], plain["input_guessed"]) == ([3, 7, 7], None)
 
 
 def test_the_tree(capsys, nets):

@@ -62,6 +62,28 @@ def test_a_module_more():
     assert kinds(back) == {"norm": "removed"}
 
 
+def test_what_was_removed_at_the_end():
+    found = diff(nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3)))
+    # The first layer's output is now the net's own, and stays alive as that.
+    removed = {name for name, kind in kinds(found).items() if kind == "removed"}
+    assert removed == {"1", "2"}
+
+
+def test_the_same_modules_with_another_peak():
+    def made(copies):
+        class Net(nn.Linear):
+            def forward(self, x):
+                x.repeat(copies, 1).sum()
+                return super().forward(x)
+
+        return Net(3, 2)
+
+    found = diff(made(1), made(10_000), input_shape=(3,))
+    assert found.changes == ()
+    assert found.totals["peak_bytes"][1] > 10_000 * 3 * 4 > found.totals["peak_bytes"][0]
+    assert not found.equal
+
+
 def test_a_renamed_part_is_found_by_its_structure():
     found = diff(Net, Net, input_shape=(4,), arguments=({}, {"head": "classifier"}))
     (change,) = found.changes

@@ -88,8 +88,8 @@ def tree(anatomy: Anatomy, at_peak: Mapping[str | None, int] | None = None, *, f
     def node(index: int, around: str) -> Node:
         call = anatomy.calls[index]
         children = tuple(node(child, call.name) for child in inside[index])
-        own = _own(call, 0 if call.repeat else peaks.pop(call.name, 0))
-        total = {key: own[key] + sum(getattr(c, key) * c.times for c in children) for key in QUANTITIES}
+        own = _own(call, peaks.pop(call.name, 0))
+        total = {key: own[key] + sum(getattr(child, key) for child in children) for key in QUANTITIES}
         return Node(
             name=call.name,
             label=_relative(call.name, around),
