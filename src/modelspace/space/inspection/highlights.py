@@ -86,6 +86,8 @@ def _holder(inspection: "Inspection") -> str | None:
     if node is None:
         return None
     held, whole = node.parameters * node.times, inspection.counts.parameters
+    if held == whole:
+        return None
     return f"{_named(node)} hold{'s' * (node.times == 1)} {percent(held, whole)} of the parameters: " + (
         f"{number(held)} of {number(whole)}"
     )
@@ -94,6 +96,8 @@ def _holder(inspection: "Inspection") -> str | None:
 def _worker(inspection: "Inspection") -> str | None:
     node = concentrated(inspection.tree, "flops")
     if node is None:
+        return None
+    if node.flops * node.times == inspection.anatomy.forward_flops:
         return None
     share = percent(node.flops * node.times, inspection.anatomy.forward_flops)
     return f"{_named(node)} take{'s' * (node.times == 1)} {share} of the forward's FLOP"
