@@ -106,9 +106,10 @@ def _worker(inspection: "Inspection") -> str | None:
 def _memory(inspection: "Inspection") -> str | None:
     """Of a traced step the kind that fills its peak; elsewhere who keeps most for the backward."""
     whole = inspection.anatomy.saved_bytes
-    most = max(inspection.tree.walk(), key=lambda node: node.own["saved_bytes"])
-    keeper = most.own["saved_bytes"]
-    tail = f"{_named(most)} keeps most: {bytes_text(keeper)}" if keeper else ""
+    most = max(inspection.tree.walk(), key=lambda node: node.own["saved_bytes"] * node.times)
+    kept = most.own["saved_bytes"] * most.times
+    verb = "keeps" if most.times == 1 else "themselves keep"
+    tail = f"{_named(most)} {verb} most: {bytes_text(kept)}" if kept else ""
     if inspection.memory is not None:
         step = inspection.memory
         kind, held = max(step.by_kind.items(), key=lambda item: item[1])
@@ -117,7 +118,7 @@ def _memory(inspection: "Inspection") -> str | None:
             f"{percent(held, step.peak_bytes)} of it {kind}"
             + (f"; of the activations {tail}" if tail else "")
         )
-    if not keeper:
+    if not kept:
         return None
     return f"{bytes_text(whole)} of activations wait for the backward; {tail}"
 
