@@ -136,5 +136,7 @@ def test_code_that_a_configuration_points_to_is_never_run(configured, tmp_path, 
     assert type(load_object(target)()).__name__ == "GPT2Model"
     with pytest.raises(ModelspaceError, match="random weights"):
         load_object(target)(weights="x")
-    with pytest.raises(ModelspaceError, match=r"unknown model_type 'gpt3': did you mean .*'gpt2'.*lists them"):
+    with pytest.raises(
+        ModelspaceError, match=r"unknown model_type 'gpt3': did you mean .*'gpt2'.*lists them"
+    ):
         load_object(configured(model_type="gpt3"))
