@@ -60,6 +60,12 @@ BREACHES = {
     ),
     "negative counts": ("poisson_nll", HALF, -torch.ones(4), "smallest label is -1"),
     "integer outputs": ("mse", torch.ones(4).long(), torch.ones(4), "outputs of dtype torch.int64"),
+    "classes for quantities": (
+        "least_squares",
+        LOGITS,
+        torch.tensor([0, 1, 2, 0]),
+        "use a loss of classes such as 'cross_entropy', or make the labels one-hot",
+    ),
     "shapes": ("mse", torch.ones(4, 1), torch.ones(4), r"squeeze\(-1\)"),
     "the user's own": (
         nn.CrossEntropyLoss(),

@@ -88,4 +88,8 @@ def _fix(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> str:
         return "use outputs.squeeze(-1), or labels.unsqueeze(-1)"
     if labels.ndim == outputs.ndim + 1 and labels.shape[-1] == 1 and labels.shape[:-1] == outputs.shape:
         return "use labels.squeeze(-1)"
+    if not labels.dtype.is_floating_point and labels.shape == outputs.shape[:1] + outputs.shape[2:]:
+        return (
+            "of classes as labels, use a loss of classes such as 'cross_entropy', or make the labels one-hot"
+        )
     return "make the two shapes equal"
