@@ -13,11 +13,12 @@ import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, record_of_exploration, record_of_run
 from modelspace.report.extract import quantiles, seed_ranges
+from modelspace.report.page import page
 from modelspace.report.words import choice_remarks, mean_error, sampling_error, verdict
 
 PROMISED = {  # by --json
     *("run", "members", "diverged", "plan", "seconds", "member_steps_per_second", "dimension", "chosen"),
-    *("test_accuracy", "test_loss", "comparison", "interrupted"),
+    *("test_accuracy", "test_loss", "comparison", "interrupted", "findings"),
 }
 
 
@@ -54,6 +55,23 @@ def diverging():
     space = ms.ModelSpace(nn.Linear, in_features=3, out_features=1, input_shape=(3,))
     population = space.sample(seeds=4, lr=[1e-2, 1e6])
     return ms.fit(population, data, loss="mse", optimizer="sgd", epochs=6, batch_size=6)
+
+
+def test_what_the_doctor_found_is_in_the_record_and_escaped_on_the_page(exploration, record):
+    assert record.diagnosis == exploration.diagnosis.findings
+    hostile = ms.Finding(
+        "a-rule", "error", "<b>", "<script>alert(1)</script>", "x = '</pre>'", "it is <wrong>"
+    )
+    changed = dataclasses.replace(record, diagnosis=(hostile,))
+    assert ReportRecord.from_json(changed.to_json()) == changed
+    source = page(changed)
+    assert "a-rule" in source
+    assert "<script>alert(1)" not in source
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in source
+    with pytest.raises(ModelspaceError, match="severity of the report record is 'fatal'"):
+        ReportRecord.from_plain(
+            {**changed.to_plain(), "diagnosis": [{**hostile.to_plain(), "severity": "fatal"}]}
+        )
 
 
 def test_the_summary_is_numpy_s(exploration, record):

@@ -84,6 +84,7 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         pair=None if exploration.comparison is None else _pair(exploration.comparison),
         # On validation: the sweep is what is chosen among, and the test split is the fresh seeds'.
         losses=losses_of_run(sweep, exploration.data, split="validation"),
+        diagnosis=exploration.diagnosis.findings if exploration.diagnosis else (),
     )
 
 

@@ -9,9 +9,10 @@ import json
 import math
 import types
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from modelspace.compare import LossComparison
+from modelspace.doctor import Finding
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Curve
 
@@ -279,6 +280,7 @@ class ReportRecord:
         scores: The members at the chosen setting: on test for an exploration, on validation for a run.
         pair: Two fresh members compared.
         losses: The losses on equal terms, where the loss is a column.
+        diagnosis: What the doctor found before anything was trained.
         format: Version of this record.
     """
 
@@ -298,6 +300,7 @@ class ReportRecord:
     scores: Scores | None
     pair: PairRecord | None
     losses: LossesRecord | None = None
+    diagnosis: tuple[Finding, ...] = ()
     format: int = FORMAT
 
     @property
@@ -383,6 +386,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if missing:
             raise ModelspaceError(f"{where} of the report record has no {', '.join(missing)}")
         return kind(**{n: _read(k, value[n], f"{where}.{n}") for n, k in hints.items() if n in value})  # type: ignore[operator]
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise _unfit(kind, value, where)
+        return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise _unfit(kind, value, where)

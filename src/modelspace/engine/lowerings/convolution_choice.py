@@ -6,6 +6,8 @@ AVX-512 machine in compiled steps, grouped against columns: 16 channels of 32×3
 times; 16 of 8×8, 1.3 times; 128 of 14×14 and 256 of 7×7, 0.9 times; one by one kernels, 0.55 times.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,7 @@ from modelspace.engine.lowerings.windows import windows
 
 _CLEARLY = 1.5  # the trial does not see what the layout of the columns saves in the layers between
 _MEMBERS = 4
+_MOST_BYTES = 2**26  # of columns in a trial, which then takes less than a second
 Sizes = tuple[int, ...]
 
 
@@ -31,14 +34,23 @@ def grouped_is_faster(
         padding: One number for each spatial axis.
         dilation: One number for each spatial axis.
     """
-    if x.device.type not in ("cpu", "cuda"):
+    # Shapes without values stand for what will run on the CPU: a prediction of memory has to choose as the run does.
+    device = torch.device("cpu") if x.device.type == "meta" else x.device
+    if device.type not in ("cpu", "cuda"):
         return False
-    image, kernel, members = x.shape[own:], w.shape[1:], min(_MEMBERS, len(w))
+    image, kernel = x.shape[own:], w.shape[1:]
+    positions = math.prod(-(-size // step) for size, step in zip(image[2:], stride, strict=True))
+    columns = w[0, 0].numel() * image[0] * positions * x.element_size()
+    members = min(_MEMBERS, len(w), _MOST_BYTES // columns)
+    if (
+        members == 0
+    ):  # columns of one member that fit into no cache; of kernels of one place they are the image
+        return math.prod(kernel[2:]) > 1
     shape = f"{tuple(image)} {tuple(kernel)} {stride} {padding} {dilation}"
-    name = f"convolution of {'own' if own else 'shared'} {shape}, {x.dtype} on {x.device.type}"
+    name = f"convolution of {'own' if own else 'shared'} {shape}, {x.dtype} on {device.type}"
 
     def trial() -> tuple[float, float]:
-        like = {"dtype": x.dtype, "device": x.device}
+        like = {"dtype": x.dtype, "device": device}
         images = torch.ones(*([members] if own else []), *image, **like)
         kernels = torch.ones(members, *kernel, **like)
         return _columns(images, kernels, own, stride, padding, dilation), _grouped(
