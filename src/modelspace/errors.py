@@ -11,6 +11,11 @@ class ModelspaceError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """An error's first line; its kind's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
     """An error for a name that is not known, with the nearest one that is.
 

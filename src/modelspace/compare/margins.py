@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
+from modelspace.losses.shapes import by_class
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BARS = 40
@@ -90,8 +91,7 @@ def _no_classes(labels: Tensor, outputs: str = "") -> ModelspaceError:
 
 def of_classes(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:
     """Whether these are scores of several classes and integer labels."""
-    whole = not labels.dtype.is_floating_point and labels.dtype != torch.bool
-    return whole and outputs.ndim == labels.ndim + 1 and outputs.shape[1] > 1
+    return labels.dtype != torch.bool and by_class(outputs, labels)
 
 
 class MarginTally:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.progress import notice
 
 _MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
@@ -56,7 +56,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[Any]:
             _knock(address)
             ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ModelspaceError(
                 f"no Ray cluster answers at {address}: {reason}. 'ray start --head' starts one, and says its address"
             ) from error

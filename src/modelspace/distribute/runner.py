@@ -12,7 +12,7 @@ from modelspace.distribute import worker
 from modelspace.distribute.cluster import check_installed, connected
 from modelspace.distribute.parcel import common_of, pickled, piece_of, unpacked
 from modelspace.engine import Plan
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit.course import Course
 from modelspace.fit.execution import Advance, Record, Rows, halved, pieces
 from modelspace.fit.runner import Job
@@ -196,10 +196,10 @@ class _Crew:
         except errors.OutOfMemoryError:
             return worker.Answer(None, "out of memory on a node", "memory")
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
-            return worker.Answer(None, f"a shard's worker was lost ({_first_line(error)})", "memory")
+            return worker.Answer(None, f"a shard's worker was lost ({first_line(error)})", "memory")
         except errors.RayError as error:
             kind = "mistake" if isinstance(error, errors.RuntimeEnvSetupError) else "error"
-            return worker.Answer(None, _first_line(error), kind, str(error))
+            return worker.Answer(None, first_line(error), kind, str(error))
 
     def _take(self, flight: _Flight, answer: worker.Answer) -> str | None:
         """Write a finished shard down; or why it is to be tried again in smaller ones."""
@@ -263,7 +263,3 @@ def _task(key: str, common: list[Any], plan: Plan, piece: Any, counter: Any, num
     return worker.train(
         key, partial(ray.get, common[0]), plan, piece, lambda steps: counter.tell.remote(number, steps)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from modelspace.engine.cuda_graph import captured_if_faster
+from modelspace.errors import first_line
 
 
 class CompileError(RuntimeError):
@@ -94,8 +95,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
             if copies and all(copy.device.type == "cuda" for copy in copies):
                 program, graphed = captured_if_faster(program, copies)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CompileError(reason[0]) from error
+        raise CompileError(first_line(error)) from error
 
     def call(*arguments: Any) -> Any:
         leaves = pytree.tree_leaves(arguments)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.hyperparameters import Hyperparameters, Range, validate
 from modelspace.losses.contracts import Contract, anything
 from modelspace.losses.properties import Properties
@@ -158,7 +158,7 @@ class Loss:
             except ModelspaceError:
                 raise
             except Exception as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 raise ModelspaceError(
                     f"loss '{self.name}' failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
                     f"and labels of shape {list(labels.shape)} ({labels.dtype}): {reason}"

@@ -3,7 +3,8 @@
 Every test here reads shapes and dtypes only, never values, so a loss stays traceable (``vmap``, ``make_fx``).
 """
 
-from jaxtyping import Shaped
+import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
@@ -64,6 +65,20 @@ def require_class_labels(name: str, outputs: Shaped[Tensor, "..."], labels: Shap
         f"{name} received outputs of shape {list(outputs.shape)} and labels of shape {list(labels.shape)}: "
         f"it expects labels of shape {list(expected)}; {fix}"
     )
+
+
+def by_class(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:
+    """Whether these are scores of several classes [N, C, ...] and integer labels without the class dimension."""
+    whole = not labels.dtype.is_floating_point
+    return whole and outputs.ndim == labels.ndim + 1 and outputs.shape[1] > 1
+
+
+def is_own(
+    outputs: Float[Tensor, "sample class *place"], labels: Shaped[Tensor, "sample *place"]
+) -> Bool[Tensor, "sample class *place"]:
+    """Whether a class is the label's own: one-hot labels, as booleans."""
+    classes = torch.arange(outputs.shape[1], device=labels.device)
+    return labels.unsqueeze(1) == classes.view(-1, *[1] * (labels.ndim - 1))
 
 
 def single_column(name: str, outputs: Shaped[Tensor, "..."]) -> ModelspaceError:

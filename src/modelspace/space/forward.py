@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelspace import errors
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 
 
 def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
@@ -159,7 +159,7 @@ def _failed_call(names: Mapping[nn.Module, str], error: Exception) -> _Call | No
 def _explain(
     module: nn.Module, call: _Call | None, finished: list[str], error: Exception, attempt: Attempt | None
 ) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     if not isinstance(error, RuntimeError | ValueError):
         reason = f"{type(error).__name__}: {reason}"
     line = _users_line(error)

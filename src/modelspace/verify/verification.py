@@ -14,7 +14,7 @@ from modelspace import data as datasets
 from modelspace.data import Data
 from modelspace.engine import Lowering, Plan, choose_plan, compiled
 from modelspace.engine.plan import no_batched_form
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit.recipe import Recipe, make_recipe
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
@@ -175,7 +175,7 @@ def verify(
             setup = _Setup(cast, material, made_loss(material, loss), members, steps, batch_size, compile)
             found.append(setup.errors(name, tolerance))
         except (ModelspaceError, RuntimeError) as error:
-            left_out[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            left_out[name] = first_line(error)
     if setup is None or not found:
         raise ModelspaceError(f"{space.title} can't be trained: {next(iter(left_out.values()))}")
     plan, population_seconds = setup.speed()

@@ -12,6 +12,7 @@ from modelspace.doctor.private import seed_all
 from modelspace.doctor.rule import Inapplicable, Rule
 from modelspace.doctor.subject import Subject
 from modelspace.doctor.trace import output_of
+from modelspace.errors import first_line
 
 # Learning rates over the range in which Adam trains anything; the first that works ends the search.
 _RATES, _STEPS = (1e-2, 1e-3, 1e-1), 100
@@ -50,7 +51,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         start = float(objective(outputs))
         floor = _floor(subject, objective, outputs)
     except Exception as error:
-        raise Inapplicable(f"the loss fails, which other rules look at: {_reason(error)}") from None
+        raise Inapplicable(f"the loss fails, which other rules look at: {first_line(error)}") from None
     ceiling = min(start, constant)
     target = floor + _ENOUGH * (ceiling - floor)
     if not target < ceiling:
@@ -61,7 +62,9 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         try:
             lowest, finished = _fit(subject, inputs, objective, rate, target, end)
         except RuntimeError as error:
-            raise Inapplicable(f"the backward fails, which other rules look at: {_reason(error)}") from None
+            raise Inapplicable(
+                f"the backward fails, which other rules look at: {first_line(error)}"
+            ) from None
         best = min(best, lowest)
         if best < target:
             return
@@ -170,10 +173,6 @@ def _fit(
         if time.thread_time() > end:
             return lowest, False
     return lowest, True
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 RULE = Rule(

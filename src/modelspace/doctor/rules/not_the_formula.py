@@ -10,6 +10,7 @@ from modelspace.doctor.finding import Observation
 from modelspace.doctor.rule import Inapplicable, Rule
 from modelspace.doctor.samples import made_labels
 from modelspace.doctor.subject import Subject
+from modelspace.errors import first_line
 from modelspace.losses import Loss, resolve
 
 _SAMPLES, _CLASSES = 8, 3
@@ -40,7 +41,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         if recoding is not None and _same(float(loss(outputs, recoding(labels))), right):
             return
     except Exception as error:
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = first_line(error)
         yield _observed(loss, formula, f"{_contract(taken)}; on the formula's own it raises: {message}")
         return
     one_output, one_label = outputs[:1], labels[:1]

@@ -1,13 +1,12 @@
 """A loss φ(v) of the margin v = y z, for a score z and a label y = ±1."""
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.losses.contracts import Contract, class_labels, plus_minus_one
 from modelspace.losses.finite import wide
 from modelspace.losses.loss import Loss
-from modelspace.losses.shapes import require_class_labels, require_same_shape
+from modelspace.losses.shapes import by_class, is_own, require_class_labels, require_same_shape
 
 
 class MarginLoss(Loss):
@@ -46,7 +45,7 @@ class MarginLoss(Loss):
         """φ of every margin; with classes, the sum over the classes."""
         if by_class(outputs, labels):
             require_class_labels(self.name, outputs, labels)
-            return wide(self.signed(outputs, signs_of(outputs, labels))).sum(1)
+            return wide(self.signed(outputs, 2 * is_own(outputs, labels).to(outputs.dtype) - 1)).sum(1)
         require_same_shape(self.name, outputs, labels)
         return wide(self.signed(outputs, labels.to(outputs.dtype)))
 
@@ -54,21 +53,6 @@ class MarginLoss(Loss):
     def contract(self) -> Contract:
         """Labels ±1; or classes, in the form of one against the rest."""
         return _signs_or_classes
-
-
-def by_class(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:
-    """Whether these shapes ask for the form of one against the rest: integer labels without the class dimension."""
-    whole = not labels.dtype.is_floating_point
-    return whole and outputs.ndim == labels.ndim + 1 and outputs.shape[1] > 1
-
-
-def signs_of(
-    outputs: Float[Tensor, "sample class *place"], labels: Shaped[Tensor, "sample *place"]
-) -> Float[Tensor, "sample class *place"]:
-    """+1 at each label's own class, −1 at the others, in the outputs' dtype."""
-    classes = torch.arange(outputs.shape[1], device=labels.device)
-    own = labels.unsqueeze(1) == classes.view(-1, *[1] * (labels.ndim - 1))
-    return 2 * own.to(outputs.dtype) - 1
 
 
 def _signs_or_classes(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:

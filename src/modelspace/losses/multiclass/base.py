@@ -1,7 +1,7 @@
 """A loss of C logits and one of C classes."""
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from modelspace.losses.contracts import Contract, class_labels
@@ -69,11 +69,3 @@ def own(
 ) -> Float[Tensor, "sample *place"]:
     """Of the values of all classes, the label's own."""
     return values.gather(1, labels.unsqueeze(1)).squeeze(1)
-
-
-def is_own(
-    z: Float[Tensor, "sample class *place"], y: Int[Tensor, "sample *place"]
-) -> Bool[Tensor, "sample class *place"]:
-    """Whether a class is the label's own: one-hot labels, as booleans."""
-    classes = torch.arange(z.shape[1], device=y.device)
-    return y.unsqueeze(1) == classes.view(-1, *[1] * (y.ndim - 1))

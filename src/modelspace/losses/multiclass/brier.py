@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from modelspace.losses.multiclass.base import MulticlassLoss, is_own
+from modelspace.losses.multiclass.base import MulticlassLoss
 from modelspace.losses.properties import Properties
+from modelspace.losses.shapes import is_own
 
 # Both are reached in the limit of two classes: with p = p_y the slope is -4 p (1 - p)^2 in the margin, steepest at
 # p = 1/3, and the curvature 4 p (1 - p)^2 (3p - 1), greatest at the root of 12 p^2 - 9 p + 1; the norms in z are

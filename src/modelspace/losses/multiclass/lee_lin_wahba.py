@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelspace.losses.finite import wide
-from modelspace.losses.multiclass.base import MulticlassLoss, is_own
+from modelspace.losses.multiclass.base import MulticlassLoss
 from modelspace.losses.properties import Properties
+from modelspace.losses.shapes import is_own
 
 
 @dataclass(frozen=True)

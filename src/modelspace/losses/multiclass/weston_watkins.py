@@ -6,8 +6,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelspace.losses.finite import wide
-from modelspace.losses.multiclass.base import MulticlassLoss, is_own, own
+from modelspace.losses.multiclass.base import MulticlassLoss, own
 from modelspace.losses.properties import Properties
+from modelspace.losses.shapes import is_own
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 from modelspace.losses.contracts import class_labels
-from modelspace.losses.structured.forms import by_class, require_groups, require_ranks, require_sets
+from modelspace.losses.shapes import by_class
+from modelspace.losses.structured.forms import require_groups, require_ranks, require_sets
 
 
 def zero_one(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:

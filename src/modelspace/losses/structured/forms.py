@@ -6,14 +6,8 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 from modelspace.losses.finite import wide
-from modelspace.losses.multiclass.base import LEFT_OUT, is_own
-from modelspace.losses.shapes import require_class_labels, require_same_shape
-
-
-def by_class(outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> bool:
-    """Whether these shapes are a class map's: integer labels without the outputs' class dimension."""
-    whole = not labels.dtype.is_floating_point
-    return whole and outputs.ndim == labels.ndim + 1 and outputs.shape[1] > 1
+from modelspace.losses.multiclass.base import LEFT_OUT
+from modelspace.losses.shapes import by_class, is_own, require_class_labels, require_same_shape
 
 
 def require_masks(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:

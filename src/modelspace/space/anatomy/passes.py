@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.space.anatomy.calls import Calls, watched_calls
 from modelspace.space.anatomy.formulas import Formula
 from modelspace.space.anatomy.nests import Spec, mapped, tensors_in
@@ -170,7 +170,7 @@ def forward_backward(
         raise
     except Exception as error:
         raise ModelspaceError(
-            f"the backward of {type(subject.module).__name__} failed: {_reason(error)}"
+            f"the backward of {type(subject.module).__name__} failed: {first_line(error)}"
         ) from error
     for parameter in subject.module.parameters():
         block = None if parameter.grad is None else subject.ledger.block_of(parameter.grad)
@@ -184,7 +184,7 @@ def _loss(subject: Subject, loss: Callable[[Any], Tensor], outputs: Any) -> Tens
         try:
             return loss(outputs)
         except Exception as error:
-            raise ModelspaceError(f"the loss failed on the outputs: {_reason(error)}") from error
+            raise ModelspaceError(f"the loss failed on the outputs: {first_line(error)}") from error
 
 
 def _record_saved(subject: Subject) -> None:
@@ -196,7 +196,3 @@ def _record_saved(subject: Subject) -> None:
             subject.saved[block.owner] = subject.saved.get(block.owner, 0) + block.bytes
         else:
             block.kind = "temporaries"
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
