@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from modelspace.report.canvas import DARK, LIGHT, empty_figure, plain_text, score_ticks
 from modelspace.report.record import Band, PairRecord, ReportRecord, Scores, Setting
@@ -18,7 +17,6 @@ __all__ = [
     "LIGHT",
     "curve_figure",
     "path_figure",
-    "plotly_script",
     "response_figure",
     "response_map",
     "scores_figure",
@@ -26,11 +24,6 @@ __all__ = [
 _C = LIGHT
 _MOST_DOTS = 400
 _BINS = 28
-
-
-def plotly_script() -> str:
-    """The source of plotly.js, to be inlined once."""
-    return get_plotlyjs()
 
 
 def response_figure(record: ReportRecord, column: int) -> go.Figure:

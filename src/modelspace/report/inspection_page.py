@@ -1,15 +1,8 @@
 """The page of an inspection: its facts and treemaps, and the whole tree as a table, in one file without network."""
 
-import json
 import os
 
-import jinja2
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from modelspace.atomic import whole_file
-from modelspace.report.canvas import DARK, LIGHT
-from modelspace.report.document import allowed, script, source
+from modelspace.report import document
 from modelspace.report.inspection_figures import treemap
 from modelspace.report.parts import Plot, Table
 from modelspace.space.inspection import Inspection, highlights
@@ -33,24 +26,10 @@ def inspection_page(inspection: Inspection) -> str:
     Returns:
         One self-contained document.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(source),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    swaps = {light: DARK[name] for name, light in LIGHT.items()}
-    scripts = {
-        "plotly": script(get_plotlyjs()),
-        "draw": script(source("draw.js").replace("{}", json.dumps(swaps), 1)),
-    }
-    return environment.get_template("inspection.html.j2").render(
+    return document.rendered(
+        "inspection.html.j2",
         title=inspection.title,
         digits=str(inspection.dimension),
-        style=Markup(source("style.css")),
-        scripts=scripts,
-        hashes=" ".join(allowed(text) for text in scripts.values()),
         facts=facts(inspection),
         highlights=highlights(inspection),
         totals=totals(inspection),
@@ -69,9 +48,7 @@ def write_inspection(inspection: Inspection, path: str | os.PathLike[str]) -> No
     Raises:
         ModelspaceError: the place can't be written to.
     """
-    text = inspection_page(inspection)
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    document.write(inspection_page(inspection), path)
 
 
 def _plots(inspection: Inspection) -> list[Plot]:

@@ -4,16 +4,9 @@ The page loads nothing: styles and plotly.js are inlined, and its content securi
 that are in it, by hash, no other, and no connection.
 """
 
-import base64
-import hashlib
-import json
 from datetime import datetime
-from importlib.resources import files
 
-import jinja2
-from markupsafe import Markup
-
-from modelspace.report import figures, losses_page, words
+from modelspace.report import document, figures, losses_page, words
 from modelspace.report.parts import Plot, Table
 from modelspace.report.record import Band, FitRecord, Member, ReportRecord, Setting
 from modelspace.report.values import duration, label, number, score, size, spread
@@ -30,23 +23,10 @@ def page(record: ReportRecord) -> str:
     Returns:
         One self-contained document.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     plots = _plots(record)
-    scripts = {
-        "plotly": _script(figures.plotly_script()),
-        "draw": _script(_source("draw.js").replace("{}", json.dumps(_swaps()), 1)),
-    }
-    return environment.get_template("page.html.j2").render(
+    return document.rendered(
+        "page.html.j2",
         record=record,
-        style=Markup(_source("style.css")),
-        scripts=scripts,
-        hashes=" ".join(_hash(text) for text in scripts.values()),
         plots=plots,
         verdict=words.verdict(record),
         notes=words.reading_notes(record),
@@ -72,23 +52,6 @@ def page(record: ReportRecord) -> str:
         computed=_computed(record),
         fits=_fits(record),
     )
-
-
-def _source(name: str) -> str:
-    return (files("modelspace.report") / name).read_text(encoding="utf-8")
-
-
-def _script(source: str) -> Markup:
-    """A script's source, unable to end its element: within a string, an escaped slash is a slash."""
-    return Markup(source.replace("</script", "<\\/script"))
-
-
-def _hash(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
-
-
-def _swaps() -> dict[str, str]:
-    return {light: figures.DARK[name] for name, light in figures.LIGHT.items()}
 
 
 def _plots(record: ReportRecord) -> dict[str, list[Plot]]:

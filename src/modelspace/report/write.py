@@ -2,7 +2,6 @@
 
 import os
 
-from modelspace.atomic import whole_file
 from modelspace.data import Data
 from modelspace.explore import Exploration
 from modelspace.fit import Run
@@ -22,11 +21,10 @@ def write_record(record: ReportRecord, path: str | os.PathLike[str]) -> None:
         ModelspaceError: the place can't be written to.
     """
     # Here, because plotly takes longer to import than all the rest of this library.
+    from modelspace.report import document
     from modelspace.report.page import page
 
-    text = page(record)
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    document.write(page(record), path)
 
 
 @performs("exploration.report")
