@@ -283,14 +283,8 @@ def load_space(
     input_dtype: torch.dtype | None = None,
 ) -> ModelSpace:
     """The space that TARGET names, for samples of the data's or of --input's shape."""
-    shape = options.input or (data.input_shape if data is not None else None)
-    if data is not None and options.input is not None and options.input != data.input_shape:
-        raise ModelspaceError(
-            f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}"
-        )
-    taken = {"input_shape", "dtype", "input_dtype"} & set(options.model)
-    if taken:
-        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+    shape = sample_shape(options, data)
+    keep_free(options, "input_shape", "dtype", "input_dtype")
     return ModelSpace(
         load_object(target or options.target),
         input_shape=shape,
@@ -298,6 +292,43 @@ def load_space(
         input_dtype=input_dtype or (torch.float32 if data is None else data.train.inputs.dtype),
         **options.model,
     )
+
+
+def keep_free(options: argparse.Namespace, *names: str) -> None:
+    """Refuse arguments of the architecture that have a name of ours.
+
+    Raises:
+        ModelspaceError: --model has one of the names.
+    """
+    taken = set(names) & set(options.model)
+    if taken:
+        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+
+
+def checked_batch(options: argparse.Namespace) -> int | None:
+    """The --batch of a verb that measures one.
+
+    Raises:
+        ModelspaceError: it is below 1.
+    """
+    if options.batch is not None and options.batch < 1:
+        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
+    return options.batch
+
+
+def sample_shape(options: argparse.Namespace, data: Data | None) -> tuple[int, ...] | None:
+    """One sample's shape: the data's, or --input's; None where neither was given.
+
+    Raises:
+        ModelspaceError: both were, and differ.
+    """
+    if data is None:
+        return options.input
+    if options.input is not None and options.input != data.input_shape:
+        raise ModelspaceError(
+            f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}"
+        )
+    return data.input_shape
 
 
 def load_device(name: str) -> torch.device:

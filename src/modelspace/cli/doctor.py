@@ -6,11 +6,10 @@ from contextlib import redirect_stdout
 
 import torch
 
-from modelspace.cli.arguments import add_data, add_json, add_target, load_data
+from modelspace.cli.arguments import add_data, add_json, add_target, load_data, sample_shape
 from modelspace.cli.results import print_json
 from modelspace.data import Data
 from modelspace.doctor import RULES, doctor
-from modelspace.errors import ModelspaceError
 from modelspace.loading import load_object
 from modelspace.space.architecture import Architecture
 
@@ -83,15 +82,11 @@ def call(options: argparse.Namespace) -> int:
 
 def _architecture(options: argparse.Namespace, data: Data | None) -> Architecture:
     """What TARGET makes. No space: a model that has nothing to train makes none, and has a finding."""
-    if data is not None and options.input is not None and options.input != data.input_shape:
-        raise ModelspaceError(
-            f"--input is {options.input}, but the samples of {data.name} are {data.input_shape}"
-        )
     sampled = torch.float32 if data is None else data.train.inputs.dtype
     return Architecture(
         load_object(options.target),
         options.model,
-        options.input or (data.input_shape if data is not None else None),
+        sample_shape(options, data),
         getattr(torch, options.dtype) if options.dtype else None,
         torch.long if options.tokens else sampled,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from modelspace.cli import values
-from modelspace.cli.arguments import add_json, output_folder, typed
+from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder, typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.loading import load_object
@@ -138,11 +138,8 @@ def varied(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.batch is not None and options.batch < 1:
-        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
-    taken = {"input_shape", "dtype", "input_dtype", "batch", "memory"} & set(options.model)
-    if taken:
-        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
+    checked_batch(options)
+    keep_free(options, "input_shape", "dtype", "input_dtype", "batch", "memory")
     if not options.solve:
         alone = [name for name in ("over", "ratio", "prefer", "at") if getattr(options, name)]
         if alone:

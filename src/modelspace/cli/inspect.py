@@ -7,7 +7,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from modelspace.cli.arguments import add_data, add_json, add_target, load_data, typed
+from modelspace.cli.arguments import (
+    add_data,
+    add_json,
+    add_target,
+    checked_batch,
+    keep_free,
+    load_data,
+    sample_shape,
+    typed,
+)
 from modelspace.cli.results import print_json
 from modelspace.cli.sizes import memory_size
 from modelspace.errors import ModelspaceError
@@ -123,23 +132,17 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ModelspaceError: one is out of range, or an argument of the architecture has a name of ours.
     """
-    if options.batch is not None and options.batch < 1:
-        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
-    ours = {"input_shape", "batch", "dtype", "input_dtype", "optimizer", "precision", "memory", "device"}
-    taken = ours & set(options.model)
-    if taken:
-        raise ModelspaceError(f"--model.{taken.pop()} can't be passed on: rename the architecture's argument")
-    shape, kind = options.input, {"float": torch.float32, "long": torch.long, None: None}[options.input_dtype]
+    batch = checked_batch(options)
+    keep_free(
+        options, "input_shape", "batch", "dtype", "input_dtype", "optimizer", "precision", "memory", "device"
+    )
+    kind = {"float": torch.float32, "long": torch.long, None: None}[options.input_dtype]
     data = load_data(options)
     if data is not None:
-        if shape not in (None, data.input_shape):
-            raise ModelspaceError(
-                f"--input is {shape}, but the samples of {data.name} are {data.input_shape}"
-            )
-        shape, kind = data.input_shape, kind or data.train.inputs.dtype
+        kind = kind or data.train.inputs.dtype
     return {
-        "input_shape": shape,
-        "batch": options.batch,
+        "input_shape": sample_shape(options, data),
+        "batch": batch,
         "dtype": getattr(torch, options.dtype) if options.dtype else None,
         "input_dtype": kind,
         **options.model,
