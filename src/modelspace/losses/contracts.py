@@ -6,7 +6,7 @@ reads values, so it runs once, on one batch, before a fit; the losses themselves
 
 from collections.abc import Callable
 
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
@@ -67,10 +67,7 @@ def plus_minus_one(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Ten
     fix = (
         "labels in {0, 1} become ±1 with 2 * labels - 1" if zero_one else "code the two classes as +1 and -1"
     )
-    raise ModelspaceError(
-        f"{name} expects labels +1 and -1: {int(wrong.sum())} of {labels.numel()} labels are neither "
-        f"(the first is {labels[wrong][0].item():g}); {fix}"
-    )
+    raise breach(name, "labels +1 and -1", labels, wrong, "labels are neither", fix)
 
 
 def unit_labels(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
@@ -197,10 +194,8 @@ def positive(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "
     """
     wrong = ~(labels > 0)
     if bool(wrong.any()):
-        raise ModelspaceError(
-            f"{name} expects labels above 0: {int(wrong.sum())} of {labels.numel()} are not "
-            f"(the first is {labels[wrong][0].item():g}); 'tweedie' allows zeros, 'least_squares' any number"
-        )
+        fix = "'tweedie' allows zeros, 'least_squares' any number"
+        raise breach(name, "labels above 0", labels, wrong, "are not", fix)
 
 
 def not_negative(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
@@ -216,16 +211,33 @@ def not_negative(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tenso
     """
     wrong = ~(labels >= 0)
     if bool(wrong.any()):
-        raise ModelspaceError(
-            f"{name} expects labels of at least 0: {int(wrong.sum())} of {labels.numel()} are not "
-            f"(the first is {labels[wrong][0].item():g}); 'least_squares' or 'huber' allow any number"
-        )
+        fix = "'least_squares' or 'huber' allow any number"
+        raise breach(name, "labels of at least 0", labels, wrong, "are not", fix)
 
 
 def _within_unit(name: str, what: str, values: Shaped[Tensor, "..."], fix: str) -> None:
     outside = ~((values >= 0) & (values <= 1))
     if bool(outside.any()):
-        raise ModelspaceError(
-            f"{name} expects {what} between 0 and 1: {int(outside.sum())} of {values.numel()} are outside "
-            f"(the first is {values[outside][0].item():g}); {fix}"
-        )
+        raise breach(name, f"{what} between 0 and 1", values, outside, "are outside", fix)
+
+
+def breach(
+    name: str, expected: str, values: Shaped[Tensor, "..."], wrong: Bool[Tensor, "..."], they: str, fix: str
+) -> ModelspaceError:
+    """The error for values that are not what a loss expects: how many, the first of them, what to do.
+
+    Args:
+        name: The loss.
+        expected: What it expects: ``"labels above 0"``.
+        values: All of them.
+        wrong: Which are others; at least one.
+        they: What those are: ``"are not"``.
+        fix: What to do.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return ModelspaceError(
+        f"{name} expects {expected}: {int(wrong.sum())} of {values.numel()} {they} "
+        f"(the first is {values[wrong][0].item():g}); {fix}"
+    )

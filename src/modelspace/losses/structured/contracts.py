@@ -5,7 +5,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses.contracts import class_labels
+from modelspace.losses.contracts import breach, class_labels
 from modelspace.losses.shapes import by_class
 from modelspace.losses.structured.forms import require_groups, require_ranks, require_sets
 
@@ -32,10 +32,7 @@ def zero_one(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "
         fix = "cut probabilities at 1/2, labels > 0.5, or use 'binary_cross_entropy_with_logits', which takes them"
     else:
         fix = "code what belongs as 1 and what doesn't as 0"
-    raise ModelspaceError(
-        f"{name} expects labels 0 and 1: {int(wrong.sum())} of {labels.numel()} labels are neither "
-        f"(the first is {labels[wrong][0].item():g}); {fix}"
-    )
+    raise breach(name, "labels 0 and 1", labels, wrong, "labels are neither", fix)
 
 
 def multi_hot(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
