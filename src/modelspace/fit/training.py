@@ -73,6 +73,9 @@ class Training:
         self.columns = self.recipe.columns(population)
         self.data_seeds = self.recipe.data_seeds(population)
         self.noise = self.columns.pop("label_noise", None)
+        self._noisy: tuple[Tensor, Tensor] | None = (
+            None  # the last shard's labels, the same in all its epochs
+        )
         self.seeds = seeds.to(self.device)
 
     def of(self, population: Population, seeds: Int64[Tensor, "member"]) -> "Training":
@@ -277,7 +280,10 @@ class Training:
         """The labels of samples by their indices: ``[…, batch]``; ``[…, c, batch]`` where members have their own."""
         if self.noise is None:
             return self.labels.__getitem__
-        own = noisy_labels(self.labels, self.noise[rows, 0], self.seeds.cpu()[rows], self.data.classes)
+        if self._noisy is None or not torch.equal(self._noisy[0], rows):
+            noise, seeds = self.noise[rows, 0], self.seeds.cpu()[rows]
+            self._noisy = rows, noisy_labels(self.labels, noise, seeds, self.data.classes)
+        own = self._noisy[1]
         if self.data_seeds is None:
             return lambda index: own[:, index].movedim(0, index.dim() - 1)
         member = torch.arange(len(rows), device=own.device)[:, None]
