@@ -180,7 +180,6 @@ def _subject(
         input_dtype=dtype or of_space,
         tokens=tokens,
         loss=None if loss is None else resolve(loss),
-        given_loss=loss,
         formula=None if formula is None else resolve(formula),
         samples=samples,
         labels=labels,

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +34,6 @@ class Subject:
         input_dtype: Of the samples.
         tokens: Integer samples are below this; as many as the model's embeddings know where None.
         loss: The loss, if one was given.
-        given_loss: The loss as the user gave it.
         formula: The formula that the user takes the loss for.
         samples: The user's own samples.
         labels: Their labels.
@@ -48,7 +46,6 @@ class Subject:
     input_dtype: torch.dtype = torch.float32
     tokens: int | None = None
     loss: Loss | None = None
-    given_loss: Any = None
     formula: Loss | None = None
     samples: Tensor | None = None
     labels: Tensor | None = None

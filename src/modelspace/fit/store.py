@@ -232,11 +232,6 @@ class Store:
         """Of a shard that was put down."""
         return self.shards / f"{name}.part.safetensors"
 
-    def remove_parts(self) -> None:
-        """Remove what was put down and is not to be taken up again."""
-        for path in self.shards.glob("*.part.safetensors"):
-            path.unlink(missing_ok=True)
-
     def bytes(self) -> int:
         """Of all finished shards."""
         return self._rows("SELECT COALESCE(SUM(bytes), 0) FROM shards")[0][0]

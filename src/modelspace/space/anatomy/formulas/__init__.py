@@ -14,7 +14,6 @@ from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy.formulas import attention, products, recurrent
 
 Formula = Callable[..., int]
-Formulas = Mapping[Any, Formula]
 
 _registered: dict[Any, Formula] = {}
 
