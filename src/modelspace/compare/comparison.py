@@ -1,5 +1,6 @@
 """``compare``: are two networks of the same space, are they the same point, and how different are they?"""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -153,6 +154,8 @@ def compare(
         raise ModelspaceError("labels need inputs: give both, or neither")
     if points < 2:
         raise ModelspaceError(f"a line has at least its 2 ends; received points={points}")
+    first, second = on_the_cpu(first), on_the_cpu(second)
+    inputs = None if inputs is None else inputs.cpu()
     layouts = layout_of(first), layout_of(second)
     differences = _differences(*layouts, names)
     differences = differences or _frozen_differences(first, second, names) or _unlike(first, second, names)
@@ -196,6 +199,13 @@ def compare(
         barrier,
         objective.name if objective is not None and path else None,
     )
+
+
+def on_the_cpu(network: nn.Module) -> nn.Module:
+    """The network; a copy of one that is on a GPU."""
+    held = (*network.parameters(), *network.buffers())
+    away = any(tensor.device.type not in ("cpu", "meta") for tensor in held)
+    return copy.deepcopy(network).cpu() if away else network
 
 
 def _line(population: Population, alphas: Tensor) -> Population:

@@ -230,7 +230,7 @@ class ModelSpace:
     def module(
         self, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor] | None = None
     ) -> nn.Module:
-        """The plain ``nn.Module`` at a point: nothing of this library is left in it.
+        """The plain ``nn.Module`` at a point, on the point's device: nothing of this library is left in it.
 
         Args:
             point: n coordinates.
@@ -243,7 +243,7 @@ class ModelSpace:
             raise ModelspaceError(
                 f"a point of {self.title} has shape ({self.dimension},); received {tuple(point.shape)}"
             )
-        module = copy.deepcopy(self.template)
+        module = copy.deepcopy(self.template).to(point.device)
         with torch.no_grad():
             parameters = dict(module.named_parameters())
             for name, value in self.layout.views(point).items():
