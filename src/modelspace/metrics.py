@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import Loss
 from modelspace.losses.contracts import Contract, anything, class_labels, plus_minus_one
 from modelspace.losses.shapes import require_class_labels, require_same_shape
+from modelspace.widest import widest
 
 
 def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -39,7 +39,7 @@ def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Fl
         require_class_labels("accuracy", outputs, labels)
         right = outputs.argmax(1) == labels
     # In double, so that equal counts of hits are equal accuracies however the samples were split into batches.
-    return right.to(torch.float64).mean()
+    return right.to(widest(right.device)).mean()
 
 
 def error(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:

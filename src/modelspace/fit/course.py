@@ -69,7 +69,7 @@ class Course:
         for values, found in zip(
             self.curves.values(), [self.losses.mean(1), *measured.unbind(1)], strict=True
         ):
-            values[kept, self.epoch] = found.to("cpu", torch.float64)[kept]
+            values[kept, self.epoch] = found.cpu().to(torch.float64)[kept]
         self.stopper.after({name: values[:, self.epoch] for name, values in self.curves.items()})
         self.epoch, self.step = self.epoch + 1, 0
 

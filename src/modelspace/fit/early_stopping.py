@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 from modelspace.fit.step import Shard
+from modelspace.widest import widest
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Stopper:
         self.stopped = torch.zeros_like(shard.active)
         if rule is not None:
             self.sign = -1.0 if rule.monitor in higher_is_better else 1.0
-            self.best_score = torch.full_like(shard.active, torch.inf, dtype=torch.float64)
+            self.best_score = torch.full_like(shard.active, torch.inf, dtype=widest(shard.active.device))
             self.waited = torch.zeros_like(shard.steps)
             if rule.restore_best:
                 self.points = shard.points.clone()
@@ -65,7 +66,7 @@ class Stopper:
         """Take in the scores of an epoch, one a member, and stop those that have waited long enough."""
         if self.rule is None:
             return
-        score = self.sign * scores[self.rule.monitor].to(self.best_score.device)
+        score = self.sign * scores[self.rule.monitor].to(self.best_score)
         better = score < self.best_score - self.rule.min_delta
         self.best_score = torch.where(better, score, self.best_score)
         self.waited = torch.where(better, 0, self.waited + 1)

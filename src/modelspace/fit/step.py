@@ -21,6 +21,7 @@ from modelspace.engine import (
 from modelspace.fit import precision
 from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer, Schedule, clip_by_norm, clip_by_value
+from modelspace.widest import widest
 
 
 class After(NamedTuple):
@@ -116,7 +117,8 @@ class Coefficients:
 
     def of(self, shard: Shard, first: int, count: int, total: int) -> Float[Tensor, "step name member 1"]:
         """The coefficients of ``count`` steps from ``first`` on, of ``total``, in the points' type."""
-        numbers = torch.arange(first, first + count, dtype=torch.float64, device=shard.points.device)
+        device = shard.points.device
+        numbers = torch.arange(first, first + count, dtype=widest(device), device=device)
         columns = {name: shard.hyper[name].T for name in self.schedule.hyperparameters()}
         factors = self.schedule.factor(numbers[:, None], total, columns)[:, :, None]
         scheduled = {**shard.hyper, "lr": shard.hyper["lr"] * factors}
