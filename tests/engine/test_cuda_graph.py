@@ -59,6 +59,7 @@ def by_hand(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
     monkeypatch.setattr(torch.cuda, "graph", recorded)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
@@ -102,12 +103,17 @@ def test_what_can_t_be_captured_stays_as_it_is(by_hand, monkeypatch):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_graph_s_numbers_are_the_program_s_bit_for_bit(monkeypatch):
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_graph_s_numbers_are_the_program_s_bit_for_bit(monkeypatch, compile):
     case = named("MLP tanh")
     population = case.space().sample(seeds=8, lr=[0.01]).to("cuda")
-    settings = {"epochs": 3, "batch_size": 5, "compile": True, "lowering": "vmap", "chunk": 8}
+    settings = {"epochs": 3, "batch_size": 5, "compile": compile, "lowering": "vmap", "chunk": 8}
     graph = ms.fit(population, case.data(), **settings)
-    monkeypatch.setattr("modelspace.engine.compile.captured_if_faster", lambda program, _: (program, False))
+    assert compile or "a CUDA graph" in graph.plan.reason
+    monkeypatch.setattr(
+        "modelspace.engine.cuda_graph.captured_if_faster", lambda program, _: (program, False)
+    )
     monkeypatch.setattr("modelspace.engine.compile._programs", OrderedDict())
     plain = ms.fit(population, case.data(), **settings)
+    assert "a CUDA graph" not in plain.plan.reason
     assert torch.equal(graph.population.points, plain.population.points)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from modelspace.engine.cuda_graph import captured_if_faster
+from modelspace.engine.cuda_graph import graphed
 from modelspace.errors import first_line
 
 
@@ -59,7 +59,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
 
     Returns:
         A function of the same arguments, with tensors of the same shapes and the same constants. On a GPU it is a
-        CUDA graph where that is faster; its attribute ``cuda_graph`` says so.
+        CUDA graph where that is faster (``cuda_graph.is_graph``).
 
     Raises:
         CompileError: there is no compiler, or the function can't be traced or compiled.
@@ -91,9 +91,6 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
             options = {"cpp.threads": 1 if _scatters(graph) else torch.get_num_threads()}
             program: Any = torch._inductor.compile(graph, copies, options)
             program(*copies)
-            graphed = False
-            if copies and all(copy.device.type == "cuda" for copy in copies):
-                program, graphed = captured_if_faster(program, copies)
     except Exception as error:
         raise CompileError(first_line(error)) from error
 
@@ -102,9 +99,9 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
         outputs = program(*[leaves[i] for i in positions])
         return pytree.tree_unflatten(outputs, output_structure)
 
-    call.cuda_graph = graphed  # pyright: ignore[reportFunctionMemberAccess]
+    made = graphed(call, arguments)
     if key is not None:
-        _programs[made_for] = call
+        _programs[made_for] = made
         while len(_programs) > _KEPT:
             _programs.popitem(last=False)
-    return call
+    return made

@@ -11,10 +11,51 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Program = Callable[..., Sequence[Any]]
 
 _WARM_UP, _CALLS = 3, 20
+
+
+def graphed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """``function`` as a CUDA graph, where its tensors lie on an NVIDIA GPU and that is faster; else as it is.
+
+    Args:
+        function: Of nested tuples and dicts of tensors (and constants), to the same.
+        arguments: Examples; later ones have the same shapes and the same constants.
+
+    Returns:
+        A function of the same arguments; ``is_graph`` tells what it is.
+    """
+    examples, structure = pytree.tree_flatten(arguments)
+    tensors = [leaf for leaf in examples if isinstance(leaf, Tensor)]
+    if not tensors or any(tensor.device.type != "cuda" for tensor in tensors):
+        return function
+    output_structure: Any = None
+
+    def flat(*tensors: Tensor) -> list[Any]:
+        nonlocal output_structure
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in examples]
+        outputs, output_structure = pytree.tree_flatten(function(*pytree.tree_unflatten(leaves, structure)))
+        return outputs
+
+    program, faster = captured_if_faster(flat, tensors)
+    if not faster:
+        return function
+
+    def call(*arguments: Any) -> Any:
+        given = [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
+        return pytree.tree_unflatten(program(*given), output_structure)
+
+    call.is_graph = True  # pyright: ignore[reportFunctionMemberAccess]
+    return call
+
+
+def is_graph(function: Callable[..., Any] | None) -> bool:
+    """Whether ``graphed`` made it a graph."""
+    return getattr(function, "is_graph", False)
 
 
 def captured_if_faster(program: Program, examples: Sequence[Tensor]) -> tuple[Program, bool]:
@@ -52,7 +93,11 @@ def captured(program: Program, examples: Sequence[Tensor]) -> Program:
     Raises:
         RuntimeError: it can't be captured.
     """
-    fixed = _copies(examples)
+    with torch.cuda.device(examples[0].device):
+        return _captured(program, _copies(examples))
+
+
+def _captured(program: Program, fixed: list[Tensor]) -> Program:
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
@@ -62,12 +107,15 @@ def captured(program: Program, examples: Sequence[Tensor]) -> Program:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         outputs = list(program(*fixed))
+    tensors = [value for value in outputs if isinstance(value, Tensor)]
 
     def replay(*arguments: Tensor) -> list[Any]:
-        for place, argument in zip(fixed, arguments, strict=True):
-            place.copy_(argument)
+        torch._foreach_copy_(fixed, list(arguments))
         graph.replay()
-        return [value.clone() if isinstance(value, Tensor) else value for value in outputs]
+        copies = [torch.empty_like(value) for value in tensors]
+        torch._foreach_copy_(copies, tensors)
+        apart = iter(copies)
+        return [next(apart) if isinstance(value, Tensor) else value for value in outputs]
 
     return replay
 

@@ -15,6 +15,7 @@ from modelspace import metrics as catalogue
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.function import Function
 from modelspace.engine.plan import Plan, balanced, no_batched_form
+from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.engine.terms import Score, at, loss_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import Loss
@@ -22,9 +23,9 @@ from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space.forward import forward_checked, samples_as
+from modelspace.widest import widest
 
 SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
-_CHUNK = 32
 
 
 def stacked_outputs(
@@ -89,7 +90,7 @@ class Scoring:
     ) -> Float[Tensor, "member score"]:
         """The scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
         terms = dict(terms)
-        total = torch.zeros(len(points), len(self._scores), dtype=torch.float64, device=points.device)
+        total = torch.zeros(len(points), len(self._scores), dtype=widest(points.device), device=points.device)
         for begin in range(0, len(self._inputs), self._piece):
             inputs = self._inputs[begin : begin + self._piece]
             labels = self._labels[begin : begin + self._piece]
@@ -120,7 +121,7 @@ class Scoring:
                 torch.stack([at(s, row)(z, labels) for z, row in zip(outputs, rows, strict=True)])
                 for s in self._scores
             ]
-        return torch.stack([column.to(torch.float64) for column in columns], 1)
+        return torch.stack([column.to(widest(points.device)) for column in columns], 1)
 
     def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         return self._function.score(at(score, terms), outputs, labels)
@@ -221,7 +222,7 @@ def members_scores(
     """
     own = {n: t.to(population.device, population.points.dtype) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
-    chunk = balanced(len(population), _CHUNK)
+    chunk = balanced(len(population), shard_sizes(population.device).scored)
     scoring = Scoring(
         function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1
     )

@@ -121,19 +121,25 @@ def _read(path: Path) -> dict[str, float]:
         return {}
 
 
+def wait() -> None:
+    """Until a GPU, if this process uses one, has done what it was told: its work goes on behind the calls."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def seconds_a_call(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> float:
     """The mean time of a few calls after one that warms up: at least three, for ``budget`` seconds, at most fifty.
 
     The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
     """
     step(*arguments)
+    wait()
     calls = 0
     began = time.perf_counter()
     while calls < 3 or (time.perf_counter() - began < budget and calls < 50):
         step(*arguments)
         calls += 1
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait()
     return (time.perf_counter() - began) / calls
 
 

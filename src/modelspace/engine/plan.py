@@ -1,9 +1,9 @@
 """The plan: how a population is computed, chosen by a short measurement at the start of a run.
 
-Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step (on a GPU as a CUDA graph,
-where that is faster); each with threads, or in processes of one thread. A shard is the members computed together from
-start to end; its best size is the one whose working set still fits the cache, and differs by architecture and batch,
-so it is measured. What was measured is remembered, so that a second run of the same kind measures nothing.
+Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step, the last two on a GPU as
+CUDA graphs where that is faster; each with threads, or in processes of one thread. A shard is the members computed
+together from start to end; its best size differs by device, architecture and batch, so it is measured. What was
+measured is remembered, so that a second run of the same kind measures nothing.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from modelspace.engine.compile import CompileError, compiled, is_compiled
+from modelspace.engine.cuda_graph import graphed, is_graph
 from modelspace.engine.measurements import (
     Lowering,
     Measurements,
@@ -24,22 +25,22 @@ from modelspace.engine.measurements import (
     seconds_a_call,
     seconds_in_processes,
 )
+from modelspace.engine.shard_sizes import ShardSizes, shard_sizes
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.progress import notice
 
 Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
 
-_SIZES = (16, 32, 8, 64, 4, 128, 256)  # in the order in which they are tried
 _COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
 _WORTH_A_TRY = 10  # times that cost: a run of such a length tries compiling, whatever the guess
-_COMPILED_CHUNK = 32  # the compiled step works on a smaller set than eager: its best shard is no larger
 _LOOP_CHUNK = 16
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
 _FORK_SECONDS = 0.3  # what starting processes costs a run
+_OF_A_PROCESSOR = shard_sizes(torch.device("cpu"))
 _WAITING = (
     1.25  # threads have to be so much faster: beside other work they wait for each other, 100 times as long
 )
@@ -119,6 +120,7 @@ def choose_plan(
     fingerprint: str | None = None,
     unrolled: Callable[[], bool] = lambda: False,
     largest: int | None = None,
+    sizes: ShardSizes | None = None,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -136,6 +138,7 @@ def choose_plan(
         unrolled: Whether the step, once called, computes something member by member: it is then not compiled
             unless that is asked for, since the program would hold every member's operations.
         largest: Members that there is memory for, of all processes together; None for any number.
+        sizes: The shard sizes to try; those of a processor where None.
 
     Returns:
         The plan, and its step.
@@ -154,12 +157,21 @@ def choose_plan(
     with using_threads(means[0][0]):
         search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
         search.largest = largest or members
+        search.sizes = sizes or search.sizes
         best, reason, fallback = search.best(lowering)
-        step = best.program or build(best.way.lowering, best.way.chunk)[0]
+        step = best.program or step_of(build, best.way.lowering, best.way.chunk)[0]
     measurements.keep()
+    if is_graph(step):
+        reason = f"{reason}, a CUDA graph"
     way = best.way
     plan = Plan(way.lowering, way.chunk, way.compiled, way.threads, reason, fallback, workers=way.workers)
     return replace(plan, seconds=time.perf_counter() - start), step
+
+
+def step_of(build: Build, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """What ``build`` gives; on a GPU the batched step is a CUDA graph, where it can be one and is faster so."""
+    step, arguments = build(lowering, chunk)
+    return (graphed(step, arguments) if lowering == "vmap" else step), arguments
 
 
 @dataclass(frozen=True)
@@ -179,6 +191,7 @@ class _Search:
         means: (threads, processes) to try.
         budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
         largest: Members in memory together.
+        sizes: The shard sizes to try.
     """
 
     build: Build
@@ -192,6 +205,7 @@ class _Search:
     unrolled: Callable[[], bool]
     budget: float = 0.0
     largest: int = 2**63
+    sizes: ShardSizes = _OF_A_PROCESSOR
 
     def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
         """The best candidate, why, and the operation without a batched form where there is one."""
@@ -227,7 +241,7 @@ class _Search:
         return seconds + (_FORK_SECONDS if way.workers > 1 else 0.0)
 
     def _sizes(self) -> list[int]:
-        sizes = (self.chunk,) if self.chunk else _SIZES
+        sizes = (self.chunk,) if self.chunk else self.sizes.tried
         if not self.chunk:
             sizes = tuple(min(size, self.largest) for size in sizes)
         return list(dict.fromkeys(balanced(self.members, size) for size in sizes))
@@ -236,8 +250,8 @@ class _Search:
         """Time a way, unless that was done before."""
 
         def measure() -> float:
-            step, arguments = self.build(way.lowering, way.chunk)
             try:
+                step, arguments = step_of(self.build, way.lowering, way.chunk)
                 return self._seconds(way, step, arguments) / way.chunk
             except Exception as error:
                 if not is_out_of_memory(error) or way.chunk == 1:
@@ -303,7 +317,7 @@ class _Search:
         self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
     ) -> tuple[_Candidate, str]:
         """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        way = self._sized(replace(batched.way, compiled=True), min(batched.way.chunk, _COMPILED_CHUNK))
+        way = self._sized(replace(batched.way, compiled=True), min(batched.way.chunk, self.sizes.compiled))
         cost = self.measurements.known("compilation") or _COMPILE_SECONDS
         expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
         saved = self._total(best) - self._total(expected)
@@ -329,8 +343,7 @@ class _Search:
         fastest = min(found, key=self._total)
         if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
-        graph = ", a CUDA graph" if getattr(fastest.program, "cuda_graph", False) else ""
-        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager{graph}")
+        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
 
     def _sized(self, way: Way, size: int) -> Way:
         """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""

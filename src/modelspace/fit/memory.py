@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from modelspace.engine import Plan, balanced
+from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint, footprint
 from modelspace.fit.keep import Keep, groups_of
@@ -33,7 +34,6 @@ from modelspace.progress import notice
 
 _PROCESS = 2**24  # what a worker process writes into beside its shard: 6 to 14 MiB
 _HEAP = 2**28  # blocks below 32 MiB come from the heap, which held 40 to 430 MiB more than what was in use
-LARGEST_TRIED = 256  # members of the largest shard that a plan tries
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,9 @@ def plan_within(
         found = footprint(training, plan.lowering)
     members = len(training.population)
     best = balanced(-(-members // plan.workers), largest // plan.workers)
-    limited = not asked and largest < min(members, LARGEST_TRIED) and plan.chunk == best
+    limited = (
+        not asked and largest < min(members, max(shard_sizes(training.device).tried)) and plan.chunk == best
+    )
     first = plan
     while not asked and plan.workers > 1 and not largest_chunk(training, keep, plan, found, free):
         plan = replace(plan, workers=plan.workers - 1)

@@ -22,6 +22,8 @@ from modelspace.engine import (
     fingerprint,
     probe,
 )
+from modelspace.engine.plan import step_of
+from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.engine.workers import can_fork
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
@@ -33,6 +35,7 @@ from modelspace.fit.step import After, Shard, make_step
 from modelspace.metrics import usual
 from modelspace.population import Population
 from modelspace.space.forward import samples_as
+from modelspace.widest import widest
 
 
 class Training:
@@ -127,6 +130,7 @@ class Training:
             fingerprint=self.fingerprint(),
             unrolled=lambda: bool(self.function.one_by_one),
             largest=largest,
+            sizes=shard_sizes(self.device),
             **self._possible(choices),
         )
         if plan.lowering == "vmap":
@@ -134,11 +138,13 @@ class Training:
         return plan, step
 
     def _possible(self, choices: dict[str, Any]) -> dict[str, Any]:
-        """The choices; one process where several can't be."""
+        """The choices; one process where several can't be, one thread where a device computes."""
         if choices["workers"] is None and not can_fork(self.device):
-            return {**choices, "workers": 1}
+            choices = {**choices, "workers": 1}
         if choices["workers"] not in (None, 1) and not can_fork(self.device):
             raise ModelspaceError("worker processes need Linux and members on the CPU: leave workers out")
+        if choices["threads"] is None and self.device.type != "cpu":
+            choices = {**choices, "threads": 1}
         return choices
 
     def fingerprint(self) -> str:
@@ -189,8 +195,10 @@ class Training:
 
     def made(self, plan: Plan) -> Callable[..., Any]:
         """The step as a plan says, made anew."""
+        if not plan.compiled:
+            return step_of(self.build, plan.lowering, plan.chunk)[0]
         step, arguments = self.build(plan.lowering, plan.chunk)
-        return compiled(step, *arguments) if plan.compiled else step
+        return compiled(step, *arguments)
 
     def trainer(
         self, plan: Plan, step: Callable[..., Any] | None = None, scoring: Scoring | None = None
@@ -251,7 +259,7 @@ class Training:
             self.recipe.optimizer.init(points),
             torch.ones(len(rows), dtype=torch.bool, device=self.device),
             torch.zeros(len(rows), dtype=torch.int64, device=self.device),
-            {name: value[rows].to(self.device) for name, value in self.columns.items()},
+            {name: value[rows].to(self.device, widest(self.device)) for name, value in self.columns.items()},
             self.seeds[index],
             precision.scaling(len(rows), self.products, self.device),
         )
@@ -311,7 +319,7 @@ class Training:
             shard,
             Stopper(self.recipe.early_stopping, self.recipe.higher_is_better, shard),
             {name: nothing.clone() for name in self.curves},
-            torch.zeros(members, self.steps, dtype=torch.float64, device=self.device),
+            torch.zeros(members, self.steps, dtype=widest(self.device), device=self.device),
             shard.active.clone(),
         )
 

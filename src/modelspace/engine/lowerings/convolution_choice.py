@@ -16,8 +16,9 @@ from modelspace.engine.lowerings.trials import gain, seconds
 from modelspace.engine.lowerings.windows import windows
 
 _CLEARLY = 1.5  # the trial does not see what the layout of the columns saves in the layers between
-_MEMBERS = 4
-_MOST_BYTES = 2**26  # of columns in a trial, which then takes less than a second
+# Members of a trial, and the most bytes of their columns: the trial takes less than a second. A GPU is filled by
+# hundreds only, and until then every way takes as long.
+_CPU, _GPU = (4, 2**26), (256, 2**30)
 Sizes = tuple[int, ...]
 
 
@@ -41,7 +42,8 @@ def grouped_is_faster(
     image, kernel = x.shape[own:], w.shape[1:]
     positions = math.prod(-(-size // step) for size, step in zip(image[2:], stride, strict=True))
     columns = w[0, 0].numel() * image[0] * positions * x.element_size()
-    members = min(_MEMBERS, len(w), _MOST_BYTES // columns)
+    enough, most = _CPU if device.type == "cpu" else _GPU
+    members = min(enough, most // columns)
     if (
         members == 0
     ):  # columns of one member that fit into no cache; of kernels of one place they are the image

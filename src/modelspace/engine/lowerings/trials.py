@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from modelspace.engine.measurements import Measurements, fingerprint
+from modelspace.engine.measurements import Measurements, fingerprint, wait
 
 _TURNS, _TURN_SECONDS = 5, 3e-4
 
@@ -38,8 +38,10 @@ def gain(name: str, trial: Callable[[], tuple[float, float]]) -> float:
 def seconds(call: Callable[[], Any]) -> float:
     """The least of a few turns, each of as many calls as take a fraction of a millisecond."""
     call()
+    wait()
     began = time.perf_counter()
     call()
+    wait()
     once = time.perf_counter() - began
     calls = 1 + int(_TURN_SECONDS / once)
     turns = [once]
@@ -47,6 +49,7 @@ def seconds(call: Callable[[], Any]) -> float:
         began = time.perf_counter()
         for _ in range(calls):
             call()
+        wait()
         turns.append((time.perf_counter() - began) / calls)
     return min(turns)
 
