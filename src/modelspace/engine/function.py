@@ -13,6 +13,7 @@ from modelspace.engine.allocator import keep_freed_memory
 from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
 from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.lowerings.normalisation import batched_forwards, replaced
+from modelspace.engine.lowerings.recurrent import keep_weights_apart
 from modelspace.engine.randomness import Draws, forward_draws
 from modelspace.engine.single import Single
 from modelspace.space import ModelSpace
@@ -55,6 +56,7 @@ class Function:
         self.device = torch.device(device)
         self.products = products
         self._module = _WithBuffers(space.copied_template().to(device))
+        keep_weights_apart(self._module)
         self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
         self.renormalised = renormalised(space.template)
         self._forwards = batched_forwards(self._module)

@@ -1,7 +1,8 @@
 """One member at a time, in a plain module into which each member's values are put."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class Single:
         for held, key, name in self._buffers:
             if name in buffers:
                 held[key] = buffers[name].clone()
-        with self._autocast():
+        with self._autocast(), _quietly(self._device):
             return self._module(
                 inputs.clone()
             )  # a network may write into its input, which belongs to the data
@@ -124,3 +125,16 @@ class Single:
         if self._products is None:
             return nullcontext()
         return torch.autocast(self._device.type, self._products)
+
+
+@contextmanager
+def _quietly(device: torch.device) -> Iterator[None]:
+    """On a GPU recurrent layers warn at every call that their weights, which are a member's, are not in one piece."""
+    if device.type != "cuda":
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="RNN module weights are not part of single contiguous chunk"
+        )
+        yield

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelspace.engine.lowerings import dropout
 from modelspace.engine.lowerings.batched import batched
@@ -271,3 +271,10 @@ TABLE: Mapping[Function, Function] = {
     torch.rnn_tanh_cell: _cell(RNN_TANH),
     torch.rnn_relu_cell: _cell(RNN_RELU),
 }
+
+
+def keep_weights_apart(module: nn.Module) -> None:
+    """On a GPU a layer would gather its weights in one piece of memory whenever they change; members' can't be."""
+    for layer in module.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.flatten_parameters = lambda: None
