@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from modelspace.engine import randomness
 from modelspace.engine.randomness import DIGITS, Draws, interior, normal, philox, stream_seed, uniform
 
 ONES = 0xFFFFFFFF
@@ -198,3 +200,15 @@ def test_stream_seeds_differ_and_fit_a_generator():
     assert len(seeds) == 3 * 51 * 5
     for seed in (min(seeds), max(seeds)):
         torch.Generator().manual_seed(seed)
+
+
+def test_in_a_traced_program_no_product_depends_on_positions_alone():
+    """Those Inductor computes in 32 bits for a GPU, which 32-bit words times 32-bit constants overflow."""
+    traced = make_fx(lambda seed, step: randomness.words(8, seed, step, 0))(torch.tensor(1), torch.tensor(2))
+    valued = set()
+    for node in traced.graph.nodes:
+        if node.op == "placeholder" or valued & set(node.all_input_nodes):
+            valued.add(node)
+    products = [node for node in traced.graph.nodes if node.target is torch.ops.aten.mul.Tensor]
+    assert len(products) == 20
+    assert set(products) <= valued

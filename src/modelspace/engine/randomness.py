@@ -75,6 +75,10 @@ def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -
         found = philox((index, site, t & _WORD, t >> 32), (s & _WORD, s >> 32))
         return tuple(torch.from_numpy(word) for word in found)  # pyright: ignore[reportReturnType]
     index = torch.arange(count, device=seed.device)
+    if get_proxy_mode() is not None:
+        # For a GPU, Inductor computes what depends on positions alone in 32 bits, and the products would overflow. So
+        # the positions are made to depend on a value: the 0 that is below every bit of the step.
+        index = index ^ (step & 0)
     counter = (index, torch.full_like(step, site), step & _WORD, step >> 32)
     return philox(counter, (seed & _WORD, seed >> 32))
 
