@@ -343,7 +343,7 @@ class Written(nn.Module):
         self.first, self.head = nn.Linear(6, 4), nn.Linear(8, CLASSES)
 
     def forward(self, x):
-        hidden = torch.zeros(len(x), 8, dtype=x.dtype)
+        hidden = torch.zeros(len(x), 8, dtype=x.dtype, device=x.device)
         first = self.first(x)
         hidden[:, :4] = torch.tanh(first)
         hidden[:, 4:] += first**2
