@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.arguments import parser
+from benchmarks.arguments import device, parser
+from benchmarks.device import use
 from benchmarks.environment import file_name
 from benchmarks.record import Results
 from benchmarks.run import run
-from benchmarks.settings import QUICK, Settings
+from benchmarks.settings import QUICK, Settings, for_device
 from benchmarks.tables import draw
 from benchmarks.workloads import EXTRAS
 from modelspace.atomic import whole_file
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         e for e, wanted in zip(EXTRAS, (asked.curve, asked.ten_thousand), strict=True) if wanted or asked.all
     ]
     try:
-        results = run(only, _settings(asked), extras)
+        settings = _settings(asked)
+        use(settings.device)
+        results = run(only, settings, extras)
         draw(results, stderr=asked.json == "-")
         _write(results, asked.json, whole=not only)
     except ModelspaceError as error:
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(asked: argparse.Namespace) -> Settings:
-    settings = QUICK if asked.quick else Settings()
+    where = device(asked.device)
+    settings = replace(QUICK, device=where) if asked.quick else for_device(Settings(), where)
     given = {"repeats": asked.repeats, "members": asked.members, "peers": asked.peers}
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 

@@ -2,9 +2,13 @@
 
 import argparse
 
+import torch
+
 from benchmarks.peers import PEERS
 from benchmarks.settings import Settings
 from benchmarks.workloads import EXTRAS, PARTS, WORKLOADS
+from modelspace.cli.arguments import load_device
+from modelspace.errors import unknown_name
 
 _DESCRIPTION = """\
 How fast is training K networks as one population, against the plain PyTorch loop, against those who train many
@@ -27,11 +31,19 @@ Peers, each in a process of its own that sleeps until its turn:
 
   torch.func  PyTorch's tutorial on model ensembling: all members stacked, vmap of grad over all at once.
   jax         Equinox and Optax, vmap over the members, jit of the whole step, at its own best K of a few.
-  processes   One process a member: the plain loop with one thread, as many processes as cores.
+  processes   One process a member: the plain loop with one thread, as many processes as cores, or four on a GPU.
+
+With --device cuda every side computes on the GPU, its network and samples there before its clock starts, and the
+clock stops when the GPU is done. The K grow to what fills one, 'peak GPU MiB' is what PyTorch allocated there, and
+the targets are the GPU's own: 100 times the loop for DummyNet and the MLP at batch 32, elsewhere never slower,
+and nothing of the throughput, since few members don't fill it. Nothing is set about TF32: by default cuDNN's
+convolutions (loop, torch.func) and JAX's products round to it, PyTorch's products don't.
 
 A ratio holds better than a time. On a busy machine look at its range, and at the rate of the matrix product,
 which a quiet machine keeps from row to row; with as many threads as cores, one busy neighbour costs much.
 """
+
+_KINDS = ("cpu", "cuda", "mps")
 
 _EPILOG = """\
 examples:
@@ -40,11 +52,12 @@ examples:
   python -m benchmarks --only cnn-128 --threads 1 --json -
   python -m benchmarks --only lstm --peers none     against loop and limit alone
   python -m benchmarks --quick --only dummynet-32   does it run at all? seconds
+  python -m benchmarks --device cuda --only dummynet --only mlp
   python -m benchmarks --only curve --json curve.json
   python -m benchmarks.picture curve.json docs/speedup.png
 
 A whole run is also written to benchmarks/results/<date>-<device>-<threads>threads.json, with every repeat's
-raw numbers; a part of one (--only, --quick) only where --json says.
+raw numbers (a GPU's file name has no threads in it); a part of one (--only, --quick) only where --json says.
 
 Exit status: 0, every target met (or --no-assert, or --quick); 1, a target missed;
 2, bad usage; 3, a measurement failed.
@@ -79,6 +92,12 @@ def parser() -> argparse.ArgumentParser:
     )
     how = made.add_argument_group("how")
     how.add_argument(
+        "--device",
+        default=Settings.device,
+        metavar="NAME",
+        help=f"where all sides compute: cpu, cuda, cuda:1, mps ({Settings.device})",
+    )
+    how.add_argument(
         "--repeats", type=_positive, metavar="N", help=f"turns of each side ({Settings.repeats})"
     )
     how.add_argument(
@@ -94,6 +113,18 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--json", metavar="PATH", help="write the results there; '-' for standard output")
     out.add_argument("--no-assert", action="store_true", help="exit 0 although a target was missed")
     return made
+
+
+def device(name: str) -> str:
+    """The device that ``--device`` names, with its number: ``"cuda:0"``.
+
+    Raises:
+        ModelspaceError: this machine has none of that name.
+    """
+    found = load_device(name)
+    if found.type not in _KINDS:  # "meta" is one, but computes nothing
+        raise unknown_name("device", name, _KINDS)
+    return str(torch.empty(0, device=found).device)
 
 
 def _positive(text: str) -> int:

@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from benchmarks.device import is_gpu
 from benchmarks.peers.contender import Contender
 from benchmarks.peers.samples import keep
 from benchmarks.plain import batches
 from benchmarks.settings import Settings
 from benchmarks.workloads import Workload
 from modelspace.data import Data
+
+_ON_ONE_GPU = 4  # processes of one member each
 
 
 @contextmanager
@@ -30,33 +33,42 @@ def contenders(workload: Workload, data: Data, settings: Settings) -> Iterator[l
         "jax": {"sizes": settings.jax_members},
         "processes": {"steps": settings.member_steps},
     }
-    with _running(workload, data, {name: sizes[name] for name in settings.peers}) as running:
+    chosen = {name: sizes[name] for name in settings.peers}
+    with _running(workload, data, chosen, settings.device) as running:
         yield running
 
 
 @contextmanager
 def contenders_of_size(
-    workload: Workload, data: Data, names: Sequence[str], members: int
+    workload: Workload, data: Data, names: Sequence[str], members: int, device: str = "cpu"
 ) -> Iterator[list[Contender]]:
     """Those of the peers that train K members at once, at one K."""
     sizes: dict[str, dict[str, Any]] = {"torch.func": {"members": members}, "jax": {"sizes": [members]}}
-    with _running(workload, data, {name: sizes[name] for name in names if name in sizes}) as running:
+    chosen = {name: sizes[name] for name in names if name in sizes}
+    with _running(workload, data, chosen, device) as running:
         yield running
 
 
 @contextmanager
 def _running(
-    workload: Workload, data: Data, arguments: dict[str, dict[str, Any]]
+    workload: Workload, data: Data, arguments: dict[str, dict[str, Any]], device: str
 ) -> Iterator[list[Contender]]:
     cores = torch.get_num_threads()
+    alone = _ON_ONE_GPU if is_gpu(device) else cores
     with tempfile.TemporaryDirectory(prefix="modelspace-bench-") as folder, ExitStack() as ending:
         path = Path(folder) / "batches.npz"
         keep(batches(data, workload.batch, epoch=0), path)
         running: list[Contender] = []
         for name, own in arguments.items():
-            processes, threads = (cores, 1) if name == "processes" else (1, cores)
+            processes, threads = (alone, 1) if name == "processes" else (1, cores)
             contender = Contender(
-                name, processes, threads, network=workload.network, batches=str(path), **own
+                name,
+                processes,
+                threads,
+                device,
+                network=workload.network,
+                batches=str(path),
+                **own,
             )
             ending.callback(contender.close)
             running.append(contender)

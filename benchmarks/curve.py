@@ -37,7 +37,11 @@ def _curve(workload: Workload, settings: Settings, advance: Callable[[int], None
     for members in settings.curve_members:
         fits.append(
             whole_fit.measure(
-                workload, members=members, epochs=settings.curve_epochs, threads=torch.get_num_threads()
+                workload,
+                members=members,
+                epochs=settings.curve_epochs,
+                threads=torch.get_num_threads(),
+                device=settings.device,
             )
         )
         if settings.peers:
@@ -47,9 +51,9 @@ def _curve(workload: Workload, settings: Settings, advance: Callable[[int], None
 
 
 def _peers(workload: Workload, data: Data, settings: Settings, members: int) -> PeerPoint:
-    loop = PlainLoop(workload, data)
+    loop = PlainLoop(workload, data, settings.device)
     loop_ms = []
-    with contenders_of_size(workload, data, settings.peers, members) as peers:
+    with contenders_of_size(workload, data, settings.peers, members, settings.device) as peers:
         for seed in range(settings.repeats):
             loop_ms.append(loop.milliseconds(settings.turn_seconds, seed))
             for peer in peers:

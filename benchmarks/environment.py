@@ -13,11 +13,12 @@ import torch
 import modelspace
 
 
-def environment() -> dict[str, Any]:
-    """Versions, processor, threads and the time, for the record."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Versions, device, processor, threads and the time, for the record."""
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "device": processor(),
+        "device": _title(device),
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -30,6 +31,19 @@ def environment() -> dict[str, Any]:
         "modelspace": modelspace.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def on_gpu(environment: dict[str, Any]) -> bool:
+    """Whether a recorded run was one on a GPU; the oldest records name the processor as the device, and only so."""
+    return environment.get("processor", environment["device"]) != environment["device"]
+
+
+def _title(device: str) -> str:
+    """The device's name, as its maker gives it."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor() if kind == "cpu" else f"{processor()} {kind.upper()}"
 
 
 def _installed(package: str) -> str | None:
@@ -51,6 +65,7 @@ def processor() -> str:
 
 
 def file_name(environment: dict[str, Any]) -> str:
-    """``2026-01-31-amd-epyc-2threads.json``."""
+    """``2026-01-31-amd-epyc-2threads.json``; of a GPU ``2026-01-31-nvidia-h100-80gb-hbm3.json``."""
     device = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
-    return f"{environment['date'][:10]}-{device}-{environment['threads']}threads.json"
+    threads = "" if on_gpu(environment) else f"-{environment['threads']}threads"
+    return f"{environment['date'][:10]}-{device}{threads}.json"

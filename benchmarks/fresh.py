@@ -22,7 +22,7 @@ def in_fresh_process(measurement: str, threads: int, **arguments: Any) -> dict[s
     Args:
         measurement: One of ``_measurements``.
         threads: Of the new process.
-        **arguments: Of the measurement; plain values.
+        **arguments: Of the measurement; plain values, the device among them.
 
     Raises:
         subprocess.CalledProcessError: it failed; its message is on standard error.
@@ -72,6 +72,9 @@ def _measurements() -> dict[str, Callable[..., dict[str, Any]]]:
 if __name__ == "__main__":
     import torch
 
+    from benchmarks.device import use
+
     given = json.loads(sys.argv[2])
     torch.set_num_threads(given.pop("threads"))
+    use(given["device"])
     print(json.dumps(_measurements()[sys.argv[1]](**given)))

@@ -4,24 +4,32 @@ import time
 
 import torch
 
-_SIZE = 2048  # three matrices of 16 MiB: large enough that starting and packing no longer count
+from benchmarks.device import is_gpu, synchronise
+
+# Large enough that starting and packing no longer count: three matrices of 16 MiB, of 256 MiB on a GPU.
+_SIZE, _GPU_SIZE = 2048, 8192
 
 
-def product_gflops(seconds: float, size: int = _SIZE) -> float:
+def product_gflops(seconds: float, device: str = "cpu", size: int | None = None) -> float:
     """The best rate of a few products of two square matrices.
 
     Args:
         seconds: How long to go on; at least two products are made, after one that warms up.
-        size: Rows and columns.
+        device: Where. PyTorch's products there are float32 throughout, unless it is told otherwise.
+        size: Rows and columns; as the device needs where None.
 
     Returns:
         10⁹ floating-point operations a second, 2·size³ of them a product.
     """
-    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).unbind()
+    size = size or (_GPU_SIZE if is_gpu(device) else _SIZE)
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = torch.randn(2, size, size, generator=generator, device=device).unbind()
     out = torch.mm(a, b)
+    synchronise(device)
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
         began = time.perf_counter()
         torch.mm(a, b, out=out)
+        synchronise(device)
         times.append(time.perf_counter() - began)
     return 2 * size**3 / min(times) / 1e9

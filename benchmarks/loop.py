@@ -9,10 +9,12 @@ from torch import Tensor, nn
 LR = 1e-3
 
 
-def fresh(architecture: Callable[[], nn.Module], seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A network drawn from a seed, with ``torch.optim.Adam`` as it comes."""
+def fresh(
+    architecture: Callable[[], nn.Module], seed: int, device: str = "cpu"
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A network drawn from a seed and put on a device, with ``torch.optim.Adam`` as it comes."""
     torch.manual_seed(seed)
-    network = architecture()
+    network = architecture().to(device)
     return network, torch.optim.Adam(network.parameters(), lr=LR)
 
 

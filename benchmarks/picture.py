@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.environment import on_gpu
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
 
@@ -81,9 +82,10 @@ def caption(results: dict[str, Any]) -> str:
         if any(c["points"] for c in results["curves"])
         else ""
     )
+    where = e["device"] if on_gpu(e) else f"{e['threads']} cores of {e['device']}"
     return (
         f"Fits of {epochs} epochs with Adam at batch 32 in float32{peers}\n"
-        f"{e['threads']} cores of {e['device']}, torch {e['torch']}, {e['date'][:10]}"
+        f"{where}, torch {e['torch']}, {e['date'][:10]}"
     )
 
 

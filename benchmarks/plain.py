@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.device import synchronise
 from benchmarks.loop import fresh, train
 from benchmarks.workloads import Workload
 from modelspace.data import Data, epoch_indices
@@ -25,11 +26,12 @@ class PlainLoop:
     Args:
         workload: Network and batch size.
         data: Its data.
+        device: Where the network and its batches lie before the clock starts.
     """
 
-    def __init__(self, workload: Workload, data: Data):
-        self._workload = workload
-        self.batches = batches(data, workload.batch, epoch=0)
+    def __init__(self, workload: Workload, data: Data, device: str = "cpu"):
+        self._workload, self._device = workload, device
+        self.batches = batches(data, workload.batch, epoch=0, device=device)
         self._step_ms = self._timed(_FIRST_STEPS, seed=0)
 
     def milliseconds(self, seconds: float, seed: int) -> float:
@@ -40,21 +42,26 @@ class PlainLoop:
 
     def _timed(self, steps: int, seed: int) -> float:
         """After three steps that warm up and make Adam's state."""
-        network, optimizer = fresh(self._workload.architecture, seed)
+        network, optimizer = fresh(self._workload.architecture, seed, self._device)
         train(network, optimizer, self.batches[:3])
         stretch = list(islice(cycle(self.batches), steps))
+        synchronise(self._device)
         began = time.perf_counter()
         train(network, optimizer, stretch)
+        synchronise(self._device)
         return (time.perf_counter() - began) * 1e3 / steps
 
 
-def batches(data: Data, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-    """One epoch's batches, gathered."""
+def batches(data: Data, size: int, epoch: int, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
+    """One epoch's batches, gathered, on a device."""
+    inputs, labels = data.train.inputs.to(device), data.train.labels.to(device)
     order = epoch_indices(len(data.train), size, seed=0, epoch=epoch)
-    return [(data.train.inputs[index], data.train.labels[index]) for index in order]
+    return [(inputs[index], labels[index]) for index in order.to(device)]
 
 
-def whole_network_seconds(workload: Workload, data: Data, epochs: int, seed: int, *, test: bool) -> float:
+def whole_network_seconds(
+    workload: Workload, data: Data, epochs: int, seed: int, *, test: bool, device: str = "cpu"
+) -> float:
     """One network from its seed to its scores: made, trained, validated after each epoch as ``fit`` does.
 
     Args:
@@ -63,16 +70,20 @@ def whole_network_seconds(workload: Workload, data: Data, epochs: int, seed: int
         epochs: Passes over the training split.
         seed: The network's.
         test: Whether it is scored on the test split at the end.
+        device: Where it is made and trained; its samples lie there before the clock starts.
     """
-    gathered = [batches(data, workload.batch, epoch) for epoch in range(epochs)]
+    gathered = [batches(data, workload.batch, epoch, device) for epoch in range(epochs)]
+    scored = [(part.inputs.to(device), part.labels.to(device)) for part in (data.validation, data.test)]
+    synchronise(device)
     began = time.perf_counter()
-    network, optimizer = fresh(workload.architecture, seed)
+    network, optimizer = fresh(workload.architecture, seed, device)
     for epoch in range(epochs):
         network.train()
         train(network, optimizer, gathered[epoch])
-        _scores(network, data.validation.inputs, data.validation.labels)
+        _scores(network, *scored[0])
     if test:
-        _scores(network, data.test.inputs, data.test.labels)
+        _scores(network, *scored[1])
+    synchronise(device)
     return time.perf_counter() - began
 
 

@@ -23,14 +23,16 @@ class Training:
         data: Its data.
         members: K.
         steps: The updates of the run that the plan is chosen for; a long run repays compiling.
+        device: Where the members lie, and are trained.
 
     Attributes:
         plan: The plan.
         population: The members before training.
     """
 
-    def __init__(self, workload: Workload, data: Data, members: int, steps: int):
-        self.population = workload.space().sample(seeds=range(members))
+    def __init__(self, workload: Workload, data: Data, members: int, steps: int, device: str = "cpu"):
+        # Drawn now: a selection of drawn members is copied on the device, and no timed run draws its own.
+        self.population = workload.space().sample(seeds=range(members)).copy().to(device)
         self._data = _unscored(data)
         self._settings = {"optimizer": ms.Adam(lr=LR), "batch_size": workload.batch}
         self._epoch = len(data.train) // workload.batch

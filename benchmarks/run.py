@@ -26,7 +26,7 @@ def run(only: Sequence[str], settings: Settings, extras: Sequence[str] = ()) -> 
         ModelspaceError: a name is not known.
     """
     workloads, parts = chosen(only, extras)
-    where = environment()
+    where = environment(settings.device)
     return Results(
         where,
         asdict(settings),
@@ -56,6 +56,7 @@ def _fits(workloads: Sequence[Workload], settings: Settings) -> tuple[WholeFit, 
                     members=settings.fit_members,
                     epochs=settings.fit_epochs,
                     threads=torch.get_num_threads(),
+                    device=settings.device,
                 )
             )
             advance(1)
@@ -71,6 +72,7 @@ def _scaling(settings: Settings) -> Scaling:
             repeats=min(settings.repeats, settings.scaling_repeats),
             compile=settings.scaling_compiled,
             threads=torch.get_num_threads(),
+            device=settings.device,
             advance=advance,
         )
 
@@ -88,4 +90,5 @@ def _study(settings: Settings) -> TenThousand:
         members=settings.study_members,
         epochs=settings.study_epochs,
         threads=torch.get_num_threads(),
+        device=settings.device,
     )

@@ -1,7 +1,8 @@
 """How large the measurements are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from benchmarks.device import is_gpu
 from benchmarks.peers import PEERS
 
 
@@ -10,6 +11,7 @@ class Settings:
     """How large the measurements are.
 
     Attributes:
+        device: Where every side computes.
         repeats: Turns of each side.
         members: K of the step benchmarks.
         run_steps: Updates a member of the run that their plan is chosen for: so many that compiling, and
@@ -30,6 +32,7 @@ class Settings:
         study_epochs: Its epochs.
     """
 
+    device: str = "cpu"
     repeats: int = 5
     members: int = 1024
     run_steps: int = 10_000
@@ -47,6 +50,20 @@ class Settings:
     curve_epochs: int = 20
     study_members: int = 10_000
     study_epochs: int = 20
+
+
+def for_device(settings: Settings, device: str) -> Settings:
+    """The settings on a device: a GPU is filled by more members than a CPU."""
+    settings = replace(settings, device=device)
+    if not is_gpu(device):
+        return settings
+    return replace(
+        settings,
+        ensemble_members=1024,
+        jax_members=(512, 2048),
+        run_steps=50_000,  # so many that compiling is repaid there too
+        scaling_members=(64, 256, 1024, 4096, 16384),
+    )
 
 
 QUICK = Settings(

@@ -22,8 +22,9 @@ def measure(workload: Workload, settings: Settings, advance: Callable[[int], Non
         advance: Told of each finished turn; planning is one, starting the peers another.
     """
     data = workload.data()
-    loop = PlainLoop(workload, data)
-    training = Training(workload, data, settings.members, settings.run_steps)
+    device = settings.device
+    loop = PlainLoop(workload, data, device)
+    training = Training(workload, data, settings.members, settings.run_steps, device)
     advance(1)
     seconds = settings.turn_seconds
     repeats: list[Repeat] = []
@@ -34,7 +35,7 @@ def measure(workload: Workload, settings: Settings, advance: Callable[[int], Non
             population_ms = training.milliseconds(seconds)
             for peer in peers:
                 peer.turn(seconds)
-            repeats.append(Repeat(loop_ms, population_ms, product_gflops(seconds / 4)))
+            repeats.append(Repeat(loop_ms, population_ms, product_gflops(seconds / 4, device)))
             advance(1)
         found = tuple(peer.result for peer in peers)
     return StepTimes(
@@ -45,7 +46,7 @@ def measure(workload: Workload, settings: Settings, advance: Callable[[int], Non
         step_flop(workload, data),
         *_bytes(training.population),
         asdict(training.plan),
-        workload.targets,
+        workload.targets_on(device),
         tuple(repeats),
         found,
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import modelspace as ms
+from benchmarks.device import synchronise
 from benchmarks.fresh import in_fresh_process
 from benchmarks.loop import LR
 from benchmarks.memory import peak_mib
@@ -13,28 +14,34 @@ from benchmarks.record import TenThousand
 from benchmarks.workloads import Workload, named
 
 
-def measure(workload: Workload, *, members: int, epochs: int, threads: int) -> TenThousand:
+def measure(workload: Workload, *, members: int, epochs: int, threads: int, device: str) -> TenThousand:
     """Time it in a fresh process."""
-    found = in_fresh_process("ten-thousand", threads, name=workload.name, members=members, epochs=epochs)
+    arguments = {"members": members, "epochs": epochs, "device": device}
+    found = in_fresh_process("ten-thousand", threads, name=workload.name, **arguments)
     lists = {name: tuple(found[name]) for name in ("loop_seconds", "accuracy")}
     return TenThousand(**{**found, **lists})
 
 
-def child(name: str, members: int, epochs: int) -> dict[str, Any]:
+def child(name: str, members: int, epochs: int, device: str) -> dict[str, Any]:
     """The measurement: three networks in the plain loop before it, three after it."""
     workload = named(name)
     data = workload.data()
     space = workload.space()
-    loop = [whole_network_seconds(workload, data, epochs, seed, test=True) for seed in range(3)]
+
+    def alone(seed: int) -> float:
+        return whole_network_seconds(workload, data, epochs, seed, test=True, device=device)
+
+    loop = [alone(seed) for seed in range(3)]
     marks = [time.perf_counter()]
-    population = space.sample(seeds=range(members))
+    population = space.sample(seeds=range(members)).to(device)
     marks.append(time.perf_counter())
     run = ms.fit(population, data, optimizer=ms.Adam(lr=LR), epochs=epochs, batch_size=workload.batch)
+    synchronise(device)
     marks.append(time.perf_counter())
-    scores = ms.evaluate(run.population, data, ["loss", "accuracy"])
+    scores = ms.evaluate(run.population.to(device), data, ["loss", "accuracy"])
     marks.append(time.perf_counter())
-    peak = peak_mib()
-    loop += [whole_network_seconds(workload, data, epochs, seed, test=True) for seed in range(3, 6)]
+    peak = peak_mib(device)
+    loop += [alone(seed) for seed in range(3, 6)]
     accuracy = scores["accuracy"].to_numpy()
     return {
         "workload": name,

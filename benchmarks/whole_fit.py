@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import modelspace as ms
+from benchmarks.device import synchronise
 from benchmarks.fresh import in_fresh_process
 from benchmarks.loop import LR
 from benchmarks.memory import peak_mib
@@ -13,23 +14,29 @@ from benchmarks.record import WholeFit
 from benchmarks.workloads import Workload, named
 
 
-def measure(workload: Workload, *, members: int, epochs: int, threads: int) -> WholeFit:
+def measure(workload: Workload, *, members: int, epochs: int, threads: int, device: str) -> WholeFit:
     """Time it in a fresh process, so that nothing is compiled yet."""
-    found = in_fresh_process("fit", threads, name=workload.name, members=members, epochs=epochs)
+    arguments = {"members": members, "epochs": epochs, "device": device}
+    found = in_fresh_process("fit", threads, name=workload.name, **arguments)
     return WholeFit(**{**found, "loop_seconds": tuple(found["loop_seconds"])})
 
 
-def child(name: str, members: int, epochs: int) -> dict[str, Any]:
+def child(name: str, members: int, epochs: int, device: str) -> dict[str, Any]:
     """The measurement: two networks in the plain loop before the fit, two after it."""
     workload = named(name)
     data = workload.data()
-    population = workload.space().sample(seeds=range(members))
-    loop = [whole_network_seconds(workload, data, epochs, seed, test=False) for seed in range(2)]
+    population = workload.space().sample(seeds=range(members)).to(device)
+
+    def alone(seed: int) -> float:
+        return whole_network_seconds(workload, data, epochs, seed, test=False, device=device)
+
+    loop = [alone(seed) for seed in range(2)]
     began = time.perf_counter()
     run = ms.fit(population, data, optimizer=ms.Adam(lr=LR), epochs=epochs, batch_size=workload.batch)
+    synchronise(device)
     seconds = time.perf_counter() - began
-    peak = peak_mib()
-    loop += [whole_network_seconds(workload, data, epochs, seed, test=False) for seed in range(2, 4)]
+    peak = peak_mib(device)
+    loop += [alone(seed) for seed in range(2, 4)]
     return {
         "workload": name,
         "members": members,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from benchmarks.device import is_gpu
 from benchmarks.networks import NETWORKS
 from benchmarks.record import Targets
 from modelspace import ModelSpace, data
@@ -12,6 +13,7 @@ from modelspace.data import Data, of_splits
 from modelspace.errors import unknown_name
 
 NEVER_SLOWER = Targets()
+_SMALL_ON_GPU = Targets(loop=100)
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,15 @@ class Workload:
         shape: One sample's shape: the 64 pixels of scikit-learn's digits as the network reads them, or
             (3, 7, 7) for ``digits-7x7``.
         batch: Samples a step.
-        targets: What it has to reach.
+        targets: What it has to reach on a CPU.
+        gpu_targets: What on a GPU.
     """
 
     network: str
     shape: tuple[int, ...]
     batch: int
     targets: Targets = NEVER_SLOWER
+    gpu_targets: Targets = NEVER_SLOWER
 
     @property
     def name(self) -> str:
@@ -40,6 +44,10 @@ class Workload:
     def architecture(self) -> type[nn.Module]:
         """The network's class."""
         return NETWORKS[self.network]
+
+    def targets_on(self, device: str) -> Targets:
+        """What it has to reach on a device."""
+        return self.gpu_targets if is_gpu(device) else self.targets
 
     def space(self) -> ModelSpace:
         """Its space."""
@@ -57,9 +65,9 @@ class Workload:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    Workload("dummynet", (3, 7, 7), 32, Targets(loop=20, limit=0.3, jax=1.5)),
+    Workload("dummynet", (3, 7, 7), 32, Targets(loop=20, limit=0.3, jax=1.5), _SMALL_ON_GPU),
     Workload("dummynet", (3, 7, 7), 128),
-    Workload("mlp", (64,), 32, Targets(loop=18, limit=0.4, jax=1.3)),
+    Workload("mlp", (64,), 32, Targets(loop=18, limit=0.4, jax=1.3), _SMALL_ON_GPU),
     Workload("mlp", (64,), 128, Targets(loop=7, limit=0.6, jax=1.2)),
     Workload("cnn", (1, 8, 8), 32, Targets(loop=4, limit=0.4, jax=3)),
     Workload("cnn", (1, 8, 8), 128, Targets(loop=1.8, limit=0.4, jax=2)),

@@ -16,12 +16,15 @@ from rich.console import Console
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks is no installed package
 
-from benchmarks import fresh, loop, networks, picture, plain, workloads  # noqa: E402
+from benchmarks import device, fresh, loop, networks, picture, plain, scaling, workloads  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.arguments import device as checked  # noqa: E402
 from benchmarks.arguments import parser  # noqa: E402
 from benchmarks.contest import contenders, contenders_of_size  # noqa: E402
-from benchmarks.environment import environment, file_name  # noqa: E402
-from benchmarks.peers.contender import Contender  # noqa: E402
+from benchmarks.environment import environment, file_name, on_gpu  # noqa: E402
+from benchmarks.limit import product_gflops  # noqa: E402
+from benchmarks.memory import peak_mib  # noqa: E402
+from benchmarks.peers.contender import Contender, _variables  # noqa: E402
 from benchmarks.peers.pace import Pace  # noqa: E402
 from benchmarks.peers.samples import keep, read  # noqa: E402
 from benchmarks.peers.torch_func import Ensemble  # noqa: E402
@@ -39,7 +42,7 @@ from benchmarks.record import (  # noqa: E402
     TenThousand,
     WholeFit,
 )
-from benchmarks.settings import QUICK  # noqa: E402
+from benchmarks.settings import QUICK, Settings, for_device  # noqa: E402
 from benchmarks.tables import parts  # noqa: E402
 from modelspace.errors import ModelspaceError  # noqa: E402
 
@@ -452,7 +455,14 @@ def test_help_teaches_every_part_and_peer():
     text = parser().format_help()
     for name in (*workloads.PARTS, *workloads.EXTRAS, *(w.name for w in workloads.WORKLOADS)):
         assert name in text
-    for said in ("torch.func", "jax", "processes", "examples:", "Exit status", "benchmarks.picture"):
+    for said in (
+        "torch.func",
+        "jax",
+        "processes",
+        "examples:",
+        "Exit status",
+        "--device cuda --only dummynet",
+    ):
         assert said in text
 
 
@@ -466,6 +476,135 @@ def test_bad_usage_is_one_line_and_exit_2(capsys):
         with pytest.raises(SystemExit, match="2"):
             main(mistake)
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta"])
+def test_a_device_that_is_not_there_is_one_line_and_exit_2(name, capsys):
+    assert main(["--device", name, "--quick", "--only", "mlp-32"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"unknown device '{name}': ")
+    assert said.count("\n") == 1
+
+
+def test_a_device_is_named_in_full():
+    assert checked("cpu") == "cpu"
+    assert parser().parse_args([]).device == "cpu"
+    assert [device.is_gpu(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [False, True, True, True]
+
+
+def test_the_clock_waits_for_the_gpu_and_for_no_cpu(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda name: waited.append(f"use {name}"))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    for name in ("cpu", "cuda:1", "mps:0"):
+        device.use(name)
+        device.synchronise(name)
+    assert waited == ["use cuda:1", "cuda:1", "mps"]
+
+
+def test_every_clock_is_stopped_after_waiting(monkeypatch):
+    events = []
+    monkeypatch.setattr(plain, "synchronise", lambda name: events.append(f"wait {name}"))
+    monkeypatch.setattr(plain, "train", lambda *_: events.append("train"))
+    workload = workloads.named("mlp-32")
+    plain.PlainLoop(workload, workload.data())
+    plain.whole_network_seconds(workload, workload.data(), 1, 0, test=True)
+    one = ["wait cpu", "train", "wait cpu"]
+    assert events == ["train", *one, *one]  # the first warms up
+    waits = []
+    monkeypatch.setattr("benchmarks.limit.synchronise", waits.append)
+    assert product_gflops(0, size=8) > 0
+    assert waits == ["cpu"] * 3  # the warm-up and two products
+
+
+def test_a_gpu_has_its_own_sizes_and_targets():
+    assert for_device(Settings(), "cpu") == Settings()
+    grown = for_device(Settings(), "cuda:0")
+    assert (grown.device, grown.members, grown.ensemble_members) == ("cuda:0", 1024, 1024)
+    assert (grown.jax_members[-1], grown.scaling_members[-1]) == (2048, 16384)
+    for workload in workloads.WORKLOADS:
+        small = workload.name in ("dummynet-32", "mlp-32")
+        assert workload.targets_on("cuda:0") == Targets(loop=100 if small else 1)
+        assert workload.targets_on("cpu") == workload.targets
+
+
+@pytest.mark.parametrize(("where", "tolerance"), [("cpu", 0.2), ("cuda:0", None)])
+def test_flat_throughput_is_asked_of_a_cpu(where, tolerance, monkeypatch):
+    asked = []
+
+    def measured(measurement, threads, **arguments):
+        asked.append(arguments["device"])
+        return vars(size(arguments["members"], 1.0))
+
+    monkeypatch.setattr(scaling, "in_fresh_process", measured)
+    arguments = {"repeats": 1, "compile": False, "threads": 1, "advance": lambda _: None}
+    found = scaling.measure(workloads.named("dummynet-32"), (2, 4), device=where, **arguments)
+    assert asked == [where] * 2
+    assert found.tolerance == tolerance
+    checks = replace(RESULTS, steps=(), scaling=found).checks
+    assert len(checks) == (tolerance is not None)
+
+
+def test_a_gpu_is_named_and_its_memory_is_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda name: 3 * 2**20)
+    assert peak_mib("cuda:0") == 3
+    found = environment("cuda:0")
+    assert found["device"] == "NVIDIA H100 80GB HBM3"
+    assert found["processor"] == environment()["device"] == environment()["processor"]
+    assert (
+        file_name({**found, "date": RESULTS.environment["date"]}) == "2026-01-31-nvidia-h100-80gb-hbm3.json"
+    )
+    assert [on_gpu(e) for e in (found, environment(), RESULTS.environment)] == [True, False, False]
+    shown = replace(RESULTS, environment=found)
+    assert "NVIDIA H100 80GB HBM3 on " in page(shown)
+    assert page(shown).count("peak GPU MiB") == 3
+    assert "GPU" not in page(RESULTS)
+    assert "\nNVIDIA H100 80GB HBM3, torch" in picture.caption(shown.as_dict())
+
+
+def test_jax_is_told_where_to_compute():
+    assert _variables(2, "cpu")["JAX_PLATFORMS"] == "cpu"
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in _variables(2, "cpu")
+    there = _variables(2, "cuda:1")
+    assert (there["JAX_PLATFORMS"], there["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("cuda", "false")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is for machines without CUDA")
+@pytest.mark.parametrize("name", ["torch.func", "processes"])
+def test_a_peer_takes_the_device_along(name, monkeypatch):
+    # It fails there, which shows that it was asked for it: of the processes, of which a GPU has four, each.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    workload = workloads.named("mlp-32")
+    settings = replace(QUICK, peers=(name,), device="cuda:0")
+    with contenders(workload, workload.data(), settings) as [running]:
+        assert running.result.members == (4 if name == "processes" else 1)
+        assert "CUDA" in running.result.absent or "cuda" in running.result.absent
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_quick_run_on_a_gpu(tmp_path):
+    path = tmp_path / "results.json"
+    peers = ["--peers", "torch.func,processes"]
+    names = ["--only", "mlp-32", "--only", "fit", "--only", "scaling", "--only", "ten-thousand"]
+    assert main(["--quick", "--device", "cuda", *names, *peers, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found["environment"]["device"] == torch.cuda.get_device_name()
+    assert found["settings"]["device"] == "cuda:0"
+    assert [p["absent"] for p in found["steps"][0]["peers"]] == [None, None]
+    assert found["ten_thousand"]["peak_mib"] > 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "results").glob("*curve*.json")), ids=lambda p: p.stem
+)
+def test_a_result_file_of_before_is_drawn(path):
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert picture.lines(kept)
+    assert kept["environment"]["device"] in picture.caption(kept)
+    assert not on_gpu(kept["environment"])
 
 
 def test_peers_are_named_in_any_order():

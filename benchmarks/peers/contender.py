@@ -21,12 +21,13 @@ class Contender:
         name: One of ``PEERS``.
         processes: How many of it, each with its share of the work.
         threads: Of each process.
+        device: Where it computes.
         **arguments: Of its ``Peer``; plain values.
     """
 
-    def __init__(self, name: str, processes: int, threads: int, **arguments: Any):
+    def __init__(self, name: str, processes: int, threads: int, device: str = "cpu", **arguments: Any):
         began = time.perf_counter()
-        self._children = [_start(name, threads, arguments) for _ in range(processes)]
+        self._children = [_start(name, threads, {"device": device, **arguments}) for _ in range(processes)]
         self._milliseconds: list[float] = []
         self._absent: str | None = None
         found = self._answers()
@@ -74,22 +75,30 @@ class Contender:
 
 
 def _start(name: str, threads: int, arguments: dict[str, Any]) -> "subprocess.Popen[str]":
-    count = str(threads)
-    settings = {
-        "OMP_NUM_THREADS": count,
-        "NPROC": count,  # JAX's own pool
-        "JAX_PLATFORMS": "cpu",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONWARNINGS": "ignore",
-    }
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.peers", name, json.dumps(arguments)],
         cwd=_ROOT,
-        env=os.environ | settings,
+        env=os.environ | _variables(threads, arguments["device"]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def _variables(threads: int, device: str) -> dict[str, str]:
+    """The environment of a peer's process, as far as it differs from this one's."""
+    count, (kind, _, _) = str(threads), device.partition(":")
+    settings = {
+        "OMP_NUM_THREADS": count,
+        "NPROC": count,  # JAX's own pool
+        "JAX_PLATFORMS": kind,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONWARNINGS": "ignore",
+    }
+    if kind != "cpu":
+        # By default JAX takes three quarters of the GPU's memory, which the others need too.
+        settings["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    return settings
 
 
 def _tell(child: "subprocess.Popen[str]", message: dict[str, Any]) -> None:

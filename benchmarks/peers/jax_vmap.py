@@ -206,9 +206,11 @@ class Peer:
         network: Its name.
         batches: The file of the batches.
         sizes: The K to try, in this order, until one is much slower than the best so far.
+        device: Where; ``JAX_PLATFORMS`` has to name its kind.
     """
 
-    def __init__(self, network: str, batches: str, sizes: Sequence[int]):
+    def __init__(self, network: str, batches: str, sizes: Sequence[int], device: str = "cpu"):
+        jax.config.update("jax_default_device", jax.devices()[int(device.partition(":")[2] or 0)])
         samples = [(jnp.asarray(x), jnp.asarray(y)) for x, y in read(batches)]
         tried: dict[int, float] = {}
         for members in sizes:

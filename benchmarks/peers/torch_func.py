@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from benchmarks.device import synchronise, use
 from benchmarks.loop import LR
 from benchmarks.networks import NETWORKS
 from benchmarks.peers.pace import Pace
@@ -28,14 +29,16 @@ class Peer:
         network: Its name.
         batches: The file of the batches.
         members: K.
+        device: Where.
     """
 
-    def __init__(self, network: str, batches: str, members: int):
+    def __init__(self, network: str, batches: str, members: int, device: str = "cpu"):
+        use(device)
         self.facts = {"members": members}
-        self._ensemble = Ensemble(network, members)
-        samples = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in read(batches)]
+        self._ensemble = Ensemble(network, members, device)
+        samples = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in read(batches)]
         try:
-            self._pace = Pace(lambda batch: self._ensemble.step(*batch), samples)
+            self._pace = Pace(lambda batch: self._ensemble.step(*batch), samples, lambda: synchronise(device))
         except RuntimeError as error:
             operation = re.search(r"Batching rule not implemented for (aten::[\w.]*\w)", str(error))
             raise RuntimeError(f"no batched form of {operation[1]}" if operation else str(error)) from error
@@ -46,15 +49,15 @@ class Peer:
 
 
 class Ensemble:
-    """K stacked members of a network, drawn one after the other, and their Adam.
+    """K stacked members of a network, drawn one after the other, and their Adam, on a device.
 
     Attributes:
         points: The trained parameters, ``[K, …]`` each.
         buffers: ``[K, …]`` each.
     """
 
-    def __init__(self, network: str, members: int):
-        modules = [NETWORKS[network]() for _ in range(members)]
+    def __init__(self, network: str, members: int, device: str = "cpu"):
+        modules = [NETWORKS[network]().to(device) for _ in range(members)]
         stacked, self.buffers = stack_module_state(modules)
         alike = {n: p.detach() for n, p in modules[0].named_parameters() if not p.requires_grad}
         self.points = {name: p.detach() for name, p in stacked.items() if name not in alike}

@@ -17,7 +17,7 @@ class WholeFit:
         seconds: Of the call.
         plan: As in ``StepTimes``.
         loop_seconds: Of one network from seed to last validation, in the plain loop; several.
-        peak_mib: The process's largest resident memory.
+        peak_mib: The process's largest resident memory; on CUDA the most it had allocated there.
     """
 
     workload: str
@@ -69,7 +69,7 @@ class TenThousand:
         loop_seconds: Of one network made, trained, validated and tested in the plain loop; several.
         accuracy: Mean and standard deviation of the test accuracy.
         diverged: Members that diverged.
-        peak_mib: The process's largest resident memory.
+        peak_mib: The process's largest resident memory; on CUDA the most it had allocated there.
     """
 
     workload: str

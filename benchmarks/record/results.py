@@ -65,7 +65,7 @@ def _step_checks(steps: StepTimes) -> list[Check]:
 
 
 def _scaling_checks(scaling: Scaling | None) -> list[Check]:
-    if scaling is None:
+    if scaling is None or scaling.tolerance is None:
         return []
     first, last = scaling.sizes[0].members, scaling.sizes[-1].members
     return [

@@ -15,7 +15,7 @@ class Size:
         rates: Member-steps a second of each repeat, planning left out, evaluation included.
         limits_gflops: The matrix product beside each repeat.
         plan: As in ``StepTimes``.
-        peak_mib: The process's largest resident memory.
+        peak_mib: The process's largest resident memory; on CUDA the most it had allocated there.
     """
 
     members: int
@@ -33,10 +33,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The throughput from few members to many."""
+    """The throughput from few members to many.
+
+    Attributes:
+        workload: Its name.
+        tolerance: How far it may deviate; None asks for nothing.
+        sizes: One for each K.
+    """
 
     workload: str
-    tolerance: float
+    tolerance: float | None
     sizes: tuple[Size, ...]
 
     @property

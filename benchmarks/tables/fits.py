@@ -8,7 +8,7 @@ from benchmarks.record import Curve, Scaling, TenThousand, WholeFit
 from benchmarks.tables.style import planned, table, times
 
 
-def fits_table(fits: Sequence[WholeFit]) -> Table:
+def fits_table(fits: Sequence[WholeFit], peak: str) -> Table:
     """Against the plain loop, extrapolated from a few networks."""
     drawn = table(
         "One call of fit, planning and compiling included, validated every epoch; fresh process",
@@ -21,7 +21,7 @@ def fits_table(fits: Sequence[WholeFit]) -> Table:
             "loop, extrapolated",
             "× loop",
             "planned before",
-            "peak MiB",
+            peak,
         ],
         ["plan"],
     )
@@ -41,12 +41,12 @@ def fits_table(fits: Sequence[WholeFit]) -> Table:
     return drawn
 
 
-def scaling_table(scaling: Scaling) -> Table:
+def scaling_table(scaling: Scaling, peak: str) -> Table:
     """Throughput and memory by K."""
     drawn = table(
         f"{scaling.workload}: as much work with few members as with many; spread ± {100 * scaling.spread:.0f} %",
         [],
-        ["K", "epochs", "member-steps/s", "range", "limit GFLOP/s", "planning s", "peak MiB"],
+        ["K", "epochs", "member-steps/s", "range", "limit GFLOP/s", "planning s", peak],
         ["plan"],
     )
     for s in scaling.sizes:
@@ -79,7 +79,7 @@ def curve_table(curve: Curve) -> Table:
     return drawn
 
 
-def study_table(t: TenThousand) -> Table:
+def study_table(t: TenThousand, peak: str) -> Table:
     """The seed study, line by line."""
     drawn = table(
         f"{t.members:,} seeds of {t.workload}, {t.epochs} epochs of digits-7x7, tested; fresh process",
@@ -92,7 +92,7 @@ def study_table(t: TenThousand) -> Table:
         ("together", f"{t.seconds:.1f} s"),
         ("the plain loop, extrapolated", f"{t.loop_total:.0f} s"),
         ("ratio", times(t.ratio)),
-        ("peak memory", f"{t.peak_mib:.0f} MiB"),
+        (peak, f"{t.peak_mib:.0f}"),
         ("test accuracy, mean ± SD", f"{t.accuracy[0]:.4f} ± {t.accuracy[1]:.4f}"),
         ("diverged", str(t.diverged)),
         ("plan", planned(t.plan)),

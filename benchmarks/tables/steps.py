@@ -67,7 +67,7 @@ def peers_table(steps: Sequence[StepTimes]) -> Table:
 def processes_table(steps: Sequence[StepTimes]) -> Table:
     """Against one process a member, with and without starting it."""
     drawn = table(
-        "One process a member, as many at once as cores, one thread each; whole members a second",
+        "One process a member, so many at once, one thread each; whole members a second",
         ["workload"],
         ["steps a member", "at once", "starting s", "starting left out", "starting included", "population"],
     )
