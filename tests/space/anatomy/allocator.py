@@ -19,12 +19,25 @@ def measured_peak(module, inputs, make_optimizer, loss, autocast=None):
 
     step()
     optimizer.zero_grad(set_to_none=True)
-    states = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
-    held = {
-        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-        for t in (*module.parameters(), *module.buffers(), inputs, *states)
-    }
-    return sum(held.values()) + _peak_of(step)
+    return _held(module, inputs, optimizer) + _peak_of(step)
+
+
+def measured_gpu_peak(module, inputs, make_optimizer, loss):
+    """The same on an NVIDIA GPU, where the module and its batch lie, by what PyTorch counts of its requests there."""
+    optimizer = make_optimizer([p for p in module.parameters() if p.requires_grad])
+
+    def step():
+        loss(module(inputs)).backward()
+        optimizer.step()
+
+    step()
+    step()
+    optimizer.zero_grad(set_to_none=True)
+    held = _held(module, inputs, optimizer)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_stats()["requested_bytes.all.current"]
+    step()
+    return held + torch.cuda.memory_stats()["requested_bytes.all.peak"] - before
 
 
 def measured_inference_peak(module, inputs):
@@ -35,11 +48,18 @@ def measured_inference_peak(module, inputs):
             return module(inputs)
 
     step()
-    held = {
+    return _held(module, inputs) + _peak_of(step)
+
+
+def _held(module, inputs, optimizer=None):
+    """Bytes of what stays between two steps."""
+    state = optimizer.state.values() if optimizer else ()
+    states = [v for s in state for v in s.values() if isinstance(v, torch.Tensor)]
+    storages = {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-        for t in (*module.parameters(), *module.buffers(), inputs)
+        for t in (*module.parameters(), *module.buffers(), inputs, *states)
     }
-    return sum(held.values()) + _peak_of(step)
+    return sum(storages.values())
 
 
 def _peak_of(step):

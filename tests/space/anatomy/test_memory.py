@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from space.anatomy import published
-from space.anatomy.allocator import measured_inference_peak, measured_peak
+from space.anatomy.allocator import measured_gpu_peak, measured_inference_peak, measured_peak
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -123,6 +123,37 @@ def test_the_peak_is_the_allocator_s_within_a_hundredth(name, optimizer):
 @pytest.mark.parametrize("name", MORE)
 def test_the_peak_of_more_architectures(name, optimizer):
     agrees(*MORE[name], optimizer)
+
+
+# Where a GPU's kernels keep what a CPU's do. Of the others docs/anatomy.md says how they differ.
+ON_A_GPU = {
+    **{name: EXACT[name] for name in ("mlp", "wide batch", "gpt", "silu")},
+    **{
+        name: MORE[name]
+        for name in ("layer norm", "batch norm", "group norm", "llama block", "softmax", "frozen")
+    },
+}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_the_peak_on_a_gpu(name, optimizer):
+    make, sample = ON_A_GPU[name]
+    module, inputs = make(), sample()
+    kind, settings = {
+        "sgd": (torch.optim.SGD, {"lr": 0.1}),
+        "momentum": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+        "adam": (torch.optim.Adam, {}),
+    }[optimizer]
+
+    def one_tensor_at_a_time(parameters):
+        return kind(parameters, foreach=False, **settings)
+
+    found = training_memory(module, inputs=inputs, optimizer=one_tensor_at_a_time, loss=square)
+    truth = measured_gpu_peak(module.cuda(), inputs.cuda(), one_tensor_at_a_time, square)
+    assert found.peak_bytes == pytest.approx(truth, rel=0.01)
 
 
 def test_mixed_precision_is_the_allocator_s_within_a_hundredth():
