@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from platformdirs import user_cache_path
@@ -23,6 +23,7 @@ from modelspace.engine.workers import in_processes
 
 Lowering = Literal["vmap", "loop"]
 _KEEP_SECONDS = 30 * 24 * 3600.0
+_QUIET = 0.8  # of the time on the clock, which the process computed
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class Way:
     workers: int = 1
 
 
+class Timing(NamedTuple):
+    """How long something took.
+
+    Attributes:
+        seconds: For one call; or a member's share of them.
+        quiet: Whether the process had a processor of its own meanwhile. What was timed beside other work may be many
+            times too long, and is not remembered.
+    """
+
+    seconds: float
+    quiet: bool = True
+
+    def shared_by(self, members: int) -> "Timing":
+        """A member's share."""
+        return self._replace(seconds=self.seconds / members)
+
+
 class Measurements:
     """Seconds by way, from this run and from earlier ones of the same fingerprint.
 
@@ -55,12 +73,15 @@ class Measurements:
         self._path = _path(fingerprint)
         self._seconds: dict[str, float] = _read(self._path) if self._path else {}
         self._before = dict(self._seconds)
+        self._disturbed: set[str] = set()
 
-    def of(self, way: Way, measure: Callable[[], float]) -> float:
+    def of(self, way: Way, measure: Callable[[], Timing]) -> float:
         """Seconds a member and step of this way, as measured now or before."""
         key = json.dumps(asdict(way))
         if key not in self._seconds:
-            self._seconds[key] = measure()
+            self._seconds[key], quiet = measure()
+            if not quiet:
+                self._disturbed.add(key)
         return self._seconds[key]
 
     def known(self, name: str) -> float | None:
@@ -81,13 +102,14 @@ class Measurements:
         return self._seconds != self._before
 
     def keep(self) -> None:
-        """Write to the cache folder what is new; a folder that can't be written to is left alone."""
+        """Write to the cache folder what is new and was measured undisturbed; a folder that refuses is left alone."""
         if self._path is None or not self.new:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            kept = {key: value for key, value in self._seconds.items() if key not in self._disturbed}
             with whole_file(self._path) as temporary:
-                Path(temporary).write_text(json.dumps({"written": time.time(), "seconds": self._seconds}))
+                Path(temporary).write_text(json.dumps({"written": time.time(), "seconds": kept}))
         except Exception:
             return
 
@@ -127,7 +149,7 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def seconds_a_call(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> float:
+def timing_of_calls(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> Timing:
     """The mean time of a few calls after one that warms up: at least three, for ``budget`` seconds, at most fifty.
 
     The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
@@ -135,21 +157,25 @@ def seconds_a_call(step: Callable[..., Any], arguments: tuple[Any, ...], budget:
     step(*arguments)
     wait()
     calls = 0
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     while calls < 3 or (time.perf_counter() - began < budget and calls < 50):
         step(*arguments)
         calls += 1
     wait()
-    return (time.perf_counter() - began) / calls
+    seconds = time.perf_counter() - began
+    return Timing(seconds / calls, time.process_time() - used > _QUIET * seconds)
 
 
-def seconds_in_processes(
+def timing_in_processes(
     step: Callable[..., Any], arguments: tuple[Any, ...], workers: int, budget: float
-) -> float:
+) -> Timing:
     """The time of a call when so many processes call at once, over their number."""
 
     def body(index: int, send: Callable[[dict[str, Any]], None]) -> None:
-        send({"seconds": seconds_a_call(step, arguments, budget)})
+        send(timing_of_calls(step, arguments, budget)._asdict())
 
-    found = [message["seconds"] for message in in_processes(workers, body) if "seconds" in message]
-    return sum(found) / len(found) / workers if len(found) == workers else float("inf")
+    found = [Timing(**message) for message in in_processes(workers, body) if "seconds" in message]
+    if len(found) < workers:
+        return Timing(float("inf"))
+    mean = sum(each.seconds for each in found) / workers
+    return Timing(mean, all(each.quiet for each in found)).shared_by(workers)

@@ -21,9 +21,10 @@ from modelspace.engine.cuda_graph import graphed, is_graph
 from modelspace.engine.measurements import (
     Lowering,
     Measurements,
+    Timing,
     Way,
-    seconds_a_call,
-    seconds_in_processes,
+    timing_in_processes,
+    timing_of_calls,
 )
 from modelspace.engine.shard_sizes import ShardSizes, shard_sizes
 from modelspace.engine.workers import is_out_of_memory
@@ -249,23 +250,26 @@ class _Search:
     def _timed(self, way: Way) -> _Candidate:
         """Time a way, unless that was done before."""
 
-        def measure() -> float:
+        def measure() -> Timing:
             try:
                 step, arguments = step_of(self.build, way.lowering, way.chunk)
-                return self._seconds(way, step, arguments) / way.chunk
+                return self._timing(way, step, arguments)
             except Exception as error:
                 if not is_out_of_memory(error) or way.chunk == 1:
                     raise
-                return inf
+                return Timing(inf)
 
         return _Candidate(way, self.measurements.of(way, measure))
 
-    def _seconds(self, way: Way, step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    def _timing(self, way: Way, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Timing:
+        """A member's share of a call."""
         budget = min(_CALLS_SECONDS, self.budget / 4) if self.budget else _CALLS_SECONDS
         with using_threads(way.threads):
             if way.workers > 1:
-                return seconds_in_processes(step, arguments, way.workers, budget)
-            return seconds_a_call(step, arguments, budget)
+                timing = timing_in_processes(step, arguments, way.workers, budget)
+            else:
+                timing = timing_of_calls(step, arguments, budget)
+            return timing.shared_by(way.chunk)
 
     def _loop(self) -> _Candidate:
         """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
@@ -367,7 +371,7 @@ class _Search:
             program = compiled(step, *arguments, key=self.key)
             if anew:
                 self.measurements.note("compilation", time.perf_counter() - began)
-        seconds = self.measurements.of(way, lambda: self._seconds(way, program, arguments) / way.chunk)
+        seconds = self.measurements.of(way, lambda: self._timing(way, program, arguments))
         return _Candidate(way, seconds, program)
 
 
