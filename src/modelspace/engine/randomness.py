@@ -76,8 +76,8 @@ def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -
         return tuple(torch.from_numpy(word) for word in found)  # pyright: ignore[reportReturnType]
     index = torch.arange(count, device=seed.device)
     if get_proxy_mode() is not None:
-        # For a GPU, Inductor computes what depends on positions alone in 32 bits, and the products would overflow. So
-        # the positions are made to depend on a value: the 0 that is below every bit of the step.
+        # For a GPU, Inductor computes what depends on positions alone in 32 bits, and the products would overflow. A
+        # position that depends on a value, here by a 0, is computed in 64.
         index = index ^ (step & 0)
     counter = (index, torch.full_like(step, site), step & _WORD, step >> 32)
     return philox(counter, (seed & _WORD, seed >> 32))
