@@ -61,14 +61,26 @@ def quietly(make):
         return built(make).eval()
 
 
-def timm_model(name, size=0):
+def timm_model(name, size=0, **changes):
     """A model of timm, for images of another size where it must be told."""
     import timm
 
     settings = timm.get_pretrained_cfg(name)
     told = size and settings.fixed_input_size and tuple(settings.input_size[1:]) != (size, size)
     arguments = {"img_size": size} if told else {}
-    return quietly(lambda: timm.create_model(name, **arguments))
+    return quietly(lambda: timm.create_model(name, **arguments, **changes))
+
+
+def timm_written_out(name, size=0):
+    """A model whose attention is of products and softmax, not PyTorch's fused function."""
+    from timm.layers import set_fused_attn, use_fused_attn
+
+    before = use_fused_attn()
+    set_fused_attn(False)
+    try:
+        return timm_model(name, size)
+    finally:
+        set_fused_attn(before)
 
 
 def timm_fused(name):
@@ -77,6 +89,15 @@ def timm_fused(name):
     from timm.utils.model import reparameterize_model
 
     return reparameterize_model(timm.create_model(name).eval())
+
+
+# At the table's commit timm/models/resnet.py builds it with the layers of ecaresnext26t_32x4d.
+REGISTERED_THEN = {"ecaresnext50t_32x4d": {"layers": (2, 2, 2, 2)}}
+
+
+def timm_then(name, size=0):
+    """A model as timm had it when the table was made; None where it is the same today."""
+    return timm_model(name, size, **REGISTERED_THEN[name]) if name in REGISTERED_THEN else None
 
 
 def torchvision_weights():
@@ -110,26 +131,34 @@ def parameters(model):
 
 @dataclass(frozen=True)
 class Found:
-    """Our count of a forward on one sample, in 10⁹.
+    """Our count of a forward on one sample, in 10⁹, and what fvcore, which made timm's table, counts otherwise.
 
     Attributes:
         gmacs: Half the FLOP.
-        norms: What fvcore, which made timm's table, adds as if it were MAC: 2 for each element of a BatchNorm, 5 of
-            a LayerNorm or GroupNorm.
+        elements: What fvcore adds as if it were MAC: for each element of a BatchNorm 2, of a LayerNorm or GroupNorm
+            5, of an image enlarged from nearest pixels 1, bilinearly 4.
         same: Of our count what convolutions with ``padding="same"`` take, which fvcore leaves out.
+        recurrent: Of our count what recurrent layers take, which fvcore leaves out.
     """
 
     gmacs: float
-    norms: float
+    elements: float
     same: float = 0.0
+    recurrent: float = 0.0
 
     @property
     def fvcore(self):
         """What its counter should have found."""
-        return self.gmacs + self.norms - self.same
+        return self.gmacs + self.elements - self.same - self.recurrent
 
 
-_NORMS = {"batch_norm": 2, "layer_norm": 5, "group_norm": 5}
+_ELEMENTS = {
+    "batch_norm": 2,
+    "layer_norm": 5,
+    "group_norm": 5,
+    "aten.upsample_nearest2d": 1,
+    "aten.upsample_bilinear2d": 4,
+}
 
 
 def traced(model, *shape):
@@ -137,15 +166,23 @@ def traced(model, *shape):
         warnings.simplefilter("ignore")
         kind = next(p.dtype for p in model.parameters())
         record = anatomy(model, inputs=Spec((1, *shape), kind), backward=False)
-    norms = sum(
+    elements = sum(
         weight * operation.times * prod(operation.output_shape)
         for operation in record.operations
-        for name, weight in _NORMS.items()
+        for name, weight in _ELEMENTS.items()
         if name in operation.name
     )
-    padded = {name for name, layer in model.named_modules() if getattr(layer, "padding", None) == "same"}
-    same = sum(call.flops for call in record.calls if call.name in padded)
-    return Found(record.forward_flops / 2e9, norms / 1e9, same / 2e9)
+    layers = dict(model.named_modules())
+
+    def taken(chosen):
+        return sum(call.flops for call in record.calls if chosen(layers.get(call.name))) / 2e9
+
+    return Found(
+        record.forward_flops / 2e9,
+        elements / 1e9,
+        same=taken(lambda layer: getattr(layer, "padding", None) == "same"),
+        recurrent=taken(lambda layer: isinstance(layer, torch.nn.RNNBase)),
+    )
 
 
 def near(found, row, relative=0.02):
