@@ -1,8 +1,13 @@
 """Architectures built from public figures, for counts known in closed form."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import modelspace as ms
 
 
 class Attention(nn.Module):
@@ -214,3 +219,43 @@ class DeepSeek(nn.Module):
         for block in self.blocks:
             y = block(y)
         return self.head(self.norm(y))
+
+
+@dataclass(frozen=True)
+class Published:
+    """An architecture at its published size, the defaults of what makes it, as one member of a family.
+
+    Attributes:
+        make: Makes a member.
+        tokens: The sequence's length.
+        small: Depths from which the family's laws are found, none above ten blocks.
+        size: The published member.
+        dtype: One type for the members of a family; None where they have one as built. No count depends on it.
+    """
+
+    make: Callable[..., nn.Module]
+    tokens: int
+    small: tuple[int, ...]
+    size: Mapping[str, int]
+    dtype: torch.dtype | None = None
+
+    def family(self) -> ms.Family:
+        """The family over depth; nothing of it is built yet."""
+        return ms.Family(
+            self.make,
+            depth=list(self.small),
+            input_shape=(self.tokens,),
+            input_dtype=torch.long,
+            dtype=self.dtype,
+            batch=1,
+            memory=False,
+        )
+
+
+PUBLISHED = {
+    "gpt-2": Published(GPT, 1024, (1, 2), {"depth": 12}),
+    "llama-70b": Published(Llama, 4096, (1, 2), {"depth": 80}),
+    # Its first three blocks are others.
+    "deepseek-v3": Published(DeepSeek, 4096, (4, 5), {"depth": 61}, torch.bfloat16),
+    "mixture-1t": Published(Mixture, 4096, (1, 2), {"depth": 61}, torch.bfloat16),
+}

@@ -6,12 +6,34 @@ import pytest
 import torch
 from space.anatomy import published as networks
 
+import modelspace as ms
 from modelspace.space.anatomy import MetaBuild, anatomy, counts
 
 
 def built(make, **arguments):
     with MetaBuild():
         return make(**arguments)
+
+
+def parameters_of_the_mixture(depth=61, experts=370):
+    d = 7168
+    block = 2 * d * d + 2 * d * 1024 + d * experts + experts * 3 * d * 2048 + 2 * d
+    return depth * block + 2 * 128000 * d + d
+
+
+def parameters_of_deepseek_v3():
+    d, latent = 7168, 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 * 128 * 256 + 128 * 128 * 7168
+    norms = 2 * d + 1536 + 512
+    routed = 256 * d + 256 * 3 * d * 2048 + 3 * d * 2048
+    return 61 * (latent + norms) + 3 * 3 * d * 18432 + 58 * routed + 2 * 129280 * d + d
+
+
+PARAMETERS = {
+    "gpt-2": 124_439_808,
+    "llama-70b": 68_976_648_192,
+    "deepseek-v3": parameters_of_deepseek_v3(),
+    "mixture-1t": parameters_of_the_mixture(),
+}
 
 
 def test_gpt_2():
@@ -52,19 +74,14 @@ def test_a_mixture_of_experts_computes_only_the_chosen():
 
 
 def test_a_mixture_of_10_to_the_12():
-    net = built(networks.Mixture)
-    expected = 61 * (2 * 7168**2 + 2 * 7168 * 1024 + 7168 * 370 + 370 * 3 * 7168 * 2048 + 2 * 7168)
-    expected += 2 * 128000 * 7168 + 7168
-    assert counts(net).parameters == expected
+    expected = parameters_of_the_mixture()
+    assert counts(built(networks.Mixture)).parameters == expected
     assert 0.99e12 < expected < 1.01e12
 
 
 def test_deepseek_v3_s_parameters():
     # The published 671,026,419,200 has a correction of the router a block and expert, which gets no gradient.
-    d, latent = 7168, 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 * 128 * 256 + 128 * 128 * 7168
-    norms = 2 * d + 1536 + 512
-    routed = 256 * d + 256 * 3 * d * 2048 + 3 * d * 2048
-    expected = 61 * (latent + norms) + 3 * 3 * d * 18432 + 58 * routed + 2 * 129280 * d + d
+    expected = parameters_of_deepseek_v3()
     assert counts(built(networks.DeepSeek)).parameters == expected
     assert expected + 58 * 256 == 671_026_419_200
 
@@ -87,6 +104,29 @@ def test_parameters_and_flop_are_affine_in_depth(depth):
 
     one, two, many = of(1), of(2), of(1 + depth)
     assert all(c == a + depth * (b - a) for a, b, c in zip(one, two, many, strict=True))
+
+
+@pytest.mark.parametrize("name", networks.PUBLISHED)
+def test_the_law_from_small_members_gives_the_published_parameters(name):
+    published = networks.PUBLISHED[name]
+    law = published.family().laws["n"]
+    assert max(published.small) < 10 < published.size["depth"]
+    assert law(**published.size) == PARAMETERS[name]
+
+
+def test_a_law_in_depth_and_experts_gives_the_mixture_of_10_to_the_12():
+    family = ms.Family(networks.Mixture, depth=[1, 2], experts=[8, 16], dtype=torch.bfloat16)
+    assert family.laws["n"](depth=61, experts=370) == parameters_of_the_mixture()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.PUBLISHED)
+def test_the_laws_from_small_members_give_the_published_flop(name):
+    published = networks.PUBLISHED[name]
+    laws = published.family().laws
+    record = anatomy(built(published.make, **published.size), (published.tokens,), input_dtype=torch.long)
+    assert laws["forward_flops"](**published.size) == record.forward_flops
+    assert laws["backward_flops"](**published.size) == record.backward_flops
 
 
 @pytest.mark.slow

@@ -12,7 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 import modelspace as ms
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy import inference_memory, largest_batch, largest_population, training_memory
+from modelspace.space.anatomy import (
+    Spec,
+    inference_memory,
+    largest_batch,
+    largest_population,
+    training_memory,
+)
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -44,6 +50,17 @@ class Recurrent(nn.Module):
 
     def forward(self, x):
         return self.rnn(x)[0]
+
+
+class Pair(nn.Module):
+    """Tokens and a context of numbers, which may come by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.mix, self.head = nn.Embedding(50, 32), nn.Linear(8, 32), nn.Linear(32, 50)
+
+    def forward(self, tokens, context):
+        return self.head(self.tokens(tokens) + self.mix(context)[:, None])
 
 
 class Residual(nn.Module):
@@ -251,6 +268,60 @@ def test_the_largest_batch_fits_and_one_more_does_not(memory):
     assert found.peak_bytes == peak(found.batch) <= memory
     assert memory < found.next_peak_bytes == peak(found.batch + 1)
     assert found.traces < 25
+
+
+def of_two_inputs(batch):
+    return torch.zeros(batch, 16, dtype=torch.long), torch.zeros(batch, 8)
+
+
+class Named(nn.Module):
+    """The same two in one dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair = Pair()
+
+    def forward(self, batch):
+        return self.pair(**batch)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "kwargs"),
+    [
+        (Pair(), of_two_inputs, None),
+        (Pair(), lambda b: of_two_inputs(b)[0], lambda b: {"context": of_two_inputs(b)[1]}),
+        (Pair(), lambda b: (), lambda b: {"tokens": Spec((b, 16), torch.long), "context": Spec((b, 8))}),
+        (Named(), lambda b: dict(zip(("tokens", "context"), of_two_inputs(b), strict=True)), None),
+    ],
+    ids=["two positions", "one by keyword", "both by keyword", "a dictionary"],
+)
+def test_the_largest_batch_of_two_inputs_fits_and_one_more_does_not(module, inputs, kwargs):
+    memory = 10**6
+
+    def peak(batch):
+        return training_memory(
+            module, inputs=inputs(batch), kwargs=None if kwargs is None else kwargs(batch)
+        ).peak_bytes
+
+    found = largest_batch(module, memory, inputs=inputs, kwargs=kwargs)
+    assert found.batch > 10
+    assert found.peak_bytes == peak(found.batch) <= memory
+    assert memory < found.next_peak_bytes == peak(found.batch + 1)
+
+
+def test_the_largest_batch_needs_functions_that_run():
+    with pytest.raises(
+        ModelspaceError, match=r"inputs is a tuple, which has one size: the largest batch of Pair"
+    ):
+        largest_batch(Pair(), 10**6, inputs=of_two_inputs(1))
+    with pytest.raises(ModelspaceError, match=r"kwargs is a dict, .* kwargs=lambda batch: …"):
+        largest_batch(Pair(), 10**6, inputs=of_two_inputs, kwargs={"context": 1})
+    with pytest.raises(ModelspaceError, match=r"inputs\(1\) failed: ZeroDivisionError"):
+        largest_batch(Pair(), 10**6, inputs=lambda batch: batch / 0)
+    with pytest.raises(ModelspaceError, match="received neither"):
+        largest_batch(Pair(), 10**6)
+    with pytest.raises(ModelspaceError, match="received both"):
+        largest_batch(Pair(), 10**6, (16,), inputs=of_two_inputs)
 
 
 def test_the_largest_batch_begins_at_two_where_one_is_refused():

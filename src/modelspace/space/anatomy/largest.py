@@ -1,6 +1,6 @@
 """The largest batch, and the largest shard of a population, that a memory holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +48,13 @@ class LargestShard:
 def largest_batch(
     module: nn.Module,
     memory: int,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | None = None,
     *,
     optimizer: Any = "adam",
     precision: str = "as built",
     input_dtype: torch.dtype = torch.float32,
+    inputs: Callable[[int], Any] | None = None,
+    kwargs: Callable[[int], Mapping[str, Any]] | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
 ) -> LargestBatch:
     """The largest batch whose training step stays within a memory.
@@ -61,23 +63,36 @@ def largest_batch(
     it ends with a step traced at the answer and one at the answer plus one.
 
     Args:
-        module: Any module of one input.
+        module: Any module.
         memory: Bytes.
-        input_shape: One sample's shape.
+        input_shape: One sample's shape, for a module of one input.
         optimizer: See `training_memory`.
         precision: See `training_memory`.
         input_dtype: The batch's type.
+        inputs: Instead of ``input_shape``, a function that gives the batch of so many samples, in the structure of
+            `anatomy`: a tuple is the positional arguments, anything else is the one argument. A tensor that it makes
+            in memory takes as much as it is large; a `Spec` takes none.
+        kwargs: A function that gives the keyword arguments of so many samples.
         loss: See `training_memory`.
 
     Raises:
-        ModelspaceError: no batch fits, or the step fails.
+        ModelspaceError: no batch fits, the step fails, or ``inputs`` or ``kwargs`` is no function or fails.
 
     Example:
         >>> found = largest_batch(nn.Linear(100, 100, bias=False), 10**6, (100,), optimizer="sgd")
         >>> found.peak_bytes <= 10**6 < found.next_peak_bytes
         True
+        >>> pairs = lambda batch: (torch.zeros(batch, 4), torch.zeros(batch, 5))
+        >>> largest_batch(nn.Bilinear(4, 5, 3), 10**6, inputs=pairs).next_peak_bytes > 10**6
+        True
     """
     traced: dict[int, int] = {}
+    for name, given in (("inputs", inputs), ("kwargs", kwargs)):
+        if given is not None and not callable(given):
+            raise ModelspaceError(
+                f"{name} is a {type(given).__name__}, which has one size: the largest batch of "
+                f"{type(module).__name__} needs a function of the size, {name}=lambda batch: …"
+            )
 
     def peak(batch: int) -> int:
         if batch not in traced:
@@ -88,6 +103,8 @@ def largest_batch(
                 precision=precision,
                 batch=batch,
                 input_dtype=input_dtype,
+                inputs=_of_size("inputs", inputs, batch),
+                kwargs=_of_size("kwargs", kwargs, batch),
                 loss=loss,
             ).peak_bytes
         return traced[batch]
@@ -114,6 +131,15 @@ def largest_batch(
         if low < middle and high - low > 8:
             low, high = (middle, high) if peak(middle) <= memory else (low, middle)
     return LargestBatch(low, peak(low), peak(high), len(traced))
+
+
+def _of_size(name: str, make: Callable[[int], Any] | None, batch: int) -> Any:
+    if make is None:
+        return None
+    try:
+        return make(batch)
+    except Exception as error:
+        raise ModelspaceError(f"{name}({batch}) failed: {type(error).__name__}: {error}") from error
 
 
 def _least(peak: Callable[[int], int]) -> int:
