@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "modelspace"
 LAYERS = [
-    ["errors", "types", "late", "loading", "atomic", "plain", "progress", "hyperparameters"],
+    ["errors", "types", "late", "loading", "atomic", "plain", "widest", "progress", "hyperparameters"],
     ["space", "losses", "metrics", "optimizers", "data"],
     ["population"],
     ["engine"],

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from modelspace.errors import ModelspaceError
 from modelspace.space.family.axes import axes_of
 from modelspace.space.family.discovery import law_of, law_within
+from modelspace.space.family.interpolation import piece_along
+from modelspace.space.family.progression import Progression
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -153,3 +155,16 @@ def test_a_maximum_has_a_law_only_between_the_listed_values():
     broken = law_within("peak_bytes", lambda m: activations(**m), axes)
     assert not broken.holds
     assert "a maximum" in str(broken)
+
+
+def test_what_is_called_checked_was_not_used_and_is_counted_once():
+    asked = set()
+
+    def measure(member):
+        asked.add(member["width"])
+        return 3 * member["width"] ** 2 + 1
+
+    checks = [{"width": 50}, {"width": 50}, {"width": 1}]
+    piece = piece_along(measure, {}, {"width": Progression(1)}, checks)
+    assert (piece.found_from, piece.checked_on) == (3, 4)  # 1, 2, 3; then 4, 5, 6 and 50
+    assert asked == {1, 2, 3, 4, 5, 6, 50}

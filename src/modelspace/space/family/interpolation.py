@@ -93,22 +93,35 @@ def piece_along(
         at: _measured(measure, {**anchor, **dict(zip(names, at, strict=True))}) for at in product(*nodes)
     }
     polynomial = interpolated(names, nodes, values)
-    held_out = [*_off_the_grid(along, degrees), *checks] if names else []
-    for member in held_out:
-        full = {**anchor, **member}
+    ahead = [
+        {**anchor, name: along[name][d + 1 + i]}
+        for name, d in zip(names, degrees, strict=True)
+        for i in range(_CHECKS_OF_DEGREE)
+    ]
+    held_out = {
+        tuple(full[name] for name in names): full
+        for full in [*ahead, *_off_the_grid(anchor, along, degrees), *({**anchor, **c} for c in checks)]
+    }
+    held_out = {at: full for at, full in held_out.items() if at not in values}
+    for full in held_out.values():
         found, expected = polynomial(full), _measured(measure, full)
         if found != expected:
             raise NoLaw(f"a law from small members gives {found} at {said(full)}, where it is {expected}")
-    on_axes = sum(_CHECKS_OF_DEGREE for _ in names)
-    return Piece(tuple(fixed.items()), tuple(along.items()), polynomial, len(values), on_axes + len(held_out))
+    return Piece(tuple(fixed.items()), tuple(along.items()), polynomial, len(values), len(held_out))
 
 
-def _off_the_grid(along: Mapping[str, Progression], degrees: Sequence[int]) -> list[dict[str, int]]:
+def _off_the_grid(
+    anchor: Mapping[str, Any], along: Mapping[str, Progression], degrees: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Members a little beyond the grid in one hyper-parameter, or in several at once."""
     random = Random(0)
-    return [
-        {name: p[random.randint(1, d + 3)] for (name, p), d in zip(along.items(), degrees, strict=True)}
-        for _ in range(_FURTHER_CHECKS)
-    ]
+    found = []
+    for _ in range(_FURTHER_CHECKS if along else 0):
+        places = [random.randint(1, d + 3) for d in degrees]
+        beyond = random.randrange(len(places))
+        places[beyond] = degrees[beyond] + 3
+        found.append({**anchor, **{name: p[i] for (name, p), i in zip(along.items(), places, strict=True)}})
+    return found
 
 
 def _measured(measure: Measure, member: Mapping[str, Any], axis: str | None = None) -> int:

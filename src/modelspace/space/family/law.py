@@ -19,7 +19,7 @@ class Piece:
         along: Where the others may be.
         polynomial: The polynomial in the others; None where none was found.
         found_from: How many members it was found from.
-        checked_on: How many further members agreed with it, exactly.
+        checked_on: How many members agreed with it, exactly, that it was not found from.
         reason: Why there is none; empty where there is one.
     """
 
