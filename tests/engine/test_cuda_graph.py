@@ -9,6 +9,7 @@ from cases import named
 
 import modelspace as ms
 from modelspace.engine import cuda_graph
+from modelspace.engine.measurements import Timing
 
 
 def program(points, state):
@@ -85,9 +86,9 @@ def test_a_replay_is_the_program_on_the_call_s_own_arguments(by_hand):
 
 def test_what_is_not_the_same_or_not_faster_stays_as_it_is(by_hand, monkeypatch):
     examples = [torch.ones(3), torch.zeros(3)]
-    monkeypatch.setattr(cuda_graph, "_seconds", lambda call, arguments: float(call is not by_hand))
+    monkeypatch.setattr(cuda_graph, "timing_of_calls", lambda call, *_: Timing(float(call is not by_hand)))
     assert cuda_graph.captured_if_faster(by_hand, examples) == (by_hand, False)
-    monkeypatch.setattr(cuda_graph, "_seconds", lambda call, arguments: float(call is by_hand))
+    monkeypatch.setattr(cuda_graph, "timing_of_calls", lambda call, *_: Timing(float(call is by_hand)))
     assert cuda_graph.captured_if_faster(by_hand, examples)[1]
     monkeypatch.setattr(cuda_graph, "captured", lambda program, examples: lambda *a: [a[0], a[1], "constant"])
     assert cuda_graph.captured_if_faster(by_hand, examples) == (by_hand, False)

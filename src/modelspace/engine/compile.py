@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from modelspace.engine.cuda_graph import graphed
+from modelspace.engine.flat import flat
 from modelspace.errors import first_line
 
 
@@ -68,24 +69,12 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
     if key is not None and made_for in _programs:
         _programs.move_to_end(made_for)
         return _programs[made_for]
-    examples, structure = pytree.tree_flatten(arguments)
-    positions = [i for i, leaf in enumerate(examples) if isinstance(leaf, Tensor)]
-    constants = [None if isinstance(leaf, Tensor) else leaf for leaf in examples]
-    output_structure: Any = None
-
-    def flat(*tensors: Tensor) -> list[Any]:
-        nonlocal output_structure
-        leaves = list(constants)
-        for position, tensor in zip(positions, tensors, strict=True):
-            leaves[position] = tensor
-        outputs, output_structure = pytree.tree_flatten(function(*pytree.tree_unflatten(leaves, structure)))
-        return outputs
-
-    copies = [examples[i].clone() for i in positions]
+    given = flat(function, arguments)
+    copies: list[Any] = [tensor.clone() for tensor in given.tensors]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = make_fx(flat)(*copies)
+            graph = make_fx(given.function)(*copies)
             graph.graph.eliminate_dead_code()
             # The number of threads is written into the program, so it belongs to what a cached one is found by.
             options = {"cpp.threads": 1 if _scatters(graph) else torch.get_num_threads()}
@@ -94,12 +83,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, key: Any = None) -> 
     except Exception as error:
         raise CompileError(first_line(error)) from error
 
-    def call(*arguments: Any) -> Any:
-        leaves = pytree.tree_leaves(arguments)
-        outputs = program(*[leaves[i] for i in positions])
-        return pytree.tree_unflatten(outputs, output_structure)
-
-    made = graphed(call, arguments)
+    made = graphed(given.nested(program), arguments)
     if key is not None:
         _programs[made_for] = made
         while len(_programs) > _KEPT:

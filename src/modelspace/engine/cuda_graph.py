@@ -5,17 +5,18 @@ program is recorded once on fixed tensors; a call copies its arguments into them
 back copies of what it wrote. The kernels are the same, so are the numbers, bit for bit.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from modelspace.engine.flat import flat
+from modelspace.engine.measurements import timing_of_calls
 
 Program = Callable[..., Sequence[Any]]
 
-_WARM_UP, _CALLS = 3, 20
+_WARM_UP, _CALLS_SECONDS = 3, 0.05
 
 
 def graphed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
@@ -28,27 +29,13 @@ def graphed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callabl
     Returns:
         A function of the same arguments; ``is_graph`` tells what it is.
     """
-    examples, structure = pytree.tree_flatten(arguments)
-    tensors = [leaf for leaf in examples if isinstance(leaf, Tensor)]
-    if not tensors or any(tensor.device.type != "cuda" for tensor in tensors):
+    given = flat(function, arguments)
+    if not given.tensors or any(tensor.device.type != "cuda" for tensor in given.tensors):
         return function
-    output_structure: Any = None
-
-    def flat(*tensors: Tensor) -> list[Any]:
-        nonlocal output_structure
-        given = iter(tensors)
-        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in examples]
-        outputs, output_structure = pytree.tree_flatten(function(*pytree.tree_unflatten(leaves, structure)))
-        return outputs
-
-    program, faster = captured_if_faster(flat, tensors)
+    program, faster = captured_if_faster(given.function, given.tensors)
     if not faster:
         return function
-
-    def call(*arguments: Any) -> Any:
-        given = [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
-        return pytree.tree_unflatten(program(*given), output_structure)
-
+    call = given.nested(program)
     call.is_graph = True  # pyright: ignore[reportFunctionMemberAccess]
     return call
 
@@ -78,9 +65,10 @@ def captured_if_faster(program: Program, examples: Sequence[Tensor]) -> tuple[Pr
         # What can't be captured (a synchronisation, a workspace of a library's own) says so by an error.
         torch.cuda.synchronize()
         return program, False
-    if not same or _seconds(replay, examples) >= _seconds(program, examples):
+    if not same:
         return program, False
-    return replay, True
+    recorded, plain = (timing_of_calls(call, tuple(examples), _CALLS_SECONDS) for call in (replay, program))
+    return (replay, True) if recorded.seconds < plain.seconds else (program, False)
 
 
 def captured(program: Program, examples: Sequence[Tensor]) -> Program:
@@ -122,13 +110,3 @@ def _captured(program: Program, fixed: list[Tensor]) -> Program:
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
-
-
-def _seconds(call: Program, arguments: Sequence[Tensor]) -> float:
-    call(*arguments)
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(_CALLS):
-        call(*arguments)
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
