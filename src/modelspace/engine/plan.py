@@ -26,7 +26,7 @@ from modelspace.engine.measurements import (
     timing_in_processes,
     timing_of_calls,
 )
-from modelspace.engine.shard_sizes import ShardSizes, shard_sizes
+from modelspace.engine.shard_sizes import ON_A_PROCESSOR, ShardSizes
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.progress import notice
@@ -41,10 +41,8 @@ _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth com
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
 _FORK_SECONDS = 0.3  # what starting processes costs a run
-_OF_A_PROCESSOR = shard_sizes(torch.device("cpu"))
-_WAITING = (
-    1.25  # threads have to be so much faster: beside other work they wait for each other, 100 times as long
-)
+# Threads have to be so much faster: beside other work they wait for each other, 100 times as long.
+_WAITING = 1.25
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def choose_plan(
     fingerprint: str | None = None,
     unrolled: Callable[[], bool] = lambda: False,
     largest: int | None = None,
-    sizes: ShardSizes | None = None,
+    sizes: ShardSizes = ON_A_PROCESSOR,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -139,7 +137,7 @@ def choose_plan(
         unrolled: Whether the step, once called, computes something member by member: it is then not compiled
             unless that is asked for, since the program would hold every member's operations.
         largest: Members that there is memory for, of all processes together; None for any number.
-        sizes: The shard sizes to try; those of a processor where None.
+        sizes: The shard sizes to try.
 
     Returns:
         The plan, and its step.
@@ -158,7 +156,7 @@ def choose_plan(
     with using_threads(means[0][0]):
         search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
         search.largest = largest or members
-        search.sizes = sizes or search.sizes
+        search.sizes = sizes
         best, reason, fallback = search.best(lowering)
         step = best.program or step_of(build, best.way.lowering, best.way.chunk)[0]
     measurements.keep()
@@ -206,7 +204,7 @@ class _Search:
     unrolled: Callable[[], bool]
     budget: float = 0.0
     largest: int = 2**63
-    sizes: ShardSizes = _OF_A_PROCESSOR
+    sizes: ShardSizes = ON_A_PROCESSOR
 
     def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
         """The best candidate, why, and the operation without a batched form where there is one."""

@@ -25,10 +25,10 @@ class ShardSizes:
 
 
 # The compiled step works on a smaller set than eager: its best shard is no larger.
-_CPU = ShardSizes(tried=(16, 32, 8, 64, 4, 128, 256), compiled=32, scored=32)
-_GPU = ShardSizes(tried=(1024, 4096, 256, 16384, 64, 16), compiled=16384, scored=256)
+ON_A_PROCESSOR = ShardSizes(tried=(16, 32, 8, 64, 4, 128, 256), compiled=32, scored=32)
+_ON_A_GPU = ShardSizes(tried=(1024, 4096, 256, 16384, 64, 16), compiled=16384, scored=256)
 
 
 def shard_sizes(device: torch.device) -> ShardSizes:
     """What to try on a device."""
-    return _CPU if device.type == "cpu" else _GPU
+    return ON_A_PROCESSOR if device.type == "cpu" else _ON_A_GPU

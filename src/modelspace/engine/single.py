@@ -117,9 +117,8 @@ class Single:
             if name in buffers:
                 held[key] = buffers[name].clone()
         with self._autocast(), _quietly(self._device):
-            return self._module(
-                inputs.clone()
-            )  # a network may write into its input, which belongs to the data
+            # A copy: a network may write into its input, which belongs to the data.
+            return self._module(inputs.clone())
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._products is None:

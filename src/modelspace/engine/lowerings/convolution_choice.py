@@ -44,9 +44,8 @@ def grouped_is_faster(
     columns = w[0, 0].numel() * image[0] * positions * x.element_size()
     enough, most = _CPU if device.type == "cpu" else _GPU
     members = min(enough, most // columns)
-    if (
-        members == 0
-    ):  # columns of one member that fit into no cache; of kernels of one place they are the image
+    if members == 0:
+        # Columns of one member that fit into no cache; of kernels of one place they are the image.
         return math.prod(kernel[2:]) > 1
     shape = f"{tuple(image)} {tuple(kernel)} {stride} {padding} {dilation}"
     name = f"convolution of {'own' if own else 'shared'} {shape}, {x.dtype} on {device.type}"
