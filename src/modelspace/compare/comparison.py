@@ -154,8 +154,8 @@ def compare(
         raise ModelspaceError("labels need inputs: give both, or neither")
     if points < 2:
         raise ModelspaceError(f"a line has at least its 2 ends; received points={points}")
-    first, second = on_the_cpu(first), on_the_cpu(second)
-    inputs = None if inputs is None else inputs.cpu()
+    first, second = _on_the_cpu(first), _on_the_cpu(second)
+    inputs, labels = (None if given is None else given.cpu() for given in (inputs, labels))
     layouts = layout_of(first), layout_of(second)
     differences = _differences(*layouts, names)
     differences = differences or _frozen_differences(first, second, names) or _unlike(first, second, names)
@@ -201,7 +201,7 @@ def compare(
     )
 
 
-def on_the_cpu(network: nn.Module) -> nn.Module:
+def _on_the_cpu(network: nn.Module) -> nn.Module:
     """The network; a copy of one that is on a GPU."""
     held = (*network.parameters(), *network.buffers())
     away = any(tensor.device.type not in ("cpu", "meta") for tensor in held)
