@@ -55,4 +55,4 @@ def measure(workload: Workload, settings: Settings, advance: Callable[[int], Non
 def _bytes(population: Population) -> tuple[int, int]:
     """Of a member's own numbers, and of what all members share."""
     own = sum(t.nbytes for t in (population.points, *population.buffers.values()))
-    return own // len(population), sum(t.nbytes for t in population.space.frozen.values())
+    return own // len(population), sum(t.nbytes for t in population.space.shared.values())

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from modelspace.data import epoch_indices
 from modelspace.engine.lowerings import lowered
-from modelspace.engine.randomness import Draws
+from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.space.architecture import seeded_elsewhere
+
+
+class DrewError(Exception):
+    """A network that was to draw nothing drew from PyTorch's generator."""
 
 
 def train(
@@ -31,6 +36,7 @@ def train(
     clip_value: float | None = None,
     accumulate: int = 1,
     products: torch.dtype | None = None,
+    matched: bool = True,
     after_step: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Train one module in place with ``torch.optim``.
@@ -50,11 +56,17 @@ def train(
         clip_value: As ``torch.nn.utils.clip_grad_value_``.
         accumulate: Batches whose gradients' mean makes one update.
         products: The type of matrix products under ``torch.autocast``; float16 with a ``torch.amp.GradScaler``.
+        matched: Whether the random numbers of the forward are made a function of ``seed`` and step, from outside;
+            otherwise the module is left alone, and is to draw none.
         after_step: Called after each update.
 
     Returns:
         The loss at each step, before its update.
+
+    Raises:
+        DrewError: without ``matched``, the forward drew random numbers.
     """
+    randomness = stateless_randomness if matched else _none_drawn
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = make_optimizer(parameters)
     scheduler = make_scheduler(optimizer) if make_scheduler else None
@@ -72,7 +84,7 @@ def train(
             total = 0.0
             for i, index in enumerate(group):
                 with (
-                    stateless_randomness(seed, step=len(losses) * accumulate + i),
+                    randomness(seed, step=len(losses) * accumulate + i),
                     torch.autocast(device, products, enabled=products is not None),
                 ):
                     outputs = module(inputs[index])
@@ -96,5 +108,17 @@ def train(
 @contextmanager
 def stateless_randomness(seed: int, step: int) -> Iterator[None]:
     """Within the block, a module's random numbers are a function of the seed and the step alone."""
-    with lowered(Draws(torch.tensor(seed), torch.tensor(step)), batched=False):
+    draws = Draws(torch.tensor(seed), torch.tensor(step))
+    with lowered(draws, batched=False), seeded_elsewhere(stream_seed(seed, step, 0)):
         yield
+
+
+@contextmanager
+def _none_drawn(seed: int, step: int) -> Iterator[None]:
+    """Python's and NumPy's random numbers alone are a function of seed and step; drawing from PyTorch's is an error."""
+    before = torch.get_rng_state()
+    with seeded_elsewhere(stream_seed(seed, step, 0)):
+        yield
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        raise DrewError

@@ -14,10 +14,12 @@ from modelspace.verify import Verification, verify
 USAGE = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"
 HELP = "hold the population against the plain PyTorch loop, on your own architecture"
 DESCRIPTION = """\
-Train a few members of your own architecture twice: as one population, and one by one in an ordinary PyTorch loop with
-torch.optim, with the same starting points, order of data, learning rates and random numbers. Print the relative error
-after each step in float64 and float32, how each operation is carried out, what has no batched form and why, and how
-much faster the population is on this machine. Without --data, samples and labels are random."""
+Train a few members of your own architecture twice: as one population, in several ways, and one by one as anyone
+would: torch.manual_seed, your class, an ordinary PyTorch loop with torch.optim (SGD, Adam and the --optimizer named).
+Print the relative error after each step in float64 and float32, of buffers and of outputs in evaluation mode, how each
+operation is carried out, what is computed one member at a time and why, where the two sides part if they do, and how
+much faster the population is on this machine. A network that grows rounding by itself is measured, and not called
+different for it. Without --data, samples and labels are random."""
 EPILOG = """\
 examples:
   modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_data(parser, required=False)
     parser.add_argument("--loss", help="a loss by name (cross_entropy for class labels, else mse)")
+    parser.add_argument("--optimizer", help="tried beside sgd and adam: adamw, rmsprop")
     parser.add_argument(
         "--tokens", type=int, metavar="N", help="the samples are integers below N, as an embedding takes them"
     )
@@ -54,6 +57,7 @@ def call(options: argparse.Namespace) -> int:
         space,
         data,
         loss=options.loss,
+        optimizer=options.optimizer,
         members=options.members,
         steps=options.steps,
         batch_size=options.batch,

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from modelspace.engine import Function, balanced, stacked_outputs
-from modelspace.engine.evaluate import SCORED_AT_ONCE
-from modelspace.engine.plan import no_batched_form
+from modelspace.engine.evaluate import SCORED_AT_ONCE, unbatched_outputs
 from modelspace.population import Population
 from modelspace.space.forward import samples_as
 
@@ -43,13 +42,9 @@ def pieces_of(
         buffers = {name: value[at] for name, value in population.buffers.items()}
         return stacked_outputs(function, population.points[at], buffers, samples, batched=batched)
 
-    batched, first = True, inputs[:2]
-    try:
-        one = outputs(rows[:1], first, batched=True)
-    except Exception as error:
-        no_batched_form(error)
-        batched = False
-        one = outputs(rows[:1], first, batched=False)
+    first = inputs[:2]
+    batched = unbatched_outputs(function, population[list(rows[:2])], first) is None
+    one = outputs(rows[:1], first, batched=batched)
     chunk = balanced(len(rows), MEMBERS)
     each = chunk * max(one.numel(), first.numel()) // len(first)
     most = max(2, min(SCORED_AT_ONCE, NUMBERS // max(each, 1)))

@@ -14,9 +14,11 @@ from modelspace import data as datasets
 from modelspace import metrics as catalogue
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.function import Function
-from modelspace.engine.plan import Plan, balanced, no_batched_form
+from modelspace.engine.measurements import Lowering
+from modelspace.engine.plan import Plan, balanced
 from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.engine.terms import Score, at, loss_of, terms_of
+from modelspace.engine.witness import witnessed_outputs
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
@@ -25,6 +27,7 @@ from modelspace.progress import progress
 from modelspace.space.forward import forward_checked, samples_as
 from modelspace.widest import widest
 
+_TRIED = 4  # samples that real modules compute too
 SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
 
 
@@ -237,11 +240,28 @@ def members_scores(
 
 
 def _evaluation_plan(function: Function, population: Population, inputs: Tensor, chunk: int) -> Plan:
-    """Batched if the forward has a batched form, the loop otherwise."""
-    buffers = {name: value[:1] for name, value in population.buffers.items()}
-    try:
-        stacked_outputs(function, population.points[:1], buffers, inputs[:1], batched=True)
-    except Exception as error:
-        fallback = no_batched_form(error)
-        return Plan("loop", chunk, False, torch.get_num_threads(), fallback, fallback)
-    return Plan("vmap", chunk, False, torch.get_num_threads(), "batched")
+    """Batched if the forward has a batched form that is the real modules', the loop otherwise."""
+    fallback = unbatched_outputs(function, population, inputs)
+    lowering: Lowering = "vmap" if fallback is None else "loop"
+    return Plan(lowering, chunk, False, torch.get_num_threads(), fallback or "batched", fallback)
+
+
+def unbatched_outputs(function: Function, population: Population, inputs: Tensor) -> str | None:
+    """Why a population's outputs in evaluation mode can't be computed under ``vmap``; None where they can.
+
+    Args:
+        function: What is to compute them; it is told what the forward writes and draws.
+        population: K ≥ 1 members.
+        inputs: Samples, of which a few are tried.
+
+    Raises:
+        ModelspaceError: not even one member at a time is what the user's own module computes.
+    """
+    members = population[list(dict.fromkeys([0, len(population) - 1]))]
+    few = inputs[:_TRIED]
+
+    def outputs(batched: bool) -> Tensor:
+        buffers = {name: value.clone() for name, value in members.buffers.items()}
+        return stacked_outputs(function, members.points.clone(), buffers, few, batched=batched)
+
+    return witnessed_outputs(function, members, few, outputs)

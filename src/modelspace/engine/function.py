@@ -1,7 +1,8 @@
 """f_p: an architecture's forward as a function of its parameters and buffers."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -19,16 +20,41 @@ from modelspace.engine.single import Single
 from modelspace.space import ModelSpace
 
 
-class _WithBuffers(nn.Module):
-    """The module, which also returns its buffers as the forward left them, written in place or replaced."""
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the engine may compute a network, by what its real modules did.
 
-    def __init__(self, module: nn.Module):
+    Attributes:
+        refused: Why not at all; None if it may.
+        batched: Why not under ``vmap``; None if it may.
+        written: The parameters that the forward writes into.
+        elsewhere: The generators outside PyTorch that the forward draws from: ``random``, ``numpy.random``.
+    """
+
+    refused: str | None = None
+    batched: str | None = None
+    written: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+
+
+class _WithBuffers(nn.Module):
+    """The module, which also returns its buffers as the forward left them, written in place or replaced.
+
+    Args:
+        module: The module.
+        own_frozen: The frozen parameters that are returned with them.
+    """
+
+    def __init__(self, module: nn.Module, own_frozen: tuple[str, ...]):
         super().__init__()
         self.module = module
+        self.own_frozen = own_frozen
 
-    def forward(self, inputs: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    def forward(self, inputs: Tensor) -> tuple[Any, dict[str, Any]]:
         outputs = self.module(inputs)
-        return outputs, dict(self.module.named_buffers())
+        after = {name: value for name, value in self.module.named_buffers() if value.layout is torch.strided}
+        frozen = {name: reduce(getattr, name.split("."), self.module) for name in self.own_frozen}
+        return outputs, {**after, **frozen}
 
 
 class Function:
@@ -40,9 +66,11 @@ class Function:
         products: The type of matrix products, where it is not the coordinates' own (mixed precision).
 
     Attributes:
+        module: What computes, with every member's numbers in turn.
         operations: How operations were carried out, by name: those without a batched form, or all if ``watched``.
         watched: Whether every operation is to be recorded.
-        renormalised: Parameters that a forward in training writes into: embeddings with ``max_norm``.
+        draws_elsewhere: Whether the forward draws from Python's or NumPy's generator.
+        written: The parameters that the forward writes into: embeddings with ``max_norm``, and what was seen to be.
     """
 
     def __init__(
@@ -55,11 +83,13 @@ class Function:
         self.space = space
         self.device = torch.device(device)
         self.products = products
-        self._module = _WithBuffers(space.copied_template().to(device))
+        self.module = space.working_copy().to(device)
+        self._module = _WithBuffers(self.module, space.own_frozen)
         keep_weights_apart(self._module)
-        self.frozen = {n: p.to(device) for n, p in space.frozen.items()}
-        self.renormalised = renormalised(space.template)
+        self.frozen = {n: p.to(device) for n, p in space.shared.items()}
+        self.written = renormalised(space.template)
         self._forwards = batched_forwards(self._module)
+        self.draws_elsewhere = False
         self.operations: dict[str, str] = {}
         self.watched = False
         self._spread = False
@@ -89,17 +119,21 @@ class Function:
         self._module.train(training)
         inputs = inputs.clone()  # a network may write into its input, which belongs to the data
         tensors = {**self.frozen, **parameters, **buffers}
-        for name in self.renormalised:
+        for name in self.written:
             # In evaluation, and where members share it, what the forward makes of it is not kept.
-            if not training or name in self.frozen:
+            if name not in buffers and (not training or name in self.frozen):
                 tensors[name] = tensors[name].clone()
         draws = forward_draws(training, seed, step, self.device)
         if training in self._tried:
             return self._batched(tensors, inputs, draws)
         # The first forward tells whether members write into tensors that they share; it may have to be made again.
-        copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
+        kept = {*buffers, *self.written}
+        copies = {name: tensors[name].clone() if name in kept else tensors[name] for name in tensors}
         try:
             result = self._batched(copies, inputs.clone(), draws and draws.from_here())
+            with torch.no_grad():
+                for name in kept - buffers.keys():
+                    tensors[name].copy_(copies[name].detach())
         except RuntimeError as error:
             if self._spread or not writes_into_shared(error):
                 raise
@@ -135,7 +169,15 @@ class Function:
     @cached_property
     def single(self) -> Single:
         """The same architecture for one member at a time, as in the plain loop."""
-        return Single(self.space, self.device, self.products)
+        single = Single(self.space, self.device, self.products)
+        single.draws_elsewhere = self.draws_elsewhere
+        return single
+
+    def trust(self, verdict: Verdict) -> None:
+        """Compute from here on as the real modules were seen to."""
+        self.written = tuple(dict.fromkeys([*self.written, *verdict.written]))
+        self.draws_elsewhere = bool(verdict.elsewhere)
+        self.single.draws_elsewhere = self.draws_elsewhere
 
     @property
     def one_by_one(self) -> tuple[str, ...]:

@@ -104,7 +104,8 @@ def loop_gradient(
     terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
     """One member after the other, each exactly as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
-    leaves = list(function.single.leaves.values())
+    single = function.single
+    leaves = list(single.leaves.values())
     gradient = torch.zeros_like(points)
     used = torch.ones_like(points, dtype=torch.bool)
     losses = []
@@ -112,11 +113,17 @@ def loop_gradient(
     for k, point in enumerate(points):
         inputs = batch.inputs[k] if batch.own else batch.inputs
         labels = batch.labels[k] if batch.own or batch.own_labels else batch.labels
-        outputs, kept = function.single(
+        outputs, kept = single(
             point, {n: b[k] for n, b in buffers.items()}, inputs, training=True, seed=seeds[k], step=step
         )
         value = at(loss, {name: column[k] for name, column in (terms or {}).items()})(outputs, labels)
-        found = torch.autograd.grad(value if scale is None else value * scale[k], leaves, allow_unused=True)
+        (
+            value if scale is None else value * scale[k]
+        ).backward()  # and not grad(): hooks see what they expect
+        found = [leaf.grad for leaf in leaves]
+        for leaf in leaves:
+            leaf.grad = None
+        single.write_back(point)
         if any(g is None for g in found):
             used[k] = torch.cat(
                 [torch.full((p.numel(),), g is not None) for p, g in zip(leaves, found, strict=True)]

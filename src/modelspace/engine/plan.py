@@ -120,6 +120,7 @@ def choose_plan(
     unrolled: Callable[[], bool] = lambda: False,
     largest: int | None = None,
     sizes: ShardSizes = ON_A_PROCESSOR,
+    unbatched: str | None = None,
 ) -> tuple[Plan, Callable[..., Any]]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -138,12 +139,14 @@ def choose_plan(
             unless that is asked for, since the program would hold every member's operations.
         largest: Members that there is memory for, of all processes together; None for any number.
         sizes: The shard sizes to try.
+        unbatched: Why ``vmap`` is no choice; None where it is one.
 
     Returns:
         The plan, and its step.
 
     Raises:
-        ModelspaceError: ``chunk`` is out of range, or ``compile=True`` and compiling fails.
+        ModelspaceError: ``chunk`` is out of range, ``compile=True`` and compiling fails, or ``vmap`` or compiling is
+            asked for and is no choice.
     """
     start = time.perf_counter()
     if chunk is not None and chunk < 1:
@@ -157,7 +160,7 @@ def choose_plan(
         search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
         search.largest = largest or members
         search.sizes = sizes
-        best, reason, fallback = search.best(lowering)
+        best, reason, fallback = search.best(lowering, unbatched)
         step = best.program or step_of(build, best.way.lowering, best.way.chunk)[0]
     measurements.keep()
     if is_graph(step):
@@ -206,12 +209,19 @@ class _Search:
     largest: int = 2**63
     sizes: ShardSizes = ON_A_PROCESSOR
 
-    def best(self, lowering: Lowering | None) -> tuple[_Candidate, str, str | None]:
+    def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Candidate, str, str | None]:
         """The best candidate, why, and the operation without a batched form where there is one."""
+        if unbatched and (lowering == "vmap" or self.compile):
+            what = "batched (vmap)" if lowering == "vmap" else "compiled"
+            raise ModelspaceError(
+                f"the step can't be {what}: {unbatched}; leave the choice out, or take the loop"
+            )
         loop = self._loop()
         self.budget = _BUDGET * self._total(loop)
         if lowering == "loop":
             return self._by_means(loop), "as asked", None
+        if unbatched:
+            return self._by_means(loop), unbatched, unbatched
         try:
             eager = self._eager()
         except Exception as error:

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.attention import without_fast_paths
-from modelspace.engine.lowerings.checkpoints import without_checkpoints
 from modelspace.engine.lowerings.embedding import renormalised
-from modelspace.engine.randomness import Draws, forward_draws
+from modelspace.engine.randomness import Draws, forward_draws, stream_seed
 from modelspace.space import ModelSpace
+from modelspace.space.architecture import seeded_elsewhere
 
 
 class Single:
     """A module of the space: what the plain loop has, without making it anew for each member.
+
+    Its parameters and buffers stay the same objects, whatever values they have: closures and hooks find them.
 
     Args:
         space: The space.
@@ -26,30 +28,32 @@ class Single:
         products: The type of matrix products, where it is not the coordinates' own.
 
     Attributes:
+        module: It.
         leaves: The module's trainable parameters, by name: what a gradient is taken with respect to.
+        draws_elsewhere: Whether its forward draws from Python's or NumPy's generator, which is then seeded from the
+            member's seed and the step.
     """
 
     def __init__(self, space: ModelSpace, device: torch.device, products: torch.dtype | None):
-        written = renormalised(space.template)
-        self._module = space.copied_template(apart=written).to(device)
+        self.module = space.working_copy().to(device)
         self._space = space
         self._device = device
         self._products = products
-        self.leaves = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
-        names = {id(buffer): name for name, buffer in self._module.named_buffers()}
+        self.draws_elsewhere = False
+        parameters = dict(self.module.named_parameters())
+        self.leaves = {name: p for name, p in parameters.items() if p.requires_grad}
+        self._frozen = {name: parameters[name] for name in space.own_frozen}
+        names = {id(buffer): name for name, buffer in self.module.named_buffers()}
         self._buffers = [
-            (layer._buffers, key, names[id(buffer)])
-            for layer in self._module.modules()
+            (layer._buffers, key, names[id(buffer)], buffer)
+            for layer in self.module.modules()
             for key, buffer in layer._buffers.items()
-            if buffer is not None
+            if buffer is not None and names[id(buffer)] in space.buffer_shapes
         ]
-        self._renormalised = written
-        self._shared = {
-            name: self._module.get_parameter(name) for name in self._renormalised if name not in self.leaves
-        }
+        # What a forward makes of a table that all members share is not kept.
+        self._shared = {n: parameters[n] for n in renormalised(self.module) if n in space.shared}
         self._mode: bool | None = None
-        self._quiet: set[bool] = set()
-        self._draws = False
+        self._draws: set[bool] = set()  # the modes in which it was seen to draw
 
     def __call__(
         self,
@@ -64,61 +68,78 @@ class Single:
         """The outputs, and copies of the buffers as the forward left them.
 
         Args:
-            point: The member's row. In training it is written into where an embedding with ``max_norm`` is.
+            point: The member's row; it stays as it is: ``write_back`` puts there what was written.
             buffers: By name; they stay as they are.
             inputs: ``[batch, *sample]``.
             training: The module's mode.
             seed: The member's seed.
             step: The optimizer step.
         """
+        if training is not self._mode:
+            self.module.train(training)
+            self._mode = training
+        draws = forward_draws(training, seed, step, self._device)
+        outputs = self._forward(point, buffers, inputs, training, draws)
+        after = {name: held[key] for held, key, name, _ in self._buffers if held[key] is not None}
+        # The alias of a buffer that was written in place: the next member's values get memory of their own.
+        return outputs, {name: value.data for name, value in {**after, **self._frozen}.items()}
+
+    def write_back(self, point: Float[Tensor, "parameter"]) -> None:
+        """Put into the member's row what its forward and backward made of the parameters.
+
+        Args:
+            point: The row of the last call.
+        """
+        leaves = [leaf.data.reshape(-1) for leaf in self.leaves.values()]
+        torch.cat(leaves, out=point)
+
+    def _forward(
+        self,
+        point: Tensor,
+        buffers: Mapping[str, Tensor],
+        inputs: Tensor,
+        training: bool,
+        draws: Draws | None,
+    ) -> Any:
+        """A network that draws nothing needs nobody to look at its operations: that is a fifth of a small one's time.
+
+        Whether it draws is seen by PyTorch's generator.
+        """
+        if training not in self._draws and self._device.type == "cpu":
+            before = torch.get_rng_state()
+            with without_fast_paths():
+                outputs = self._called(point, buffers, inputs, draws)
+            if torch.equal(before, torch.get_rng_state()):
+                return outputs
+            torch.set_rng_state(before)
+            self._draws.add(training)
+        with lowered(draws, batched=False):
+            return self._called(point, buffers, inputs, draws)
+
+    def _called(
+        self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, draws: Draws | None
+    ) -> Any:
+        self._put(point, buffers)
+        elsewhere: AbstractContextManager[Any] = nullcontext()
+        if self.draws_elsewhere and draws is not None:
+            elsewhere = seeded_elsewhere(stream_seed(int(draws.seed), int(draws.step), 0))
+        with self._autocast(), _quietly(self._device), elsewhere:
+            # A copy: a network may write into its input, which belongs to the data.
+            return self.module(inputs.clone())
+
+    def _put(self, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
         views = self._space.layout.views(point)
         for name, leaf in self.leaves.items():
             # A copy begins at an aligned address, as a module's own parameter does: a matrix product may add up its
             # terms in another order from an address that does not, and the loop promises every bit.
             leaf.data = views[name].clone()
+        for name, parameter in self._frozen.items():
+            parameter.data = buffers[name].clone()
         for name, table in self._shared.items():
-            table.data = self._space.frozen[name].to(self._device, copy=True)
-        if training is not self._mode:
-            self._module.train(training)
-            self._mode = training
-        draws = forward_draws(training, seed, step, self._device)
-        outputs = self._forward(buffers, inputs, training, draws)
-        if training:
-            for name in self._renormalised:
-                if name in self.leaves:
-                    views[name].copy_(self.leaves[name].detach())
-        after = ((name, held[key]) for held, key, name in self._buffers)
-        return outputs, {name: value for name, value in after if value is not None}
-
-    def _forward(
-        self, buffers: Mapping[str, Tensor], inputs: Tensor, training: bool, draws: Draws | None
-    ) -> Any:
-        """A network that draws nothing needs nobody to look at its operations: that is a fifth of a small one's time.
-
-        Whether it does is seen at the first call; that it still does not, by PyTorch's generator.
-        """
-        if training in self._quiet:
-            before = torch.get_rng_state()
-            with without_checkpoints(), without_fast_paths():
-                outputs = self._called(buffers, inputs)
-            if torch.equal(before, torch.get_rng_state()):
-                return outputs
-            torch.set_rng_state(before)
-            self._quiet.clear()
-            self._draws = True
-        with lowered(draws, batched=False):
-            outputs = self._called(buffers, inputs)
-        if draws is not None and draws.site == 0 and not self._draws and self._device.type == "cpu":
-            self._quiet.add(training)
-        return outputs
-
-    def _called(self, buffers: Mapping[str, Tensor], inputs: Tensor) -> Any:
-        for held, key, name in self._buffers:
-            if name in buffers:
-                held[key] = buffers[name].clone()
-        with self._autocast(), _quietly(self._device):
-            # A copy: a network may write into its input, which belongs to the data.
-            return self._module(inputs.clone())
+            table.data = self._space.shared[name].to(self._device, copy=True)
+        for held, key, name, buffer in self._buffers:
+            buffer.data = buffers[name].clone()
+            held[key] = buffer
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._products is None:

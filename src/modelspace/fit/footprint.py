@@ -114,7 +114,7 @@ def _members(training: Training, count: int) -> tuple[Tensor, dict[str, Tensor]]
     """Points and buffers of so many members."""
     space = training.population.space
     points = torch.empty(count, space.dimension, dtype=space.dtype, device=_META)
-    return points, {n: _empty(b, count, *b.shape) for n, b in space.template.named_buffers()}
+    return points, {n: _empty(b, count, *b.shape) for n, b in space.buffers_of(space.template).items()}
 
 
 def _held(tensors: Sequence[Tensor]) -> int:
@@ -187,7 +187,7 @@ def _by_anatomy(training: Training, lowering: Lowering, update: Line) -> Footpri
 def _anatomy(training: Training, batch: int) -> Anatomy:
     space = training.population.space
     shape = tuple(training.inputs.shape[1:])
-    return anatomy(space.copied_template(), shape, batch=batch, input_dtype=training.inputs.dtype)
+    return anatomy(space.working_copy(), shape, batch=batch, input_dtype=training.inputs.dtype)
 
 
 def batch_size(training: Training) -> int:

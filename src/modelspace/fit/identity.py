@@ -27,7 +27,7 @@ def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> d
     return {
         "space": space.title,
         "architecture": architecture_hash(space),
-        "frozen": _short_hash(*(files.bytes_of(value) for value in space.frozen.values())),
+        "frozen": _short_hash(*(files.bytes_of(value) for value in space.shared.values())),
         "type": str(space.dtype),
         "data": data.name,
         "samples": _short_hash(

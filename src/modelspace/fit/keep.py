@@ -114,7 +114,7 @@ class BestOf:
         self._members = own(torch.full(shape, -1, dtype=torch.int64))
         self._scores = own(torch.full(shape, torch.inf, dtype=torch.float64))
         self._points = own(torch.zeros(*shape, space.dimension, dtype=space.dtype))
-        buffers = dict(space.template.named_buffers())
+        buffers = space.buffers_of(space.template)
         self._buffers = {
             name: own(value.detach().cpu().expand(*shape, *value.shape).clone())
             for name, value in buffers.items()

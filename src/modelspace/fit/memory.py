@@ -325,11 +325,12 @@ def _shared(training: Training) -> int:
     space, validation = training.population.space, training.data.validation
     held = [training.inputs, training.labels, validation.inputs, validation.labels]
     template = [*space.template.parameters(), *space.template.buffers()]
-    return sum(tensor.nbytes for tensor in [*held, *template])
+    return sum(tensor.nbytes for tensor in [*held, *template] if tensor.layout is torch.strided)
 
 
 def _buffer_bytes(training: Training) -> int:
-    return sum(value.nbytes for value in training.population.space.template.buffers())
+    space = training.population.space
+    return sum(value.nbytes for value in space.buffers_of(space.template).values())
 
 
 def _kept(training: Training, keep: Keep, processes: int, members: int) -> int:

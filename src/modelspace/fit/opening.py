@@ -88,7 +88,7 @@ def _blank(space: ModelSpace, table: pd.DataFrame) -> Population:
     members = len(table)
     buffers = {
         name: value.detach().expand(members, *value.shape).clone()
-        for name, value in space.template.named_buffers()
+        for name, value in space.buffers_of(space.template).items()
     }
     return Population(space, torch.zeros(members, space.dimension, dtype=space.dtype), buffers, table)
 

@@ -22,8 +22,11 @@ from modelspace.engine import (
     fingerprint,
     probe,
 )
+from modelspace.engine.function import Verdict
 from modelspace.engine.plan import step_of
+from modelspace.engine.real_modules import Trial
 from modelspace.engine.shard_sizes import shard_sizes
+from modelspace.engine.witness import witnessed
 from modelspace.engine.workers import can_fork
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
@@ -37,6 +40,8 @@ from modelspace.population import Population
 from modelspace.space.forward import samples_as
 from modelspace.widest import widest
 
+_WITNESSED = 2  # batches: state that the first leaves behind shows in the second
+
 
 class Training:
     """One fit in progress.
@@ -46,9 +51,21 @@ class Training:
         data: Its data.
         recipe: Its settings.
         members: How many the whole fit has, where these are some of them.
+        trusting: Whether to go on even where the engine and the real modules differ.
+
+    Attributes:
+        verdict: How the engine may compute the network.
     """
 
-    def __init__(self, population: Population, data: Data, recipe: Recipe, members: int | None = None):
+    def __init__(
+        self,
+        population: Population,
+        data: Data,
+        recipe: Recipe,
+        members: int | None = None,
+        *,
+        trusting: bool = False,
+    ):
         if len(population) == 0:
             raise ModelspaceError("the population has no members")
         self.data = data
@@ -70,6 +87,9 @@ class Training:
             raise ModelspaceError(
                 f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
             )
+        self.verdict = self._witnessed()
+        if self.verdict.refused is not None and not trusting:
+            raise ModelspaceError(self.verdict.refused)
 
     def _take(self, population: Population, seeds: Tensor) -> None:
         self.population = population
@@ -92,6 +112,13 @@ class Training:
         other._take(population, seeds)
         return other
 
+    def under(self, recipe: Recipe) -> "Training":
+        """The same fit under other settings of optimizer and schedule: its members, data and batches stay."""
+        other = copy.copy(self)
+        other.recipe, other.coefficients = recipe, recipe.coefficients(self.population)
+        other._take(self.population, self.seeds)
+        return other
+
     def _check_first_batch(self) -> None:
         """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
         size = min(len(self.inputs), max(self.recipe.batch_size, 2))
@@ -104,6 +131,22 @@ class Training:
                 datasets.check_labels(split.labels, outputs.shape[1])
         for metric in self.recipe.metrics:
             metric.check(outputs.cpu(), labels.cpu())
+
+    def _witnessed(self) -> Verdict:
+        """Hold the engine against real modules on the first batches."""
+        seeds = self.seeds.tolist()
+        rows = list(dict.fromkeys([0, next((k for k, seed in enumerate(seeds) if seed != seeds[0]), 0)]))
+        order = epoch_indices(len(self.inputs), self.recipe.batch_size, self.recipe.data_seed, 0)
+        batches = [(self.inputs[index], self.labels[index]) for index in order[:_WITNESSED].to(self.device)]
+        members = self.population[rows]
+        terms = {
+            n: self.columns[n][rows, 0].to(self.device, members.points.dtype) for n in self.coefficients.terms
+        }
+        function = self.function if self.products is None else Function(self.population.space, self.device)
+        trial = Trial(members, self.recipe.loss, batches, [seeds[k] for k in rows], terms)
+        verdict = witnessed(function, trial)
+        self.function.trust(verdict)
+        return verdict
 
     def plan(self, choices: dict[str, Any], largest: int | None = None) -> tuple[Plan, Callable[..., Any]]:
         """How it is computed, and the step for shards of that size; what can't be batched is said.
@@ -131,6 +174,7 @@ class Training:
             unrolled=lambda: bool(self.function.one_by_one),
             largest=largest,
             sizes=shard_sizes(self.device),
+            unbatched=self.verdict.batched,
             **self._possible(choices),
         )
         if plan.lowering == "vmap":

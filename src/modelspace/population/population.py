@@ -175,7 +175,9 @@ class Population:
     def module(self, member: int) -> nn.Module:
         """Member k as a plain ``nn.Module``, a copy."""
         k = self._position(member)
-        return self.space.module(self.points[k], {name: value[k] for name, value in self.buffers.items()})
+        seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
+        buffers = {name: value[k] for name, value in self.buffers.items()}
+        return self.space.module(self.points[k], buffers, seed=seed)
 
     def modules(self) -> list[nn.Module]:
         """Every member as a plain ``nn.Module``."""
@@ -241,18 +243,20 @@ def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor
         for row, seed in enumerate(drawn):
             module = space.draw(int(seed))
             parameters = dict(module.named_parameters())
-            if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes):
+            if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes) | set(
+                space.own_frozen
+            ):
                 raise ModelspaceError(
                     f"{space.title} has other parameters with seed {seed} than without: not one space"
                 )
             torch.cat([parameters[b.name].detach().reshape(-1) for b in space.layout], out=points[row])
-            for name, value in module.named_buffers():
+            for name, value in space.buffers_of(module).items():
                 if name not in buffers:
                     buffers[name] = value.new_empty(len(drawn), *value.shape)
                 buffers[name][row] = value
             advance(1)
     if not drawn:
-        buffers = {name: value[None][:0].clone() for name, value in space.template.named_buffers()}
+        buffers = {name: value[None][:0].clone() for name, value in space.buffers_of(space.template).items()}
     if len(drawn) < len(seeds):
         position = {seed: row for row, seed in enumerate(drawn)}
         index = torch.tensor([position[seed] for seed in seeds])

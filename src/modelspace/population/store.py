@@ -31,7 +31,7 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
     """
     tensors = {"points": population.points.cpu()}
     tensors |= {f"buffers.{n}": v.cpu() for n, v in population.buffers.items()}
-    tensors |= {f"frozen.{n}": v.contiguous().cpu() for n, v in population.space.frozen.items()}
+    tensors |= {f"frozen.{n}": v.contiguous().cpu() for n, v in population.space.shared.items()}
     layout = [[b.name, list(b.shape), b.start, b.stop] for b in population.space.layout]
     metadata = {
         "format": _FORMAT,
@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         raise ModelspaceError(
             f"'{path}' holds points of {metadata['space']}, whose layout is not that of {space.title}"
         )
-    for name, value in space.frozen.items():
+    for name, value in space.shared.items():
         if not torch.equal(tensors[f"frozen.{name}"], value.cpu()):
             raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
     rows = json.loads(metadata["table"])
@@ -120,7 +120,7 @@ def population_of(
         else:
             sources.append(f"{type(member).__name__} {number}")
         readings.append(space.read(member))
-    defaults = dict(space.template.named_buffers())
+    defaults = space.buffers_of(space.template)
     buffers = {
         name: torch.stack([reading.buffers.get(name, defaults[name]) for reading in readings])
         for name in space.buffer_shapes

@@ -310,7 +310,14 @@ def _summary(metric: str, values: np.ndarray) -> Summary:
 def _space(space: ModelSpace) -> SpaceRecord:
     blocks = [BlockRow(b.name, b.shape, b.size, f"p[{b.start}:{b.stop}]") for b in space.layout]
     for place, shapes in (("frozen", space.frozen_shapes), ("buffer", space.buffer_shapes)):
-        blocks += [BlockRow(name, s, int(np.prod(s, dtype=np.int64)), place) for name, s in shapes.items()]
+        taken = {
+            block.name for block in blocks
+        }  # a frozen parameter of each point's own is among the buffers too
+        blocks += [
+            BlockRow(name, s, int(np.prod(s, dtype=np.int64)), place)
+            for name, s in shapes.items()
+            if name not in taken
+        ]
     cost, problem = None, None
     try:
         cost = space.anatomy()

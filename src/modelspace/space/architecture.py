@@ -2,10 +2,12 @@
 
 import copy
 import inspect
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -20,6 +22,34 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def seeded_elsewhere(seed: int) -> Iterator[list[str]]:
+    """Run the block as if right after ``random.seed(seed)`` and ``numpy.random.seed(seed % 2**32)``.
+
+    The caller's generators stay untouched.
+
+    Returns:
+        A list which, after the block, names the generators that it drew from: ``random``, ``numpy.random``.
+    """
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that users' code draws from)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    begun = _states()
+    drew: list[str] = []
+    try:
+        yield drew
+    finally:
+        drew += [name for name, state in _states().items() if state != begun[name]]
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+
+
+def _states() -> dict[str, Any]:
+    """Where Python's and NumPy's generators are, comparable."""
+    _, key, *rest = np.random.get_state()  # noqa: NPY002
+    return {"random": random.getstate(), "numpy.random": (np.asarray(key).tobytes(), *rest)}
 
 
 class Architecture:
@@ -51,6 +81,7 @@ class Architecture:
         self.dtype = dtype
         self.input_dtype = input_dtype
         self.name = type(source).__name__ if isinstance(source, nn.Module) else _name_of(source)
+        self._elsewhere: bool | None = None  # whether building draws from Python's or NumPy's generator
         if isinstance(source, nn.Module):
             if hyperparameters:
                 raise ModelspaceError(
@@ -65,7 +96,7 @@ class Architecture:
         if isinstance(self.source, nn.Module):
             return self.drawn(0) if _is_lazy(self.source) else self._finished(copied(self.source, "meta"))
         try:
-            with torch.random.fork_rng(), torch.device("meta"):
+            with torch.random.fork_rng(), seeded_elsewhere(0), torch.device("meta"):
                 return self._finished(self._called())
         except ModelspaceError:
             raise
@@ -74,7 +105,19 @@ class Architecture:
             return self.drawn(0)
 
     def drawn(self, seed: int) -> nn.Module:
-        """The module as ``torch.manual_seed(seed); Arch()`` makes it, in memory."""
+        """The module as ``torch.manual_seed(seed); Arch()`` makes it, in memory.
+
+        Python's and NumPy's generators are seeded too, with ``random.seed(seed)`` and
+        ``numpy.random.seed(seed % 2**32)``: what they draw would be no function of the seed otherwise.
+        """
+        if self._elsewhere is False:
+            return self._drawn(seed)
+        with seeded_elsewhere(seed) as drew:
+            module = self._drawn(seed)
+        self._elsewhere = bool(drew)
+        return module
+
+    def _drawn(self, seed: int) -> nn.Module:
         with seeded(seed):
             if not isinstance(self.source, nn.Module):
                 return self._finished(self._called())
@@ -91,11 +134,22 @@ class Architecture:
                     reset()
             return module
 
-    def as_given(self) -> nn.Module:
-        """A copy of the given module, or the module drawn with seed 0 where a class or factory was given."""
-        if isinstance(self.source, nn.Module) and not _is_lazy(self.source):
-            return self._finished(copy.deepcopy(self.source))
-        return self.drawn(0)
+    def as_given(self, seed: int = 0) -> nn.Module:
+        """A module that nobody else has: a copy of the given one, or made anew where a class or factory was given.
+
+        What is made anew is whole, where a copy's closures, hooks and weak references still point into the original.
+
+        Args:
+            seed: What a class or factory is called with.
+        """
+        if not isinstance(self.source, nn.Module) or _is_lazy(self.source):
+            return self.drawn(seed)
+        module = self._finished(copy.deepcopy(self.source))
+        originals = self.source.named_parameters()
+        for (_, parameter), (_, original) in zip(module.named_parameters(), originals, strict=True):
+            for hook in (original._backward_hooks or {}).values():  # a copied tensor comes without them
+                parameter.register_hook(hook)
+        return module
 
     def _called(self) -> nn.Module:
         assert not isinstance(self.source, nn.Module)
@@ -113,6 +167,14 @@ class Architecture:
         return module
 
     def _finished(self, module: nn.Module) -> nn.Module:
+        for name, layer in module.named_modules():
+            kind = type(layer)
+            if kind.__name__ in _WRAPPERS and kind.__module__.startswith("torch."):
+                raise ModelspaceError(
+                    f"{f'layer {name}' if name else self.name} is wrapped by {_WRAPPERS[kind.__name__]}: give the "
+                    "module inside; the step of a population is compiled, and shared out, as a whole"
+                )
+            layer._compiled_call_impl = None  # module.compile(): the same function
         if self.dtype is not None:
             module = module.to(self.dtype)
         if not _is_lazy(module):
@@ -128,6 +190,14 @@ class Architecture:
         with torch.no_grad():
             module.eval()(sample)
         return module.train(training)
+
+
+_WRAPPERS = {
+    "OptimizedModule": "torch.compile",
+    "DataParallel": "nn.DataParallel",
+    "DistributedDataParallel": "DistributedDataParallel",
+    "FullyShardedDataParallel": "FullyShardedDataParallel",
+}
 
 
 def _name_of(source: Any) -> str:

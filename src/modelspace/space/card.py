@@ -24,16 +24,23 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def facts(space: "ModelSpace") -> list[tuple[str, str]]:
     """What a reader wants to know first, as (name, value) pairs."""
-    frozen = sum(prod(s) for s in space.frozen_shapes.values())
-    buffers = sum(prod(s) for s in space.buffer_shapes.values())
+    own = frozenset(space.own_frozen)
+    frozen = sum(prod(s) for name, s in space.frozen_shapes.items() if name not in own)
+    apart = sum(prod(space.frozen_shapes[name]) for name in own)
+    buffers = sum(prod(s) for s in space.buffer_shapes.values()) - apart
     rows = [("coordinates", f"n = {space.dimension:,} in {len(space.layout)} blocks, {_dtype(space)}")]
     if frozen:
         rows.append(("frozen", f"{frozen:,} shared by all points"))
+    if apart:
+        why = "they differ from seed to seed, or the forward writes into them"
+        rows.append(("frozen", f"{apart:,} of each point's own: {why}"))
     if space.layout.tied:
         pairs = ", ".join(f"{alias} = {name}" for alias, name in space.layout.tied.items())
         rows.append(("tied", pairs))
     if buffers:
-        rows.append(("buffers", f"{buffers:,} in {len(space.buffer_shapes)} tensors, one set a point"))
+        rows.append(
+            ("buffers", f"{buffers:,} in {len(space.buffer_shapes) - len(own)} tensors, one set a point")
+        )
     if space.input_shape is not None:
         rows.append(("input", shape_text(space.input_shape)))
         try:
@@ -57,7 +64,11 @@ def _layers(space: "ModelSpace") -> list[tuple[str, str, str, str]]:
         (b.name, shape_text(b.shape), f"{b.size:,}", f"p[{b.start}:{b.stop}]") for b in space.layout.blocks
     ]
     rows += [(n, shape_text(s), f"{prod(s):,}", "frozen") for n, s in space.frozen_shapes.items()]
-    rows += [(n, shape_text(s), f"{prod(s):,}", "buffer") for n, s in space.buffer_shapes.items()]
+    rows += [
+        (n, shape_text(s), f"{prod(s):,}", "buffer")
+        for n, s in space.buffer_shapes.items()
+        if n not in space.frozen_shapes
+    ]
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,14 @@ def forward_checked(module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         ...
         modelspace.errors.ModelspaceError: layer 1 (Linear) received [1, 100]: it expects the last ...
     """
-    with LastOperation() as last:
-        return forward_explained(module, inputs, keywords, lambda: last.attempt)
+    # The inference path of transformers makes nested tensors, which the mode can't look at.
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with LastOperation() as last:
+            return forward_explained(module, inputs, keywords, lambda: last.attempt)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def forward_explained(
@@ -189,18 +195,22 @@ _NOT_THE_USERS = tuple(
 
 def _users_line(error: Exception) -> str:
     """The deepest line outside PyTorch and this library that led to the error."""
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_THE_USERS)
-    ]
-    if not frames:
+    line = users_line(traceback.extract_tb(error.__traceback__))
+    return f"; at {line}" if line else ""
+
+
+def users_line(frames: Iterable[traceback.FrameSummary]) -> str:
+    """The deepest of these lines outside PyTorch and this library, ``line 7 of net.py: code``; or nothing."""
+    users = [f for f in frames if not f.filename.startswith(_NOT_THE_USERS)]
+    if not users:
         return ""
-    frame = frames[-1]
+    frame = users[-1]
     try:
         file = Path(frame.filename).relative_to(Path.cwd())
     except ValueError:
         file = Path(frame.filename)
     code = f": {frame.line}" if frame.line else ""
-    return f"; at line {frame.lineno} of {file}{code}"
+    return f"line {frame.lineno} of {file}{code}"
 
 
 _SPATIAL = {1: "length", 2: "height, width", 3: "depth, height, width"}

@@ -1,6 +1,5 @@
 """``ModelSpace``: an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }."""
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.anatomy import Anatomy, anatomy
-from modelspace.space.architecture import Architecture
+from modelspace.space.architecture import Architecture, seeded_elsewhere
 from modelspace.space.layout import Layout, layout_of
 
 if TYPE_CHECKING:
@@ -27,14 +26,30 @@ class Reading(NamedTuple):
     buffers: dict[str, Tensor]
 
 
+def _same(first: Tensor, second: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether two tensors are equal, NaN included; or nearly so, by their norms."""
+    if first.shape != second.shape or first.layout != second.layout:
+        return False
+    if first.is_meta or first is second:
+        return True
+    a, b = (x.detach().to_dense() if x.layout is not torch.strided else x.detach() for x in (first, second))
+    if torch.equal(a, b):
+        return True
+    if not (a.is_floating_point() or a.is_complex()):
+        return False
+    a, b = a.nan_to_num(), b.nan_to_num()
+    return torch.equal(a, b) or bool((a - b).norm() <= tolerance * b.norm())
+
+
 class ModelSpace:
     """The space of functions that one architecture can be, H = { f_p : p ∈ ℝⁿ }.
 
     Building a space allocates nothing: the module is made on PyTorch's meta device. A *point* p is the
     concatenation of the trainable parameters in the order of ``named_parameters()``. A tied parameter is one
-    block of coordinates. Frozen parameters (``requires_grad=False``) are not coordinates: they are kept once,
-    with the values of seed 0 (or of the module given), and shared by every point. Buffers belong to a point
-    but are not coordinates either.
+    block of coordinates. Frozen parameters (``requires_grad=False``) are not coordinates: those that are the same
+    for every seed, as a pretrained base is, are kept once and shared by every point. Those that differ between
+    seeds (random features), or that the forward writes into (a target by moving average), belong to a point as
+    buffers do, which are not coordinates either.
 
     Args:
         architecture: A class or factory, or an ``nn.Module``. From a module, new points are drawn by calling
@@ -76,6 +91,7 @@ class ModelSpace:
         self.input_dtype = input_dtype
         self.layout: Layout = layout_of(self._skeleton)
         self._anatomies: dict[int, Anatomy] = {}
+        self._repeatable = False
 
     @property
     def architecture(self) -> nn.Module | Callable[..., nn.Module]:
@@ -93,6 +109,35 @@ class ModelSpace:
         return self.layout.dtype
 
     @cached_property
+    def own_frozen(self) -> tuple[str, ...]:
+        """The frozen parameters that each point has for itself.
+
+        They differ between seeds 0 and 1, or a forward in training writes into them, which is tried where
+        ``input_shape`` is known.
+        """
+        named = {name: p for name, p in self._skeleton.named_parameters() if not p.requires_grad}
+        if not named:
+            return ()
+        first, second = dict(self.template.named_parameters()), dict(self.fresh(1).named_parameters())
+        written = self._written_in_a_trial()
+        return tuple(n for n in named if n in written or not _same(first[n], second[n]))
+
+    def _written_in_a_trial(self) -> set[str]:
+        """The frozen parameters that a forward in training, on made-up samples, writes into."""
+        if self.input_shape is None:
+            return set()
+        module = self.fresh().train()
+        frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+        before = {name: (p.detach().clone(), p._version) for name, p in frozen.items()}
+        make = torch.randn if self.sample_dtype.is_floating_point else torch.ones
+        with torch.random.fork_rng(), seeded_elsewhere(0):
+            try:
+                module(make(2, *self.input_shape).to(self.sample_dtype))
+            except Exception:
+                return set()  # made-up samples may not fit; the first real batch is looked at again
+        return {n for n, p in frozen.items() if p._version != before[n][1] or not _same(p, before[n][0])}
+
+    @cached_property
     def frozen_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each frozen parameter, by name."""
         named = self._skeleton.named_parameters()
@@ -100,16 +145,34 @@ class ModelSpace:
 
     @cached_property
     def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each buffer, by name."""
-        return {name: tuple(b.shape) for name, b in self._skeleton.named_buffers()}
+        """Shape of each tensor that a point has beside its coordinates: buffers, and ``own_frozen``."""
+        return {name: tuple(value.shape) for name, value in self.buffers_of(self._skeleton).items()}
+
+    def buffers_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """A module's buffers and ``own_frozen`` parameters, by name.
+
+        Sparse buffers, which can't be stacked, stay with the module.
+        """
+        own, buffers = self.own_frozen, module.named_buffers()
+        found = {name: value for name, value in buffers if value.layout is torch.strided}
+        parameters = dict(module.named_parameters()) if own else {}
+        return {**found, **{name: parameters[name].detach() for name in own}}
 
     @cached_property
     def template(self) -> nn.Module:
-        """A real module of this space, whose parameters the engine replaces by a population's.
+        """A real module of this space, which nobody writes into.
 
         It holds what all points share: the frozen parameters, and plain tensor attributes.
         """
-        module = self._architecture.as_given()
+        return self.fresh()
+
+    def fresh(self, seed: int = 0) -> nn.Module:
+        """A real module of this space that nobody else has: a copy of the module given, or one built anew.
+
+        Args:
+            seed: Of the draw, where a class or factory was given.
+        """
+        module = self._architecture.as_given(seed)
         for layer in module.modules():
             for name, value in vars(layer).items():
                 # What a hook computes before each forward, as nn.utils.weight_norm does, can't be copied.
@@ -117,22 +180,25 @@ class ModelSpace:
                     vars(layer)[name] = value.detach()
         return module
 
-    def copied_template(self, apart: Iterable[str] = ()) -> nn.Module:
-        """A copy of the template whose frozen parameters are the template's own: they are kept once.
-
-        Args:
-            apart: The names of frozen parameters that the copy has for itself.
-        """
-        named, own = self.template.named_parameters(), set(apart)
-        shared = {id(p): p for name, p in named if not p.requires_grad and name not in own}
-        return copy.deepcopy(self.template, shared)
+    def working_copy(self) -> nn.Module:
+        """A module to compute with, whose shared frozen parameters are the template's own: they are kept once."""
+        module, shared = self.fresh(), self.shared
+        for name, parameter in module.named_parameters():
+            if name in shared:
+                parameter.data = shared[name]
+        return module
 
     @cached_property
     def frozen(self) -> dict[str, Tensor]:
-        """The frozen parameters' values, shared by all points."""
+        """The frozen parameters' values in the module given, or in seed 0's."""
         if not self.frozen_shapes:
             return {}
         return {n: p.detach() for n, p in self.template.named_parameters() if not p.requires_grad}
+
+    @cached_property
+    def shared(self) -> dict[str, Tensor]:
+        """Those of the frozen parameters that all points share: all but ``own_frozen``."""
+        return {name: value for name, value in self.frozen.items() if name not in self.own_frozen}
 
     def anatomy(self, batch: int | None = None) -> Anatomy:
         """Layers, output shapes, FLOP and peak memory of one point.
@@ -168,8 +234,29 @@ class ModelSpace:
         return self.dtype if self.input_dtype.is_floating_point else self.input_dtype
 
     def draw(self, seed: int) -> nn.Module:
-        """The module that ``torch.manual_seed(seed); Arch()`` makes; no generator is disturbed."""
-        return self._architecture.drawn(seed)
+        """The module that ``torch.manual_seed(seed); Arch()`` makes; no generator is disturbed.
+
+        Python's and NumPy's generators are seeded with it too.
+
+        Raises:
+            ModelspaceError: the same seed makes another module each time.
+        """
+        module = self._architecture.drawn(seed)
+        if not self._repeatable:
+            self._hold_against(module, self._architecture.drawn(seed))
+            self._repeatable = True
+        return module
+
+    def _hold_against(self, module: nn.Module, again: nn.Module) -> None:
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            other = again.get_parameter(name) if isinstance(value, nn.Parameter) else again.get_buffer(name)
+            # Factorisations (LAPACK) are not repeatable to the last bit.
+            if not _same(value, other, tolerance=1e-4):
+                raise ModelspaceError(
+                    f"{self.title} made twice with one seed has two different {name}: it is drawn by a generator "
+                    "that torch.manual_seed, random.seed and numpy.random.seed don't reach; draw it by torch.rand or "
+                    "the like, or give that generator a fixed seed"
+                )
 
     def sample(self, seeds: Iterable[int] | int, **columns: Any) -> "Population":
         """A population: the product of seeds and columns, one row of P ∈ ℝ^{K×n} each.
@@ -216,7 +303,7 @@ class ModelSpace:
         if problems:
             raise ModelspaceError(f"not a point of {self.title}: " + "; ".join(problems))
         parts = [given[block.name].reshape(-1).to(self.dtype) for block in self.layout]
-        buffers = {name: given[name].clone() for name in self.buffer_shapes if name in given}
+        buffers = {name: given[name].detach().clone() for name in self.buffer_shapes if name in given}
         return Reading(torch.cat(parts), buffers)
 
     def point(self, source: nn.Module | Mapping[str, Tensor]) -> Float[Tensor, "parameter"]:
@@ -228,13 +315,14 @@ class ModelSpace:
         return self.read(source).point
 
     def module(
-        self, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor] | None = None
+        self, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor] | None = None, *, seed: int = 0
     ) -> nn.Module:
         """The plain ``nn.Module`` at a point, on the point's device: nothing of this library is left in it.
 
         Args:
             point: n coordinates.
-            buffers: Its buffers; those of the template where None.
+            buffers: Its buffers; those of the module built where None.
+            seed: What a class or factory is called with before the point is put into what it makes.
 
         Raises:
             ModelspaceError: the point is not n numbers.
@@ -243,18 +331,22 @@ class ModelSpace:
             raise ModelspaceError(
                 f"a point of {self.title} has shape ({self.dimension},); received {tuple(point.shape)}"
             )
-        module = copy.deepcopy(self.template).to(point.device)
-        with torch.no_grad():
-            parameters = dict(module.named_parameters())
-            for name, value in self.layout.views(point).items():
-                parameters[name].copy_(value)
-            own = dict(module.named_buffers())
-            for name, value in (buffers or {}).items():
-                own[name].copy_(value)
+        module = self.fresh(seed).to(point.device)
+        self.write(module, point, buffers or {})
         return module
 
+    def write(
+        self, module: nn.Module, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor]
+    ) -> None:
+        """Put a point and buffers into a module of this space."""
+        values = {**self.layout.views(point), **buffers}
+        own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+        with torch.no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)
+
     def _differences(self, given: Mapping[str, Tensor]) -> list[str]:
-        blocks = {b.name: b.shape for b in self.layout}
+        blocks = {b.name: b.shape for b in self.layout} | {n: self.buffer_shapes[n] for n in self.own_frozen}
         aliases = {
             name for name, _ in self._skeleton.named_parameters(remove_duplicate=False) if name not in blocks
         } | {name for name, _ in self._skeleton.named_buffers(remove_duplicate=False)}
@@ -268,7 +360,7 @@ class ModelSpace:
         problems += [f"{name} is unknown here" for name in given if name not in known]
         problems += [
             f"frozen parameter {name} differs from the one that this space shares"
-            for name, value in self.frozen.items()
+            for name, value in self.shared.items()
             if name in given and not torch.equal(given[name].detach().to(value.device), value)
         ]
         problems += [

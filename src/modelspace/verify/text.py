@@ -8,7 +8,7 @@ from modelspace.verify.verification import Errors, Verification
 def text(found: Verification) -> str:
     """What was trained, how far apart the two ways are, how each operation is carried out, how fast it is."""
     lines = [
-        f"{found.space}: n = {found.dimension:,}; {found.members} members, {found.steps} steps of SGD with momentum, "
+        f"{found.space}: n = {found.dimension:,}; {found.members} members, {found.steps} steps, "
         f"batch {found.batch_size}, {found.loss}, {found.data}",
         "",
         *_errors(found),
@@ -24,21 +24,29 @@ def text(found: Verification) -> str:
 
 def _errors(found: Verification) -> list[str]:
     shown = _shown(found.steps)
+    ways = ", ".join(found.ways)
     lines = [
-        "relative error of the points against the plain PyTorch loop, the largest over the members",
-        "  step    " + "".join(f"{i:>10}" for i in shown) + f"{'buffers':>10}{'allowed':>10}",
+        "relative error against your own class in an ordinary PyTorch loop with torch.optim, the largest over the",
+        f"members and the ways of computing them ({ways}): of the points after a step, of the buffers and",
+        "of the outputs in evaluation mode after the last",
+        f"  {'step':<17}" + "".join(f"{i:>9}" for i in shown) + f"{'buffers':>9}{'outputs':>9}{'allowed':>9}",
     ]
     lines += [_row(each, shown) for each in found.errors]
     lines += [
         f"  {name}: left out, the architecture itself fails: {why}" for name, why in found.left_out.items()
     ]
+    lines += [f"  {note}" for note in found.notes]
     return lines
 
 
 def _row(each: Errors, shown: list[int]) -> str:
-    values = "".join(f"{each.points[i - 1]:>10.1e}" for i in shown)
-    mark = "" if each.within else "  exceeded"
-    return f"  {each.dtype:<8}{values}{each.buffers:>10.1e}{each.tolerance:>10.0e}{mark}"
+    values = "".join(f"{each.points[i - 1]:>9.1e}" for i in shown)
+    mark = "" if each.growth is None else "  the network itself grows rounding to this"
+    mark = mark if each.within else f"  exceeded ({each.way})"
+    limit = f"{max(each.allowed):>9.0e}"
+    return (
+        f"  {each.dtype:<8} {each.optimizer:<8}{values}{each.buffers:>9.1e}{each.outputs:>9.1e}{limit}{mark}"
+    )
 
 
 def _shown(steps: int) -> list[int]:
@@ -83,7 +91,9 @@ def _verdict(found: Verification) -> str:
     if found.equivalent:
         how = "compiled population" if found.compiled else "population"
         return f"EQUIVALENT: the {how} and the plain loop agree to {found.max_relative_error:.1e}"
-    return (
-        f"NOT EQUIVALENT: relative error up to {found.max_relative_error:.1e}. Does the network keep state "
-        "outside its parameters and buffers, or does its gradient jump (a tie, an argmax)?"
-    )
+    lines = [f"NOT EQUIVALENT: relative error up to {found.max_relative_error:.1e}"]
+    if found.parted:
+        lines.append(f"the sides part first at {found.parted}")
+    if found.refused:
+        lines.append(f"fit refuses it: {found.refused}")
+    return "; ".join(lines)

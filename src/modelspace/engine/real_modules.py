@@ -1,0 +1,295 @@
+"""Real modules: built by the user's own callable with their own seed, and trained as anyone would."""
+
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from modelspace.engine.lowerings import lowered
+from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.engine.terms import Score, at
+from modelspace.population import Population
+from modelspace.space import ModelSpace
+from modelspace.space.architecture import seeded, seeded_elsewhere
+from modelspace.space.forward import users_line
+
+_MOVED = 1e-2  # of the point's norm, from one batch to the next
+
+
+class Trial(NamedTuple):
+    """What is computed both ways.
+
+    Attributes:
+        population: One or two members.
+        loss: The loss.
+        batches: Inputs and labels of each step.
+        seeds: What the members' random numbers are a function of.
+        terms: The loss's columns, ``[c]`` each.
+    """
+
+    population: Population
+    loss: Score
+    batches: Sequence[tuple[Tensor, Tensor]]
+    seeds: Sequence[int]
+    terms: Mapping[str, Float[Tensor, "member"]]
+
+
+class State(NamedTuple):
+    """Parameters, frozen ones included, and buffers of a module, copied."""
+
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+@dataclass
+class Passed:
+    """What a real module did with one batch.
+
+    Attributes:
+        before: Its state before the forward.
+        after: Its state after the backward.
+        value: The loss.
+        gradient: Of each trainable parameter; None where it took no part.
+        hooks: The lines at which the forward registered hooks on activations.
+        attributes: What other state it changed, by name.
+    """
+
+    before: State
+    after: State
+    value: Tensor
+    gradient: dict[str, Tensor | None]
+    hooks: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+@dataclass
+class Observed:
+    """A real module on several batches.
+
+    Attributes:
+        steps: What it did with each.
+        drew: Whether it was left alone and drew from PyTorch's generator, which ended the observation.
+        elsewhere: The generators outside PyTorch that it drew from.
+    """
+
+    steps: list[Passed] = field(default_factory=list)
+    drew: bool = False
+    elsewhere: set[str] = field(default_factory=set)
+
+
+def plainly(space: ModelSpace, seed: int) -> nn.Module:
+    """What anyone would write: seed PyTorch, Python and NumPy, then call the class; nothing of the space is used.
+
+    Args:
+        space: A space of a class or factory.
+        seed: The seed.
+    """
+    source = space.architecture
+    assert not isinstance(source, nn.Module)
+    with seeded(seed), seeded_elsewhere(seed):
+        module = source(**space.hyperparameters)
+        if any(p.dtype != space.dtype for p in module.parameters() if p.requires_grad):
+            module = module.to(space.dtype)
+        if _is_lazy(module) and space.input_shape is not None:
+            module.eval()(torch.zeros(1, *space.input_shape, dtype=space.sample_dtype))
+    return module.train()
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    tensors = [*module.parameters(), *module.buffers()]
+    return any(isinstance(t, UninitializedParameter | UninitializedBuffer) for t in tensors)
+
+
+@contextmanager
+def real_module(population: Population, k: int) -> Iterator[nn.Module]:
+    """Member k, built by the user's own callable; of a module given, that module itself, restored after."""
+    space, source = population.space, population.space.architecture
+    if not isinstance(source, nn.Module):
+        seed = int(population.table["seed"].iloc[k]) if "seed" in population.table else 0
+        module = plainly(space, seed).to(population.device)
+        _write(population, k, module)
+        yield module
+    elif _is_lazy(source):
+        yield population.module(k)
+    else:
+        with _restored(source):
+            source.to(population.device, space.dtype)
+            _write(population, k, source)
+            yield source
+
+
+def _write(population: Population, k: int, module: nn.Module) -> None:
+    buffers = {name: value[k] for name, value in population.buffers.items()}
+    population.space.write(module, population.points[k], buffers)
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    """After the block the module's tensors, gradients and modes are what they were before."""
+    tensors = [*module.parameters(), *module.buffers()]
+    held = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
+    layers = [(layer, layer.training, dict(layer._buffers)) for layer in module.modules()]
+    for tensor in tensors:
+        tensor.data, tensor.grad = tensor.data.clone(), None
+    try:
+        yield
+    finally:
+        for tensor, data, grad in held:
+            tensor.data, tensor.grad = data, grad
+        for layer, training, buffers in layers:
+            layer.training = training
+            layer._buffers.update(buffers)
+
+
+def observed(trial: Trial) -> list[Observed]:
+    """Train every member as a real module on the batches; nobody's generators are disturbed."""
+    found: list[Observed] = []
+    device, matched = trial.population.device, False
+    for k, seed in enumerate(trial.seeds):
+        loss = at(trial.loss, {name: column[k] for name, column in trial.terms.items()})
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            while True:
+                with real_module(trial.population, k) as module:
+                    seen = observe(module, loss, trial.batches, seed, matched=matched)
+                if not seen.drew:
+                    break
+                matched = True  # its numbers are to be the member's own: once more, from the start
+        found.append(seen)
+    return found
+
+
+def observe(
+    module: nn.Module, loss: Score, batches: Sequence[tuple[Tensor, Tensor]], seed: int, *, matched: bool
+) -> Observed:
+    """Train a real module on some batches.
+
+    Args:
+        module: It.
+        loss: Of outputs and labels.
+        batches: Inputs and labels.
+        seed: What its random numbers are a function of.
+        matched: Whether what it draws are the member's own numbers. It is left alone otherwise.
+    """
+    found = Observed()
+    module.train()
+    for number, (inputs, labels) in enumerate(batches):
+        before, attributes = state_of(module), attributes_of(module)
+        draws = Draws(torch.tensor(seed, device=inputs.device), torch.tensor(number, device=inputs.device))
+        with _hooks_noted() as hooks, seeded_elsewhere(stream_seed(seed, number, 0)) as elsewhere:
+            generators = _generators(inputs.device)
+            with lowered(draws, batched=False) if matched else nullcontext():
+                outputs = module(inputs.clone())
+            if not matched and _generators(inputs.device) != generators:
+                found.drew = True
+                return found
+        value = loss(outputs, labels)
+        value.backward()
+        found.elsewhere |= set(elsewhere)
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        gradient = {name: None if p.grad is None else dense(p.grad) for name, p in trained.items()}
+        changed = differing(attributes, attributes_of(module))
+        found.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
+        _move(trained, gradient)
+    return found
+
+
+def _move(parameters: Mapping[str, nn.Parameter], gradient: Mapping[str, Tensor | None]) -> None:
+    """A little down the slope, so that the next batch meets another point."""
+    size = sum(float(p.detach().abs().square().sum()) for p in parameters.values()) ** 0.5
+    slope = sum(float(g.abs().square().sum()) for g in gradient.values() if g is not None) ** 0.5
+    rate = _MOVED * size / slope if 0 < slope < float("inf") else 0.0
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if (own := gradient[name]) is not None:
+                parameter.sub_(own, alpha=rate)
+            parameter.grad = None
+
+
+def state_of(module: nn.Module) -> State:
+    """Copies of all parameters and buffers."""
+    return State(
+        {name: p.detach().clone() for name, p in module.named_parameters()},
+        {name: b.detach().clone() for name, b in module.named_buffers()},
+    )
+
+
+def dense(value: Tensor) -> Tensor:
+    """A copy apart from any graph, dense."""
+    return value.detach().clone() if value.layout is torch.strided else value.detach().to_dense()
+
+
+def _generators(device: torch.device) -> tuple[bytes, ...]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return tuple(state.numpy().tobytes() for state in states)
+
+
+@contextmanager
+def _hooks_noted() -> Iterator[list[str]]:
+    """The lines at which hooks on activations are registered within the block."""
+    found: list[str] = []
+    before = Tensor.register_hook
+
+    def noted(self: Tensor, hook: Callable[..., Any]) -> Any:
+        if not self.is_leaf and (line := users_line(traceback.extract_stack())):
+            found.append(line)
+        return before(self, hook)
+
+    Tensor.register_hook = noted  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield found
+    finally:
+        Tensor.register_hook = before
+
+
+# State that is neither parameter nor buffer
+
+_MODULE_S = frozenset(vars(nn.Module()))
+
+
+def attributes_of(module: nn.Module) -> dict[str, Any]:
+    """What a network holds beside parameters and buffers, comparable, by name."""
+    return {
+        f"{name}.{key}" if name else key: _comparable(value)
+        for name, layer in module.named_modules()
+        for key, value in vars(layer).items()
+        if key not in _MODULE_S
+    }
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the attributes that differ."""
+    return tuple(name for name in {**first, **second} if first.get(name) != second.get(name))
+
+
+def _comparable(value: Any, depth: int = 0) -> Any:
+    """A copy that can be compared; the type alone of what can't be looked into."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    if isinstance(value, Tensor):
+        numbers = None if value.is_meta else dense(value).reshape(-1)[:4096]
+        return (tuple(value.shape), str(value.dtype), repr(None if numbers is None else numbers.tolist()))
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, None if value.dtype == object else value.tobytes())
+    if isinstance(value, random.Random):
+        return repr(value.getstate())
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, np.random.RandomState):
+        return repr(value.get_state())
+    if isinstance(value, torch.Generator):
+        return value.get_state().tolist()
+    if depth < 3 and isinstance(value, list | tuple | set | frozenset):
+        return [_comparable(item, depth + 1) for item in value]
+    if depth < 3 and isinstance(value, dict):
+        return {repr(key): _comparable(item, depth + 1) for key, item in value.items()}
+    return type(value).__qualname__

@@ -1,0 +1,321 @@
+"""Real modules beside the engine, before a run trusts it.
+
+The engine computes f_p by putting a member's numbers into one module of the space. That is the user's network only if
+it is a function of parameters, buffers, batch and random numbers. A hook on an activation, a counter kept as an
+attribute, a random matrix that is no buffer are not seen through ``vmap``, or not at all. So the first batches of a
+run are computed by real modules too, and from every state that they pass through the engine has to arrive where they
+do; where ``vmap`` doesn't, members are computed one at a time, and where not even that does, the run is refused.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.engine.function import Function, Verdict
+from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
+from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings.attention import without_fast_paths
+from modelspace.engine.plan import no_batched_form
+from modelspace.engine.randomness import evaluation_draws, stream_seed
+from modelspace.engine.real_modules import (
+    Observed,
+    Passed,
+    State,
+    Trial,
+    attributes_of,
+    dense,
+    differing,
+    observed,
+    real_module,
+    state_of,
+)
+from modelspace.errors import ModelspaceError
+from modelspace.population import Population
+from modelspace.space import ModelSpace
+from modelspace.space.architecture import seeded_elsewhere
+
+# Relative to a block's norm, and to that of the whole: a block of rounding noise is not a difference.
+_TOLERANCES = {torch.float64: (1e-6, 1e-9), torch.float32: (1e-2, 1e-5)}
+_COARSE = (0.2, 1e-2)
+_BUFFER = "register it as a buffer (self.register_buffer)"
+
+
+def witnessed(function: Function, trial: Trial) -> Verdict:
+    """Hold the engine against real modules, from every state that they pass through.
+
+    Args:
+        function: What is to be trusted; it is told what the forward writes and draws.
+        trial: Members, batches and loss.
+    """
+    found = observed(trial)
+    elsewhere = tuple(sorted({name for member in found for name in member.elsewhere}))
+    function.trust(Verdict(written=_written(function.space, found), elsewhere=elsewhere))
+    why = _misplaced(function.space, found)
+    if why is None and (parted := _parted(function, loop_gradient, trial, found)) is not None:
+        why = _refusal(trial.population, found, parted)
+    if why is not None:
+        return Verdict(refused=f"{function.space.title} can't be a population: {why}")
+    batched = _unbatched(function, trial, found)
+    if elsewhere:
+        batched = f"the forward draws from {' and '.join(elsewhere)}, which members would share"
+    return Verdict(None, batched, function.written, elsewhere)
+
+
+def _written(space: ModelSpace, found: Sequence[Observed]) -> tuple[str, ...]:
+    """The trainable parameters that are not the same after forward and backward."""
+    steps = [step for member in found for step in member.steps]
+    names = (block.name for block in space.layout)
+    return tuple(
+        n for n in names if any(not _equal(s.before.parameters[n], s.after.parameters[n]) for s in steps)
+    )
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return torch.equal(dense(first).nan_to_num(), dense(second).nan_to_num())
+
+
+def _misplaced(space: ModelSpace, found: Sequence[Observed]) -> str | None:
+    """State that the forward makes and that a point has no place for."""
+    for step in (step for member in found for step in member.steps):
+        before, after = step.before.buffers, step.after.buffers
+        for name, value in after.items():
+            if name not in before:
+                return (
+                    f"buffer {name} is None before the first forward and a tensor after; register it with its shape, "
+                    f"{tuple(value.shape)}, so that a point has a place for it"
+                )
+            if before[name].shape != value.shape:
+                return (
+                    f"the forward changes the shape of buffer {name} from {tuple(before[name].shape)} to "
+                    f"{tuple(value.shape)}; register it with the shape that it is to have"
+                )
+            if name not in space.buffer_shapes and not _equal(before[name], value):
+                return f"the forward writes into the sparse buffer {name}; register it dense"
+        for name in before.keys() - after.keys():
+            return f"the forward removes buffer {name}; fill it with zeros instead"
+        for name in space.shared:
+            if not _equal(step.before.parameters[name], step.after.parameters[name]):
+                return (
+                    f"the forward writes into the frozen parameter {name}, which all points share; register it as a "
+                    "buffer, or give ModelSpace(…, input_shape=…), so that this is seen before"
+                )
+    return None
+
+
+def _parted(
+    function: Function, gradient: Callable[..., Gradient], trial: Trial, found: Sequence[Observed]
+) -> str | None:
+    """In what the engine's steps differ from those of the real modules; None if in nothing."""
+    space, device = function.space, trial.population.device
+    for i, batch in enumerate(trial.batches):
+        steps = [member.steps[i] for member in found]
+        points = torch.stack([_row(space, step.before) for step in steps])
+        made = gradient(
+            function,
+            trial.loss,
+            points,
+            {n: torch.stack([_kept(step.before, n) for step in steps]) for n in space.buffer_shapes},
+            Batch(*batch, own=False),
+            torch.tensor(list(trial.seeds), device=device),
+            torch.tensor(i, device=device),
+            None,
+            trial.terms,
+        )
+        for k, step in enumerate(steps):
+            why = _difference(space, step, _member(made, k), points[k])
+            if why is not None:
+                return why
+    return None
+
+
+def _row(space: ModelSpace, state: State) -> Tensor:
+    return torch.cat([state.parameters[block.name].reshape(-1) for block in space.layout])
+
+
+def _kept(state: State, name: str) -> Tensor:
+    return state.buffers[name] if name in state.buffers else state.parameters[name]
+
+
+def _member(made: Gradient, k: int) -> Gradient:
+    used = None if made.used is None else made.used[min(k, len(made.used) - 1)]
+    return Gradient(
+        made.losses[k], made.gradient[k], used, {n: value[k] for n, value in made.buffers.items()}
+    )
+
+
+def _difference(space: ModelSpace, step: Passed, made: Gradient, point: Tensor) -> str | None:
+    """The first of loss, buffers, gradient and what is written in which the two sides differ."""
+    if not bool(torch.isfinite(step.value)):
+        return (
+            None if not bool(torch.isfinite(made.losses)) else "its loss is finite where the module's is not"
+        )
+    if apart(made.losses, step.value):
+        return f"its loss is {float(made.losses):.6g} where the module's is {float(step.value):.6g}"
+    for name, ours in made.buffers.items():
+        if apart(ours, _kept(step.after, name)):
+            return f"buffer {name} is another after the forward"
+    parts = [g.reshape(-1) for g in step.gradient.values() if g is not None]
+    whole = torch.cat(parts) if parts else point
+    for block in space.layout:
+        at = slice(block.start, block.stop)
+        ours, theirs = made.gradient[at].view(block.shape), step.gradient[block.name]
+        takes_part = made.used is None or bool(made.used[block.start])
+        if (theirs is None) == takes_part:
+            return f"{block.name} takes {'' if takes_part else 'no '}part in the loss, unlike in the module's"
+        if theirs is not None and apart(ours, theirs, whole):
+            return f"the gradient of {block.name} is another"
+        if apart(point[at].view(block.shape), step.after.parameters[block.name]):
+            return f"another {block.name} is left behind"
+    return None
+
+
+def apart(ours: Tensor, theirs: Tensor, whole: Tensor | None = None) -> bool:
+    """Whether two tensors differ by more than rounding.
+
+    Args:
+        ours: One.
+        theirs: The other.
+        whole: What ``theirs`` is a part of, whose size rounding is held against too.
+    """
+    if ours.shape != theirs.shape:
+        return True
+    if not ours.is_floating_point() and not ours.is_complex():
+        return not torch.equal(ours, theirs)
+    relative, absolute = _TOLERANCES.get(ours.dtype.to_real(), _COARSE)
+    wide = torch.complex128 if ours.is_complex() else torch.float64
+    a, b, c = (x.detach().to(wide) for x in (ours, theirs, theirs if whole is None else whole))
+    finite = b.isfinite()
+    if not torch.equal(a.isfinite(), finite):
+        return True
+    limit = relative * b[finite].norm() + absolute * c[c.isfinite()].norm()
+    return bool((a[finite] - b[finite]).norm() > limit)
+
+
+def _unbatched(function: Function, trial: Trial, found: Sequence[Observed]) -> str | None:
+    """Why ``vmap`` doesn't compute these modules; None where it does, or has no batched form, which the plan says."""
+    try:
+        why = _parted(function, vmap_gradient, trial, found)
+    except Exception as error:
+        no_batched_form(error)
+        return None
+    if why is None or _rounding(trial):
+        return None
+    template = trial.population.space.template
+    hooks = [line for member in found for step in member.steps for line in step.hooks]
+    layers = [name for name, layer in template.named_modules() if _has_backward_hooks(layer)]
+    parameters = [name for name, p in template.named_parameters() if p._backward_hooks]
+    if hooks:
+        return f"a hook on an activation ({hooks[0]}) is not run under vmap"
+    if layers:
+        return f"the backward hook of {f'layer {layers[0]}' if layers[0] else 'the network'} is not run under vmap"
+    if parameters:
+        return f"the hook on parameter {parameters[0]} is not run under vmap"
+    return f"under vmap {why}"
+
+
+def _has_backward_hooks(layer: nn.Module) -> bool:
+    return bool(layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _rounding(trial: Trial) -> bool:
+    """Whether the same in float64 shows no difference: the network amplifies rounding, and nothing else was seen."""
+    if trial.population.space.dtype.to_real() is torch.float64:
+        return False
+    try:
+        trial = Trial(
+            in_double(trial.population),
+            trial.loss,
+            [(_double(inputs), _double(labels)) for inputs, labels in trial.batches],
+            trial.seeds,
+            {name: column.double() for name, column in trial.terms.items()},
+        )
+        found = observed(trial)
+        function = Function(trial.population.space, trial.population.device)
+        function.trust(Verdict(written=_written(function.space, found)))
+        return _parted(function, vmap_gradient, trial, found) is None
+    except Exception:  # a network of one type only: what was seen stands
+        return False
+
+
+def in_double(population: Population) -> Population:
+    """The same members with coordinates and floating-point buffers in float64."""
+    space = population.space.in_dtype(torch.float64)
+    buffers = {name: _double(value) for name, value in population.buffers.items()}
+    return Population(space, population.points.double(), buffers, population.table)
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def _refusal(population: Population, found: Sequence[Observed], parted: str) -> str:
+    """Why not even one member at a time is the real module, and what to do."""
+    steps = [step for member in found for step in member.steps]
+    changed = list(dict.fromkeys(name for step in steps for name in step.attributes))
+    if changed:
+        return (
+            f"its forward depends on what it keeps in {', '.join(changed[:3])}, neither parameter nor buffer "
+            f"({parted}); {_BUFFER}"
+        )
+    if isinstance(population.space.architecture, nn.Module):
+        return (
+            f"a copy of it computes something else ({parted}); give its class, or a function that builds it"
+        )
+    own = attributes_of(population.module(len(population) - 1))
+    drawn = differing(attributes_of(population.space.template), own)
+    if drawn:
+        return (
+            f"{', '.join(drawn[:3])} differs from seed to seed and is neither parameter nor buffer; {_BUFFER}"
+        )
+    return f"its forward depends on something that is neither parameter nor buffer ({parted}); {_BUFFER}"
+
+
+def witnessed_outputs(
+    function: Function, population: Population, inputs: Tensor, outputs: Callable[[bool], Tensor]
+) -> str | None:
+    """Hold outputs in evaluation mode against those of real modules.
+
+    Args:
+        function: What computes them; it is told what the forward writes and draws.
+        population: One or two members.
+        inputs: A few samples.
+        outputs: The engine's, ``[c, samples, …]``, batched or not.
+
+    Returns:
+        Why ``vmap`` is no choice; None if it is one.
+
+    Raises:
+        ModelspaceError: not even one member at a time is the real module.
+    """
+    rows: list[Tensor] = []
+    written: set[str] = set()
+    elsewhere: set[str] = set()
+    for k in range(len(population)):
+        with real_module(population, k) as module:
+            before = state_of(module).parameters
+            rows.append(_evaluated(module, inputs, elsewhere))
+            after = state_of(module).parameters
+        written |= {name for name, value in before.items() if not _equal(value, after[name])}
+    function.trust(Verdict(written=tuple(written), elsewhere=tuple(sorted(elsewhere))))
+    if any(map(apart, outputs(False), rows)):
+        raise ModelspaceError(
+            f"{population.space.title} can't be a population: in evaluation its outputs depend on something that is "
+            f"neither parameter nor buffer; {_BUFFER}"
+        )
+    if elsewhere:
+        return f"the forward draws from {' and '.join(sorted(elsewhere))}, which members would share"
+    try:
+        batched = outputs(True)
+    except Exception as error:
+        return no_batched_form(error)
+    return "under vmap its outputs are others" if any(map(apart, batched, rows)) else None
+
+
+def _evaluated(module: nn.Module, inputs: Tensor, elsewhere: set[str]) -> Tensor:
+    draws = evaluation_draws(inputs.device)
+    seed = stream_seed(int(draws.seed), int(draws.step), 0)
+    with torch.no_grad(), without_fast_paths(), lowered(draws, batched=False), seeded_elsewhere(seed) as drew:
+        outputs = module.eval()(inputs.clone())
+    elsewhere |= set(drew)
+    return outputs

@@ -1,0 +1,162 @@
+"""The judge: each member as anyone would train it, of which the engine computes nothing.
+
+The user's own callable is called right after ``torch.manual_seed(seed)`` (a module given is used itself, and restored
+after), then trained by an ordinary loop with ``torch.optim``. Only where a network draws random numbers are those
+matched from outside, by a mode around its forward.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings.attention import without_fast_paths
+from modelspace.engine.randomness import evaluation_draws
+from modelspace.engine.real_modules import dense, plainly, real_module
+from modelspace.losses import Loss
+from modelspace.optimizers import Optimizer
+from modelspace.population import Population
+from modelspace.reference import DrewError, train
+
+MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
+
+
+@dataclass
+class Judged:
+    """One member, trained plainly.
+
+    Attributes:
+        points: After each step, ``[steps, n]``.
+        losses: Before each step, ``[steps]``.
+        buffers: After the last step, by name.
+        outputs: In evaluation mode after the last step, ``[samples, …]``.
+        ordinary: The same where PyTorch's inference path of transformers is switched off.
+        matched: Whether the network drew random numbers, which were matched.
+    """
+
+    points: Tensor
+    losses: Tensor
+    buffers: dict[str, Tensor]
+    outputs: Tensor
+    ordinary: Tensor
+    matched: bool
+
+
+def judge(
+    population: Population,
+    k: int,
+    samples: tuple[Tensor, Tensor, Tensor],
+    loss: Loss,
+    make_optimizer: MakeOptimizer,
+    *,
+    steps: int,
+    batch_size: int,
+    jitter: int | None = None,
+) -> Judged:
+    """Train member k plainly.
+
+    Args:
+        population: The members.
+        k: Which one.
+        samples: Inputs and labels to train on, and inputs to evaluate on.
+        loss: The loss.
+        make_optimizer: Given the trainable parameters.
+        steps: Updates.
+        batch_size: Samples a step.
+        jitter: A seed of rounding-sized noise that the parameters get before each step: how the network grows it is how
+            far apart two exact computations may come. None for no noise.
+    """
+    try:
+        return _judged(population, k, samples, loss, make_optimizer, steps, batch_size, jitter, matched=False)
+    except DrewError:
+        return _judged(population, k, samples, loss, make_optimizer, steps, batch_size, jitter, matched=True)
+
+
+def _judged(
+    population: Population,
+    k: int,
+    samples: tuple[Tensor, Tensor, Tensor],
+    loss: Loss,
+    make_optimizer: MakeOptimizer,
+    steps: int,
+    batch_size: int,
+    jitter: int | None,
+    *,
+    matched: bool,
+) -> Judged:
+    inputs, labels, unseen = samples
+    seed = int(population.table["seed"].iloc[k])
+    rows: list[Tensor] = []
+    with real_module(population, k) as module:
+        trained = [p for p in module.parameters() if p.requires_grad]
+        generator = None if jitter is None else torch.Generator().manual_seed(jitter)
+
+        def after_step() -> None:
+            rows.append(torch.cat([p.detach().reshape(-1) for p in trained]))
+            _shake(trained, generator)
+
+        _shake(trained, generator)
+        losses = train(
+            module,
+            inputs,
+            labels,
+            loss,
+            make_optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            matched=matched,
+            after_step=after_step,
+        )
+        buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
+        outputs = _evaluated(module, unseen)
+        with without_fast_paths():
+            ordinary = _evaluated(module, unseen)
+    return Judged(
+        torch.stack(rows), torch.tensor(losses, dtype=torch.float64), buffers, outputs, ordinary, matched
+    )
+
+
+def _shake(parameters: list[nn.Parameter], generator: torch.Generator | None) -> None:
+    if generator is None:
+        return
+    with torch.no_grad():
+        for parameter in parameters:
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            size = torch.finfo(parameter.dtype).eps / 2
+            parameter.mul_(1 + (size * noise).to(parameter.dtype))
+
+
+def _evaluated(module: nn.Module, inputs: Tensor) -> Tensor:
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        outputs = module.eval()(inputs.clone())
+        if not torch.equal(before, torch.get_rng_state()):
+            torch.set_rng_state(before)
+            with lowered(evaluation_draws(inputs.device), batched=False):
+                outputs = module(inputs.clone())
+    return outputs.detach()
+
+
+def drawn_point(population: Population, k: int) -> Tensor | None:
+    """Member k's point as ``torch.manual_seed(seed); Arch()`` makes it; None where a module was given."""
+    if isinstance(population.space.architecture, nn.Module):
+        return None
+    module = plainly(population.space, int(population.table["seed"].iloc[k]))
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad])
+
+
+def torch_s(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
+    """The optimizer of ``torch.optim`` with the same settings; None where there is none of this name."""
+    kind = getattr(torch.optim, type(optimizer).__name__, None)
+    if kind is None or not type(optimizer).__module__.startswith("modelspace."):
+        return None
+    settings = asdict(optimizer)
+
+    def make(parameters: Any, **columns: float) -> torch.optim.Optimizer:
+        return kind(parameters, **{**settings, **columns})
+
+    return make
