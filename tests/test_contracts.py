@@ -86,7 +86,11 @@ def test_same_point(case):
         assert torch.equal(row, coordinates(module))
     for name, values in population.buffers.items():
         for value, module in zip(values, plain, strict=True):
-            assert torch.equal(value, dict(module.named_buffers())[name])
+            assert torch.equal(value, module.state_dict()[name])
+    for module, plainly_made in zip(population.modules(), plain, strict=True):
+        received, expected = module.state_dict(), plainly_made.state_dict()
+        assert received.keys() == expected.keys()
+        assert all(torch.equal(received[name], value) for name, value in expected.items())
 
 
 @every_case

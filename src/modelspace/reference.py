@@ -115,7 +115,7 @@ def stateless_randomness(seed: int, step: int) -> Iterator[None]:
 
 @contextmanager
 def _none_drawn(seed: int, step: int) -> Iterator[None]:
-    """Python's and NumPy's random numbers alone are a function of seed and step; drawing from PyTorch's is an error."""
+    """Python's and NumPy's random numbers are a function of seed and step; drawing from PyTorch's is an error."""
     before = torch.get_rng_state()
     with seeded_elsewhere(stream_seed(seed, step, 0)):
         yield

@@ -119,7 +119,9 @@ def plainly(population, inputs, training, own):
     """Outputs, gradients and buffers after, by plain modules: for each member a list of tensors."""
     rows = []
     for k in range(MEMBERS):
-        module = population.module(k).train(training)
+        # What a constructor draws beside parameters and buffers is the engine's own module's.
+        kept = {name: value[k] for name, value in population.buffers.items()}
+        module = population.space.module(population.points[k], kept).train(training)
         with stateless_randomness(k, STEP) if training else lowered(evaluation_draws("cpu"), batched=False):
             outputs = tensors(module(inputs[k].clone() if own else inputs.clone()))
         parameters = [p for p in module.parameters() if p.requires_grad]

@@ -26,7 +26,8 @@ def test_the_text_card_says_what_the_space_is():
 
 def test_frozen_tied_and_buffers_are_told():
     card = repr(ModelSpace(FrozenBackbone))
-    assert "84 shared by all points" in card
+    assert "8 shared by all points" in card
+    assert "76 of each point's own" in card
     assert "9 in 3 tensors, one set a point" in card
     assert "output.weight = embedding.weight" in repr(ModelSpace(Tied))
 

@@ -46,23 +46,37 @@ def test_every_difference_from_the_layout_is_listed():
         ModelSpace(DummyNet).point(state)
 
 
-def test_frozen_parameters_must_be_the_shared_ones():
-    space = ModelSpace(FrozenBackbone)
-    torch.manual_seed(1)
+BASE = FrozenBackbone().backbone.state_dict()
+
+
+def pretrained():
+    net = FrozenBackbone()
+    net.backbone.load_state_dict(BASE)
+    return net
+
+
+def test_frozen_parameters_that_all_seeds_have_are_shared_and_must_be_these():
+    space = ModelSpace(pretrained)
+    assert space.own_frozen == ()
+    assert space.shared.keys() == space.frozen_shapes.keys()
+    assert not space.buffer_shapes.keys() & space.frozen_shapes.keys()
     other = FrozenBackbone()
     with pytest.raises(ModelspaceError, match=r"frozen parameter backbone\.0\.weight differs"):
         space.point(other)
-    other.backbone.load_state_dict(space.template.backbone.state_dict())
+    other.backbone.load_state_dict(BASE)
     assert space.point(other).shape == (space.dimension,)
 
 
-def test_frozen_parameters_are_seed_0_s_and_shared():
+def test_frozen_parameters_that_differ_from_seed_to_seed_are_each_point_s_own():
     space = ModelSpace(FrozenBackbone)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        first = FrozenBackbone()
-    for module in space.sample(seeds=[5, 6]).modules():
-        assert torch.equal(module.backbone[0].weight, first.backbone[0].weight)
+    assert set(space.own_frozen) == {"backbone.0.weight", "backbone.0.bias"}
+    assert set(space.shared) == {"backbone.1.weight", "backbone.1.bias"}
+    for seed, module in zip([5, 6], space.sample(seeds=[5, 6]).modules(), strict=True):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            expected = FrozenBackbone().state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+        assert set(space.read(module).buffers) >= set(space.own_frozen)
 
 
 def test_tied_values_must_agree():

@@ -158,7 +158,10 @@ def compare(
     inputs, labels = (None if given is None else given.cpu() for given in (inputs, labels))
     layouts = layout_of(first), layout_of(second)
     differences = _differences(*layouts, names)
-    differences = differences or _frozen_differences(first, second, names) or _unlike(first, second, names)
+    own = () if space is None else space.own_frozen
+    differences = (
+        differences or _frozen_differences(first, second, names, own) or _unlike(first, second, names)
+    )
     population = None
     same_point, distance, blocks = None, None, ()
     path, path_losses, barrier = (), (), None
@@ -247,15 +250,17 @@ def _differences(first: Layout, second: Layout, names: tuple[str, str]) -> tuple
     return tuple(found)
 
 
-def _frozen_differences(first: nn.Module, second: nn.Module, names: tuple[str, str]) -> tuple[str, ...]:
-    """Frozen parameters are part of what a space is, so that other values make another space."""
+def _frozen_differences(
+    first: nn.Module, second: nn.Module, names: tuple[str, str], own: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Frozen parameters are part of what a space is: other values make another one, but for each point's own."""
     a, b = ({n: p for n, p in m.named_parameters() if not p.requires_grad} for m in (first, second))
     found = [f"only {names[0]} has frozen {n}" for n in a if n not in b]
     found += [f"only {names[1]} has frozen {n}" for n in b if n not in a]
     found += [
         f"frozen {n} has other values in {names[0]} than in {names[1]}"
         for n in a
-        if n in b and not torch.equal(a[n], b[n].to(a[n].device))
+        if n in b and n not in own and not torch.equal(a[n], b[n].to(a[n].device))
     ]
     return tuple(found)
 

@@ -127,17 +127,17 @@ class Function:
         if training in self._tried:
             return self._batched(tensors, inputs, draws)
         # The first forward tells whether members write into tensors that they share; it may have to be made again.
-        kept = {*buffers, *self.written}
-        copies = {name: tensors[name].clone() if name in kept else tensors[name] for name in tensors}
+        copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
+        before = {name: tensors[name].detach().clone() for name in self.written if name not in buffers}
         try:
             result = self._batched(copies, inputs.clone(), draws and draws.from_here())
-            with torch.no_grad():
-                for name in kept - buffers.keys():
-                    tensors[name].copy_(copies[name].detach())
         except RuntimeError as error:
             if self._spread or not writes_into_shared(error):
                 raise
             self._spread = True
+            with torch.no_grad():
+                for name, value in before.items():
+                    tensors[name].copy_(value)
             result = self._batched(tensors, inputs, draws)
         self._tried.add(training)
         return result

@@ -66,8 +66,8 @@ def judge(
         make_optimizer: Given the trainable parameters.
         steps: Updates.
         batch_size: Samples a step.
-        jitter: A seed of rounding-sized noise that the parameters get before each step: how the network grows it is how
-            far apart two exact computations may come. None for no noise.
+        jitter: A seed of noise as small as rounding that the parameters get before each step: as far as the network
+            grows it, two right computations may come apart. None for no noise.
     """
     try:
         return _judged(population, k, samples, loss, make_optimizer, steps, batch_size, jitter, matched=False)
