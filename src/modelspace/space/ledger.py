@@ -5,8 +5,28 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
+
+_BY_ROW = (torch.sparse_csr, torch.sparse_bsr)
+SPARSE = frozenset({torch.sparse_coo, *_BY_ROW, torch.sparse_csc, torch.sparse_bsc})
+
+
+def stored(tensor: Shaped[Tensor, "..."]) -> tuple[Tensor, ...]:
+    """The dense tensors that hold a tensor: itself; of a sparse one its indices, and its values last.
+
+    Example:
+        >>> [part.numel() for part in stored(torch.eye(3).to_sparse_csr())]
+        [4, 3, 3]
+    """
+    if tensor.layout not in SPARSE:
+        return (tensor,)
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in _BY_ROW:
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
 
 
 @dataclass
@@ -61,21 +81,22 @@ class Ledger:
     _alive: dict[int, Block] = field(default_factory=dict)
 
     def watch(self, tensor: Shaped[Tensor, "..."], kind: str, owner: int | None) -> None:
-        """Enter a tensor's storage, unless it is known."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._alive:
-            return
-        block = self._alive[key] = self._born(storage.nbytes(), kind, owner)
-        weakref.finalize(storage, self._release, key, block).atexit = False
+        """Enter a tensor's storage, or those of a sparse one, unless they are known."""
+        for part in stored(tensor):
+            storage = part.untyped_storage()
+            key = storage._cdata
+            if key in self._alive:
+                continue
+            block = self._alive[key] = self._born(storage.nbytes(), kind, owner)
+            weakref.finalize(storage, self._release, key, block).atexit = False
 
     def hold(self, size: int, kind: str, owner: int | None = None) -> None:
         """Enter bytes that no tensor stands for and that stay to the end."""
         self._born(size, kind, owner)
 
     def block_of(self, tensor: Shaped[Tensor, "..."]) -> Block | None:
-        """The entry of a live tensor's storage."""
-        return self._alive.get(tensor.untyped_storage()._cdata)
+        """The entry of a live tensor's storage; of a sparse one's values."""
+        return self._alive.get(stored(tensor)[-1].untyped_storage()._cdata)
 
     def alive(self) -> list[Block]:
         """What lives now."""

@@ -205,7 +205,7 @@ def test_what_is_no_formula_is_refused():
 @pytest.mark.parametrize(
     ("module", "shape"),
     [
-        (nn.Conv1d(4, 6, 3, groups=2), (4, 9)),
+        (nn.Conv1d(4, 6, 3, stride=2), (4, 9)),
         (nn.ConvTranspose2d(3, 5, 3, stride=2), (3, 6, 6)),
         (nn.Conv3d(2, 4, 2, dilation=2), (2, 6, 6, 6)),
         (nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU(), nn.Flatten()), (3, 5, 5)),

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from modelspace.space.ledger import stored
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -16,7 +18,7 @@ class Counts:
     Attributes:
         trainable: Parameters that get a gradient: the coordinates of the space.
         frozen: Parameters that get none.
-        buffers: Elements of the buffers.
+        buffers: Elements of the buffers; of a sparse one those that it stores.
         tied: Each further name of a tied parameter or buffer, with the name that counts.
         by_module: Parameters of each module itself, without its submodules', under the name that counts.
         by_kind: Parameters by the class of the module that holds them.
@@ -73,7 +75,7 @@ def counts(module: nn.Module) -> Counts:
     return Counts(
         trainable=trainable,
         frozen=frozen,
-        buffers=sum(buffer.numel() for buffer in buffers),
+        buffers=sum(stored(buffer)[-1].numel() for buffer in buffers),
         tied=tied,
         by_module=dict(by_module),
         by_kind=dict(by_kind),
@@ -95,5 +97,6 @@ def _ties(named: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
 def _bytes(tensors: Iterable[Shaped[Tensor, "..."]]) -> dict[torch.dtype, int]:
     found: Counter[torch.dtype] = Counter()
     for tensor in tensors:
-        found[tensor.dtype] += tensor.numel() * tensor.element_size()
+        for part in stored(tensor):
+            found[part.dtype] += part.numel() * part.element_size()
     return dict(found)

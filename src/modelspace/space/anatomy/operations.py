@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelspace.space.ledger import stored
+
 aten = torch.ops.aten
 
 # FakeTensor asks these of itself at every turn.
@@ -84,7 +86,10 @@ def bytes_moved(func: Any, given: Iterable[Tensor], made: Iterable[Tensor]) -> i
 
 
 def _extent(tensor: Tensor) -> int:
-    count = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count *= size if stride or not size else 1
-    return count * tensor.element_size()
+    extent = 0
+    for part in stored(tensor):
+        count = 1
+        for size, stride in zip(part.shape, part.stride(), strict=True):
+            count *= size if stride or not size else 1
+        extent += count * part.element_size()
+    return extent

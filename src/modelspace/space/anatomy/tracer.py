@@ -2,12 +2,13 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -52,6 +53,14 @@ class Kind(NamedTuple):
     output_shape: tuple[int, ...]
 
 
+_CONVOLUTIONS = frozenset(
+    {
+        *(torch.conv1d, torch.conv2d, torch.conv3d, torch.convolution),
+        *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+    }
+)
+
+
 class Tracer(TorchDispatchMode):
     """Account for each operation while this mode is entered, on fake tensors or on real ones.
 
@@ -87,11 +96,20 @@ class Tracer(TorchDispatchMode):
         self._calls = calls
         self._ledger = ledger
         self._nodes: dict[int, int | None] = {}
+        self._counts_twice = False
+        self._twice: set[int] = set()
 
     def set_phase(self, phase: Phase) -> None:
         """Account for what follows under a phase; calls made in a later one than the forward are repeated ones."""
         self.phase = self._ledger.phase = phase
         self._calls.repeating = phase != "forward"
+
+    def complex_convolution(self) -> None:
+        """Expect a complex convolution, which PyTorch computes by three real ones instead of four.
+
+        The first is counted twice, so that a complex multiply-and-add is eight FLOP here as in any product.
+        """
+        self._counts_twice = True
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -142,7 +160,7 @@ class Tracer(TorchDispatchMode):
         formula = self._formulas.get(packet)
         flops = 0
         if formula is not None:
-            flops = int(formula(*args, **kwargs, out_val=out))
+            flops = int(formula(*args, **kwargs, out_val=out)) * self._times(packet)
         elif computes(func):
             self.uncounted[str(packet)] += 1
             if not elementwise(func):
@@ -163,12 +181,42 @@ class Tracer(TorchDispatchMode):
             self._nodes[torch.autograd._get_sequence_nr() - 1] = current
         return current
 
+    def _times(self, packet: Any) -> int:
+        if packet is aten.convolution and self._counts_twice:
+            self._counts_twice = False
+            self._twice.add(torch.autograd._get_sequence_nr() - 1)
+            return 2
+        if packet is aten.convolution_backward and self._twice:
+            node = torch._C._current_autograd_node()
+            return 2 if node is not None and node._sequence_nr() in self._twice else 1
+        return 1
+
     def _phase(self) -> Phase:
         again = self.phase == "backward" and self._calls.current is not None
         return "recomputed" if again else self.phase
 
     def _birth(self) -> str:
         return "activations" if self._phase() in ("forward", "recomputed") else "temporaries"
+
+
+class ComplexConvolutions(TorchFunctionMode):
+    """While entered, a tracer is told of each complex convolution before PyTorch takes it apart.
+
+    Not for a module without complex tensors: under a mode of functions fused kernels step aside.
+    """
+
+    def __init__(self, tracer: Tracer):
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in _CONVOLUTIONS and _complex((*args, *(kwargs or {}).values())):
+            self._tracer.complex_convolution()
+        return func(*args, **(kwargs or {}))
+
+
+def _complex(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, Tensor) and value.is_complex() for value in values)
 
 
 def flops(operations: Mapping[Kind, int], *phases: Phase) -> int:

@@ -1,17 +1,18 @@
 """FLOP formulas of operations: PyTorch's own, those that it lacks, and the user's.
 
-One multiply-and-add is two FLOP. A formula is called as the operation was, with shapes in place of tensors, and with
-``out_shape``, the shape of the result.
+One multiply-and-add is two FLOP, a complex one eight. A formula is called as the operation was, with shapes in place
+of tensors, and with ``out_shape``, the shape of the result.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy.formulas import attention, products, recurrent
+from modelspace.space.anatomy.formulas import attention, convolutions, products, recurrent
 
 Formula = Callable[..., int]
 
@@ -70,7 +71,23 @@ def all_formulas(more: Mapping[Any, Formula] | None = None) -> dict[Any, Formula
     """
     ours = {
         packet: formula
-        for table in (products.FORMULAS, attention.FORMULAS, recurrent.FORMULAS)
+        for table in (
+            flop_registry,
+            products.FORMULAS,
+            convolutions.FORMULAS,
+            attention.FORMULAS,
+            recurrent.FORMULAS,
+        )
         for packet, formula in table.items()
     }
-    return {**flop_registry, **ours, **_registered, **checked(more or {})}
+    return {**{p: _by_type(f) for p, f in ours.items()}, **_registered, **checked(more or {})}
+
+
+def _by_type(formula: Formula) -> Formula:
+    """The formula of a product that may be complex: four real multiplications and additions for each."""
+
+    def counted(*args: Any, **kwargs: Any) -> int:
+        real = formula(*args, **kwargs)
+        return 4 * real if any(isinstance(x, Tensor) and x.is_complex() for x in args) else real
+
+    return counted

@@ -1,4 +1,4 @@
-"""Products that PyTorch's counter lacks: vectors, bilinear forms, grouped and scaled matrices, packed weights."""
+"""Products of matrices, vectors and batches, dense or sparse; bilinear forms, grouped and packed weights."""
 
 from collections.abc import Callable
 from math import prod
@@ -6,16 +6,46 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from modelspace.space.ledger import SPARSE, stored
 
 aten = torch.ops.aten
 
 
-def _matrix_vector(matrix: Tensor, vector: Tensor, *args: Any, **kwargs: Any) -> int:
-    return 2 * matrix.numel()
+def _product(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
+    """Each stored number of one operand meets a row or a column of the other: all of them where it is dense."""
+    if _sparse(a) and _sparse(b):
+        return _both_sparse(a, b)
+    if _sparse(b):
+        return 2 * _stored(b) * a.shape[-2]
+    return 2 * _stored(a) * (b.shape[-1] if b.ndim > 1 else 1)
 
 
-def _added_matrix_vector(added: Tensor, matrix: Tensor, vector: Tensor, *args: Any, **kwargs: Any) -> int:
-    return 2 * matrix.numel()
+def _added_product(added: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
+    return _product(a, b)
+
+
+def _both_sparse(a: Tensor, b: Tensor) -> int:
+    """Each stored number of a column of a meets each one of that row of b."""
+    _stored(a)
+    columns, rows = a.to_sparse_coo()._indices()[1], b.to_sparse_coo()._indices()[0]
+    counted = (torch.bincount(which, minlength=a.shape[1]) for which in (columns, rows))
+    return 2 * int(torch.dot(*counted))
+
+
+def _sparse(tensor: Tensor) -> bool:
+    return tensor.layout in SPARSE
+
+
+def _stored(tensor: Tensor) -> int:
+    if _sparse(tensor) and isinstance(tensor, FakeTensor):
+        raise SparseWithoutValues("what a sparse operand stores is not known from its shape")
+    return stored(tensor)[-1].numel()
+
+
+class SparseWithoutValues(Exception):
+    """A sparse operand is known by its shape alone."""
 
 
 def _inner(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
@@ -26,32 +56,19 @@ def _outer(added: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> in
     return 2 * a.numel() * b.numel()
 
 
-def _two(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
-
-
 def _packed_weight(a: Tensor, b: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
     return 2 * a.numel() * out_val.shape[-1]
 
 
-def _added_two(added: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
-    return _two(a, b)
+def _sampled(mask: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
+    """Only the entries that the mask stores are computed."""
+    return 2 * _stored(mask) * a.shape[-1]
 
 
-def _added_batches(added: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
-    return 2 * a.numel() * b.shape[2]
-
-
-def _sparse(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
-    return 2 * a._nnz() * b.shape[1]
-
-
-def _time_batch_channel(x: Tensor, weight: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
-    return 2 * out_val.numel() * weight.shape[0] * weight.shape[1]
-
-
-def _windows(x: Tensor, weight: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
-    return 2 * out_val.numel() * prod(weight.shape[1:])
+def _reduced_backward(
+    sparse: Tensor, grad: Tensor, dense: Tensor, reduce: str, chosen: Tensor, output_mask: list[bool]
+) -> int:
+    return sum(output_mask) * _product(sparse, dense)
 
 
 def _grouped(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
@@ -89,29 +106,39 @@ def _trilinear(
 
 
 _KNOWN: dict[str, Callable[..., int]] = {
-    "mv": _matrix_vector,
-    "addmv": _added_matrix_vector,
-    "addmv_": _added_matrix_vector,
+    "mm": _product,
+    "bmm": _product,
+    "mv": _product,
+    "addmm": _added_product,
+    "addmm_": _added_product,
+    "addmv": _added_product,
+    "addmv_": _added_product,
+    "addbmm": _added_product,
+    "addbmm_": _added_product,
+    "baddbmm": _added_product,
+    "baddbmm_": _added_product,
+    "_addmm_activation": _added_product,
     "dot": _inner,
     "vdot": _inner,
     "addr": _outer,
-    "addmm_": _added_two,
-    "baddbmm_": _added_batches,
-    "addbmm": _added_batches,
-    "_addmm_activation": _added_two,
-    "_int_mm": _two,
+    "addr_": _outer,
+    "_int_mm": _product,
     "_weight_int8pack_mm": _packed_weight,
     "_weight_int4pack_mm": _packed_weight,
     "_weight_int4pack_mm_for_cpu": _packed_weight,
-    "_scaled_mm_v2": _two,
+    "_scaled_mm_v2": _product,
     "_grouped_mm": _grouped,
     "_scaled_grouped_mm": _grouped,
     "_scaled_grouped_mm_v2": _grouped,
-    "_sparse_mm": _sparse,
+    "hspmm": _product,
+    "sspaddmm": _added_product,
+    "_sparse_mm": _product,
+    "_sparse_addmm": _added_product,
+    "_sparse_sparse_matmul": _product,
+    "_sparse_mm_reduce_impl": _product,
+    "_sparse_mm_reduce_impl_backward": _reduced_backward,
+    "sparse_sampled_addmm": _sampled,
     "_trilinear": _trilinear,
-    "conv_tbc": _time_batch_channel,
-    "_conv_depthwise2d": _windows,
-    "conv_depthwise3d": _windows,
 }
 FORMULAS = {getattr(aten, name): formula for name, formula in _KNOWN.items() if hasattr(aten, name)}
 
