@@ -12,8 +12,15 @@ class ModelspaceError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line; its kind's name where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """An error's first line; its kind's name where it says nothing.
+
+    TorchScript prints its own stack first and the error last, or none where its operations are watched.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if "TorchScript interpreter" not in lines[0]:
+        return lines[0]
+    said = lines[-1].partition(":")[2].strip()
+    return said or "its TorchScript failed; the module before torch.jit.script tells more"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:

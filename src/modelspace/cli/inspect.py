@@ -19,8 +19,10 @@ from modelspace.cli.arguments import (
 )
 from modelspace.cli.results import print_json
 from modelspace.cli.sizes import memory_size
+from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_object
+from modelspace.space.anatomy import Spec
 from modelspace.space.inspection import Inspection, highlights, inspect
 from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_columns, write
 
@@ -90,6 +92,12 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         "--batch", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
     )
     parser.add_argument(
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="the samples are integers below N, drawn where the forward reads values (default there: ones)",
+    )
+    parser.add_argument(
         "--input-dtype",
         choices=["float", "long"],
         help="the samples' type: long for integers, as an embedding takes them (default: what runs)",
@@ -138,15 +146,27 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     )
     kind = {"float": torch.float32, "long": torch.long, None: None}[options.input_dtype]
     data = load_data(options)
-    if data is not None:
-        kind = kind or data.train.inputs.dtype
     return {
-        "input_shape": sample_shape(options, data),
+        "input_shape": _samples(options, data),
         "batch": batch,
         "dtype": getattr(torch, options.dtype) if options.dtype else None,
         "input_dtype": kind,
         **options.model,
     }
+
+
+def _samples(options: argparse.Namespace, data: Data | None) -> Any:
+    """The data's samples, integers to be drawn, or a shape."""
+    shape = sample_shape(options, data)
+    if options.tokens is None:
+        return shape if data is None else data.train.inputs
+    if options.tokens < 1:
+        raise ModelspaceError(f"--tokens must be at least 1; received {options.tokens}")
+    if data is not None:
+        raise ModelspaceError("--tokens draws integers, and --data has samples of its own: give one of them")
+    if shape is None:
+        raise ModelspaceError("--tokens needs the length of a sample too: --input N")
+    return Spec(shape, torch.float32 if options.input_dtype == "float" else torch.long, options.tokens)
 
 
 def summary(found: Inspection) -> dict[str, Any]:
@@ -190,6 +210,7 @@ def summary(found: Inspection) -> dict[str, Any]:
         "may_hide_products": dict(record.unknown),
         "unknown_workspaces": dict(record.workspaces),
         "device": record.device,
+        "computed": record.computed,
         "highlights": list(highlights(found)),
     }
     if step is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
-from modelspace.space.anatomy import Anatomy, anatomy
+from modelspace.space.anatomy import Anatomy, anatomy, on_values
 from modelspace.space.architecture import Architecture, seeded_elsewhere
 from modelspace.space.layout import Layout, layout_of
 
@@ -216,8 +216,12 @@ class ModelSpace:
             )
         if batch is not None:
             if batch not in self._anatomies:
-                self._anatomies[batch] = anatomy(
-                    self._skeleton, self.input_shape, batch=batch, input_dtype=self.sample_dtype
+                shape, kind = self.input_shape, self.sample_dtype
+                self._anatomies[batch] = on_values(
+                    self._skeleton,
+                    lambda: self.template,
+                    lambda module: anatomy(module, shape, batch=batch, input_dtype=kind),
+                    lambda found: found.computed,
                 )
             return self._anatomies[batch]
         try:

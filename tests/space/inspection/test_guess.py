@@ -67,8 +67,8 @@ def test_a_view_that_mixes_samples_is_no_guess():
 
 
 def test_types_follow_the_module():
-    assert guessed(nn.Linear(4, 3).double()).only.dtype == torch.float64
-    assert guessed(Tokens()).only.dtype == torch.long
+    assert guessed(nn.Linear(4, 3).double()).inputs[0].dtype == torch.float64
+    assert guessed(Tokens()).inputs[0].dtype == torch.long
     assert inspect(Tokens(), (7,)).anatomy.input_shape == (7,)
 
 

@@ -5,11 +5,12 @@ from modelspace.space.anatomy.devices import DEVICES, Device, device, measured_h
 from modelspace.space.anatomy.formulas import register_flop_formula
 from modelspace.space.anatomy.largest import LargestBatch, LargestShard, largest_batch, largest_population
 from modelspace.space.anatomy.nests import Spec
+from modelspace.space.anatomy.passes import WithoutValues
 from modelspace.space.anatomy.record import Anatomy, Layer, Operation
 from modelspace.space.anatomy.roofline import TimeBound, time_bound
 from modelspace.space.anatomy.standin import MetaBuild
 from modelspace.space.anatomy.stepmemory import StepMemory, inference_memory, training_memory
-from modelspace.space.anatomy.trace import anatomy
+from modelspace.space.anatomy.trace import anatomy, on_values
 
 __all__ = [
     "DEVICES",
@@ -24,6 +25,7 @@ __all__ = [
     "Spec",
     "StepMemory",
     "TimeBound",
+    "WithoutValues",
     "anatomy",
     "counts",
     "device",
@@ -31,6 +33,7 @@ __all__ = [
     "largest_batch",
     "largest_population",
     "measured_here",
+    "on_values",
     "register_flop_formula",
     "time_bound",
     "training_memory",

@@ -17,14 +17,16 @@ class Spec:
     Attributes:
         shape: The whole shape, batch included.
         dtype: The type of its elements.
+        below: Where a forward reads values, integers drawn below this; ones where None.
 
     Example:
-        >>> Spec((8, 128), torch.long)
-        Spec(shape=(8, 128), dtype=torch.int64)
+        >>> Spec((8, 128), torch.long).shape
+        (8, 128)
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
+    below: int | None = None
 
 
 def mapped(nest: Any, change: Callable[[Any], Any]) -> Any:

@@ -15,10 +15,10 @@ from modelspace.errors import ModelspaceError, first_line
 from modelspace.space.anatomy.calls import Calls, watched_calls
 from modelspace.space.anatomy.formulas import Formula
 from modelspace.space.anatomy.nests import Spec, mapped, tensors_in
-from modelspace.space.anatomy.standin import fake, needs_values, quiet, real, stand_in
-from modelspace.space.anatomy.tracer import Tracer, in_phase
+from modelspace.space.anatomy.standin import fake, held_tensors, needs_values, quiet, real, stand_in
+from modelspace.space.anatomy.tracer import ComplexConvolutions, Tracer, in_phase
 from modelspace.space.forward import forward_explained
-from modelspace.space.ledger import Ledger
+from modelspace.space.ledger import SPARSE, Ledger, stored
 
 LARGEST_REAL = 2**31
 Device = Literal["fake", "cpu"]
@@ -38,6 +38,7 @@ class Subject:
         tracer: The account of its operations.
         device: Whether its tensors have values.
         saved: Bytes kept for the backward, by the index of the call that made them; set by `forward_backward`.
+        computed: Why they have values, and which; "" where they have none.
     """
 
     module: nn.Module
@@ -48,6 +49,7 @@ class Subject:
     tracer: Tracer
     device: Device
     saved: dict[int | None, int]
+    computed: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class Request:
 def trace(request: Request, run: Callable[[Subject], Result], *, gradients: bool = True) -> Result:
     """Run a pass without values; with values where the module reads some and is small enough.
 
+    Inputs without values are made up then: integers below what their `Spec` says, else ones, or zeros where they are
+    integers and the pass fails on ones.
+
     Args:
         request: What to trace.
         run: The pass; it is called with the tracer entered.
@@ -79,28 +84,95 @@ def trace(request: Request, run: Callable[[Subject], Result], *, gradients: bool
 
     Raises:
         ModelspaceError: the pass fails, or it needs values and the module is too large for them.
+        WithoutValues: the pass fails on values that the module, which has none, was given.
     """
-    try:
-        return _on("fake", request, run, gradients)
-    except ModelspaceError as error:
-        if not needs_values(error):
-            raise
-        held = [*request.module.parameters(), *request.module.buffers()]
-        size = sum(tensor.numel() * tensor.element_size() for tensor in held)
-        if size > LARGEST_REAL:
-            raise ModelspaceError(
-                f"{type(request.module).__name__} reads the values of tensors, so shapes alone don't tell what it "
-                f"does, and with {size:,} bytes of parameters it is too large to be computed (the limit is "
-                f"{LARGEST_REAL:,}): measure a smaller one, or a part of it. {error}"
-            ) from error
-    return _on("cpu", request, run, gradients)
+    sparse = [tensor for tensor in _tensors(request) if tensor.layout in SPARSE]
+    why, alone = "it holds sparse tensors", None
+    if not sparse:
+        try:
+            return _on(request, run, gradients)
+        except ModelspaceError as error:
+            found = needs_values(error)
+            if found is None:
+                raise
+            why, alone = found, error
+    _refuse_large(request.module, why, alone)
+    if any(tensor.is_meta for tensor in sparse):
+        raise WithoutValues(
+            f"{type(request.module).__name__} holds sparse tensors on the meta device, and what it does depends on "
+            "what they store: give it with values"
+        )
+    return _computed(request, run, gradients, why, alone)
 
 
-def _on(device: Device, request: Request, run: Callable[[Subject], Result], gradients: bool) -> Result:
-    mode = FakeTensorMode(allow_non_fake_inputs=True) if device == "fake" else None
+def _computed(
+    request: Request,
+    run: Callable[[Subject], Result],
+    gradients: bool,
+    why: str,
+    alone: ModelspaceError | None,
+) -> Result:
+    made_up = [leaf for leaf in _leaves(request) if isinstance(leaf, Spec) or leaf.is_meta]
+    values = ["all ones"] if made_up else [""]
+    if any(isinstance(leaf, Spec) and leaf.below for leaf in made_up):
+        values = ["random integers"]
+    elif any(not leaf.dtype.is_floating_point for leaf in made_up):
+        # A table of one row has no row 1.
+        values.append("all zeros")
+    errors = []
+    for fill, name in zip((1, 0), values, strict=False):
+        inputs = f"made-up inputs ({name})" if made_up else "the inputs given"
+        try:
+            return _on(request, run, gradients, f"{why}: counted on {inputs}", fill)
+        except ModelspaceError as error:
+            errors.append(error)
+    first = errors[0]
+    if made_up and str(first) != str(alone):
+        first = ModelspaceError(
+            f"{first}; {why}, and the inputs were made up ({', then '.join(values)}): give real ones by --data, or "
+            "integers below N by --tokens N (in Python the samples themselves in place of their shape)"
+        )
+    if any(tensor.is_meta for tensor in _tensors(request)):
+        raise WithoutValues(str(first)) from errors[0]
+    raise first from errors[0].__cause__
+
+
+class WithoutValues(ModelspaceError):
+    """A pass needs values that a module on the meta device hasn't."""
+
+
+def _tensors(request: Request) -> list[Tensor]:
+    given = [leaf for leaf in _leaves(request) if isinstance(leaf, Tensor)]
+    return [*given, *held_tensors(request.module)]
+
+
+def _leaves(request: Request) -> list[Tensor | Spec]:
+    found: list[Tensor | Spec] = []
+    mapped((request.args, dict(request.kwargs)), lambda leaf: found.append(leaf) or leaf)
+    return found
+
+
+def _refuse_large(module: nn.Module, why: str, error: ModelspaceError | None) -> None:
+    held = [part for tensor in [*module.parameters(), *module.buffers()] for part in stored(tensor)]
+    size = sum(part.numel() * part.element_size() for part in held)
+    if size > LARGEST_REAL:
+        raise ModelspaceError(
+            f"{type(module).__name__} can't be measured by shapes alone ({why}), and with {size:,} bytes of "
+            f"parameters it is too large to be computed (the limit is {LARGEST_REAL:,}): measure a smaller one, or a "
+            f"part of it{'' if error is None else f'. {error}'}"
+        ) from error
+
+
+def _on(
+    request: Request, run: Callable[[Subject], Result], gradients: bool, computed: str = "", fill: int = 0
+) -> Result:
+    device: Device = "cpu" if computed else "fake"
+    mode = None if computed else FakeTensorMode(allow_non_fake_inputs=True)
     change = partial(real if mode is None else partial(fake, mode=mode), dtype=request.dtype)
     module = stand_in(request.module, change)
-    args, kwargs = (mapped(nest, partial(_input, change)) for nest in (request.args, dict(request.kwargs)))
+    take = partial(_input, change, None if mode is not None else fill)
+    args, kwargs = (mapped(nest, take) for nest in (request.args, dict(request.kwargs)))
+    watched = [*held_tensors(module), *tensors_in((args, kwargs))]
     ledger = Ledger()
     for kind, tensors in (
         ("parameters", module.parameters()),
@@ -119,13 +191,21 @@ def _on(device: Device, request: Request, run: Callable[[Subject], Result], grad
             enter(mode)
         calls = enter(watched_calls(module))
         tracer = enter(Tracer(request.formulas, calls, ledger))
-        return run(Subject(module, args, kwargs, calls, ledger, tracer, device, {}))
+        if any(tensor.is_complex() for tensor in watched):
+            enter(ComplexConvolutions(tracer))
+        return run(Subject(module, args, kwargs, calls, ledger, tracer, device, {}, computed))
 
 
-def _input(change: Callable[[Tensor], Tensor], leaf: Tensor | Spec) -> Tensor:
-    if isinstance(leaf, Tensor):
+def _input(change: Callable[[Tensor], Tensor], fill: int | None, leaf: Tensor | Spec) -> Tensor:
+    """An input's stand-in, filled where it has no values and needs some."""
+    if isinstance(leaf, Tensor) and (fill is None or not leaf.is_meta):
         return change(leaf.detach())
-    return change(torch.empty(leaf.shape, dtype=leaf.dtype, device="meta"))
+    if fill is None:
+        return change(torch.empty(leaf.shape, dtype=leaf.dtype, device="meta"))
+    if isinstance(leaf, Spec) and leaf.below:
+        drawn = torch.Generator().manual_seed(0)
+        return torch.randint(leaf.below, leaf.shape, dtype=leaf.dtype, generator=drawn)
+    return change(torch.full(leaf.shape, fill, dtype=leaf.dtype))
 
 
 def forward(subject: Subject) -> Any:

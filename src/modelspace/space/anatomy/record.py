@@ -98,8 +98,8 @@ class Anatomy:
             ``peak_bytes``.
         batch: Samples in the batch.
         input_shape: Shape of one sample of the first input.
-        device: ``"fake"`` where shapes alone were enough, ``"cpu"`` where the forward reads values and was
-            computed, on zeros where values were unknown.
+        device: ``"fake"`` where shapes alone were enough, ``"cpu"`` where the pass was computed.
+        computed: Why it was computed, and on which inputs: the counts hold for these. "" where it was not.
     """
 
     calls: tuple[Layer, ...]
@@ -118,6 +118,7 @@ class Anatomy:
     batch: int
     input_shape: tuple[int, ...]
     device: Literal["fake", "cpu"]
+    computed: str = ""
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import logging
+import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from modelspace.errors import ModelspaceError
+from modelspace.space.anatomy.formulas.products import SparseWithoutValues
 
 # Constructors read the values of these (rates of stochastic depth, tables of positions), and they are small.
 _KEPT_REAL = frozenset({torch.arange, torch.tensor, torch.linspace, torch.logspace})
@@ -82,19 +85,39 @@ def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
     Raises:
         ModelspaceError: the module refuses to be copied.
     """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.parallel.DistributedDataParallel):
+            raise ModelspaceError(
+                f"layer {name or 'itself'} (DistributedDataParallel) belongs to a group of processes and can't be "
+                "copied: give the module that it wraps, .module"
+            )
     memo: dict[int, Any] = {}
-    for layer in module.modules():
-        for tensor in _tensors_of(layer):
-            if id(tensor) not in memo:
-                memo[id(tensor)] = change(tensor)
+    for tensor in held_tensors(module):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = change(tensor)
+    changed = dict(memo)
     try:
-        return copy.deepcopy(module, memo)
+        found = copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
+    for before, after in zip(module.modules(), found.modules(), strict=True):
+        if isinstance(before, torch.jit.ScriptModule):
+            # TorchScript copies its tensors itself, without the memo.
+            for name, tensor in (*before._parameters.items(), *before._buffers.items()):
+                if tensor is not None:
+                    setattr(after, name, changed[id(tensor)])
+        elif isinstance(after, nn.DataParallel):
+            # The copy is on one device, the CPU.
+            after.device_ids = []
+    return found
+
+
+def held_tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too; ties repeat."""
+    return [tensor for layer in module.modules() for tensor in _tensors_of(layer)]
 
 
 def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too."""
     for owned in (layer._parameters, layer._buffers):
         yield from (tensor for tensor in owned.values() if tensor is not None)
     seen: set[int] = set()
@@ -116,36 +139,47 @@ def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
             yield from _held(item, seen)
 
 
+READS_VALUES = "its forward reads values"
 # What errors without a class of their own say.
-_SIGNS = ("FakeTensor", "fake impl", "data pointer", "tensor subclass", "meta tensor")
+_SIGNS = ("FakeTensor", "fake impl", "data pointer", "tensor subclass", "meta tensor", "TorchScript")
 
 
-def needs_values(error: BaseException | None) -> bool:
-    """Whether a failure came from there being no values, rather than from the shapes."""
+def needs_values(error: BaseException | None) -> str | None:
+    """Why a pass can't do without values; None where it failed for another reason, as on its shapes."""
     while error is not None:
+        if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+            return READS_VALUES
+        if isinstance(error, SparseWithoutValues):
+            return "it multiplies sparse tensors"
         if isinstance(
-            error,
-            DataDependentOutputException
-            | DynamicOutputShapeException
-            | UnsupportedOperatorException
-            | UnsupportedFakeTensorException
-            | NotImplementedError,
+            error, UnsupportedOperatorException | UnsupportedFakeTensorException | NotImplementedError
         ):
-            return True
+            return "an operation of its forward can't run on shapes alone"
         text = str(error)
         if any(sign in text for sign in _SIGNS):
-            return True
+            return READS_VALUES
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return False
+    return None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Fake tensors log each failure with its traceback before they raise it; the error says it better."""
+    """Fake tensors log each failure with its traceback before they raise it; the error says it better.
+
+    What is compiled runs as it was written: it is what is counted, and a compiled module warns of global hooks.
+    """
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings(), _eager(), torch.jit.optimized_execution(False):
+            warnings.filterwarnings("ignore", message=".*global hooks on modules", category=UserWarning)
+            yield
     finally:
         logger.setLevel(before)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Nothing can be compiled before the compiler is imported, which takes a second."""
+    compiler = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if compiler else nullcontext()

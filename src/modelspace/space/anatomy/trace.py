@@ -12,8 +12,17 @@ from modelspace.space.anatomy.calls import Call
 from modelspace.space.anatomy.counts import counts
 from modelspace.space.anatomy.formulas import all_formulas
 from modelspace.space.anatomy.nests import Spec, mapped
-from modelspace.space.anatomy.passes import Request, Subject, forward, forward_backward, trace
+from modelspace.space.anatomy.passes import (
+    Request,
+    Result,
+    Subject,
+    WithoutValues,
+    forward,
+    forward_backward,
+    trace,
+)
 from modelspace.space.anatomy.record import Anatomy, Layer, Operation
+from modelspace.space.anatomy.standin import held_tensors
 from modelspace.space.anatomy.tracer import flops, of_calls
 
 
@@ -33,8 +42,8 @@ def anatomy(
     The pass is a forward and the backward of the sum of its outputs, in the module's own mode (training or
     evaluation), on a copy whose tensors have shapes and no values: a module of any size costs neither memory nor
     arithmetic, and stays as it is, with its buffers, gradients and the global random numbers. A forward that reads
-    values runs on a CPU copy instead, on zeros where values are unknown, and then costs real memory and time; the
-    record says so.
+    values, and a module that holds sparse tensors, runs on a CPU copy instead, which costs real memory and time;
+    inputs without values are made up then, all ones, and parameters without are zeros. The record says so.
 
     Not for the time of a step: that is set by memory traffic and launches as much as by FLOP.
 
@@ -70,6 +79,34 @@ def anatomy(
     args = arguments(module, input_shape, batch, input_dtype, inputs)
     request = Request(module, args, kwargs or {}, all_formulas(flop_formulas))
     return trace(request, _passed if backward else _forwarded, gradients=backward)
+
+
+def on_values(
+    module: nn.Module,
+    make: Callable[[], nn.Module],
+    measure: Callable[[nn.Module], Result],
+    computed: Callable[[Result], str],
+) -> Result:
+    """Measure a module; where that asks for values and it has none, the one that is made with values.
+
+    Args:
+        module: A module that may be on the meta device.
+        make: Makes it in memory.
+        measure: What is asked of it.
+        computed: Whether the result was computed on values, the zeros of a module without any.
+
+    Raises:
+        ModelspaceError: as ``measure`` and ``make``.
+    """
+    if not any(tensor.is_meta for tensor in held_tensors(module)):
+        return measure(module)
+    try:
+        found = measure(module)
+        if not computed(found):
+            return found
+    except WithoutValues:
+        pass
+    return measure(make())
 
 
 def arguments(
@@ -141,6 +178,7 @@ def _record(subject: Subject) -> Anatomy:
         batch=first[0],
         input_shape=first[1:],
         device=subject.device,
+        computed=subject.computed,
     )
 
 

@@ -1,6 +1,7 @@
 """What an optimizer holds: its state from step to step, and what its update takes for a moment."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -8,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.space.anatomy.passes import Subject
 from modelspace.space.anatomy.tracer import in_phase
 from modelspace.space.memory import PeakMemory
@@ -77,17 +78,13 @@ def begin(subject: Subject, update: Maker | Matrix) -> torch.optim.Optimizer | N
         return None
     if not trainable:
         return None
-    try:
+    with _explained():
         made = update(trainable)
         with in_phase(subject.tracer, "update"):
             for parameter in trainable:
                 parameter.grad = torch.zeros_like(parameter)
             made.step()
             made.zero_grad(set_to_none=True)
-    except ModelspaceError:
-        raise
-    except Exception as error:
-        raise ModelspaceError(f"the optimizer can't update these parameters: {error}") from error
     for tensor in _states(made):
         block = subject.ledger.block_of(tensor)
         if block is not None:
@@ -102,7 +99,24 @@ def finish(subject: Subject, update: Maker | Matrix, made: torch.optim.Optimizer
         if isinstance(update, Matrix):
             subject.ledger.hold(update.update, "temporaries")
         elif made is not None:
-            made.step()
+            with _explained():
+                made.step()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what an optimizer refuses as a mistake of its choice."""
+    try:
+        yield
+    except ModelspaceError:
+        raise
+    except Exception as error:
+        raise ModelspaceError(
+            f"the optimizer can't update these parameters: {first_line(error)} (sgd takes sparse gradients; adam and "
+            "rmsprop need layers without sparse=True)"
+            if "sparse" in str(error)
+            else f"the optimizer can't update these parameters: {first_line(error)}"
+        ) from error
 
 
 def _states(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

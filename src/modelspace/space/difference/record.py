@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy import Anatomy, counts
+from modelspace.space.anatomy import Anatomy, Spec, counts, on_values
 from modelspace.space.card import shape_text
 from modelspace.space.difference.alignment import Pair, aligned
 from modelspace.space.difference.facts import Facts, facts_of
-from modelspace.space.inspection.build import built
-from modelspace.space.inspection.record import passed, sample_of, title_of
+from modelspace.space.inspection.batch import Sample
+from modelspace.space.inspection.build import built, with_values
+from modelspace.space.inspection.record import passed, sample_of, shape_of, title_of
 from modelspace.space.space import ModelSpace
 
 Source = nn.Module | Callable[..., nn.Module] | ModelSpace
@@ -83,7 +85,7 @@ def diff(
     a: Source,
     b: Source,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int, ...] | Spec | Tensor | None = None,
     batch: int | None = None,
     input_dtype: torch.dtype | None = None,
     arguments: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
@@ -96,7 +98,8 @@ def diff(
     Args:
         a: A class, a factory, a module or a space.
         b: The other one.
-        input_shape: One sample's shape for both, without the batch; guessed for each where None.
+        input_shape: One sample's shape for both, without the batch; guessed for each where None. A `Spec` or samples
+            for a forward that reads values, as in ``inspect``.
         batch: Samples that the cost is for; the smallest that trains where None.
         input_dtype: The samples' type; found out where None.
         arguments: The arguments of the two classes or factories.
@@ -110,15 +113,26 @@ def diff(
         (False, (15, 25), ('3×4 float32', '5×4 float32'))
     """
     sources = [_source(side, given) for side, given in zip((a, b), arguments, strict=True)]
-    modules = [built(source, given, input_shape=input_shape) for source, given in sources]
+    shape = shape_of(input_shape)
+    modules = [built(source, given, input_shape=shape) for source, given in sources]
+
+    def measured(module: nn.Module) -> tuple[Sample, Anatomy]:
+        sample = sample_of(module, input_shape, input_dtype)
+        return sample, passed(module, sample, batch)
+
     records: list[Anatomy] = []
     inputs: list[str] = []
     untraced = None
     try:
-        for module in modules:
-            sample = sample_of(module, input_shape, input_dtype)
-            records.append(passed(module, sample, batch))
-            inputs.append(f"{sample}, batch {records[-1].batch}")
+        for module, (source, given) in zip(modules, sources, strict=True):
+            sample, record = on_values(
+                module,
+                partial(with_values, source, given, input_shape=shape),
+                measured,
+                lambda found: found[1].computed,
+            )
+            records.append(record)
+            inputs.append(f"{sample}, batch {record.batch}")
     except ModelspaceError as error:
         if input_shape is not None:
             raise

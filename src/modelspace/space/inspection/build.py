@@ -55,5 +55,16 @@ def built(
         ) from error
 
 
+def with_values(
+    source: nn.Module | Callable[..., nn.Module],
+    hyperparameters: Mapping[str, Any] | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """The module in memory, with the values of seed 0 or those of the module given; see `built`."""
+    return Architecture(source, hyperparameters or {}, input_shape, dtype, torch.float32).as_given()
+
+
 def _lazy(module: nn.Module) -> bool:
     return any(nn.parameter.is_lazy(t) for t in [*module.parameters(), *module.buffers()])

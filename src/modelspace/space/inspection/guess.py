@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy import Spec, anatomy
+from modelspace.space.anatomy import Spec, WithoutValues, anatomy
 from modelspace.space.inspection.batch import Sample, floating
 
 LENGTH = 128
@@ -55,6 +55,8 @@ def _runs(module: nn.Module, sample: Sample) -> bool:
     """A view may mix samples: then the first dimension is no longer the batch."""
     try:
         found = anatomy(module, backward=False, **sample.batch(_BATCH))
+    except WithoutValues:
+        raise
     except ModelspaceError:
         return False
     outputs = [shape for shape in found.calls[0].output_shapes if shape]

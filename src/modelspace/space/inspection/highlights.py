@@ -76,9 +76,7 @@ def _doubtful(inspection: "Inspection") -> str | None:
 
 
 def _computed(inspection: "Inspection") -> str | None:
-    if inspection.anatomy.device != "cpu":
-        return None
-    return "its forward reads values: it was computed on zeros, and another input may take another course"
+    return inspection.anatomy.computed or None
 
 
 def _holder(inspection: "Inspection") -> str | None:

@@ -1,13 +1,13 @@
 """``inspect``: an architecture measured before anything is trained, as one frozen record."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import (
@@ -17,13 +17,15 @@ from modelspace.space.anatomy import (
     Spec,
     StepMemory,
     TimeBound,
+    WithoutValues,
     anatomy,
     largest_batch,
+    on_values,
     time_bound,
     training_memory,
 )
 from modelspace.space.inspection.batch import Sample, floating
-from modelspace.space.inspection.build import built
+from modelspace.space.inspection.build import built, with_values
 from modelspace.space.inspection.guess import guessed
 from modelspace.space.inspection.tree import Node, tree
 
@@ -80,7 +82,7 @@ class Inspection:
 
 def inspect(
     source: nn.Module | Callable[..., nn.Module],
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int, ...] | Spec | Tensor | None = None,
     *,
     batch: int | None = None,
     dtype: torch.dtype | None = None,
@@ -95,7 +97,8 @@ def inspect(
 
     Args:
         source: A class, a factory or a module.
-        input_shape: One sample's shape without the batch; guessed where None, which the record says.
+        input_shape: One sample's shape without the batch; guessed where None, which the record says. For a forward
+            that reads values a `Spec` with ``below`` gives integers to draw, a tensor the samples themselves.
         batch: Samples that cost and memory are for; 1 where None, or 2 where BatchNorm refuses one.
         dtype: Cast the module to this floating-point type; as built where None.
         input_dtype: The samples' type; where None the module's own, or integers where only these run.
@@ -117,23 +120,32 @@ def inspect(
     """
     if batch is not None and batch < 1:
         raise ModelspaceError(f"batch must be at least 1; received {batch}")
-    module = built(source, hyperparameters, input_shape=input_shape, dtype=dtype)
     title = title_of(source, hyperparameters)
-    sample = sample_of(module, input_shape, input_dtype)
-    found = passed(module, sample, batch)
-    bound = None if device is None else time_bound(found, device)
-    if optimizer is None and precision is None and memory is None:
-        return Inspection(title, sample, found, bound=bound)
-    chosen, kind = optimizer or "adam", precision or "as built"
-    return Inspection(
-        title,
-        sample,
-        found,
-        chosen,
-        kind,
-        training_memory(module, optimizer=chosen, precision=kind, **sample.batch(found.batch)),
-        None if memory is None else _largest(module, sample, memory, chosen, kind),
-        bound,
+
+    def measured(module: nn.Module) -> Inspection:
+        sample = sample_of(module, input_shape, input_dtype)
+        found = passed(module, sample, batch)
+        bound = None if device is None else time_bound(found, device)
+        if optimizer is None and precision is None and memory is None:
+            return Inspection(title, sample, found, bound=bound)
+        chosen, kind = optimizer or "adam", precision or "as built"
+        return Inspection(
+            title,
+            sample,
+            found,
+            chosen,
+            kind,
+            training_memory(module, optimizer=chosen, precision=kind, **sample.batch(found.batch)),
+            None if memory is None else _largest(module, sample, memory, chosen, kind),
+            bound,
+        )
+
+    shape = shape_of(input_shape)
+    return on_values(
+        built(source, hyperparameters, input_shape=shape, dtype=dtype),
+        lambda: with_values(source, hyperparameters, input_shape=shape, dtype=dtype),
+        measured,
+        lambda found: found.anatomy.computed,
     )
 
 
@@ -144,12 +156,35 @@ def title_of(source: Any, hyperparameters: Mapping[str, Any]) -> str:
     return f"{name or type(source).__name__}({arguments})" if arguments else name or type(source).__name__
 
 
+def shape_of(given: tuple[int, ...] | Spec | Tensor | None) -> tuple[int, ...] | None:
+    """One sample's shape; None where none is given.
+
+    Raises:
+        ModelspaceError: samples are given, and there are none.
+    """
+    if isinstance(given, Tensor):
+        if given.ndim == 0 or not len(given):
+            raise ModelspaceError(
+                f"samples are a tensor [samples, …] with one or more of them; received shape {list(given.shape)}"
+            )
+        return tuple(given.shape[1:])
+    return given.shape if isinstance(given, Spec) else given
+
+
 def sample_of(
-    module: nn.Module, input_shape: tuple[int, ...] | None, input_dtype: torch.dtype | None
+    module: nn.Module,
+    input_shape: tuple[int, ...] | Spec | Tensor | None,
+    input_dtype: torch.dtype | None,
 ) -> Sample:
     """The sample of the given shape, its type found out where it isn't given; a guess where no shape is."""
     if input_shape is None:
         return guessed(module)
+    if isinstance(input_shape, Spec):
+        return Sample((input_shape,))
+    if isinstance(input_shape, Tensor):
+        plain = floating(module) if input_shape.is_floating_point() else input_shape.dtype
+        values = input_shape.to(input_dtype or plain)
+        return Sample((Spec(tuple(values.shape[1:]), values.dtype),), values=values)
     if input_dtype is not None:
         return Sample((Spec(tuple(input_shape), input_dtype),))
     plain = Sample((Spec(tuple(input_shape), floating(module)),))
@@ -158,6 +193,8 @@ def sample_of(
         for sample in (tokens, plain):
             try:
                 anatomy(module, backward=False, **sample.batch(2))
+            except WithoutValues:
+                raise
             except ModelspaceError:
                 continue
             return sample
@@ -178,11 +215,12 @@ def passed(module: nn.Module, sample: Sample, batch: int | None) -> Anatomy:
 
 
 def _largest(module: nn.Module, sample: Sample, memory: int, optimizer: str, precision: str) -> LargestBatch:
-    only = sample.only
-    if only is None:
-        raise ModelspaceError(
-            f"the largest batch is looked for with one input, and {type(module).__name__} takes several ({sample})"
-        )
+    shapes = replace(sample, values=None)
     return largest_batch(
-        module, memory, only.shape, optimizer=optimizer, precision=precision, input_dtype=only.dtype
+        module,
+        memory,
+        optimizer=optimizer,
+        precision=precision,
+        inputs=lambda size: shapes.batch(size)["inputs"],
+        kwargs=lambda size: shapes.batch(size)["kwargs"],
     )
