@@ -150,3 +150,17 @@ def test_inspect_laws_solve_and_the_time_bound():
         assert law.value({"width": width, "depth": depth}) == by_hand(width, depth)[1]
     solved = ms.Family(Separable, input_shape=(3, 8, 8), width=range(2, 65)).solve(flops=sum(by_hand(40, 2)))
     assert (solved.hyperparameters, solved.distance) == ({"width": 40}, 0)
+
+
+def test_complex_weights_made_of_real_ones():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(2, 3, 4, 2))
+
+        def forward(self, x):
+            return F.conv1d(torch.view_as_complex(x), torch.view_as_complex(self.w)).abs()
+
+    flops = 8 * 2 * 3 * 4 * 6
+    found = anatomy(Pairs(), (3, 9, 2))
+    assert (found.forward_flops, found.backward_flops) == (flops, flops)

@@ -193,7 +193,7 @@ def test_a_forward_that_fails_for_its_shape_does_not_blame_values():
         def forward(self, x):
             raise NotImplementedError("not yet")
 
-    with pytest.raises(ModelspaceError, match="not yet(?!.*made up)"):
+    with pytest.raises(ModelspaceError, match=r"not yet(?!.*made up)"):
         ms.inspect(Wrong, (5,))
 
 

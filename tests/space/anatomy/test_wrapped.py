@@ -107,3 +107,45 @@ def test_a_layer_of_a_group_of_processes_is_refused_by_name():
         ModelspaceError, match=r"layer 0 \(DistributedDataParallel\).*give the module that it wraps"
     ):
         ms.inspect(nn.Sequential(Distributed(body())), (5,))
+
+
+class Closes(nn.Module):
+    """Its layers are reached by a closure, which a copy doesn't carry."""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.w = nn.Linear(5, 4, bias=False), nn.Parameter(torch.randn(4, 3))
+        self.run = lambda x: self.h(x) @ self.w
+
+    def forward(self, x):
+        return self.run(x)
+
+
+def forward_compiled(module):
+    module.forward = torch.compile(module.forward, backend="eager")
+    return module
+
+
+REACHING = {
+    "closure": (Closes, Closes, (40 + 24, 40 + 2 * 24), 32),
+    "compiled forward": (
+        lambda: forward_compiled(Mixed("compile")),
+        lambda: forward_compiled(Mixed("script")),
+        (128, 80 + 2 * 48),
+        75,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REACHING)
+def test_a_forward_that_reaches_the_module_it_was_copied_from(name):
+    first, second, flops, dimension = REACHING[name]
+    for make in (first, second):
+        module = make()
+        held = dict(module.named_parameters())
+        for source in (make, module):
+            found = ms.inspect(source, (5,)).anatomy
+            assert (found.forward_flops, found.backward_flops) == flops
+            assert sum(layer.parameters for layer in found.layers) == found.counts.trainable == dimension
+        assert all(p.grad is None and p is held[n] for n, p in module.named_parameters())
+        assert {row.name for row in found.layers} >= {"h"}

@@ -76,20 +76,23 @@ class Calls:
 
 
 @contextmanager
-def watched_calls(module: nn.Module) -> Iterator[Calls]:
-    """Follow a module's calls while the block runs.
+def watched_calls(module: nn.Module, copied: nn.Module | None = None) -> Iterator[Calls]:
+    """Follow a module's calls while the block runs; those of the module that it is a copy of are its own.
 
     The hooks are global, not the module's own: fused kernels (``nn.TransformerEncoderLayer``) step aside for modules
     that have hooks, and what is measured would not be what runs.
     """
     calls = Calls({layer: name for name, layer in module.named_modules()})
+    own = {layer: layer for layer in calls.names}
+    if copied is not None:
+        own.update(zip(copied.modules(), module.modules(), strict=True))
 
     def before(layer: nn.Module, args: Any) -> None:
-        if layer in calls.names:
-            calls.enter(layer)
+        if layer in own:
+            calls.enter(own[layer])
 
     def after(layer: nn.Module, args: Any, output: Any) -> None:
-        if layer in calls.names and calls.stack and calls.made[calls.stack[-1]].module is layer:
+        if layer in own and calls.stack and calls.made[calls.stack[-1]].module is own[layer]:
             calls.leave(output)
 
     # Called after a failure too, which the user's own forward may catch.

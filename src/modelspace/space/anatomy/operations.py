@@ -26,6 +26,7 @@ QUERIES = frozenset(
 _ALLOCATIONS = frozenset(
     {
         *(aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided),
+        *(aten.squeeze_, aten.unsqueeze_, aten.transpose_, aten.t_, aten.as_strided_),
         *(aten.detach, aten._unsafe_view, aten.lift_fresh, aten._reshape_alias, aten.alias, aten.lift),
     }
 )

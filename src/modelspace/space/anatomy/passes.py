@@ -15,7 +15,7 @@ from modelspace.errors import ModelspaceError, first_line
 from modelspace.space.anatomy.calls import Calls, watched_calls
 from modelspace.space.anatomy.formulas import Formula
 from modelspace.space.anatomy.nests import Spec, mapped, tensors_in
-from modelspace.space.anatomy.standin import fake, held_tensors, needs_values, quiet, real, stand_in
+from modelspace.space.anatomy.standin import fake, held_tensors, lent, needs_values, quiet, real, stand_in
 from modelspace.space.anatomy.tracer import ComplexConvolutions, Tracer, in_phase
 from modelspace.space.forward import forward_explained
 from modelspace.space.ledger import SPARSE, Ledger, stored
@@ -166,13 +166,34 @@ def _refuse_large(module: nn.Module, why: str, error: ModelspaceError | None) ->
 def _on(
     request: Request, run: Callable[[Subject], Result], gradients: bool, computed: str = "", fill: int = 0
 ) -> Result:
+    once = partial(_once, request, run, gradients, computed, fill)
+    found, tracer = once()
+    if tracer.reached_original:
+        found, tracer = once(lends=True)
+    if tracer.missed_complex:
+        # Under a mode of functions fused kernels step aside, so it is entered only where it may be needed.
+        found, tracer = once(lends=True, functions=True)
+    assert found is not None
+    return found
+
+
+def _once(
+    request: Request,
+    run: Callable[[Subject], Result],
+    gradients: bool,
+    computed: str,
+    fill: int,
+    *,
+    lends: bool = False,
+    functions: bool = False,
+) -> tuple[Result | None, Tracer]:
+    """One run, and its tracer; no result where the copy used the module that it is a copy of."""
     device: Device = "cpu" if computed else "fake"
     mode = None if computed else FakeTensorMode(allow_non_fake_inputs=True)
     change = partial(real if mode is None else partial(fake, mode=mode), dtype=request.dtype)
-    module = stand_in(request.module, change)
+    module, changed = stand_in(request.module, change)
     take = partial(_input, change, None if mode is not None else fill)
     args, kwargs = (mapped(nest, take) for nest in (request.args, dict(request.kwargs)))
-    watched = [*held_tensors(module), *tensors_in((args, kwargs))]
     ledger = Ledger()
     for kind, tensors in (
         ("parameters", module.parameters()),
@@ -189,11 +210,18 @@ def _on(
         enter(torch.set_grad_enabled(gradients))
         if mode is not None:
             enter(mode)
-        calls = enter(watched_calls(module))
-        tracer = enter(Tracer(request.formulas, calls, ledger))
-        if any(tensor.is_complex() for tensor in watched):
+        if lends:
+            enter(lent(request.module, changed))
+        calls = enter(watched_calls(module, request.module))
+        tracer = enter(Tracer(request.formulas, calls, ledger, () if lends else changed))
+        if functions:
             enter(ComplexConvolutions(tracer))
-        return run(Subject(module, args, kwargs, calls, ledger, tracer, device, {}, computed))
+        try:
+            return run(Subject(module, args, kwargs, calls, ledger, tracer, device, {}, computed)), tracer
+        except ModelspaceError:
+            if tracer.reached_original:
+                return None, tracer
+            raise
 
 
 def _input(change: Callable[[Tensor], Tensor], fill: int | None, leaf: Tensor | Spec) -> Tensor:

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -75,8 +75,11 @@ def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Ten
     return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
 
-def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.Module, dict[int, Tensor]]:
     """A copy of a module with each tensor changed; a tensor met twice (a tie) is changed once.
+
+    Returns:
+        The copy, and each tensor's substitute by the identity of the tensor.
 
     Args:
         module: Any module.
@@ -95,7 +98,7 @@ def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
     for tensor in held_tensors(module):
         if id(tensor) not in memo:
             memo[id(tensor)] = change(tensor)
-    changed = dict(memo)
+    changed: dict[int, Tensor] = dict(memo)
     try:
         found = copy.deepcopy(module, memo)
     except Exception as error:
@@ -109,7 +112,36 @@ def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
         elif isinstance(after, nn.DataParallel):
             # The copy is on one device, the CPU.
             after.device_ids = []
-    return found
+    return found, changed
+
+
+@contextmanager
+def lent(module: nn.Module, changed: Mapping[int, Tensor]) -> Iterator[None]:
+    """Put the substitutes into a module itself while the block runs.
+
+    A copy's closures and patched forwards, compiled ones too, still reach the module that was copied.
+    """
+    held = [
+        (layer, owner, name, value)
+        for layer in module.modules()
+        for owner in (layer._parameters, layer._buffers, vars(layer))
+        for name, value in owner.items()
+        if isinstance(value, Tensor) and id(value) in changed
+    ]
+    try:
+        for layer, owner, name, value in held:
+            _put(layer, owner, name, changed[id(value)])
+        yield
+    finally:
+        for layer, owner, name, value in held:
+            _put(layer, owner, name, value)
+
+
+def _put(layer: nn.Module, owner: Any, name: str, value: Tensor) -> None:
+    if isinstance(layer, torch.jit.ScriptModule):
+        setattr(layer, name, value)
+    else:
+        owner[name] = value
 
 
 def held_tensors(module: nn.Module) -> list[Tensor]:

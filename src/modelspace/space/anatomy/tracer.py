@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -72,6 +72,7 @@ class Tracer(TorchDispatchMode):
         formulas: FLOP by operation.
         calls: The module calls, kept by hooks.
         ledger: Live memory.
+        foreign: Identities of the tensors of the module that was copied, which the copy should not reach.
 
     Attributes:
         phase: Set by whoever runs the pass.
@@ -80,12 +81,17 @@ class Tracer(TorchDispatchMode):
         unknown: Those of them that PyTorch does not mark as elementwise or reducing.
         workspaces: Operations that ran with memory of their own that nothing here can know.
         attempt: The operation under way, for the account of a failure.
+        reached_original: Whether a foreign tensor was met, at which the run ends.
+        missed_complex: Whether there was a convolution after complex numbers, which may have been one of them.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, formulas: Mapping[Any, Formula], calls: Calls, ledger: Ledger):
+    def __init__(
+        self, formulas: Mapping[Any, Formula], calls: Calls, ledger: Ledger, foreign: Container[int] = ()
+    ):
         super().__init__()
+        self._foreign = foreign
         self.phase: Phase = "forward"
         self.operations: Counter[Kind] = Counter()
         self.uncounted: Counter[str] = Counter()
@@ -96,6 +102,9 @@ class Tracer(TorchDispatchMode):
         self._calls = calls
         self._ledger = ledger
         self._nodes: dict[int, int | None] = {}
+        self.reached_original = False
+        self.missed_complex = False
+        self._met_complex = False
         self._counts_twice = False
         self._twice: set[int] = set()
 
@@ -130,6 +139,9 @@ class Tracer(TorchDispatchMode):
 
     def _account(self, func: Any, packet: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(id(leaf) in self._foreign for leaf in given):
+            self.reached_original = True
+            raise RuntimeError(f"{packet} of a tensor of the module that was copied")
         self.attempt = Attempt(str(packet), tuple(tuple(x.shape) for x in given))
         if packet is aten._grouped_mm and isinstance(given[0], FakeTensor):
             offsets = given[2] if len(given) > 2 else None
@@ -140,6 +152,7 @@ class Tracer(TorchDispatchMode):
         self.attempt = None
         made = [out] if isinstance(out, Tensor) else [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         owner = self._owner()
+        self._met_complex = self._met_complex or any(tensor.is_complex() for tensor in (*given, *made))
         for tensor in made:
             self._ledger.watch(tensor, self._birth(), owner)
         if not moves_nothing(func):
@@ -186,6 +199,7 @@ class Tracer(TorchDispatchMode):
             self._counts_twice = False
             self._twice.add(torch.autograd._get_sequence_nr() - 1)
             return 2
+        self.missed_complex |= packet is aten.convolution and self._met_complex
         if packet is aten.convolution_backward and self._twice:
             node = torch._C._current_autograd_node()
             return 2 if node is not None and node._sequence_nr() in self._twice else 1
