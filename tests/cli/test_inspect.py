@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from commands import printed, refused
 from pages import HOSTILE, Reader
@@ -36,7 +37,17 @@ def tied():
 
 def all_frozen():
     return nn.Linear(4, 3).requires_grad_(False)
+
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e, self.r = nn.Embedding(20, 4, padding_idx=0), nn.GRU(4, 6, batch_first=True)
+
+    def forward(self, x):
+        lengths = (x != 0).sum(1)
+        return self.r(nn.utils.rnn.pack_padded_sequence(self.e(x), lengths, True, False))[1][0]
 """
+A_TOKEN = 2 * 3 * 6 * (4 + 6)
 
 
 @pytest.fixture
@@ -164,3 +175,26 @@ def test_amounts_of_memory(text, size):
 def test_no_amounts_of_memory(text):
     with pytest.raises(ModelspaceError, match="no amount of memory"):
         memory_size(text)
+
+
+def test_a_forward_that_reads_values_says_on_which_it_was_counted(capsys, nets, tmp_path):
+    plain = found(capsys, f"{nets}:Text", "--input", "7")
+    assert plain["flops"]["forward"] == 7 * A_TOKEN
+    assert plain["computed"] == "its forward reads values: counted on made-up inputs (all ones)"
+    assert plain["computed"] in printed(capsys, "inspect", f"{nets}:Text", "--input", "7")
+    drawn = found(capsys, f"{nets}:Text", "--input", "7", "--tokens", "2", "--batch", "40")
+    assert drawn["computed"].endswith("made-up inputs (random integers)")
+    assert 0 < drawn["flops"]["forward"] < 40 * 7 * A_TOKEN
+    texts = tmp_path / "texts.npz"
+    np.savez(texts, inputs=np.array([[1, 2, 0, 0], [3, 4, 5, 0]] * 4), labels=np.array([0, 1] * 4))
+    given = found(capsys, f"{nets}:Text", "--data", str(texts), "--batch", "2")
+    assert given["computed"].endswith("counted on the inputs given")
+    assert printed(capsys, "diff", f"{nets}:Text", f"{nets}:Text", "--input", "7", "--tokens", "9")
+
+
+def test_tokens_that_can_t_be_drawn_are_refused(capsys, nets):
+    target = f"{nets}:Text"
+    assert "--tokens must be at least 1; received 0" in refused(
+        capsys, "inspect", target, "--input", "7", "--tokens", "0"
+    )
+    assert "--tokens needs the length of a sample too" in refused(capsys, "inspect", target, "--tokens", "9")
