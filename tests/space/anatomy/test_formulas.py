@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import Spec, anatomy, register_flop_formula
 from modelspace.space.anatomy.formulas import all_formulas
@@ -53,6 +54,39 @@ def test_products(function, shapes, inputs, flops):
     record = anatomy(Function(function, *shapes), inputs=tuple(Spec(shape) for shape in inputs))
     assert record.forward_flops == flops
     assert not record.unknown
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (torch.mm, [(3, 4), (4, 5)]),
+        (torch.bmm, [(2, 3, 4), (2, 4, 5)]),
+        (torch.mv, [(3, 4), (4,)]),
+        (torch.dot, [(9,), (9,)]),
+        (torch.vdot, [(9,), (9,)]),
+        (lambda a, b: torch.addmm(0 * b[0], a, b), [(3, 4), (4, 5)]),
+        (lambda a, b: torch.baddbmm(0 * b[:, :1], a, b), [(2, 3, 4), (2, 4, 5)]),
+        (F.linear, [(3, 4), (5, 4)]),
+        (torch.matmul, [(7, 1, 3, 4), (2, 4, 5)]),
+        (lambda x, w: torch.einsum("bixy,ioxy->boxy", x, w), [(3, 4, 2, 3), (4, 5, 2, 3)]),
+    ],
+)
+def test_a_complex_multiply_and_add_is_eight_in_every_product(function, shapes):
+    # On ones each multiply-and-add adds one to the sum.
+    multiply_and_adds = int(function(*(torch.ones(shape) for shape in shapes)).sum())
+    complex_ones = Function(function, *shapes, dtype=torch.complex64)
+    assert anatomy(complex_ones, inputs=(), backward=False).forward_flops == 8 * multiply_and_adds
+    assert (
+        anatomy(Function(function, *shapes), inputs=(), backward=False).forward_flops == 2 * multiply_and_adds
+    )
+
+
+def test_complex_layers_are_inspected_on_complex_samples():
+    for shape in ((4,), None):
+        found = ms.inspect(nn.Linear(4, 3, dtype=torch.complex64), shape)
+        assert (found.anatomy.forward_flops, str(found.sample)) == (8 * 12, "4 complex")
+    spectral = nn.Sequential(nn.Linear(4, 4), Function(lambda x: x.to(torch.complex64)))
+    assert ms.inspect(spectral, (4,)).anatomy.forward_flops == 2 * 16
 
 
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=str)
