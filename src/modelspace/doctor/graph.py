@@ -1,6 +1,8 @@
 """The autograd graph behind a tensor."""
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 
 def leaves(*outputs: Tensor) -> list[Tensor]:
@@ -18,3 +20,19 @@ def leaves(*outputs: Tensor) -> list[Tensor]:
             found[id(variable)] = variable
         waiting += [following for following, _ in node.next_functions]
     return list(found.values())
+
+
+def run_backward(result: object) -> bool:
+    """Accumulate gradients of all that a forward returned; whether that was possible.
+
+    The graph tells less than a backward does: a reentrant checkpoint hides in one node what it computes again.
+
+    Args:
+        result: What the forward returned; its graph is freed.
+    """
+    outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor) and x.requires_grad]
+    try:
+        torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
+    except RuntimeError:
+        return False
+    return bool(outputs)

@@ -188,7 +188,7 @@ class _Recorder(TorchFunctionMode):
         if not self.stack:  # hooks of ours and what the caller does around the forward
             return func(*args, **kwargs)
         name = _name(func)
-        if name in _ATTRIBUTES:
+        if name in _ATTRIBUTES and func is not torch.autograd.grad:
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         versions = [_version(x) for x in tensors]

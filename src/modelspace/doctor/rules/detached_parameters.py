@@ -28,12 +28,20 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         )
 
 
-_WORDS = {"data": ".data", "detach": "detach()", "item": ".item()", "argmax": "argmax", "numpy": ".numpy()"}
+_WORDS = {
+    "data": ".data",
+    "detach": "detach()",
+    "item": ".item()",
+    "argmax": "argmax",
+    "numpy": ".numpy()",
+    "grad": "torch.autograd.grad without create_graph=True",
+}
 _FIXES = {
     "detach": "x = self.layer(x)     # without .detach()",
     "data": "x = self.layer(x)     # without .data",
     "argmax": "return scores     # to the loss; scores.argmax(1) only where a class is read",
     "item": "scale = self.scale     # the tensor itself, not self.scale.item()",
+    "grad": "torch.autograd.grad(energy.sum(), x, create_graph=True)",
     "numpy": "x = torch.special.expit(x)     # torch's function instead of NumPy's",
 }
 

@@ -6,16 +6,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from modelspace.doctor.finding import Observation
-from modelspace.doctor.graph import leaves
+from modelspace.doctor.graph import leaves, run_backward
 from modelspace.doctor.rule import Rule
-from modelspace.doctor.subject import Subject
+from modelspace.doctor.subject import BATCH, Subject
 from modelspace.doctor.trace import Trace, first_tensor
 
 
 def _probe(subject: Subject) -> Iterator[Observation]:
     trace = subject.trace
-    registered = {id(p) for p in (*trace.module.parameters(), *trace.module.buffers())}
-    missing = {id(x): x for x in _used(trace) if id(x) not in registered and x is not trace.inputs}
+    missing = _unregistered(trace)
+    if missing:
+        # A tensor whose shape follows the batch is no parameter, nor is one that a backward gives no gradient.
+        other = subject.traced(training=False, batch=BATCH + 2)
+        if other.failure is None:
+            others = _unregistered(other).values()
+            ran = run_backward(other.result)
+            shapes = {x.shape for x in others if not ran or x.grad is not None or isinstance(x, nn.Parameter)}
+            missing = {key: x for key, x in missing.items() if x.shape in shapes}
     if not missing:
         return
     names = _names(trace.module)
@@ -36,6 +43,37 @@ def _probe(subject: Subject) -> Iterator[Observation]:
             if owner
             else "def __init__(self):\n    super().__init__()\n    self.layer = nn.Linear(…)     # registered",
         )
+
+
+def _unregistered(trace: Trace) -> dict[int, Tensor]:
+    """Tensors that are used as parameters and are not registered, by identity.
+
+    Left out are copies of the inputs, and what the forward itself makes to differentiate by: coordinates of a force
+    field, collocation points, a latent that is optimised.
+    """
+    registered = {id(p) for p in (*trace.module.parameters(), *trace.module.buffers())}
+    from_inputs, made, differentiated = {_storage(trace.inputs)}, set[int](), set[int]()
+    for operation in trace.operations:
+        if operation.name == "grad":
+            differentiated |= {id(x) for x in operation.tensors}
+        made |= {_storage(x) for x in operation.outputs}
+        if any(_storage(x) in from_inputs for x in operation.tensors):
+            from_inputs |= {_storage(x) for x in (*operation.outputs, *operation.written)}
+    return {
+        id(x): x
+        for x in _used(trace)
+        if id(x) not in registered
+        and _storage(x) not in from_inputs
+        and not (id(x) in differentiated and _storage(x) in made)
+    }
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tensors that share memory have in common, also where there is none, on the meta device."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse, or inside a transform of torch.func
+        return id(tensor)
 
 
 def _used(trace: Trace) -> list[Tensor]:

@@ -12,18 +12,32 @@ _NAMED = 6
 
 
 def _probe(subject: Subject) -> Iterator[Observation]:
-    unused = unreached(subject).unused
-    if not unused:
-        return
-    names = list(unused)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    owner = names[0].rpartition(".")[0] or names[0]
-    yield Observation(
-        ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in names[:_NAMED])),
-        f"{', '.join(names[:_NAMED])}{more}: {sum(unused.values()):,} numbers that the forward never uses, or "
-        "whose result it drops, in either mode and at several seeds; no gradient reaches them",
-        f"# either use it in the forward\nx = self.{owner}(x)\n# or leave it out of __init__",
-    )
+    found = unreached(subject)
+    if found.unused:
+        owner = _owners(found.unused)[0]
+        yield Observation(
+            ", ".join(_owners(found.unused)),
+            f"{_named(found.unused)} that the forward never uses, or whose result it drops, in either mode and at "
+            "several seeds; no gradient reaches them",
+            f"# either use it in the forward\nx = self.{owner}(x)\n# or leave it out of __init__",
+        )
+    if found.vanishing:
+        yield Observation(
+            ", ".join(_owners(found.vanishing)),
+            f"{_named(found.vanishing)} that move no output: the forward returns a derivative, in which an added "
+            "constant disappears",
+            "nn.Linear(width, 1, bias=False)     # where no energy is returned beside its derivative",
+            "info",
+        )
+
+
+def _owners(parameters: dict[str, int]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in list(parameters)[:_NAMED]))
+
+
+def _named(parameters: dict[str, int]) -> str:
+    more = f" and {len(parameters) - _NAMED} more" if len(parameters) > _NAMED else ""
+    return f"{', '.join(list(parameters)[:_NAMED])}{more}: {sum(parameters.values()):,} numbers"
 
 
 RULE = Rule(
