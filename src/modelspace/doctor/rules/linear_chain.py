@@ -51,11 +51,11 @@ def _probe(subject: Subject) -> Iterator[Observation]:
 
 
 def _map(operation: Operation) -> _Map | None:
-    """What an operation maps, if it is a linear one of weights that are parameters."""
+    """What an operation maps, if it is a linear one of weights that are trained: a frozen one can't be merged."""
     if operation.name not in _LINEAR or len(operation.tensors) < 2:
         return None
     weight = operation.tensors[1]
-    if not isinstance(weight, nn.Parameter) or weight.ndim < 2:
+    if not isinstance(weight, nn.Parameter) or weight.ndim < 2 or not weight.requires_grad:
         return None
     groups = getattr(operation.layer, "groups", operation.keywords.get("groups", 1))
     if not isinstance(groups, int):
