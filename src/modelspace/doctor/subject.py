@@ -220,6 +220,30 @@ class Subject:
         """Where the outputs are made."""
         return self.last.where if self.last is not None else self.title
 
+    @cached_property
+    def written_in_training(self) -> frozenset[str]:
+        """Names of parameters and buffers that a forward in training mode writes into; none where it fails."""
+        module = self.fresh(training=True)
+        before = {name: x.clone() for name, x in _state(module).items()}
+        try:
+            self.run(self.inputs(), module=module)
+        except Exception:
+            return frozenset()
+        after = _state(module)
+        return frozenset(
+            name for name, x in before.items() if name not in after or not torch.equal(x, after[name])
+        ) | (after.keys() - before.keys())
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether training writes into tensors other than those of PyTorch's norms: statistics of the user's own."""
+        norms = [
+            n
+            for n, layer in self.skeleton.named_modules()
+            if isinstance(layer, nn.modules.batchnorm._NormBase)
+        ]
+        return any(name.rpartition(".")[0] not in norms for name in self.written_in_training)
+
     def labels_for(self, outputs: Tensor) -> Tensor | None:
         """The user's labels of as many samples, or labels made up for the loss."""
         if self.labels is not None and self.samples is not None:
@@ -248,6 +272,10 @@ class Subject:
     def each_seed(self, count: int) -> list[int]:
         """Seeds for draws of the module: one where it was given built."""
         return [self.seed] if self.given_module else [self.seed + i for i in range(count)]
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: x.detach() for name, x in (*module.named_parameters(), *module.named_buffers())}
 
 
 def _needs_values(error: BaseException) -> bool:

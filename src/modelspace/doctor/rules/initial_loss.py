@@ -18,7 +18,9 @@ _BATCH = 64
 def _probe(subject: Subject) -> Iterator[Observation]:
     loss, wanted = subject.loss, subject.expected
     assert loss is not None
-    module = subject.fresh()
+    # Where training writes into the model's state, as the power iteration of a spectral norm does, the outputs of
+    # evaluation are not what training begins with.
+    module = subject.fresh(training=bool(subject.written_in_training))
     outputs = subject.run(subject.inputs(subject.affordable(_BATCH)), module=module)
     labels = subject.labels_for(outputs)
     name = loss.name.lower().replace("_", "")

@@ -38,7 +38,8 @@ class Course:
 
 
 def _probe(subject: Subject) -> Iterator[Observation]:
-    module = subject.fresh()
+    # What training writes first, such as the norm that a power iteration finds, scales what evaluation sees.
+    module = subject.fresh(training=subject.keeps_state)
     seed_all(subject.seed)
     with torch.enable_grad():
         trace = record(module, subject.inputs(subject.affordable(_BATCH)))

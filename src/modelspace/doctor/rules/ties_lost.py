@@ -5,7 +5,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 
 from torch import Tensor, nn
 
@@ -16,8 +16,11 @@ from modelspace.doctor.subject import Subject
 
 def _probe(subject: Subject) -> Iterator[Observation]:
     module = subject.skeleton if subject.too_large else subject.fresh()
+    ran = None
+    if subject.shape is not None and not subject.too_large and subject.trace.failure is None:
+        ran = subject.trace.module
     reported: set[frozenset[str]] = set()
-    for source in (_written, _by_method, _sharing_memory, _equal_embeddings, _after_copy):
+    for source in (_written, _by_method, partial(_sharing_memory, ran), _equal_embeddings, _after_copy):
         for first, second, how in source(module):
             pair = frozenset((first, second))
             if pair in reported:
@@ -105,8 +108,14 @@ def _aliases(module: nn.Module) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def _sharing_memory(module: nn.Module) -> Iterator[tuple[str, str, str]]:
-    """Two parameters, or a parameter and a plain tensor, in the same memory."""
+def _sharing_memory(ran: nn.Module | None, module: nn.Module) -> Iterator[tuple[str, str, str]]:
+    """Two parameters, or a parameter and a plain tensor, in the same memory.
+
+    Args:
+        ran: A copy after its first forward, which may have made the plain tensor anew, as the hook of a spectral
+            norm does; where there is none, a layer with such hooks is not judged.
+        module: As built.
+    """
     holders: dict[int, tuple[str, Tensor]] = {}
     for name, parameter in module.named_parameters():
         if parameter.is_meta or not parameter.numel():
@@ -118,13 +127,22 @@ def _sharing_memory(module: nn.Module) -> Iterator[tuple[str, str, str]]:
         for name, value in vars(layer).items():
             if isinstance(value, Tensor) and value.is_leaf and not value.is_meta and value.numel():
                 first = holders.get(value.data_ptr())
-                if first is not None and first[1] is not value:
+                if first is not None and first[1] is not value and not _made_anew(ran, layer, path, name):
                     own = ".".join(filter(None, (path, name)))
                     yield (
                         first[0],
                         own,
                         "the second is a plain tensor in the memory of the first, not the parameter",
                     )
+
+
+def _made_anew(ran: nn.Module | None, layer: nn.Module, path: str, name: str) -> bool:
+    """Whether a forward replaces a plain tensor by another, in memory of its own."""
+    if ran is None:
+        return bool(layer._forward_pre_hooks)
+    after = ran.get_submodule(path)
+    value = getattr(after, name, None)
+    return not isinstance(value, Tensor) or all(value.data_ptr() != p.data_ptr() for p in ran.parameters())
 
 
 def _equal_embeddings(module: nn.Module) -> Iterator[tuple[str, str, str]]:

@@ -45,7 +45,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         yield _gap(subject, f"the outputs of a sample are probabilities that sum to 1 in {only} mode only")
     elif noisy:
         yield from _scale(subject)
-    elif not _keeps_state(subject) and gap > _TOLERANCE * size:
+    elif not subject.keeps_state and gap > _TOLERANCE * size:
         yield _gap(
             subject,
             f"with dropout off and batch statistics frozen, the outputs of the two modes differ by up to {gap:.3g} "
@@ -98,20 +98,6 @@ def _statistics(subject: Subject) -> Iterator[Observation]:
                 "nn.BatchNorm2d(channels, momentum=0.1)     # the weight of the newest batch",
             )
             return
-
-
-def _keeps_state(subject: Subject) -> bool:
-    """Whether training writes into buffers other than those of PyTorch's norms: statistics of the user's own."""
-    module = subject.fresh(training=True)
-    own = {
-        name: buffer.clone()
-        for path, layer in module.named_modules()
-        if not isinstance(layer, nn.modules.batchnorm._NormBase)
-        for name, buffer in layer.named_buffers(path, recurse=False)
-    }
-    subject.run(subject.inputs(), module=module)
-    after = dict(module.named_buffers())
-    return any(not torch.equal(before, after[name]) for name, before in own.items())
 
 
 def _scale(subject: Subject) -> Iterator[Observation]:
