@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from modelspace.doctor.finding import Observation
 from modelspace.doctor.rule import Inapplicable, Rule
+from modelspace.doctor.rules.class_dimension import classes_are_last
 from modelspace.doctor.subject import Subject
 
 
@@ -11,12 +12,15 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     if not subject.expected.by_class:
         raise Inapplicable(f"{subject.loss.name if subject.loss else 'the loss'} is not over classes")
     shape = list(subject.outputs.shape)
-    if len(shape) > 1 and shape[1] != 1:
-        return
-    if len(shape) > 1:
+    last = classes_are_last(subject)
+    if len(shape) == 1:
+        what = "the loss takes the whole batch for the classes of one sample"
+    elif last and shape[-1] == 1:
+        what = f"one number for each of {shape[1]} places, which the loss takes for {shape[1]} classes"
+    elif len(shape) > 1 and shape[1] == 1 and not last:
         what = "a softmax over one class is always 1, so the loss is 0 and its gradient too"
     else:
-        what = "the loss takes the whole batch for the classes of one sample"
+        return  # of a single number for the whole batch batch-reshape says more, of classes elsewhere class-dimension
     yield Observation(
         subject.end,
         f"outputs have shape {shape}: {what}",
