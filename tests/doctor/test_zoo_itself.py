@@ -42,6 +42,8 @@ SYMPTOMS = {
     "inplace-backward": computation.inplace_backward,
     "inplace-hook": computation.inplace_hook,
     "nondeterminism": computation.nondeterminism,
+    "equal-units": parameters.equal_units,
+    "unseeded-draws": parameters.unseeded_draws,
 }
 each = pytest.mark.parametrize("fault", FAULTS, ids=str)
 

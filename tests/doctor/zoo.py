@@ -20,9 +20,11 @@ from doctor.ailments import (
     registration,
     reshapes,
     saturation,
+    seeds,
     sigmoids,
     simplex,
     start,
+    symmetry,
     ties,
     unused,
 )
@@ -42,6 +44,7 @@ _FAMILIES = (
     batches,
     modes,
     chance,
+    seeds,
     registration,
     unused,
     gradients,
@@ -50,6 +53,7 @@ _FAMILIES = (
     constants,
     precision,
     start,
+    symmetry,
     depth,
     inplace,
 )

@@ -153,3 +153,34 @@ def cannot_overfit(side):
     """Sixty steps of Adam on eight samples leave more than half of the loss."""
     losses = descent(side)
     return losses[-1] > losses[0] - 0.5 * abs(losses[0])
+
+
+def equal_units(side):
+    """Training moves two units of a layer and leaves them equal."""
+    model = side.model().train()
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
+    own = [p for m in model.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)]
+    bare = list(model.parameters(recurse=False))
+    weights = [p for p in (*own, *bare) if p.requires_grad and p.ndim > 1 and len(p) > 1]
+    before = [p.detach().clone() for p in weights]
+    inputs, labels = side.batch(8)
+    for _ in range(20):
+        outputs = model(inputs)
+        model.zero_grad()
+        side.value(outputs, labels).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.02 * parameter.grad
+    for old, new in zip(before, weights, strict=True):
+        rows, moved = new.detach().flatten(1).double(), (new - old).detach().abs().flatten(1).amax(1)
+        apart = (rows[:, None] - rows[None]).abs().amax(2) + torch.eye(len(rows))
+        if ((apart < 1e-6 * rows.abs().max()).any(1) & (moved > 1e-5)).any():
+            return True
+    return False
+
+
+def unseeded_draws(side):
+    """``torch.manual_seed(0)`` gives two different models."""
+    first, second = (dict(side.model(0).state_dict()) for _ in range(2))
+    return any(not torch.equal(value, second[name]) for name, value in first.items())

@@ -12,6 +12,7 @@ from modelspace.doctor.rules import (
     dead_units,
     detached_parameters,
     double_precision,
+    equal_units,
     frozen_parameters,
     initial_loss,
     inplace_backward,
@@ -32,6 +33,7 @@ from modelspace.doctor.rules import (
     train_eval_gap,
     unregistered_constant,
     unregistered_layers,
+    unseeded_draws,
     unused_parameters,
 )
 
@@ -60,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     unregistered_constant.RULE,
     double_precision.RULE,
     dead_units.RULE,
+    equal_units.RULE,
     signal_by_depth.RULE,
     linear_chain.RULE,
     bias_before_norm.RULE,
@@ -67,4 +70,5 @@ RULES: tuple[Rule, ...] = (
     inplace_backward.RULE,
     inplace_hook.RULE,
     nondeterminism.RULE,
+    unseeded_draws.RULE,
 )
