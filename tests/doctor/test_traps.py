@@ -1,8 +1,13 @@
 """What looks like a mistake and is none: each is passed in silence by the rule that it could mislead."""
 
+import copy
+import random
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 import modelspace as ms
@@ -214,3 +219,393 @@ def test_a_sound_model_is_sound_under_every_loss(loss):
         nn.Sequential(*layers, *ends.get(str(taken.outputs), []), *flat), inputs=(6,), loss=loss
     )
     assert found.healthy, str(found)
+
+
+def energy():
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+
+
+class Differentiated(nn.Module):
+    """The derivative of an energy by what ``leaf`` makes of the inputs."""
+
+    def __init__(self, leaf):
+        super().__init__()
+        self.net, self.leaf = energy(), leaf
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = self.leaf(x)
+            value = self.net(x)
+            slope = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+        return torch.cat([value, -slope], 1)
+
+
+LEAVES = {
+    "detached": lambda x: x.detach().requires_grad_(True),
+    "cloned": lambda x: x.clone().requires_grad_(True),
+    "detached and scaled": lambda x: ((x - 0.5) * 2).detach().requires_grad_(),
+    "data": lambda x: x.data.requires_grad_(),
+    "variable": lambda x: torch.autograd.Variable(x, requires_grad=True),
+    "parameter": lambda x: nn.Parameter(x.clone()),
+    "by way of a list": lambda x: torch.tensor(x.tolist(), requires_grad=True),
+    "latent": lambda x: torch.zeros_like(x).requires_grad_(),
+    "latent of any batch": lambda x: torch.ones(len(x), 6, requires_grad=True),
+    "points of its own": lambda x: torch.linspace(0, 1, 6).expand(len(x), 6).clone().requires_grad_(),
+    "the input itself": lambda x: x.requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_what_a_forward_differentiates_by_is_no_parameter(leaf):
+    def make():
+        return Differentiated(LEAVES[leaf])
+
+    for rule in ("unregistered-layers", "detached-parameters", "unused-parameters"):
+        assert not seen(rule, make, (6,), loss="mse")
+
+
+def test_collocation_points_of_the_forward_s_own_are_no_parameter_and_a_weight_is():
+    class Points(nn.Module):
+        def __init__(self, differentiated):
+            super().__init__()
+            self.net, self.differentiated = energy(), differentiated
+
+        def forward(self, x):
+            points = torch.linspace(0, 1, 24, device=x.device).view(4, 6).requires_grad_()
+            value = self.net(points)
+            if self.differentiated:
+                value = torch.autograd.grad(value.sum(), points, create_graph=True)[0]
+            return self.net(x) + value.square().mean()
+
+    assert not seen("unregistered-layers", lambda: Points(True), (6,))
+    assert seen("unregistered-layers", lambda: Points(False), (6,))
+
+
+def test_a_hidden_state_that_requires_a_gradient_is_no_parameter():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(4, 8, batch_first=True)
+
+        def forward(self, x):
+            start = torch.zeros(1, x.size(0), 8, device=x.device).requires_grad_()
+            return self.gru(x, start)[0][:, -1]
+
+    assert not seen("unregistered-layers", Recurrent, (5, 4))
+
+
+@pytest.mark.parametrize("derivative", ["grad", "jacrev", "jvp"])
+def test_a_constant_that_a_derivative_loses_is_worth_an_info(derivative):
+    class Slope(nn.Module):
+        def __init__(self, bias):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1, bias=bias))
+
+        def forward(self, x):
+            if derivative == "jvp":
+                return torch.func.jvp(self.net, (x,), (torch.ones_like(x),))[1]
+            if derivative == "jacrev":
+                return torch.func.vmap(torch.func.jacrev(self.net))(x)[:, 0]
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                return torch.autograd.grad(self.net(x).sum(), x, create_graph=True)[0]
+
+    found = seen("unused-parameters", lambda: Slope(True), (6,))
+    assert [f.severity for f in found] == ["info"]
+    assert "net.2.bias: 1 numbers that move no output" in found[0].evidence
+    assert not seen("detached-parameters", lambda: Slope(True), (6,))
+    assert not seen("unused-parameters", lambda: Slope(False), (6,))
+
+
+def test_a_gradient_without_its_graph_cuts_the_parameters_off():
+    class Force(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = energy()
+
+        def forward(self, x):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                return torch.autograd.grad(self.net(x).sum(), x)[0]
+
+    (found,) = seen("detached-parameters", Force, (6,))
+    assert "create_graph=True" in found.evidence
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("dummy", [True, False])
+def test_parameters_behind_a_checkpoint_are_reached(reentrant, dummy):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+            self.block = nn.Sequential(nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.1))
+            self.dummy = torch.ones(
+                1, requires_grad=True
+            )  # makes a checkpoint of the first layer differentiable
+
+        def forward(self, x):
+            def saved(function, *given):
+                return torch.utils.checkpoint.checkpoint(function, *given, use_reentrant=reentrant)
+
+            x = saved(lambda x, _: self.stem(x), x, self.dummy) if dummy else self.stem(x)
+            return self.head(saved(self.block, x))
+
+    found = ms.doctor(
+        Checkpointed, inputs=(6,), loss="cross_entropy", ignore=["cannot-overfit", "unregistered-constant"]
+    )
+    assert found.healthy, str(found)
+
+
+NORMS = {
+    "spectral hook": nn.utils.spectral_norm,
+    "spectral": nn.utils.parametrizations.spectral_norm,
+    "weight": nn.utils.parametrizations.weight_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_of_weights_raises_no_alarm(norm):
+    def critic():
+        made = NORMS[norm]
+        if norm == "orthogonal":  # of convolutions it is one for each pair of channels, and the signal grows
+            hidden = [layer for _ in range(5) for layer in (made(nn.Linear(16, 16)), nn.LeakyReLU(0.2))]
+            return nn.Sequential(
+                nn.AdaptiveAvgPool2d(2),
+                nn.Flatten(),
+                made(nn.Linear(12, 16)),
+                nn.ReLU(),
+                *hidden,
+                nn.Linear(16, 1),
+            )
+        layers = [made(nn.Conv2d(3, 8, 3)), nn.LeakyReLU(0.2)]
+        layers += [
+            layer for _ in range(5) for layer in (made(nn.Conv2d(8, 8, 3, padding=1)), nn.LeakyReLU(0.2))
+        ]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), made(nn.Linear(8, 1)))
+
+    found = ms.doctor(
+        critic, inputs=(3, 8, 8), loss="binary_cross_entropy_with_logits", ignore=["cannot-overfit"]
+    )
+    assert found.healthy, str(found)
+
+
+def test_the_first_training_loss_is_judged_where_training_writes_state():
+    class Scaled(nn.Module):
+        """Divides by a scale that the first training forward measures, from a start of ``scale``."""
+
+        def __init__(self, factor):
+            super().__init__()
+            self.fc, self.factor = nn.Linear(6, 3), factor
+            self.register_buffer("scale", torch.tensor(1e-3))
+
+        def forward(self, x):
+            z = self.fc(x)
+            if self.training:
+                self.scale = z.detach().std()
+            return self.factor * z / self.scale
+
+    assert not seen("initial-loss", lambda: Scaled(1.0), (6,), loss="cross_entropy")
+    (found,) = seen("initial-loss", lambda: Scaled(50.0), (6,), loss="cross_entropy")
+    torch.manual_seed(0)
+    module = Scaled(50.0).train()
+    inputs = torch.randn(64, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+    first = float(F.cross_entropy(module(inputs), torch.arange(64) % 3))
+    assert f"the loss is {first:.3g} before" in found.evidence
+
+
+def shaped(shape):
+    """A model whose outputs for inputs [N, L, 4] are numbers of the given shape: "L" stands for the length."""
+
+    class Shaped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 6)
+
+        def forward(self, x):
+            z = torch.tanh(self.fc(x))
+            sizes = [len(x) if s == "N" else x.size(1) if s == "L" else s for s in shape]
+            z = z.reshape(len(x), -1).mean(1)
+            z = z.reshape([-1 if s == "N" else 1 for s in shape]) if shape else z.mean()
+            return z.expand(sizes).clone()
+
+    return Shaped
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "rule"),
+    [
+        (("N",), None, "single-output"),
+        (("N", 1), None, "single-output"),
+        (("N", 1, 1), None, "single-output"),
+        (("N", 1, "L"), None, "single-output"),
+        (("N", 1, "L"), 7, "single-output"),  # a length that is the number of classes by chance
+        (("N", "L", 1), None, "single-output"),
+        (("N", "L", 1), 7, None),  # a score for each of seven candidates
+        (("N", 1, 5), None, "class-dimension"),
+        (("N", 1, 5), 5, "class-dimension"),
+        (("N", 1, 1, 5), 5, "class-dimension"),
+        (("N", "L", 5), None, "class-dimension"),
+        (("N", "L", "L", 5), None, "class-dimension"),
+        (("N", 5, "L"), None, None),
+        (("N", 5, 1), None, None),
+        (("N", 5, 1), 5, None),
+        (("N", 5, 1, 1), 5, None),
+        (("N", 5), 5, None),
+        ((1, "N", 5), 5, "batch-reshape"),
+        (("L", "N", 5), 5, "batch-reshape"),
+        ((), None, "batch-reshape"),
+    ],
+)
+def test_each_shape_of_outputs_gets_its_rule(shape, classes, rule):
+    rules = ("single-output", "class-dimension", "output-count", "batch-reshape")
+    found = ms.doctor(shaped(shape), inputs=(7, 4), loss="cross_entropy", classes=classes, only=rules)
+    assert [f.rule for f in found.findings] == ([] if rule is None else [rule]), str(found)
+
+
+def zeroed(*layers):
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+class Residual(nn.Module):
+    """Branches and head that begin at zero, as in a diffusion transformer, scales of 1 and a layer of identity."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.eye, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.norm, self.gate = nn.LayerNorm(16), nn.Linear(6, 32)
+        self.branch = nn.Sequential(nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16))
+        self.scale = nn.Parameter(torch.ones(16))
+        zeroed(self.head, self.gate, self.branch[2], self.eye)
+        nn.init.eye_(self.eye.weight)
+
+    def forward(self, x):
+        shift, gate = self.gate(x).chunk(2, -1)
+        x = torch.tanh(self.eye(self.stem(x)))
+        x = x + gate * self.branch(self.norm(x) + shift) + self.scale * self.branch(x)
+        return self.head(x)
+
+
+class Adapted(nn.Module):
+    """A low-rank update that begins at zero, of a frozen layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.head = nn.Linear(6, 16).requires_grad_(False), nn.Linear(16, 3)
+        self.down, self.up = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(16, 4))
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.base(x) + x @ self.down.T @ self.up.T))
+
+
+class Pooled(nn.Module):
+    """Averages by convolutions of constants: a frozen one, and a trained one of each channel by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+        self.frozen, self.trained = (nn.Conv2d(8, 8, 2, 2, groups=8, bias=False) for _ in range(2))
+        for layer in (self.frozen, self.trained):
+            nn.init.constant_(layer.weight, 0.25)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(self.trained(self.frozen(F.relu(self.conv(x)))).mean((2, 3)))
+
+
+class ConstantAndRandom(nn.Module):
+    """Constant incoming weights and random outgoing ones: the units part in the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        nn.init.constant_(self.a.weight, 0.1)
+        nn.init.zeros_(self.a.bias)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)))
+
+
+class PaddedAndUnseen(nn.Module):
+    """Positions that begin at 0, and embeddings of tokens that no sample has."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.head = nn.Embedding(500, 8, padding_idx=0), nn.Linear(8, 3)
+        self.positions = nn.Parameter(torch.zeros(9, 8))
+        with torch.no_grad():
+            self.emb.weight[100:] = 0.0
+
+    def forward(self, x):
+        x = self.emb(x) + self.positions
+        return self.head(torch.tanh(x).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "tokens"),
+    [
+        (Residual, (6,), None),
+        (Adapted, (6,), None),
+        (Pooled, (3, 8, 8), None),
+        (ConstantAndRandom, (6,), None),
+        (PaddedAndUnseen, (9,), 50),
+    ],
+)
+def test_what_begins_equal_and_parts_is_no_symmetry(make, shape, tokens):
+    assert not seen("equal-units", make, shape, tokens=tokens)
+
+
+def test_equal_units_are_counted():
+    net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 3))
+    with torch.no_grad():  # units 0, 1, 2 are one, 3 and 4 another, the rest their own
+        for copy, original in ((1, 0), (2, 0), (4, 3)):
+            net[0].weight[copy], net[0].bias[copy] = net[0].weight[original], net[0].bias[original]
+            net[3].weight[:, copy] = net[3].weight[:, original]
+    (found,) = seen("equal-units", net, (6,))
+    assert "5 of 16 rows of 0.weight, which count as 2" in found.evidence
+    assert found.where == "0 (Linear)"
+
+
+@pytest.mark.parametrize("generator", [np.random.default_rng(0), np.random.RandomState(0)])
+def test_a_generator_that_is_seeded_draws_what_it_did(generator):
+    state = copy.deepcopy(generator)
+
+    def make():
+        own = copy.deepcopy(state)
+        net = nn.Linear(6, 3)
+        net.weight.data = torch.from_numpy(own.normal(size=(3, 6))).float()
+        return net
+
+    assert not seen("unseeded-draws", make, (6,))
+
+
+def test_what_is_drawn_by_numpy_is_named_and_the_generators_are_as_they_were():
+    class Drawn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.order = np.random.permutation(6)  # noqa: NPY002
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.fc(x[:, self.order])
+
+    before = str(np.random.get_state()), random.getstate(), torch.get_rng_state()  # noqa: NPY002
+    (found,) = seen("unseeded-draws", Drawn, (6,))
+    assert "NumPy's global generator drew numbers" in found.evidence
+    assert "outputs that differ" in found.evidence
+    assert (str(np.random.get_state()), random.getstate()) == before[:2]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_a_seed_that_the_constructor_sets_is_no_unseeded_draw():
+    def make():
+        np.random.seed(3)  # noqa: NPY002
+        net = nn.Linear(6, 3)
+        net.weight.data = torch.from_numpy(np.random.randn(3, 6)).float()  # noqa: NPY002
+        return net
+
+    assert not seen("unseeded-draws", make, (6,))
+    assert not seen("unseeded-draws", lambda: nn.Linear(6, 3), (6,))

@@ -1,5 +1,6 @@
 """Along which dimension the classes lie."""
 
+import torch
 import torch.nn.functional as F
 from doctor.ailments.fault import Fault
 from torch import nn
@@ -57,7 +58,63 @@ class SensorTaggerClassesSecond(SensorTagger):
         return super().forward(x).permute(0, 2, 1)
 
 
+class NextWord(nn.Module):
+    """Scores the last position only, and keeps its dimension."""
+
+    def __init__(self, words=16):
+        super().__init__()
+        self.emb = nn.Embedding(words, 12)
+        self.rnn = nn.GRU(12, 12, batch_first=True)
+        self.lm_head = nn.Linear(12, words)
+
+    def forward(self, idx):
+        return self.lm_head(self.rnn(self.emb(idx))[0][:, [-1], :])
+
+
+class NextWordFlat(NextWord):
+    def forward(self, idx):
+        return super().forward(idx).squeeze(1)
+
+
+class FirstToken(nn.Module):
+    """A classifier by its first token, sliced instead of taken."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        self.proj = nn.Linear(5, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = torch.tanh(self.proj(x))
+        return self.head(x + self.attention(x, x, x, need_weights=False)[0])[:, :1]
+
+
+class FirstTokenTaken(FirstToken):
+    def forward(self, x):
+        return super().forward(x)[:, 0]
+
+
 FAULTS = (
+    Fault(
+        "language model scores the last position only, [N, 1, C]",
+        "class-dimension",
+        NextWord,
+        NextWordFlat,
+        (7,),
+        classes=16,
+        tokens=16,
+        note="Expected target size [N, 16], got [N].",
+    ),
+    Fault(
+        "classifier by the first token returns [N, 1, C]",
+        "class-dimension",
+        FirstToken,
+        FirstTokenTaken,
+        (6, 5),
+        classes=4,
+        note="The loss is 0 with labels [N, 4] of zeros, and raises with any other.",
+    ),
     Fault(
         "word model returns [N, L, C]",
         "class-dimension",

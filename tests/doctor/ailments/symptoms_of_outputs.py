@@ -71,11 +71,11 @@ def single_output(side):
 
 
 def class_dimension(side):
-    """The declared number of classes at the end, another number (that follows the input) second."""
+    """The declared number of classes at the end, another number (1, or one of the inputs') second."""
     if side.wants != "classes" or side.classes is None:
         return False
     outputs = outputs_of(side)
-    return outputs.ndim > 2 and outputs.shape[-1] == side.classes and outputs.shape[1] in side.shape
+    return outputs.ndim > 2 and outputs.shape[-1] == side.classes and outputs.shape[1] in (1, *side.shape)
 
 
 def column_broadcast(side):
