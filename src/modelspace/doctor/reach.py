@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._pytree import tree_leaves
 
 from modelspace.doctor.graph import leaves, run_backward
@@ -69,7 +70,7 @@ def _differentiates(trace: Trace) -> bool:
     """Whether the forward takes derivatives: by ``torch.autograd.grad``, or by a transform of ``torch.func``."""
     return any(
         operation.name in ("grad", "make_dual")
-        or any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in operation.tensors)
+        or any(is_functorch_wrapped_tensor(x) for x in operation.tensors)
         for operation in trace.operations
     )
 
