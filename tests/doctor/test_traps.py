@@ -76,6 +76,8 @@ def test_factorisations_are_no_linear_chain():
     assert not seen("linear-chain", nn.Sequential(nn.Linear(16, 2), nn.Linear(2, 16)), (16,))
     depthwise = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1))
     assert not seen("linear-chain", depthwise, (4, 6, 6))
+    frozen = nn.Sequential(nn.Linear(16, 16).requires_grad_(False), nn.Linear(16, 16))
+    assert not seen("linear-chain", frozen, (16,))
     assert seen("linear-chain", nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), (16,))
 
 
@@ -277,6 +279,11 @@ def test_collocation_points_of_the_forward_s_own_are_no_parameter_and_a_weight_i
                 value = torch.autograd.grad(value.sum(), points, create_graph=True)[0]
             return self.net(x) + value.square().mean()
 
+    class Reference(Points):
+        def forward(self, x):  # a copy of one sample, of a shape that does not follow the batch
+            return self.net(x) + self.net(x[:1].detach().requires_grad_()).square().mean()
+
+    assert not seen("unregistered-layers", lambda: Reference(True), (6,))
     assert not seen("unregistered-layers", lambda: Points(True), (6,))
     assert seen("unregistered-layers", lambda: Points(False), (6,))
 
@@ -538,9 +545,10 @@ class PaddedAndUnseen(nn.Module):
         self.positions = nn.Parameter(torch.zeros(9, 8))
         with torch.no_grad():
             self.emb.weight[100:] = 0.0
+        self.table = nn.Parameter(self.emb.weight.detach().clone())  # looked up without a layer
 
     def forward(self, x):
-        x = self.emb(x) + self.positions
+        x = self.emb(x) + self.table[x] + self.positions
         return self.head(torch.tanh(x).mean(1))
 
 
