@@ -28,7 +28,6 @@ class Case:
         tokens: Samples are integers below this; floating-point numbers where 0.
         classes: Labels are integers below this.
         loss: The loss.
-        frozen: It has frozen parameters, which all members share with seed 0.
         random: Its training draws random numbers.
         fallback: What the plan says where the architecture has no batched form; None where it has one.
         dtype: The type of its coordinates.
@@ -41,7 +40,6 @@ class Case:
     tokens: int = 0
     classes: int = CLASSES
     loss: str = "cross_entropy"
-    frozen: bool = False
     random: bool = False
     fallback: str | None = None
     dtype: torch.dtype = torch.float32
@@ -320,7 +318,7 @@ CASES = [
     Case("MLP dropout", perceptron_with_dropout, (6,), random=True),
     Case("tied embedding", Tied, (4,), tokens=7, classes=7),
     Case("renormalised embeddings", Renormalised, (4,), tokens=7),
-    Case("frozen backbone", FrozenBackbone, (2, 4, 4), frozen=True),
+    Case("frozen backbone", FrozenBackbone, (2, 4, 4)),
     Case("grouped dilated convolution", depthwise_dilated, (2, 4, 4)),
     Case("conv1d", conv1d, (2, 8)),
     Case("conv3d", conv3d, (1, 4, 4, 4)),
@@ -356,7 +354,7 @@ CASES = [
     Case("checkpointed", networks.Checkpointed, (6,), random=True),
     Case("fractional pooling", networks.FractionalPool, (2, 4, 4), random=True),
     Case("random slopes", networks.RandomSlopes, (6,), random=True),
-    Case("LoRA", networks.LoRA, (6,), frozen=True),
+    Case("LoRA", networks.LoRA, (6,)),
     Case("weight norm", networks.weight_normalised, (6,)),
     Case("bilinear", networks.Bilinear, (6,)),
     Case("mixture of experts", networks.MixtureOfExperts, (6,)),
@@ -364,6 +362,34 @@ CASES = [
     Case("routed experts", networks.Routed, (6,), fallback="no batched form of aten::nonzero"),
     Case("cumulative BatchNorm", lambda: Residual(momentum=None), (2, 4, 4)),
     Case("own noise", Noisy, (6,), random=True),
+    Case("closures over layers", networks.Closures, (6,)),
+    Case("features kept by a hook", networks.Tapped, (6,)),
+    Case("clipped parameters", networks.Clipped, (6,)),
+    Case("target by moving average", networks.Target, (6,)),
+    Case("random features", networks.RandomFeatures, (6,)),
+    Case("drawn by NumPy", networks.DrawnByNumPy, (6,)),
+    Case("sparse buffer", networks.SparseGraph, (6,)),
+    Case("padded transformer", networks.PaddedTransformer, (4,), tokens=7, random=True),
+    Case(
+        "hook on an activation",
+        networks.HookedActivation,
+        (6,),
+        fallback=r"a hook on an activation \(line .*\) is not run under vmap",
+    ),
+    Case(
+        "hook on a parameter",
+        networks.HookedParameter,
+        (6,),
+        fallback="the hook on parameter first.weight is not run under vmap",
+    ),
+    Case(
+        "backward hook",
+        networks.HookedLayer,
+        (6,),
+        fallback="the backward hook of layer head is not run under vmap",
+    ),
+    Case("clipped data", networks.ClippedData, (6,), fallback="no batched form: accessing `data` under vmap"),
+    Case("layers dropped by Python", networks.LayerDrop, (6,), fallback="the forward draws from random"),
     Case(
         "data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"
     ),

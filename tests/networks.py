@@ -1,5 +1,8 @@
 """Small networks of every kind that people build: each uses something that a batched forward may stumble over."""
 
+import random
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -446,3 +449,184 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x):
         return torch.einsum("be,bi,eio->bo", self.gate(x).softmax(-1), x, self.experts)
+
+
+# What a copy of a module loses, or a forward does beside computing
+
+
+class Closures(nn.Module):
+    """Its stages are closures over its own layers: those of a copy are the original's."""
+
+    def __init__(self):
+        super().__init__()
+        self.lift, self.read = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+        lift, read = self.lift, self.read
+        self.stages = [lambda x: torch.tanh(lift(x)), lambda x: read(x)]
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+class Tapped(nn.Module):
+    """A forward hook puts features into a dictionary that the forward reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.taps = nn.Linear(6, 8), nn.Linear(8, CLASSES), {}
+        self.first.register_forward_hook(lambda module, given, out: self.taps.__setitem__("first", out))
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(x))) + self.taps["first"][:, :CLASSES]
+
+
+class HookedActivation(nn.Module):
+    """The gradient of an activation is limited by a hook."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
+        return self.head(torch.tanh(hidden))
+
+
+class HookedParameter(nn.Module):
+    """The gradient of a parameter is masked by a hook."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+        self.first.weight.register_hook(self.masked)
+
+    def masked(self, gradient):
+        return torch.cat([torch.zeros_like(gradient[:4]), gradient[4:]])
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(x)))
+
+
+class HookedLayer(nn.Module):
+    """A full backward hook halves the gradient that goes into a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+        self.head.register_full_backward_hook(lambda layer, given, out: (given[0] / 2,))
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(x)))
+
+
+class Clipped(nn.Module):
+    """Its forward in training clips its parameters, as a Wasserstein critic does."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                for parameter in self.parameters():
+                    parameter.clamp_(-0.2, 0.2)
+        return self.head(torch.tanh(self.first(x)))
+
+
+class ClippedData(Clipped):
+    """The same by ``.data``, which no version counter sees."""
+
+    def forward(self, x):
+        if self.training:
+            for parameter in self.parameters():
+                parameter.data.clamp_(-0.2, 0.2)
+        return self.head(torch.tanh(self.first(x)))
+
+
+class Target(nn.Module):
+    """A frozen twin follows its layer by moving average, as in BYOL."""
+
+    def __init__(self):
+        super().__init__()
+        self.online = nn.Linear(6, 8)
+        self.target = nn.Linear(6, 8).requires_grad_(False)
+        self.target.load_state_dict(self.online.state_dict())
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
+                    slow.mul_(0.9).add_(fast, alpha=0.1)
+        return self.head(torch.tanh(self.online(x)) + torch.tanh(self.target(x)))
+
+
+class RandomFeatures(nn.Module):
+    """A frozen layer, another for every seed."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Linear(6, 16).requires_grad_(False)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.features(x)))
+
+
+class DrawnByNumPy(nn.Module):
+    """Initial values by NumPy, a permutation by Python."""
+
+    def __init__(self):
+        super().__init__()
+        values = np.random.randn(CLASSES, 6)  # noqa: NPY002 (what it is about)
+        self.weight = nn.Parameter(torch.from_numpy(values).float())
+        self.register_buffer("order", torch.tensor(random.sample(range(6), 6)))
+
+    def forward(self, x):
+        return x[:, self.order] @ self.weight.T
+
+
+class LayerDrop(nn.Module):
+    """Python tosses a coin for each layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        for layer in (self.first, self.second):
+            if not self.training or random.random() > 0.5:
+                x = x + torch.tanh(layer(x))
+        return self.head(x)
+
+
+class SparseGraph(nn.Module):
+    """The adjacency is a sparse buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+        at = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
+        self.register_buffer("adjacency", torch.sparse_coo_tensor(at, torch.ones(6), (6, 6)))
+
+    def forward(self, x):
+        mixed = torch.sparse.mm(self.adjacency.to(x.dtype), x.T).T
+        return self.head(torch.tanh(self.first(mixed)))
+
+
+class PaddedTransformer(nn.Module):
+    """A transformer with a padding mask, of which PyTorch has an inference path with nested tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 8, padding_idx=0), nn.Linear(8, CLASSES)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1)
+
+    def forward(self, tokens):
+        encoded = self.encoder(self.embedding(tokens), src_key_padding_mask=tokens == 6)
+        return self.head(encoded.mean(1))

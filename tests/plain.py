@@ -1,6 +1,7 @@
-"""The other side of every comparison with a population: ``modelspace.reference``, member after member."""
+"""The other side of every comparison with a population: the user's own class in a plain loop, member after member."""
 
 import torch
+from torch.nn.parameter import UninitializedParameter
 
 from modelspace import losses
 from modelspace.reference import train
@@ -14,13 +15,31 @@ OPTIMIZERS = {
 }
 
 
+def built(population, member):
+    """What anyone would write, with the member's numbers put in: nothing of the engine, no copy of anything."""
+    space = population.space
+    with torch.random.fork_rng():
+        torch.manual_seed(int(population.table["seed"][member]))
+        module = space.architecture(**space.hyperparameters).to(space.dtype)
+        if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
+            module(torch.zeros(1, *space.input_shape, dtype=space.sample_dtype))
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    with torch.no_grad():
+        for block in space.layout:
+            row = population.points[member, block.start : block.stop]
+            own[block.name].copy_(row.view(block.shape))
+        for name, values in population.buffers.items():
+            own[name].copy_(values[member])
+    return module
+
+
 def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=None, **settings):
     """The members' points and buffers after training each as a plain module, and their losses."""
     space = population.space
     points, buffers, curves = [], [], []
     for member, row in enumerate(population.table.to_dict("records")):
         hyper = {**(defaults or {}), **{k: v for k, v in row.items() if k not in ("seed", "data_seed")}}
-        module = population.module(member)
+        module = built(population, member)
         inputs = data.train.inputs
         curves.append(
             train(
@@ -36,9 +55,8 @@ def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=No
                 **settings,
             )
         )
-        reading = space.read(module)
-        points.append(reading.point)
-        buffers.append(reading.buffers)
+        points.append(torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad]))
+        buffers.append({name: module.state_dict(keep_vars=True)[name].detach() for name in space.buffer_shapes})
     stacked = {name: torch.stack([b[name] for b in buffers]) for name in space.buffer_shapes}
     return torch.stack(points), stacked, torch.tensor(curves, dtype=torch.float64)
 

@@ -16,8 +16,8 @@ HELP = "hold the population against the plain PyTorch loop, on your own architec
 DESCRIPTION = """\
 Train a few members of your own architecture twice: as one population, in several ways, and one by one as anyone
 would: torch.manual_seed, your class, an ordinary PyTorch loop with torch.optim (SGD, Adam and --optimizer).
-Print the relative error after each step in float64 and float32, of buffers and of outputs in evaluation mode, how each
-operation is carried out, what is computed one member at a time and why, where the two sides part if they do, and how
+Print the relative error after each step in float64 and float32, of buffers and of outputs in evaluation mode, how
+each operation is carried out, what is computed one member at a time and why, where the two sides part if they do, and how
 much faster the population is on this machine. A network that grows rounding by itself is measured, and not called
 different for it. Without --data, samples and labels are random."""
 EPILOG = """\
