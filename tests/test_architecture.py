@@ -7,7 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "modelspace"
 LAYERS = [
-    ["errors", "types", "late", "loading", "atomic", "plain", "widest", "progress", "hyperparameters"],
+    [
+        "errors",
+        "types",
+        "late",
+        "loading",
+        "atomic",
+        "plain",
+        "widest",
+        "progress",
+        "hyperparameters",
+        "code",
+    ],
     ["space", "losses", "metrics", "optimizers", "data"],
     ["population"],
     ["engine"],

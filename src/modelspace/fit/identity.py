@@ -6,42 +6,76 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
+from modelspace.code import code_of, python_version
 from modelspace.data import Data
 from modelspace.fit import files
 from modelspace.fit.recipe import Recipe
 from modelspace.space import ModelSpace
 
+_SOME = 1024  # numbers of a parameter
 
-def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> dict[str, Any]:
-    """Everything that members' outcomes depend on beside themselves and the number of epochs."""
+
+class Identity(NamedTuple):
+    """What a run is.
+
+    Attributes:
+        spec: Everything that members' outcomes depend on beside themselves and the number of epochs.
+        parts: Of the hashes in it that stand for code, the hash of each part by its name.
+    """
+
+    spec: dict[str, Any]
+    parts: dict[str, dict[str, str]]
+
+
+def identity_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> Identity:
+    """Read what a run is, before anything of it is executed: a forward may change what it reads."""
     settings = recipe.describe()
     del settings["epochs"]
-    functions = (*recipe.loss.code, *(metric.function for metric in recipe.metrics))
-    code = "".join(map(_code, functions))
-    return {
+    own = (each for each in (recipe.optimizer, recipe.schedule) if _top(each) != "modelspace")
+    code = code_of(*recipe.loss.code, *(metric.function for metric in recipe.metrics), *own)
+    spec = {
         "space": space.title,
         "architecture": architecture_hash(space),
+        "code": space.code.hash,
+        "first point": _first_point(space),
         "frozen": _short_hash(*(files.bytes_of(value) for value in space.shared.values())),
         "type": str(space.dtype),
         "data": data.name,
         "samples": _short_hash(
             *(files.bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
         ),
-        "code of loss and metrics": _short_hash(code.encode()),
+        "code of loss and metrics": code.hash,
+        "packages": ", ".join(sorted({f"Python {python_version()}", *space.code.packages, *code.packages})),
         "keep": keep,
         **settings,
     }
+    return Identity(spec, {"code": space.code.parts, "code of loss and metrics": code.parts})
 
 
 def architecture_hash(space: ModelSpace) -> str:
-    """Changes with the architecture's modules, shapes and code."""
-    return _short_hash(space.signature().encode())
+    """Changes with the architecture's arguments and coordinates; its code is an entry of its own."""
+    return _short_hash(f"{space.title}\n{list(space.layout)!r}".encode())
+
+
+def source_hash(space: ModelSpace) -> str | None:
+    """The hash of the file that defines the architecture, as it is on the disk; None where there is none."""
+    file = _file(space)
+    return None if file is None else content_hash(Path(file))
+
+
+def content_hash(file: Path) -> str | None:
+    """The hash of a file's bytes; None where it can't be read."""
+    try:
+        return _short_hash(file.read_bytes())
+    except OSError:
+        return None
 
 
 def environment(device: torch.device, space: ModelSpace) -> dict[str, Any]:
@@ -64,10 +98,7 @@ def target_of(space: ModelSpace) -> str | None:
     name, module = getattr(source, "__qualname__", None), getattr(source, "__module__", None)
     if not isinstance(name, str) or not name.isidentifier() or module is None:
         return None
-    try:
-        file = inspect.getsourcefile(source)  # pyright: ignore[reportArgumentType]
-    except (OSError, TypeError):
-        return None
+    file = _file(space)
     found = sys.modules.get(module)
     if found is None or getattr(found, name, None) is not source:
         return None
@@ -78,10 +109,7 @@ def target_of(space: ModelSpace) -> str | None:
 
 
 def _commit(space: ModelSpace) -> str | None:
-    try:
-        file = inspect.getsourcefile(space.architecture)  # pyright: ignore[reportArgumentType]
-    except (OSError, TypeError):
-        return None
+    file = _file(space)
     if file is None or "site-packages" in Path(file).parts:
         return None
     git = ["git", "-C", os.path.dirname(os.path.abspath(file))]
@@ -95,14 +123,36 @@ def _commit(space: ModelSpace) -> str | None:
     return commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
 
 
-def _code(function: Callable[..., Any]) -> str:
-    """A function's or a callable object's source; its name where there is none."""
-    if isinstance(function, torch.nn.Module):
-        return repr(function)
+def _file(space: ModelSpace) -> str | None:
     try:
-        return inspect.getsource(function)
+        return inspect.getsourcefile(space.architecture)  # pyright: ignore[reportArgumentType]
     except (OSError, TypeError):
-        return getattr(function, "__qualname__", type(function).__qualname__)
+        return None
+
+
+def _first_point(space: ModelSpace) -> str:
+    """The hash of what the architecture's code reads from elsewhere, a file of values say, and puts into its tensors.
+
+    Of the parameters some numbers tell enough. A module that was given has its own, which no point is.
+    """
+    template = space.template
+    values = {**dict(template.named_buffers()), **dict(_tensors(template))}
+    if not isinstance(space.architecture, nn.Module):
+        drawn = {name: p.detach().reshape(-1) for name, p in template.named_parameters()}
+        values |= {name: p[:: max(1, len(p) // _SOME)] for name, p in drawn.items()}
+    return code_of(values=values).hash
+
+
+def _tensors(template: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in plain attributes."""
+    for path, layer in template.named_modules():
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor):
+                yield f"{path}.{name}", value
+
+
+def _top(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def _short_hash(*parts: bytes) -> str:

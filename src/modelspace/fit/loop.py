@@ -20,7 +20,7 @@ from modelspace.fit import keep as keeping
 from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.execution import pieces
-from modelspace.fit.identity import spec_of
+from modelspace.fit.identity import identity_of
 from modelspace.fit.logbook import Logbook
 from modelspace.fit.memory import Memory
 from modelspace.fit.precision import Precision, products_in
@@ -135,6 +135,7 @@ def fit(
         precision=precision,
         accumulate=accumulate,
     )
+    identity = None if out is None else identity_of(population.space, data, recipe, keep)
     training = Training(population, data, recipe)
     policy = keeping.resolve(keep, training.curves[1:], recipe.higher_is_better)
     choices = {
@@ -146,9 +147,9 @@ def fit(
     }
     with ExitStack() as stack:
         store = None
-        if out is not None:
+        if identity is not None and out is not None:
             store = stack.enter_context(closing(Store(Path(out), create=True, fresh=fresh)))
-            begin(store, spec_of(population.space, data, recipe, keep), training)
+            begin(store, identity, training)
             choices = planned(store, choices)
         stack.enter_context(products_in(precision))
         processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)

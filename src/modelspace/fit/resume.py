@@ -4,36 +4,42 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from modelspace.code import changed
 from modelspace.engine import Plan
 from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
-from modelspace.fit.identity import environment, target_of
+from modelspace.fit.identity import Identity, environment, source_hash, target_of
 from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.progress import notice
 
 
-def begin(store: Store, spec: Mapping[str, Any], training: Training) -> None:
+def begin(store: Store, identity: Identity, training: Training) -> None:
     """Hold what is asked for against what the folder holds; note it where it holds nothing.
 
     Raises:
         ModelspaceError: they differ; all differences are listed.
     """
     space, epochs = training.population.space, training.recipe.epochs
-    here = json.loads(json.dumps(spec, default=str))
+    here = json.loads(json.dumps(identity.spec, default=str))
     there = store.get("spec")
     if there is None:
         store.put(
             spec=here,
+            code=identity.parts,
             target=target_of(space),
+            source=source_hash(space),
             hyperparameters=space.hyperparameters,
             input_shape=space.input_shape,
             input_type=str(space.input_dtype).removeprefix("torch."),
             samples=list(training.inputs.shape),
         )
     else:
+        parts = store.get("code") or {}
         different = [
-            f"{name} is {_short(there.get(name))} there and {_short(value)} here"
+            f"{name}: {said}"
+            if (said := changed(parts.get(name) or {}, identity.parts.get(name) or {}))
+            else f"{name} is {_short(there.get(name))} there and {_short(value)} here"
             for name, value in here.items()
             if there.get(name) != value
         ]

@@ -85,8 +85,8 @@ class Loss:
 
     @property
     def code(self) -> tuple[Callable[..., Any], ...]:
-        """Functions of the user's own whose source decides what is computed."""
-        return ()
+        """Functions of the user's that decide what is computed; the loss itself where its class is theirs."""
+        return () if type(self).__module__.startswith("modelspace.") else (self,)
 
     @property
     def properties(self) -> Properties | None:

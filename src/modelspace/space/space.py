@@ -1,6 +1,6 @@
 """``ModelSpace``: an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }."""
 
-import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from modelspace.code import Code, code_of
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.anatomy import Anatomy, anatomy, on_values
@@ -214,6 +215,7 @@ class ModelSpace:
                 f"the anatomy of {self.name} needs one sample's shape: ModelSpace(…, input_shape=(…)), "
                 "or --input on the command line"
             )
+        _ = self.code  # as it is before the skeleton's forward runs
         if batch is not None:
             if batch not in self._anatomies:
                 shape, kind = self.input_shape, self.sample_dtype
@@ -377,7 +379,9 @@ class ModelSpace:
     @property
     def title(self) -> str:
         """The architecture's name with its arguments: ``MLP(width=64)``."""
-        from_arguments = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
+        given = self.hyperparameters.items()
+        # Where an object lies in memory is no part of its name.
+        from_arguments = ", ".join(f"{k}={re.sub(' at 0x[0-9a-fA-F]+', '', repr(v))}" for k, v in given)
         return f"{self.name}({from_arguments})" if from_arguments else self.name
 
     def in_dtype(self, dtype: torch.dtype) -> "ModelSpace":
@@ -390,13 +394,19 @@ class ModelSpace:
             **self.hyperparameters,
         )
 
+    @cached_property
+    def code(self) -> Code:
+        """The code that the architecture reaches: its own, and that of every layer.
+
+        Read before a forward runs: a forward may change what it reads.
+        """
+        source, arguments = self._architecture.source, self.hyperparameters
+        made = () if isinstance(source, nn.Module) else (source,)
+        return code_of(*made, self._skeleton, **({"arguments": arguments} if arguments else {}))
+
     def signature(self) -> str:
-        """A text that changes with the architecture: its modules, its coordinates, and its forward's source."""
-        try:
-            source = inspect.getsource(type(self._skeleton))
-        except (OSError, TypeError):
-            source = ""
-        return f"{self.title}\n{self._skeleton!r}\n{list(self.layout)!r}\n{source}"
+        """A text that changes with the architecture: its arguments, its coordinates, and the code that it reaches."""
+        return f"{self.title}\n{list(self.layout)!r}\n{self.code.hash}"
 
     def __repr__(self) -> str:
         from modelspace.space.card import text_card
