@@ -1,9 +1,13 @@
+import json
 import os
+import signal
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from modelspace.engine import measurements
 from modelspace.engine.measurements import (
     Measurements,
     Timing,
@@ -12,6 +16,7 @@ from modelspace.engine.measurements import (
     timing_in_processes,
     timing_of_calls,
 )
+from modelspace.engine.workers import process_index
 
 WAY = Way("vmap", 8)
 
@@ -37,15 +42,83 @@ def test_a_time_is_measured_once(folder):
     assert not Measurements("a").new
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"written": 0, "seconds": {}}', '{"written": "x"}', "null"]
-)
-def test_a_damaged_or_old_file_is_measured_anew(folder, content):
+KEY = json.dumps(asdict(WAY))
+
+
+def content(seconds, written=None, **others):
+    """A file as it is written, with the checksum of what is in it."""
+    written = time.time() if written is None else written
+    try:
+        checksum = measurements._checksum({name: float(value) for name, value in seconds.items()})
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        checksum = "0"
+    return json.dumps({"written": written, "seconds": seconds, "checksum": checksum, **others})
+
+
+DAMAGED = {
+    "nothing": "",
+    "cut short": "{",
+    "a list": "[1]",
+    "null": "null",
+    "no checksum": '{"written": 0, "seconds": {}}',
+    "no seconds": '{"written": "x"}',
+    "seconds in a list": content([1.0]),
+    "zero": content({KEY: 0}),
+    "negative": content({KEY: -1.0}),
+    "not a number": content({KEY: float("nan")}),
+    "infinite": content({KEY: float("inf")}),
+    "a year": content({KEY: 3e7}),
+    "huge": content({KEY: 1e300}),
+    "beyond 64 bits": content({KEY: 10**400}),
+    "beyond the digits that Python reads": '{"written": 1' + "0" * 5000 + "}",
+    "a text": content({KEY: "1"}),
+    "true": content({KEY: True}),
+    "an object": content({KEY: {}}),
+    "written in words": content({KEY: 1.0}, "x"),
+    "another entry": content({KEY: 1.0}, more=1),
+    "another figure": content({KEY: 1.0}).replace("1.0", "900.0"),
+    "nested deeply": "[" * 200_000,
+    "nested deeply within": '{"written": 1, "checksum": "", "seconds": ' + '{"a":' * 100_000,
+    "no text": b"\xff\xfe\x00",
+    "a lone surrogate": '"\\ud800"',
+    "too large": " " * (2**20 + 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_said_once_and_written_anew(folder, capsys, damage):
     measured("a", 1.5)
     (path,) = folder.rglob("*.json")
-    path.write_text(content)
+    path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
     assert measured("a", 2.5) == 2.5
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"measured anew: {path} is damaged" in said
     assert measured("a", 3.5) == 2.5
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("written", [0, 4e9, -1e300])
+def test_an_old_file_or_one_of_another_age_is_measured_anew(folder, capsys, written):
+    measured("a", 1.5)
+    (path,) = folder.rglob("*.json")
+    path.write_text(content({KEY: 1.5}, written))
+    assert measured("a", 2.5) == 2.5
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_in_its_place_is_no_file(folder):
+    measured("a", 1.5)
+    (path,) = folder.rglob("*.json")
+    path.unlink()
+    path.mkdir()
+    assert measured("a", 2.5) == 2.5
+
+
+def test_a_way_without_room_is_tried_again_and_no_time_is_nothing(folder):
+    assert measured("a", float("inf")) == float("inf")
+    assert measured("a", 0.0) > 0
+    assert 0 < measured("a", 1.0) < 1e-9
 
 
 def test_nothing_is_kept_where_there_is_no_place(monkeypatch, tmp_path):
@@ -100,3 +173,13 @@ def test_processes_call_at_once():
 
     assert 0 < timing_in_processes(step, (), 3, 0.0).seconds < 1
     assert spent.sum() == 0
+
+
+def test_a_process_that_is_killed_while_it_is_timed_has_no_time(capsys):
+    def step():
+        if process_index() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    found = timing_in_processes(step, (), 2, 0.0)
+    assert found == (float("inf"), False)
+    assert "a worker process ended (killed by SIGKILL) while the plan was measured" in capsys.readouterr().err

@@ -1,4 +1,8 @@
+import os
+import random
+import signal
 import time
+from collections import Counter
 
 import pytest
 import torch
@@ -6,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelspace.engine import Plan, balanced, choose_plan, using_threads
+from modelspace.engine import plan as plan_module
 from modelspace.engine.plan import no_batched_form
+from modelspace.engine.workers import process_index
 from modelspace.errors import ModelspaceError
 
 
@@ -199,3 +205,52 @@ def test_what_is_computed_member_by_member_is_compiled_only_on_demand(compilatio
     assert not choose_plan(tensors, 8, 10**9, unrolled=lambda: True)[0].compiled
     assert compilations == []
     assert choose_plan(tensors, 8, 10**9, unrolled=lambda: True, compile=True)[0].compiled
+
+
+def killed_in(moments):
+    """A build whose step ends its process at one of these calls of it, where that is a measuring one."""
+    parent, calls = os.getpid(), [0]
+
+    def build(lowering, chunk):
+        def step(values):
+            if os.getpid() != parent:
+                calls[0] += 1
+                if calls[0] in moments(process_index()):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return values * 2
+
+        return step, (torch.zeros(chunk, 3),)
+
+    return build
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("lowering", [None, "vmap", "loop"])
+@pytest.mark.parametrize("lost", [(0,), (0, 1)], ids=["one lost", "all lost"])
+def test_processes_that_are_killed_while_they_measure(capsys, monkeypatch, workers, lowering, lost):
+    monkeypatch.setattr(plan_module, "_FORK_SECONDS", 0.0)
+    build = killed_in(lambda index: (2,) if index in lost else ())
+    with using_threads(2):
+        plan, _ = choose_plan(build, 64, 10**9, lowering=lowering, workers=workers, threads=1, compile=False)
+    assert plan.workers == (workers or 1)
+    assert "while the plan was measured" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_at_random_while_they_measure(monkeypatch, capsys):
+    monkeypatch.setattr(plan_module, "_FORK_SECONDS", 0.0)
+    draw = random.Random(12)
+    ended = Counter()
+    for _ in range(60):
+        moment, index = draw.randrange(1, 12), draw.randrange(3)
+        workers, lowering = draw.choice([None, 2, 3]), draw.choice([None, "vmap", "loop"])
+        build = killed_in(lambda i, moment=moment, index=index: (moment,) if i == index else ())
+        with using_threads(2):
+            plan, _ = choose_plan(
+                build, 64, 10**9, lowering=lowering, workers=workers, threads=1, compile=False
+            )
+        assert workers is None or plan.workers == workers
+        ended["killed" if "while the plan" in capsys.readouterr().err else "not reached"] += 1
+    with capsys.disabled():
+        print(f"\nmeasuring processes: {dict(ended)}, of 60 with a plan: 60")
+    assert ended["killed"] > 20

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +21,14 @@ from platformdirs import user_cache_path
 
 from modelspace.atomic import whole_file
 from modelspace.engine.workers import in_processes
+from modelspace.errors import first_line
+from modelspace.progress import notice
 
 Lowering = Literal["vmap", "loop"]
 _KEEP_SECONDS = 30 * 24 * 3600.0
+_SHORTEST_SECONDS = 1e-12  # more than nothing: times are divided by
+_LONGEST_SECONDS = 24 * 3600.0  # that a call or a compilation takes
+_LARGEST_BYTES = 2**20
 _QUIET = 0.8  # of the time on the clock, which the process computed
 
 
@@ -79,7 +85,8 @@ class Measurements:
         """Seconds a member and step of this way, as measured now or before."""
         key = json.dumps(asdict(way))
         if key not in self._seconds:
-            self._seconds[key], quiet = measure()
+            seconds, quiet = measure()
+            self._seconds[key] = max(seconds, _SHORTEST_SECONDS)
             if not quiet:
                 self._disturbed.add(key)
         return self._seconds[key]
@@ -107,9 +114,15 @@ class Measurements:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = {key: value for key, value in self._seconds.items() if key not in self._disturbed}
+            # A way for which memory had no room may have it another time.
+            kept = {
+                key: value
+                for key, value in self._seconds.items()
+                if key not in self._disturbed and value < inf
+            }
+            text = json.dumps({"written": time.time(), "seconds": kept, "checksum": _checksum(kept)})
             with whole_file(self._path) as temporary:
-                Path(temporary).write_text(json.dumps({"written": time.time(), "seconds": kept}))
+                Path(temporary).write_text(text)
         except Exception:
             return
 
@@ -133,14 +146,53 @@ def _path(name: str | None) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """What a file holds; nothing where it is missing, old or damaged."""
+    """What a file holds; nothing where it is missing or old, nor where it is damaged, which is said."""
     try:
-        found = json.loads(path.read_text())
-        if time.time() - found["written"] > _KEEP_SECONDS:
+        if not path.is_file():
             return {}
-        return {str(key): float(value) for key, value in found["seconds"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ValueError("it is too large")
+        written, seconds = _checked(json.loads(path.read_bytes()))
+    except OSError:
         return {}
+    except (ValueError, RecursionError) as error:
+        why = first_line(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        notice(f"what the plan measured earlier is measured anew: {path} is damaged ({why})")
+        return {}
+    return {} if abs(time.time() - written) > _KEEP_SECONDS else seconds
+
+
+def _checked(found: Any) -> tuple[float, dict[str, float]]:
+    """When a file was written, and its figures.
+
+    Raises:
+        ValueError: it is not what ``keep`` writes.
+    """
+    if not isinstance(found, dict) or found.keys() != {"written", "seconds", "checksum"}:
+        raise ValueError("an object of written, seconds and checksum is expected")
+    seconds = found["seconds"]
+    if not isinstance(seconds, dict):
+        raise ValueError("seconds is no object")
+    times = {name: _number(name, value) for name, value in seconds.items()}
+    for name, value in times.items():
+        if not 0 < value <= _LONGEST_SECONDS:
+            raise ValueError(f"{value:g} seconds for {name}")
+    if found["checksum"] != _checksum(times):
+        raise ValueError("its checksum differs")
+    return _number("written", found["written"]), times
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if type(value) in (int, float):
+            return float(value)
+    except OverflowError:
+        pass
+    raise ValueError(f"{name} is no number")
+
+
+def _checksum(seconds: dict[str, float]) -> str:
+    return hashlib.sha256(json.dumps(seconds, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def wait() -> None:
@@ -169,13 +221,16 @@ def timing_of_calls(step: Callable[..., Any], arguments: tuple[Any, ...], budget
 def timing_in_processes(
     step: Callable[..., Any], arguments: tuple[Any, ...], workers: int, budget: float
 ) -> Timing:
-    """The time of a call when so many processes call at once, over their number."""
+    """The time of a call when so many processes call at once, over their number; infinite where one was lost."""
 
     def body(index: int, send: Callable[[dict[str, Any]], None]) -> None:
         send(timing_of_calls(step, arguments, budget)._asdict())
 
-    found = [Timing(**message) for message in in_processes(workers, body) if "seconds" in message]
+    messages = list(in_processes(workers, body))
+    found = [Timing(**message) for message in messages if "seconds" in message]
     if len(found) < workers:
-        return Timing(float("inf"))
+        lost = next((message["lost"] for message in messages if "lost" in message), "a worker process ended")
+        notice(f"{lost} while the plan was measured: processes are not measured")
+        return Timing(inf, quiet=False)
     mean = sum(each.seconds for each in found) / workers
     return Timing(mean, all(each.quiet for each in found)).shared_by(workers)

@@ -323,6 +323,9 @@ class _Search:
                 continue
             timed = replace(way, chunk=min(way.chunk, 4)) if way.lowering == "loop" else way
             found.append(replace(self._timed(timed), way=way))
+        # Processes that were lost while they were timed are not taken, unless they alone were asked for.
+        timed = [each for each in found if each.seconds < inf]
+        found = timed or [replace(found[0], seconds=candidate.seconds)]
         return min(found, key=lambda each: self._total(each) * (_WAITING if each.way.threads > 1 else 1.0))
 
     def _or_compiled(
@@ -352,6 +355,7 @@ class _Search:
                 tries += [other for other in dict.fromkeys(others) if other != way]
         if not found:
             return best, reason
+        found = [each if each.seconds < inf else replace(each, seconds=expected.seconds) for each in found]
         fastest = min(found, key=self._total)
         if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
@@ -394,6 +398,8 @@ def _least(found: dict[int, _Candidate]) -> _Candidate:
 
 
 def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
+    if inf in (loop.seconds, batched.seconds):  # there was no memory for one of them
+        return note
     ratio = loop.seconds / batched.seconds
     if ratio >= 1:
         return f"{ratio:.1f} × the loop, {note}"

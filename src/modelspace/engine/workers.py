@@ -73,7 +73,7 @@ def in_processes(count: int, body: Callable[[int, Send], None]) -> Iterator[dict
                 assert isinstance(receiver, Connection)
                 try:
                     message = json.loads(receiver.recv_bytes())
-                except EOFError:
+                except (EOFError, OSError):  # the latter where it was killed within a message
                     process = processes.pop(receiver)
                     process.join()
                     if process.exitcode:
