@@ -1,9 +1,11 @@
 """Architectures of other packages: by name or by configuration, never with their weights, never with others' code."""
 
 import json
+import os
 import sys
 
 import pytest
+import torch
 from commands import printed
 from zoo import without_torchvision_s_library
 
@@ -140,3 +142,122 @@ def test_code_that_a_configuration_points_to_is_never_run(configured, tmp_path, 
         ModelspaceError, match=r"unknown model_type 'gpt3': did you mean .*'gpt2'.*lists them"
     ):
         load_object(configured(model_type="gpt3"))
+
+
+STUB = """
+import types
+import sys
+from huggingface_hub import constants, get
+
+class PreTrainedModel:
+    pass
+
+class AutoConfig:
+    @staticmethod
+    def for_model(kind, **entries):
+        return types.SimpleNamespace(model_type=kind, **entries)
+
+class AutoModel:
+    @staticmethod
+    def from_config(config, trust_remote_code):
+        from torch import nn
+        if getattr(config, "backbone", None):
+            get(config.backbone)
+        return nn.Linear(2, constants.HF_HUB_OFFLINE + 1)
+
+models = types.SimpleNamespace(auto=types.SimpleNamespace(configuration_auto=types.SimpleNamespace(
+    CONFIG_MAPPING_NAMES={"detr": "DetrConfig"})))
+"""
+HUB = """
+import os
+import socket
+from . import constants
+
+class OfflineModeIsEnabled(ConnectionError):
+    pass
+
+def get(name):
+    cached = os.path.join(constants.HF_HUB_CACHE, name)
+    if os.path.exists(cached):
+        raise SystemExit("the cache was read")
+    if constants.HF_HUB_OFFLINE and os.environ["HF_HUB_OFFLINE"] == "1":
+        raise OfflineModeIsEnabled(f"Cannot reach https://huggingface.co/api/models/{name}: offline mode is enabled.")
+    socket.create_connection(("127.0.0.1", 9))
+"""
+
+
+@pytest.fixture
+def stubs(tmp_path, monkeypatch):
+    """Stand-ins for the two libraries, with the hub's switch; ``bb`` lies in its cache."""
+    (tmp_path / "huggingface_hub").mkdir()
+    (tmp_path / "huggingface_hub" / "__init__.py").write_text(HUB)
+    (tmp_path / "huggingface_hub" / "constants.py").write_text(
+        f"HF_HUB_OFFLINE = False\nHF_HUB_CACHE = {str(tmp_path)!r}\n"
+    )
+    (tmp_path / "transformers.py").write_text(STUB)
+    (tmp_path / "bb").touch()
+    for name in ("transformers", "huggingface_hub", "huggingface_hub.constants"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+    def target(**entries):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "detr", **entries}))
+        return f"hf:{tmp_path / 'config.json'}"
+
+    yield target
+    for name in ("transformers", "huggingface_hub", "huggingface_hub.constants"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("backbone", ["facebook/convnext", "bb"])
+def test_what_a_configuration_asks_the_hub_for_is_refused(stubs, no_network, backbone):
+    make = load_object(stubs(backbone=backbone))
+    message = (
+        f"asks for https://huggingface.co/api/models/{backbone}, and nothing is downloaded: give the whole"
+    )
+    with pytest.raises(ModelspaceError, match=message):
+        make()
+    with pytest.raises(ModelspaceError, match=message):
+        built(make, {})
+
+
+def test_the_switches_are_on_while_it_is_built_and_as_they_were_after(stubs, tmp_path, monkeypatch):
+    make = load_object(stubs())
+    constants = sys.modules["huggingface_hub.constants"]
+    before = dict(os.environ), torch.hub._hub_dir, torch.hub.download_url_to_file
+    assert make().out_features == 2
+    assert (False, str(tmp_path)) == (constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE)
+    with pytest.raises(ModelspaceError, match="nothing is downloaded"):
+        load_object(stubs(backbone="bb"))()
+    assert (False, str(tmp_path)) == (constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE)
+    assert before == (dict(os.environ), torch.hub._hub_dir, torch.hub.download_url_to_file)
+
+
+def test_torch_hub_fetches_nothing_either(no_network):
+    def fetched():
+        return torch.hub.load_state_dict_from_url("http://127.0.0.1:9/weights.pt")
+
+    from modelspace.loading.published import offline
+
+    with pytest.raises(ModelspaceError, match=r"net asks for http://127\.0\.0\.1"), offline("net"):
+        fetched()
+    with pytest.raises(ZeroDivisionError), offline("net"):
+        _ = 1 / 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"model_type": "detr", "use_timm_backbone": False, "backbone": "microsoft/resnet-50"},
+        {"model_type": "upernet", "backbone": "facebook/convnext-tiny-224"},
+        {"model_type": "timm_wrapper", "architecture": "hf_hub:timm/resnet18.a1_in1k"},
+        {"model_type": "timm_backbone", "backbone": "hf_hub:timm/resnet18.a1_in1k"},
+    ],
+)
+def test_the_real_libraries_ask_nobody(configured, tmp_path, no_network, entries):
+    pytest.importorskip("timm")
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(ModelspaceError, match="nothing is downloaded"):
+        load_object(f"hf:{tmp_path / 'config.json'}")()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.loading.published import package, refuse_weights, unknown_of_many
+from modelspace.loading.published import offline, package, refuse_weights, unknown_of_many
 
 
 def load_hugging_face(path: str) -> Callable[..., Any]:
@@ -36,13 +36,14 @@ def load_hugging_face(path: str) -> Callable[..., Any]:
         refuse_weights(path, arguments)
         # A remote class is asked for under this entry alone.
         entries = {k: v for k, v in {**written, **arguments}.items() if k != "auto_map"}
-        config = transformers.AutoConfig.for_model(kind, **entries)
-        if getattr(config, "use_cache", False):
-            config.use_cache = False
-        named = _named(transformers, config)
-        if named is not None:
-            return named(config)
-        return transformers.AutoModel.from_config(config, trust_remote_code=False)
+        with offline(path):
+            config = transformers.AutoConfig.for_model(kind, **entries)
+            if getattr(config, "use_cache", False):
+                config.use_cache = False
+            named = _named(transformers, config)
+            if named is not None:
+                return named(config)
+            return transformers.AutoModel.from_config(config, trust_remote_code=False)
 
     make.__name__ = make.__qualname__ = str((written.get("architectures") or [kind])[0])
     return make

@@ -2,9 +2,16 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any
+
+import torch
 
 from modelspace.errors import ModelspaceError
 
@@ -30,7 +37,8 @@ def load_torchvision(name: str) -> Callable[..., Any]:
 
     def make(**arguments: Any) -> Any:
         refuse_weights(name, arguments)
-        return builder(**none, **arguments)
+        with offline(name):
+            return builder(**none, **arguments)
 
     return _called(make, name)
 
@@ -51,7 +59,8 @@ def load_timm(name: str) -> Callable[..., Any]:
 
     def make(**arguments: Any) -> Any:
         refuse_weights(name, arguments)
-        return timm.create_model(name, pretrained=False, **arguments)
+        with offline(name):
+            return timm.create_model(name, pretrained=False, **arguments)
 
     return _called(make, plain)
 
@@ -90,6 +99,68 @@ def refuse_weights(name: str, arguments: dict[str, Any]) -> None:
         raise ModelspaceError(
             f"{name} is built with random weights and nothing is downloaded, so it takes no {asked[0]}"
         )
+
+
+@contextmanager
+def offline(name: str) -> Iterator[None]:
+    """Build ``name`` without the network and without what was once fetched, by the libraries' own switches.
+
+    They are huggingface_hub's offline mode, with an empty cache, and the two functions with which torch.hub fetches.
+
+    Raises:
+        ModelspaceError: the block asks for a file that is not here.
+    """
+
+    def refuse(url: str, *_: Any, **__: Any) -> Any:
+        raise _FetchError(url)
+
+    with ExitStack() as stack:
+        empty = stack.enter_context(tempfile.TemporaryDirectory())
+        fetching = dict.fromkeys(("load_state_dict_from_url", "download_url_to_file"), refuse)
+        switches: list[tuple[Any, dict[str, Any]]] = [(torch.hub, {"_hub_dir": empty, **fetching})]
+        hub = sys.modules.get("huggingface_hub")
+        if hub is not None:
+            switches.append((hub.constants, {"HF_HUB_OFFLINE": True, "HF_HUB_CACHE": empty}))
+        for module, values in switches:
+            for key, value in values.items():
+                stack.callback(setattr, module, key, getattr(module, key))
+                setattr(module, key, value)
+        kept = {key: os.environ.get(key) for key in _OFFLINE}
+        stack.callback(_set_environment, kept)
+        _set_environment(dict.fromkeys(_OFFLINE, "1"))
+        try:
+            yield
+        except Exception as error:
+            asked = next((e for e in _causes(error) if type(e).__name__ in _FETCHING), None)
+            if asked is None:
+                raise
+            address = re.search(r"https?://[^\s:]+", str(asked))
+            raise ModelspaceError(
+                f"{name} asks for {address.group() if address else 'a file of the Hugging Face hub'}, and nothing is "
+                "downloaded: give the whole architecture, that of a backbone too, on this machine"
+            ) from error
+
+
+class _FetchError(Exception):
+    """A file that would be fetched."""
+
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_FETCHING = ("_FetchError", "OfflineModeIsEnabled", "LocalEntryNotFoundError")
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for key, value in values.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _called(make: Callable[..., Any], name: str) -> Callable[..., Any]:
