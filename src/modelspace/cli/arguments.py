@@ -18,7 +18,7 @@ from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.precision import PRECISIONS
 from modelspace.fit.recipe import LABEL_NOISE
-from modelspace.loading import load_object
+from modelspace.loading import load_architecture
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
@@ -286,7 +286,7 @@ def load_space(
     shape = sample_shape(options, data)
     keep_free(options, "input_shape", "dtype", "input_dtype")
     return ModelSpace(
-        load_object(target or options.target),
+        load_architecture(target or options.target),
         input_shape=shape,
         dtype=_DTYPES[options.dtype] if options.dtype else None,
         input_dtype=input_dtype or (torch.float32 if data is None else data.train.inputs.dtype),

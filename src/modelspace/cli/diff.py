@@ -9,7 +9,7 @@ from modelspace.cli.arguments import add_json, typed
 from modelspace.cli.inspect import add_sample, measured
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError
-from modelspace.loading import load_object
+from modelspace.loading import load_architecture
 from modelspace.space.difference import Difference, diff
 
 USAGE = "%(prog)s TARGET TARGET [--input SHAPE] [options]"
@@ -54,8 +54,8 @@ def call(options: argparse.Namespace) -> int:
     options.model = {}
     common = measured(options)
     found = diff(
-        load_object(options.first),
-        load_object(options.second),
+        load_architecture(options.first),
+        load_architecture(options.second),
         input_shape=common["input_shape"],
         batch=common["batch"],
         input_dtype=common["input_dtype"],

@@ -10,7 +10,7 @@ from modelspace.cli.arguments import add_data, add_json, add_target, load_data, 
 from modelspace.cli.results import print_json
 from modelspace.data import Data
 from modelspace.doctor import RULES, doctor
-from modelspace.loading import load_object
+from modelspace.loading import load_architecture
 from modelspace.space.architecture import Architecture
 
 USAGE = "%(prog)s TARGET [--input SHAPE | --data DATA] [--loss NAME] [options]"
@@ -84,7 +84,7 @@ def _architecture(options: argparse.Namespace, data: Data | None) -> Architectur
     """What TARGET makes. No space: a model that has nothing to train makes none, and has a finding."""
     sampled = torch.float32 if data is None else data.train.inputs.dtype
     return Architecture(
-        load_object(options.target),
+        load_architecture(options.target),
         options.model,
         sample_shape(options, data),
         getattr(torch, options.dtype) if options.dtype else None,

@@ -12,7 +12,7 @@ from modelspace.cli import values
 from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder, typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.loading import load_object
+from modelspace.loading import load_architecture
 from modelspace.space.family import Family, Law, Polynomial, Solution
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -98,7 +98,7 @@ def call(options: argparse.Namespace) -> int:
     """Print laws and table, or the solution."""
     _check(options)
     family = Family(
-        load_object(options.target),
+        load_architecture(options.target),
         input_shape=options.input,
         dtype=getattr(torch, options.dtype) if options.dtype else None,
         input_dtype=torch.long if options.input_dtype == "long" else torch.float32,

@@ -21,7 +21,7 @@ from modelspace.cli.results import print_json
 from modelspace.cli.sizes import memory_size
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
-from modelspace.loading import load_object
+from modelspace.loading import load_architecture
 from modelspace.space.anatomy import Spec
 from modelspace.space.inspection import Inspection, highlights, inspect
 from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_columns, write
@@ -114,7 +114,7 @@ def call(options: argparse.Namespace) -> int:
     step = "memory" in (*columns, options.sort) or options.html
     optimizer = options.optimizer or ("adam" if step else None)
     found = inspect(
-        load_object(options.target),
+        load_architecture(options.target),
         optimizer=optimizer,
         precision=options.precision,
         memory=options.memory,

@@ -9,9 +9,9 @@ from typing import Any
 
 from modelspace.loading.hugging_face import load_hugging_face
 from modelspace.loading.published import load_timm, load_torchvision
-from modelspace.loading.python import load_python
+from modelspace.loading.python import as_architecture, file_of_target, load_python
 
-__all__ = ["load_object"]
+__all__ = ["file_of_target", "load_architecture", "load_object"]
 
 _PUBLISHED = {"torchvision": load_torchvision, "timm": load_timm, "hf": load_hugging_face}
 
@@ -29,7 +29,7 @@ def load_object(target: str) -> Any:
 
     Raises:
         ModelspaceError: the form is wrong, the file, module or package is missing or fails to import, or it has no
-            such name (the nearest one is given).
+            such name (the nearest one is given); or it would be called and is Python's own (``os:system``).
 
     Example:
         >>> load_object("torch.nn:Linear")
@@ -37,3 +37,15 @@ def load_object(target: str) -> Any:
     """
     kind, _, name = target.partition(":")
     return _PUBLISHED[kind](name) if kind in _PUBLISHED and name else load_python(target)
+
+
+def load_architecture(target: str) -> Any:
+    """The architecture that ``target`` names: an ``nn.Module``'s class, an ``nn.Module``, or a factory.
+
+    Args:
+        target: As ``load_object`` takes it.
+
+    Raises:
+        ModelspaceError: as ``load_object``; or it is anything else.
+    """
+    return as_architecture(load_object(target), target)

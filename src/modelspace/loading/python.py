@@ -3,14 +3,20 @@
 Loading such an object *executes* the file, as ``python file.py`` would: name only files you trust.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
+import types
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from modelspace.errors import ModelspaceError, unknown_name
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not in C
 
 
 def load_python(target: str) -> Any:
@@ -24,7 +30,7 @@ def load_python(target: str) -> Any:
 
     Raises:
         ModelspaceError: the form is wrong, the file or module is missing or fails to import, or it has no
-            such name (the nearest one is given).
+            such name (the nearest one is given); or it would be called and is Python's own (``os:system``).
     """
     place, separator, name = target.rpartition(":")
     if not separator or not place or not name:
@@ -34,10 +40,72 @@ def load_python(target: str) -> Any:
         )
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module_named(place)
     try:
-        return getattr(module, name)
+        found = getattr(module, name)
     except AttributeError:
         names = [n for n in vars(module) if not n.startswith("_")]
         raise unknown_name(f"name in {place}", name, names) from None
+    if callable(found) and not _is_of_packages_or_user(found):
+        raise ModelspaceError(
+            f"'{target}' is Python's own or not written in Python ({_kind(found)}), and is not called: name a class, "
+            "a module or a function of yours, or of a package"
+        )
+    return found
+
+
+def file_of_target(target: str) -> Path | None:
+    """The file that loading a target would execute, without executing it or the packages above it."""
+    place = target.rpartition(":")[0]
+    if place.endswith(".py"):
+        return Path(place) if Path(place).is_file() else None
+    for folder in (str(Path.cwd()), *sys.path):
+        path = Path(folder, *place.split("."))
+        for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def as_architecture(found: Any, target: str) -> Any:
+    """The object, if it can be an architecture.
+
+    Raises:
+        ModelspaceError: it is a class of something else, or no callable.
+    """
+    other = isinstance(found, type) and not issubclass(found, nn.Module)
+    if other or not callable(found):
+        raise ModelspaceError(
+            f"'{target}' is {_kind(found)}, and is not called: an architecture is an nn.Module's class, an "
+            "nn.Module, or a function that returns one"
+        )
+    return found
+
+
+def _is_of_packages_or_user(found: Any) -> bool:
+    """Whether what would be called is Python code, and none of Python's own library."""
+    if isinstance(found, functools.partial):
+        return _is_of_packages_or_user(found.func)
+    if isinstance(found, types.MethodType):
+        return _is_of_packages_or_user(found.__func__)
+    if isinstance(found, types.FunctionType):
+        # A decorator's function bears the name of what it wraps, which is what counts.
+        return _outside_the_library(found.__module__)
+    if not isinstance(found, type) and "__wrapped__" in getattr(found, "__dict__", {}):
+        return _is_of_packages_or_user(found.__wrapped__)
+    kind = found if isinstance(found, type) else type(found)
+    if issubclass(kind, nn.Module):
+        return True
+    made_by_a_class = bool(kind.__flags__ & _HEAP_TYPE) and _outside_the_library(kind.__module__)
+    return made_by_a_class and (isinstance(found, type) or isinstance(kind.__call__, types.FunctionType))
+
+
+def _outside_the_library(module: Any) -> bool:
+    return not isinstance(module, str) or module.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__module__}.{found.__qualname__}"
+    return f"a {type(found).__name__}"
 
 
 def _module_of_file(path: Path) -> ModuleType:
