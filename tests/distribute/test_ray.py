@@ -344,7 +344,7 @@ def interrupt():
     while finished < 4:
         time.sleep(0.2)
         try:
-            finished = ms.open_run("run").status.tolist().count("finished")
+            finished = ms.open_run("run", trust=True).status.tolist().count("finished")
         except ms.ModelspaceError:  # not begun yet
             pass
     os.kill(os.getpid(), signal.SIGINT)
