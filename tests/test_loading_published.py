@@ -252,12 +252,10 @@ def test_torch_hub_fetches_nothing_either(no_network):
     [
         {"model_type": "detr", "use_timm_backbone": False, "backbone": "microsoft/resnet-50"},
         {"model_type": "upernet", "backbone": "facebook/convnext-tiny-224"},
-        {"model_type": "timm_wrapper", "architecture": "hf_hub:timm/resnet18.a1_in1k"},
-        {"model_type": "timm_backbone", "backbone": "hf_hub:timm/resnet18.a1_in1k"},
     ],
 )
-def test_the_real_libraries_ask_nobody(configured, tmp_path, no_network, entries):
-    pytest.importorskip("timm")
-    (tmp_path / "config.json").write_text(json.dumps(entries))
-    with pytest.raises(ModelspaceError, match="nothing is downloaded"):
-        load_object(f"hf:{tmp_path / 'config.json'}")()
+def test_the_real_libraries_ask_nobody(configured, no_network, entries):
+    with pytest.raises(
+        ModelspaceError, match=r"asks for https://huggingface\.co/.*, and nothing is downloaded"
+    ):
+        load_object(configured(**entries))()
