@@ -232,7 +232,7 @@ def test_processes_that_are_killed_while_they_measure(capsys, monkeypatch, worke
     build = killed_in(lambda index: (2,) if index in lost else ())
     with using_threads(2):
         plan, _ = choose_plan(build, 64, 10**9, lowering=lowering, workers=workers, threads=1, compile=False)
-    assert plan.workers == (workers or 1)
+    assert (plan.workers, plan.lowering) == (workers or 1, lowering or "vmap")
     assert "while the plan was measured" in capsys.readouterr().err
 
 

@@ -78,3 +78,18 @@ def test_out_of_memory_is_told_from_other_errors():
 
 def test_a_gpu_is_not_forked():
     assert not can_fork(torch.device("cuda"))
+
+
+def test_a_process_that_is_killed_within_a_message_is_told():
+    def body(i, send):
+        if i == 1:
+            signal.setitimer(
+                signal.ITIMER_REAL, 0.1
+            )  # it is written for longer: nobody reads, and a pipe is small
+            send({"long": "x" * 10**7})
+        send({"i": i})
+
+    messages = in_processes(2, body)
+    assert next(messages) == {"i": 0}
+    time.sleep(0.3)
+    assert list(messages) == [{"lost": "a worker process ended (killed by SIGALRM)"}]
