@@ -127,6 +127,7 @@ class ModelSpace:
         """The frozen parameters that a forward in training, on made-up samples, writes into."""
         if self.input_shape is None:
             return set()
+        _ = self.code  # as it is before a forward runs
         module = self.fresh().train()
         frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
         before = {name: (p.detach().clone(), p._version) for name, p in frozen.items()}
