@@ -368,7 +368,7 @@ CASES = [
     Case("target by moving average", networks.Target, (6,)),
     Case("random features", networks.RandomFeatures, (6,)),
     Case("drawn by NumPy", networks.DrawnByNumPy, (6,)),
-    Case("sparse buffer", networks.SparseGraph, (6,)),
+    Case("sparse buffer", networks.SparseGraph, (6,), alone=("_sparse_mm",)),
     Case("padded transformer", networks.PaddedTransformer, (4,), tokens=7, random=True),
     Case(
         "hook on an activation",

@@ -56,7 +56,9 @@ def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=No
             )
         )
         points.append(torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad]))
-        buffers.append({name: module.state_dict(keep_vars=True)[name].detach() for name in space.buffer_shapes})
+        buffers.append(
+            {name: module.state_dict(keep_vars=True)[name].detach() for name in space.buffer_shapes}
+        )
     stacked = {name: torch.stack([b[name] for b in buffers]) for name in space.buffer_shapes}
     return torch.stack(points), stacked, torch.tensor(curves, dtype=torch.float64)
 
