@@ -1,13 +1,17 @@
-"""Metrics: means over a batch's samples of how good the outputs are, for reading rather than for training."""
+"""Metrics: how good the outputs of a split are for its labels, for reading rather than for training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
+import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses import Loss
+from modelspace.losses import Loss, is_sample_mean
 from modelspace.losses.contracts import Contract, anything, class_labels, plus_minus_one
 from modelspace.losses.shapes import require_class_labels, require_same_shape
 from modelspace.widest import widest
@@ -107,22 +111,28 @@ def _classes_or_signs(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[
 
 @dataclass(frozen=True)
 class Metric:
-    """A mean over a batch's samples, so that a split's value is the mean of its batches', weighted by size.
+    """A function of all outputs and all labels of a split: a mean, an F1 score, an area under a curve, a correlation.
+
+    It is called once for each member, with plain tensors that need no gradient, copies of its own: NumPy,
+    scikit-learn and writing into them are all right.
 
     Attributes:
         name: What the user typed, or the callable's own name.
-        function: Outputs and labels to a scalar; traceable.
+        function: Outputs and labels to a number: a tensor of no dimensions, a Python or a NumPy number.
         higher_is_better: The direction in which a member wins.
         contract: What the values of both must be; runs in ``check`` alone.
+        sample_mean: That it is a mean over samples, and traceable (``vmap``): then the outputs of the split are never
+            in memory together, and all members' values are computed at once, a piece of the samples at a time.
     """
 
     name: str
-    function: Callable[[Tensor, Tensor], Tensor]
+    function: Callable[[Tensor, Tensor], Any]
     higher_is_better: bool
     contract: Contract = anything
+    sample_mean: bool = False
 
-    def __call__(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:
-        """The metric of one batch, as a scalar.
+    def __call__(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
+        """The metric of these outputs, as a scalar.
 
         Args:
             outputs: What the model returned.
@@ -132,33 +142,44 @@ class Metric:
             A tensor of no dimensions.
 
         Raises:
-            ModelspaceError: If the function returned anything else.
+            ModelspaceError: If the function returned anything but a number.
         """
         value = self.function(outputs, labels)
-        if not isinstance(value, Tensor) or value.ndim:
+        if isinstance(value, Real | np.bool_) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            value = torch.tensor(float(value), dtype=widest(outputs.device), device=outputs.device)
+        if not isinstance(value, Tensor) or value.ndim or value.is_complex():
             shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            kind = f" of {value.dtype}" if isinstance(value, Tensor) and value.is_complex() else ""
             raise ModelspaceError(
-                f"metric '{self.name}' returned {shape}: it must return a scalar tensor, "
-                "the mean over the batch"
+                f"metric '{self.name}' returned {shape}{kind}: it must return one real number, "
+                "a scalar tensor or a Python one"
             )
         return value
+
+    def is_sample_mean(self, labels: Shaped[Tensor, "..."]) -> bool:
+        """Whether its value is known to be the mean over these samples of what each has by itself."""
+        loss = self.function
+        return self.sample_mean or (isinstance(loss, Loss) and is_sample_mean(loss, labels))
 
     def check(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the metric's contract; once, before it is used.
 
         Args:
             outputs: The outputs of one member.
-            labels: The labels of the same samples.
+            labels: The labels of the same samples; of a mean over samples, some of them are enough.
         """
         self.contract(self.name, outputs, labels)
-        self(outputs, labels)
+        if self.is_sample_mean(labels):
+            self(outputs, labels)
 
 
 METRICS = {
-    "accuracy": Metric("accuracy", accuracy, higher_is_better=True, contract=_classes_or_signs),
-    "error": Metric("error", error, higher_is_better=False, contract=_classes_or_signs),
-    "mse": Metric("mse", mse, higher_is_better=False),
-    "mae": Metric("mae", mae, higher_is_better=False),
+    "accuracy": Metric(
+        "accuracy", accuracy, higher_is_better=True, contract=_classes_or_signs, sample_mean=True
+    ),
+    "error": Metric("error", error, higher_is_better=False, contract=_classes_or_signs, sample_mean=True),
+    "mse": Metric("mse", mse, higher_is_better=False, sample_mean=True),
+    "mae": Metric("mae", mae, higher_is_better=False, sample_mean=True),
 }
 
 
@@ -184,8 +205,8 @@ def resolve(
     """The metric that a name, a loss or a callable stands for.
 
     Args:
-        metric: ``"accuracy"``, ``"error"``, ``"mse"`` or ``"mae"``; a loss; or a callable of outputs and
-            labels that returns the mean over the batch. ``"loss"`` is the caller's to resolve.
+        metric: ``"accuracy"``, ``"error"``, ``"mse"`` or ``"mae"``; a loss; or a callable of all
+            outputs and all labels of a split that returns a number. ``"loss"`` is the caller's to resolve.
         higher_is_better: The direction of a callable; the others know theirs.
 
     Returns:
@@ -206,6 +227,9 @@ def resolve(
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
         return METRICS[metric]
+    for known in METRICS.values():
+        if metric is known.function:
+            return known
     if callable(metric):
         return Metric(getattr(metric, "__name__", type(metric).__name__), metric, higher_is_better)
     raise ModelspaceError(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from modelspace import data as datasets
+from modelspace import losses
 from modelspace import metrics as catalogue
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.function import Function
@@ -19,7 +20,7 @@ from modelspace.engine.plan import Plan, balanced
 from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.engine.terms import Score, at, loss_of, terms_of
 from modelspace.engine.witness import witnessed_outputs
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
@@ -29,6 +30,8 @@ from modelspace.widest import widest
 
 _TRIED = 4  # samples that real modules compute too
 SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
+HELD_AT_ONCE = 2**26  # bytes of outputs that scores of all samples are taken of; one member's at least
+BESIDE = 0.05  # how far from a member's point it is looked at whether samples are computed apart
 
 
 def stacked_outputs(
@@ -55,15 +58,21 @@ def stacked_outputs(
 
 
 class Scoring:
-    """Means of scores over a fixed set of samples, for shards of one size.
+    """Scores over a fixed set of samples, for shards of one size.
+
+    Outputs are computed a piece of the samples at a time. The mean over samples is the mean of its pieces' values
+    (``is_sample_mean``); any other score is taken once, on the outputs of all samples together, of one member after
+    the other: then no more members are computed at once than their outputs have room.
 
     Args:
         function: The architecture.
-        scores: By name, each a function of one member's outputs and labels to a mean over the samples.
+        scores: By name, each a function of one member's outputs and labels to a number.
         inputs: ``[samples, …]``, shared by the members.
         labels: ``[samples, …]``.
         plan: How members are computed.
         calls: How many times it will be called: whether compiling is repaid.
+        example: Some member, by which it is seen whether a sample's outputs depend on the samples beside it: then all
+            samples are one piece.
     """
 
     def __init__(
@@ -74,16 +83,25 @@ class Scoring:
         labels: Tensor,
         plan: Plan,
         calls: int,
+        example: Population,
     ):
         self.names = tuple(scores)
-        self._scores = tuple(scores.values())
         self._function = function
         self._inputs, self._labels = inputs, labels
         self._batched = plan.lowering == "vmap"
-        self._piece = ceil(len(inputs) / ceil(len(inputs) / SCORED_AT_ONCE)) if len(inputs) else 1
+        self._means = {n: s for n, s in scores.items() if is_sample_mean(s, labels)}
+        self._wholes = {n: s for n, s in scores.items() if n not in self._means}
+        samples = len(inputs)
+        self._piece = ceil(samples / ceil(samples / SCORED_AT_ONCE)) if samples else 1
+        self._most = plan.chunk  # members at once
+        if samples > self._piece and not self._apart(example):
+            self._piece, self._most = samples, max(1, plan.chunk * SCORED_AT_ONCE // samples)
+        if samples and self._wholes:
+            one = self._outputs(example, inputs[: min(2, self._piece)])
+            self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
         # In a compiled run the forward alone is worth compiling from about the same length on.
-        self._compile = plan.compiled and calls * ceil(len(inputs) / self._piece) > 200
-        self._program: Callable[..., Tensor] | None = None
+        self._compile = plan.compiled and calls * ceil(samples / self._piece) > 200
+        self._program: Callable[..., tuple[Tensor, ...]] | None = None
 
     def __call__(
         self,
@@ -92,51 +110,152 @@ class Scoring:
         terms: Mapping[str, Float[Tensor, "member"]],
     ) -> Float[Tensor, "member score"]:
         """The scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
-        terms = dict(terms)
-        total = torch.zeros(len(points), len(self._scores), dtype=widest(points.device), device=points.device)
-        for begin in range(0, len(self._inputs), self._piece):
-            inputs = self._inputs[begin : begin + self._piece]
-            labels = self._labels[begin : begin + self._piece]
-            whole = len(inputs) == self._piece
-            score = (
-                self._compiled(points, buffers, inputs, labels) if whole and self._compile else self._score
+        count = ceil(len(points) / self._most)
+        size = ceil(len(points) / count)
+        parts = []
+        for begin in range(0, len(points), size):
+            rows = slice(begin, begin + size)
+            of_rows = (
+                points[rows],
+                {n: b[rows] for n, b in buffers.items()},
+                {n: t[rows] for n, t in terms.items()},
             )
-            total += score(points, buffers, inputs, labels, terms) * len(inputs)
-        return total / len(self._inputs) if len(self._inputs) else total * torch.nan
+            parts.append(self._scores(*of_rows, compile=self._compile and len(of_rows[0]) == size))
+        return torch.cat(parts)
 
-    def _score(
+    def _scores(
+        self, points: Tensor, buffers: dict[str, Tensor], terms: dict[str, Tensor], *, compile: bool
+    ) -> Tensor:
+        members, samples = len(points), len(self._inputs)
+        kind = {"dtype": widest(points.device), "device": points.device}
+        if not samples:
+            return torch.full((members, len(self.names)), torch.nan, **kind)
+        total = torch.zeros(members, len(self._means), **kind)
+        outputs: Tensor | None = None
+        for begin in range(0, samples, self._piece):
+            piece = slice(begin, begin + self._piece)
+            inputs, labels = self._inputs[piece], self._labels[piece]
+            arguments = (points, buffers, inputs, labels, terms)
+            score = (
+                self._compiled(*arguments) if compile and len(inputs) == self._piece else self._piece_scores
+            )
+            *found, given = score(*arguments) if self._wholes else (*score(*arguments), None)
+            for means in found:
+                total += means * len(inputs)
+            if given is not None:
+                if outputs is None:
+                    outputs = (
+                        given
+                        if len(inputs) == samples
+                        else given.new_empty(members, samples, *given.shape[2:])
+                    )
+                if outputs is not given:
+                    outputs[:, piece] = given
+        columns = dict(zip(self._means, (total / samples).unbind(1), strict=True))
+        if outputs is not None:
+            for name, score in self._wholes.items():
+                columns[name] = self._whole(name, score, outputs, terms).to(**kind)
+        return torch.stack([columns[name] for name in self.names], 1)
+
+    def _piece_scores(
         self,
         points: Tensor,
         buffers: dict[str, Tensor],
         inputs: Tensor,
         labels: Tensor,
         terms: dict[str, Tensor],
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
+        """The means over a piece's samples, ``[member, score]``, if there are any; its outputs, if they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
+        scores = self._means.values()
         if self._batched:
             columns = [
                 torch.vmap(partial(self._one, s), in_dims=(0, None, 0))(outputs, labels, terms)
-                for s in self._scores
+                for s in scores
             ]
         else:
-            rows = [{name: column[k] for name, column in terms.items()} for k in range(len(outputs))]
             columns = [
-                torch.stack([at(s, row)(z, labels) for z, row in zip(outputs, rows, strict=True)])
-                for s in self._scores
+                torch.stack([at(s, _row(terms, k))(z, labels) for k, z in enumerate(outputs)]) for s in scores
             ]
-        return torch.stack([column.to(widest(points.device)) for column in columns], 1)
+        means = [torch.stack([column.to(widest(points.device)) for column in columns], 1)] if columns else []
+        return (*means, outputs) if self._wholes else tuple(means)
 
     def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         return self._function.score(at(score, terms), outputs, labels)
 
-    def _compiled(self, *arguments: Any) -> Callable[..., Tensor]:
+    def _whole(self, name: str, score: Score, outputs: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """A score of all samples' outputs and labels, member by member, in plain tensors that it may write into."""
+        found = []
+        for k, own in enumerate(outputs):
+            with torch.no_grad():
+                try:
+                    value = at(score, _row(terms, k))(own.clone(), self._labels.clone())
+                except ModelspaceError:
+                    raise
+                except Exception as error:
+                    if own.isfinite().all():
+                        raise ModelspaceError(
+                            f"'{name}' failed on the outputs of one member for all {len(self._inputs)} samples, of "
+                            f"shape {list(own.shape)} ({own.dtype}), and labels of shape "
+                            f"{list(self._labels.shape)} ({self._labels.dtype}): {first_line(error)}"
+                        ) from error
+                    value = own.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
+            found.append(value.detach().to(widest(own.device)))
+        return torch.stack(found)
+
+    def _outputs(self, members: Population, inputs: Tensor) -> Tensor:
+        return stacked_outputs(self._function, members.points, members.buffers, inputs, batched=self._batched)
+
+    def _apart(self, example: Population) -> bool:
+        """Whether a sample's outputs are the same whatever samples are beside it, as far as one member tells.
+
+        At a point beside the member's own: where a network begins with zeros, nothing would show.
+        """
+        member = example[[0]]
+        noise = torch.randn(member.points.shape, generator=torch.Generator().manual_seed(0))
+        member = Population(
+            member.space, member.points + BESIDE * noise.to(member.points), member.buffers, member.table
+        )
+        piece, half = self._inputs[: self._piece], ceil(self._piece / 2)
+        whole, part = (self._outputs(member, samples)[0] for samples in (piece, piece[:half]))
+        if whole.shape[:1] != piece.shape[:1] or part.shape != (half, *whole.shape[1:]):
+            return False
+        if not whole.is_floating_point():
+            return torch.equal(whole[:half], part)
+        kinds = (whole.dtype, self._function.products or whole.dtype)
+        rounding = max(1e-3, *(16 * torch.finfo(kind).eps for kind in kinds))
+        size = float(whole.abs().nan_to_num(0, 0, 0).amax()) if whole.numel() else 0.0
+        return torch.allclose(whole[:half], part, rtol=0, atol=rounding * size, equal_nan=True)
+
+    def _compiled(self, *arguments: Any) -> Callable[..., tuple[Tensor, ...]]:
         if self._program is None:
-            key = (self._function.space, self._scores)
+            key = (self._function.space, tuple(self._means.values()), bool(self._wholes))
             try:
-                self._program = compiled(self._score, *arguments, key=key)
+                self._program = compiled(self._piece_scores, *arguments, key=key)
             except CompileError:
-                self._program = self._score
+                self._program = self._piece_scores
         return self._program
+
+
+def is_sample_mean(score: Score, labels: Tensor) -> bool:
+    """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
+    if isinstance(score, Metric):
+        return score.is_sample_mean(labels)
+    return isinstance(score, Loss) and losses.is_sample_mean(score, labels)
+
+
+def members_bytes(outputs: Tensor, samples: int) -> int:
+    """The outputs of one member for so many samples, in bytes.
+
+    Args:
+        outputs: Those of one member for a few samples, ``[1, few, …]``.
+        samples: How many.
+    """
+    return outputs.nbytes * samples // max(1, outputs.shape[1] if outputs.dim() > 1 else 1)
+
+
+def _row(terms: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+    return {name: column[k] for name, column in terms.items()}
 
 
 def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
@@ -170,10 +289,16 @@ def evaluate(
 ) -> pd.DataFrame:
     """Scores of every member on one split of the data, in evaluation mode.
 
+    A member's score is ``score(model(inputs), labels)`` of the whole split, however many samples and members are
+    computed at once. Losses with class weights, ``ignore_index`` or a sum, and functions of the user's, are no means
+    over samples: of those the outputs of all samples are in memory together, of as many members as 64 MiB hold, but
+    of one at least.
+
     Args:
         population: K members.
         data: A ``Data`` or whatever ``modelspace.data.load`` takes.
-        metrics: Names, ``"loss"`` among them, or functions of (outputs, labels) to a mean.
+        metrics: Names, ``"loss"`` among them, or functions of all outputs and all labels of the split to a number;
+            see ``modelspace.metrics.Metric``.
         loss: What ``"loss"`` means; with a column of that name, each member's own.
         split: ``"train"``, ``"validation"`` or ``"test"``.
 
@@ -198,9 +323,13 @@ def evaluate(
     device = population.device
     inputs = samples_as(part.inputs, population.space.dtype).to(device)
     labels = part.labels.to(device)
-    outputs = probe(population.module(0), inputs[:2])
+    few = inputs[: 2 if all(is_sample_mean(s, labels) for s in scores.values()) else SCORED_AT_ONCE]
+    outputs = probe(population.module(0), few)
     for metric in scores.values():
-        metric.check(outputs, labels[: len(outputs)])
+        if is_sample_mean(metric, labels):
+            metric.check(outputs, labels[: len(few)])
+        else:  # what is a function of all samples need not be one of a few
+            metric.contract(metric.name, outputs, labels[: len(few)])
     terms = {n: t for s in scores.values() if isinstance(s, Loss) for n, t in terms_of(population, s).items()}
     columns = members_scores(population, inputs, labels, scores, terms)
     names = [f"{split}_{name}" if name in population.table else name for name in scores]
@@ -223,12 +352,12 @@ def members_scores(
         scores: By name.
         terms: The hyper-parameters of those scores that are losses, where members have their own.
     """
-    own = {n: t.to(population.device, population.points.dtype) for n, t in (terms or {}).items()}
+    real = population.points.dtype.to_real()
+    own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
     chunk = balanced(len(population), shard_sizes(population.device).scored)
-    scoring = Scoring(
-        function, scores, inputs, labels, _evaluation_plan(function, population, inputs, chunk), 1
-    )
+    plan = _evaluation_plan(function, population, inputs, chunk)
+    scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]])
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
         for start in range(0, len(population), chunk):

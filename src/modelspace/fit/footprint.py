@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
-from modelspace.engine.evaluate import SCORED_AT_ONCE
+from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
@@ -75,7 +75,7 @@ def footprint(training: Training, lowering: Lowering) -> Footprint:
         training: The fit.
         lowering: How members are computed.
     """
-    scored = (len(training.data.validation), *(metric.name for metric in training.recipe.metrics))
+    scored = (len(training.data.validation), *_wholes(training), *(m.name for m in training.recipe.metrics))
     key = (training.fingerprint(), lowering, scored)
     if key not in _known:
         _known[key] = _found(training, lowering)
@@ -92,7 +92,7 @@ def _found(training: Training, lowering: Lowering) -> Footprint:
             return Footprint(
                 _line(partial(_gradient, training, function)),
                 update,
-                _line(partial(_scores, training, function)),
+                _with_outputs(training, function, _line(partial(_scores, training, function))),
                 estimated=False,
             )
         except Exception:  # a kernel without a meta form: anything may be raised
@@ -148,6 +148,25 @@ def _scores(training: Training, function: Function, count: int) -> int:
     with PeakMemory([points, *buffers.values()]) as memory:
         stacked_outputs(function, points, buffers, inputs, batched=True)
     return max(0, memory.peak - points.nbytes - _held(list(buffers.values())))
+
+
+def _wholes(training: Training) -> list[str]:
+    """The scores that are taken of the outputs of all validation samples together."""
+    labels = training.data.validation.labels
+    return [name for name, score in training.scores.items() if not is_sample_mean(score, labels)]
+
+
+def _with_outputs(training: Training, function: Function, line: Line) -> Line:
+    """And the outputs of all validation samples, where scores are taken of them: of as many members as have room."""
+    samples = len(training.data.validation)
+    if not samples or not _wholes(training):
+        return line
+    points, buffers = _members(training, 1)
+    few = _empty(training.inputs, min(samples, 2), *training.inputs.shape[1:])
+    one = members_bytes(stacked_outputs(function, points, buffers, few, batched=True), samples)
+    # A member's own twice: what a score may write into is a copy.
+    held = min(training.members * one, max(one, HELD_AT_ONCE)) + one
+    return Line(line.shared + held, line.each)
 
 
 def _update(training: Training, count: int) -> int:

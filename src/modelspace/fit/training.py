@@ -20,12 +20,16 @@ from modelspace.engine import (
     choose_plan,
     compiled,
     fingerprint,
+    members_scores,
     probe,
+    terms_of,
 )
+from modelspace.engine.evaluate import is_sample_mean
 from modelspace.engine.function import Verdict
 from modelspace.engine.plan import step_of
 from modelspace.engine.real_modules import Trial
 from modelspace.engine.shard_sizes import shard_sizes
+from modelspace.engine.terms import Score
 from modelspace.engine.witness import witnessed
 from modelspace.engine.workers import can_fork
 from modelspace.errors import ModelspaceError
@@ -131,6 +135,18 @@ class Training:
                 datasets.check_labels(split.labels, outputs.shape[1])
         for metric in self.recipe.metrics:
             metric.check(outputs.cpu(), labels.cpu())
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        """Take what is a function of all validation samples once, so that what fails there fails before training."""
+        part, member = self.data.validation, self.population[[0]]
+        inputs, labels = (
+            samples_as(part.inputs, member.space.dtype).to(self.device),
+            part.labels.to(self.device),
+        )
+        scores = {n: s for n, s in self.scores.items() if not is_sample_mean(s, labels)}
+        if scores and len(part):
+            members_scores(member, inputs, labels, scores, terms_of(member, self.recipe.loss))
 
     def _witnessed(self) -> Verdict:
         """Hold the engine against real modules on the first batches."""
@@ -211,16 +227,22 @@ class Training:
         part = self.data.validation
         scoring = Scoring(
             self.function,
-            {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}},
+            self.scores,
             samples_as(part.inputs, self.population.space.dtype).to(self.device),
             part.labels.to(self.device),
             plan,
             calls=ceil(self.members / plan.chunk) * self.recipe.epochs,
+            example=self.population[[0]],
         )
         if plan.compiled and plan.workers > 1:
             shard = self.shard(self._rows(0, plan.chunk))
             scoring(shard.points, shard.buffers, self.terms(shard))
         return scoring
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """What is measured on the validation split, by name."""
+        return {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.metrics}}
 
     @property
     def curves(self) -> list[str]:
@@ -310,7 +332,7 @@ class Training:
 
     def terms(self, shard: Shard) -> dict[str, Tensor]:
         """The hyper-parameters of the loss that differ from member to member, ``[c]`` each."""
-        return {n: shard.hyper[n][:, 0].to(shard.points.dtype) for n in self.coefficients.terms}
+        return {n: shard.hyper[n][:, 0].to(shard.points.dtype.to_real()) for n in self.coefficients.terms}
 
     def _batches(self, rows: Tensor, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from the ``start``-th on: shared, or stacked where members have their order."""

@@ -35,6 +35,7 @@ from modelspace.losses.regression.redescending import Cauchy, Tukey
 from modelspace.losses.regression.smooth_absolute import Huber, LogCosh, PseudoHuber
 from modelspace.losses.regression.squares import LeastSquares
 from modelspace.losses.resolve import resolve
+from modelspace.losses.sample_mean import is_sample_mean
 from modelspace.losses.structured.coral import Coral
 from modelspace.losses.structured.dice import Dice
 from modelspace.losses.structured.distillation import Distillation
@@ -104,6 +105,7 @@ __all__ = [
     "WestonWatkins",
     "curve",
     "curves",
+    "is_sample_mean",
     "plot",
     "ranges",
     "resolve",

@@ -113,7 +113,7 @@ FUNCTIONAL = {
     for name, (pair, function, contract, outputs, labels) in _LOSSES.items()
 }
 
-_MODULES = {
+MODULES = {
     nn.CrossEntropyLoss: "cross_entropy",
     nn.NLLLoss: "nll_loss",
     nn.BCELoss: "binary_cross_entropy",
@@ -132,6 +132,10 @@ _MODULES = {
 }
 
 
+FUNCTIONS = tuple(getattr(F, name) for name in _LOSSES)
+PAIRINGS = (_elementwise, _by_class, _class_sets)
+
+
 def of_module(module: nn.Module) -> Given:
     """A loss module as it is, with what is known of PyTorch's own: what outputs and labels are, that none broadcasts.
 
@@ -139,7 +143,7 @@ def of_module(module: nn.Module) -> Given:
         module: Of outputs and labels, such as ``nn.CrossEntropyLoss(ignore_index=-1)``.
     """
     kind = type(module).__name__
-    name = _MODULES.get(type(module))
+    name = MODULES.get(type(module))
     if name is None:
         return Given(kind, module)
     if name == "cross_entropy":
