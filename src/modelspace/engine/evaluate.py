@@ -165,7 +165,7 @@ class Scoring:
         labels: Tensor,
         terms: dict[str, Tensor],
     ) -> tuple[Tensor, ...]:
-        """The means over a piece's samples, ``[member, score]``, if there are any; its outputs, if they are needed."""
+        """The means over a piece's samples, ``[member, score]``, if any; its outputs, if they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
         scores = self._means.values()
         if self._batched:

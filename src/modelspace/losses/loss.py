@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import islice
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.hyperparameters import Hyperparameters, Range, validate
@@ -18,6 +21,8 @@ Outputs = Literal[
     "real", "score", "logits", "probability", "log-probability", "log-rate", "positive", "embedding"
 ]
 Labels = Literal["real", "sign", "unit", "class", "count", "positive", "multi-hot", "rank", "distribution"]
+
+_DEEP, _MANY = 6, 1000  # how far and how wide a callable is searched for tensors
 
 
 class Loss:
@@ -137,7 +142,8 @@ class Loss:
 
         Raises:
             ModelspaceError: If labels are out of range, of the wrong coding or dtype, outputs aren't what the
-                loss expects (probabilities, logits), the shapes don't fit, or the loss fails on them.
+                loss expects (probabilities, logits), the shapes don't fit, or the loss fails on them; if it returns
+                no scalar with a gradient, has trainable parameters of its own, or changes from call to call.
 
         Example:
             >>> import torch
@@ -153,16 +159,110 @@ class Loss:
             )
         with torch.no_grad():
             self.contract(self.name, outputs, labels)
-            try:
-                self(outputs, labels)
-            except ModelspaceError:
-                raise
-            except Exception as error:
-                reason = first_line(error)
-                raise ModelspaceError(
-                    f"loss '{self.name}' failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
-                    f"and labels of shape {list(labels.shape)} ({labels.dtype}): {reason}"
-                ) from error
+        self._check_value(outputs.detach(), labels.clone())
+
+    def _check_value(self, outputs: Tensor, labels: Tensor) -> None:
+        """Refuse what is no function of outputs and labels alone to a number with a gradient."""
+        said = f"loss '{self.name}'"
+        held = [tensor for function in self.code for tensor in tensors_of(function).values()]
+        before = [(id(tensor), tensor._version) for tensor in held]
+        leaf, written = outputs.clone().requires_grad_(), labels._version
+        try:
+            with torch.enable_grad():
+                value, apart, again = (
+                    self(z, labels) for z in (leaf.clone(), outputs.clone(), outputs.clone())
+                )
+        except ModelspaceError:
+            raise
+        except Exception as error:
+            raise ModelspaceError(
+                f"{said} failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
+                f"and labels of shape {list(labels.shape)} ({labels.dtype}): {first_line(error)}"
+            ) from error
+        if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+            kind = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise ModelspaceError(
+                f"{said} returned {kind}: it must return a real floating-point scalar tensor"
+            )
+        if apart.requires_grad:
+            names = ", ".join(self._trainable(apart))
+            raise ModelspaceError(
+                f"{said} has parameters of its own, which nobody would train: {names}; put them into the module that "
+                "is fitted, or, if they are to stay as they are, call requires_grad_(False)"
+            )
+        if not value.requires_grad:
+            raise ModelspaceError(
+                f"{said} has no gradient with respect to the outputs (argmax, a comparison, .item() or .detach() on "
+                "the way?): train under another loss and give this one as a metric"
+            )
+        if labels._version != written:
+            raise ModelspaceError(f"{said} writes into its labels, which members share: work on a copy")
+        after = [(id(tensor), tensor._version) for f in self.code for tensor in tensors_of(f).values()]
+        if after != before or not torch.equal(apart.nan_to_num(), again.nan_to_num()):
+            raise ModelspaceError(
+                f"{said} changes from call to call (a buffer, a counter or random numbers of its own), and members "
+                "would share that: make it a function of outputs and labels alone"
+            )
+
+    def _trainable(self, value: Tensor) -> list[str]:
+        """The names of the leaves that a value has a gradient of; their shapes, where no name is known."""
+        leaves, seen, left = {}, set(), [value.grad_fn]
+        while left:
+            node = left.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if hasattr(node, "variable"):
+                leaves[id(node.variable)] = node.variable
+            left += [parent for parent, _ in node.next_functions]
+        if value.grad_fn is None:
+            leaves[id(value)] = value
+        names: dict[int, str] = {}
+        for function in self.code:
+            for name, tensor in tensors_of(function).items():
+                names.setdefault(id(tensor), name)
+        return [names.get(key, f"a tensor of shape {list(t.shape)}") for key, t in leaves.items()]
+
+
+def tensors_of(function: Any) -> dict[str, Tensor]:
+    """The tensors that a callable holds, by name: in a module, an object, a closure, a partial's arguments.
+
+    Args:
+        function: Any callable.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def look(name: str, value: Any, depth: int) -> None:
+        if isinstance(value, Tensor):
+            found.setdefault(name, value)
+        if isinstance(value, Tensor) or id(value) in seen or depth == _DEEP:
+            return
+        seen.add(id(value))
+        lead = f"{name}." if name else ""
+        parts: Mapping[Any, Any] = {}
+        if isinstance(value, nn.Module):
+            parts = {**dict(value.named_parameters()), **dict(value.named_buffers()), **vars(value)}
+        elif isinstance(value, partial):
+            parts = {"": value.func, **dict(enumerate(value.args)), **value.keywords}
+        elif isinstance(value, FunctionType):
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            parts = {n: cell.cell_contents for n, cell in cells if cell != CellType()}
+            parts |= {n: value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__}
+            parts = {n: part for n, part in parts.items() if not isinstance(part, ModuleType | type)}
+        elif isinstance(value, MethodType):
+            parts = {"": value.__func__, "self": value.__self__}
+        elif isinstance(value, dict):
+            parts = value
+        elif isinstance(value, list | tuple):
+            parts = dict(enumerate(value))
+        elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType):
+            parts = vars(value)
+        for key, part in islice(parts.items(), _MANY):
+            look(f"{lead}{key}" if key != "" else name, part, depth + 1)
+
+    look("", function, 0)
+    return found
 
 
 def reduced(values: Float[Tensor, "..."], reduction: str) -> Float[Tensor, "..."]:
