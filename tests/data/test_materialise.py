@@ -1,6 +1,9 @@
+import random
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Subset
 
 import modelspace.progress
 from modelspace.data import load
@@ -21,10 +24,11 @@ class Squares:
         return self.item(index)
 
 
-def test_every_item_is_read_once_and_in_order():
+def test_every_item_is_read_in_order_and_some_again():
     source = Squares(lambda i: (torch.full((2, 2), float(i)), i % 3))
     data = load(source)
-    assert source.read == list(range(30))
+    assert source.read[:30] == list(range(30))
+    assert source.read[30:] == list(range(30))
     assert sum(len(split) for split in data.splits.values()) == 30
     assert data.input_shape == (2, 2)
     assert data.classes == 3
@@ -86,3 +90,54 @@ def test_a_long_read_is_shown_on_standard_error(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "reading 30 items of Squares" in err
+
+
+def own_generator():
+    stream = np.random.default_rng(0)
+    return lambda i: (stream.random(3), i % 3)
+
+
+def now_and_then(i):
+    """Flipped once in twenty readings: the first items read again are most likely the same."""
+    value = torch.full((3,), float(i + 1))
+    return (-value if torch.rand(()) < 0.05 else value), i % 3
+
+
+RANDOM = {
+    "torch": lambda i: (torch.randn(3), i % 3),
+    "NumPy": lambda i: (np.random.rand(3), i % 3),  # noqa: NPY002
+    "Python": lambda i: (random.random(), i % 3),
+    "a generator of its own": own_generator(),
+    "now and then": now_and_then,
+    "labels": lambda i: (torch.full((3,), float(i)), int(torch.randint(1000, ()))),
+}
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+@pytest.mark.parametrize(
+    "wrap", [lambda d: d, DataLoader, lambda d: Subset(d, range(300))], ids=["", "loader", "subset"]
+)
+def test_items_drawn_at_random_are_refused(kind, wrap):
+    torch.manual_seed(0)
+    part = "label" if kind == "labels" else "input"
+    with pytest.raises(
+        ModelspaceError, match=rf"the {part} of item \d+ is another one when it is read again: .*augment"
+    ):
+        load(wrap(Squares(RANDOM[kind], count=600)))
+
+
+def test_drawing_what_is_not_used_and_gaps_are_all_right():
+    def item(i):
+        torch.rand(2), random.random(), np.random.rand()  # noqa: NPY002
+        return torch.full((3,), float(i)), i % 3
+
+    torch.manual_seed(0)
+    data = load(Squares(item))
+    after = torch.rand(())
+    torch.manual_seed(0)
+    for _ in range(30):
+        torch.rand(2)
+    assert after == torch.rand(()), "reading again leaves the streams where one reading does"
+    assert len(data.train) == 18
+    with pytest.raises(ModelspaceError, match="hold NaN or Inf"):
+        load(Squares(lambda i: (float("nan"), 0)))

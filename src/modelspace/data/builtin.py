@@ -1,16 +1,14 @@
 """Data sets that need no download: two views of scikit-learn's digits, and MNIST-1D."""
 
-import random
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from modelspace.data.assemble import carve, of_arrays
 from modelspace.data.dataset import Data
+from modelspace.data.randomness import global_randomness_kept
 from modelspace.data.splits import check_fractions
 
 DEFAULT_SPLITS = (0.6, 0.2, 0.2)
@@ -92,7 +90,7 @@ def mnist1d(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:
     Data('mnist1d': 3000 train, 1000 validation, 1000 test; inputs 40 float32, 10 classes)
     """
     fractions = check_fractions(splits)
-    with _global_randomness_kept():
+    with global_randomness_kept():
         # Imported here: it pulls in matplotlib, a second that no other data set should cost.
         from mnist1d.data import get_dataset_args, make_dataset
 
@@ -120,14 +118,3 @@ def _digits() -> tuple[Float[Tensor, "sample 8 8"], Int64[Tensor, "sample"]]:
 
     bunch = load_digits()
     return torch.from_numpy(bunch.images / 16).float(), torch.from_numpy(bunch.target)  # pyright: ignore
-
-
-@contextmanager
-def _global_randomness_kept() -> Iterator[None]:
-    """Whatever seeds Python's or NumPy's global stream inside, they go on outside as if it had not."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002

@@ -7,8 +7,11 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from modelspace.data.convert import input_tensor, label_tensor
+from modelspace.data.randomness import global_randomness_kept, global_state
 from modelspace.errors import ModelspaceError
 from modelspace.progress import progress
+
+_AGAIN, _AGAIN_IF_DRAWN = 16, 256  # items read again, about
 
 
 def materialise(
@@ -16,7 +19,8 @@ def materialise(
 ) -> tuple[Shaped[Tensor, "sample *shape"], Shaped[Tensor, "sample *target"]]:
     """Every item of a data set, in order, each read once.
 
-    Whatever the items draw at random (augmentation) is drawn once and kept. After two seconds a progress bar
+    Some items are then read again: a data set whose items are drawn at random (augmentation) would be frozen at its
+    first draw, so it is refused. After two seconds a progress bar
     appears on standard error.
 
     Args:
@@ -27,9 +31,10 @@ def materialise(
         The items' inputs and labels, stacked.
 
     Raises:
-        ModelspaceError: it has no items, an item can't be read or isn't such a pair, or differs from the
-            first in shape or dtype.
+        ModelspaceError: it has no items, an item can't be read or isn't such a pair, differs from the
+            first in shape or dtype, or is another one when it is read again.
     """
+    before = global_state()
     count = len(dataset)
     if not count:
         raise ModelspaceError(f"data '{name}' has no items")
@@ -49,7 +54,25 @@ def materialise(
                     )
                 store[index] = value
             advance(1)
+    # More where a global stream was drawn from: an item that is flipped now and then is often the same.
+    again = min(count, _AGAIN if global_state() == before else _AGAIN_IF_DRAWN)
+    with global_randomness_kept():
+        for index in range(0, count, max(1, count // again)):
+            for kind, value, store in zip(
+                ("input", "label"), _item(dataset, index, name), (inputs, labels), strict=True
+            ):
+                if value.shape != store.shape[1:] or not _same(value, store[index]):
+                    raise ModelspaceError(
+                        f"data '{name}': the {kind} of item {index} is another one when it is read again: "
+                        "items drawn at random would be frozen at one draw, validation and test ones too; augment "
+                        "in the model's forward in training mode, where each member draws its own, or give "
+                        "(inputs, labels) tensors to accept one draw"
+                    )
     return inputs, labels
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _item(dataset: Any, index: int, name: str) -> tuple[Tensor, Tensor]:

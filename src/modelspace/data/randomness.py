@@ -1,6 +1,11 @@
 """The random numbers of this package: a pure function of a seed, never of a global stream."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 
 from modelspace.errors import ModelspaceError
 
@@ -28,3 +33,21 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     if any(part < 0 for part in key):
         raise ModelspaceError(f"epoch {min(key)} is negative: epochs count from 0")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def global_state() -> tuple[object, ...]:
+    """Where Python's, NumPy's and PyTorch's global streams are: equal where nothing was drawn between."""
+    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  # pyright: ignore
+    return random.getstate(), bytes(numpy["key"]), numpy["pos"], bytes(torch.get_rng_state().numpy())
+
+
+@contextmanager
+def global_randomness_kept() -> Iterator[None]:
+    """Whatever seeds or draws from a global stream inside, they go on outside as if it had not."""
+    python, numpy, torch_ = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(torch_)

@@ -46,7 +46,7 @@ def load(
       ``python file.py`` would: name only files you trust;
     - ``(inputs, labels)``: two tensors or NumPy arrays;
     - a ``TensorDataset``, or any map-style data set whose items are ``(input, label)``: read once, item by
-      item;
+      item; one whose items are drawn at random is refused;
     - a ``DataLoader``: its data set. One with a sampler, a batch sampler or a collate function of its own is
       refused, since these would be ignored; so is an iterable-style data set, whose end is unknown.
 
