@@ -194,3 +194,22 @@ def test_it_reads_as_a_table():
         "line",
     ]
     assert "&lt;b&gt;" in ms.compare(a, nn.Linear(2, 2), names=("<b>", "c"))._repr_html_()
+
+
+class Wave(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.randn(3, 5, dtype=torch.complex128))
+
+    def forward(self, x):
+        return (x.to(self.w.dtype) @ self.w.T).abs()
+
+
+def test_distances_of_complex_coordinates_are_those_of_two_real_ones_each():
+    torch.manual_seed(0)
+    a, b = Wave(), Wave()
+    found = ms.compare(a, b)
+    pairs = [torch.view_as_real(m.w.detach()).flatten() for m in (a, b)]
+    assert found.distance.l2 == pytest.approx(float((pairs[0] - pairs[1]).norm()), rel=1e-12)
+    cosine = torch.nn.functional.cosine_similarity(pairs[0], pairs[1], 0)
+    assert found.distance.cosine == pytest.approx(float(cosine), rel=1e-12)

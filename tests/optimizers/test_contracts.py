@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 from optimizers.truth import CASES, MEMBERS, arguments, problem, relative_error, trained, trained_by_torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from modelspace.errors import ModelspaceError
+from modelspace.hyperparameters import hyper_columns
+from modelspace.optimizers import SGD, Adam, AdamW, RMSprop, clip_by_norm, clip_by_value
+
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -96,3 +100,55 @@ def test_the_defaults_are_those_of_torch(case):
     for name, value in case.optimizer.hyperparameters().items():
         if not (name == "momentum" and "nesterov" in case.booleans):
             assert torchs.defaults[name] == value
+
+
+COMPLEX = {
+    "sgd": (
+        SGD(momentum=0.9, weight_decay=0.01),
+        lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01),
+    ),
+    "adam": (Adam(weight_decay=0.01), lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.01)),
+    "amsgrad": (Adam(amsgrad=True), lambda p: torch.optim.Adam(p, 0.05, amsgrad=True)),
+    "adamw": (AdamW(weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1)),
+    "rmsprop": (
+        RMSprop(momentum=0.5, centered=True),
+        lambda p: torch.optim.RMSprop(p, 0.05, momentum=0.5, centered=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.complex64, 1e-6), (torch.complex128, 1e-12)], ids=str
+)
+@pytest.mark.parametrize("clipped", [False, True], ids=["", "clipped"])
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_coordinates_are_torchs(name, clipped, dtype, tolerance):
+    """And state is kept in the coordinates' own type, as torch.optim keeps it."""
+    optimizer, theirs = COMPLEX[name]
+    draws = torch.Generator().manual_seed(0)
+    points = torch.randn(2, 7, dtype=dtype, generator=draws)
+    parameters = [torch.nn.Parameter(row.clone()) for row in points]
+    steppers = [theirs([p]) for p in parameters]
+    hyper = hyper_columns(optimizer, {"lr": [0.05, 0.05]}, members=2)
+    limit = torch.full((2, 1), 0.7, dtype=torch.float64)
+    state = optimizer.init(points)
+    for step in range(1, 9):
+        gradient = torch.randn(2, 7, dtype=dtype, generator=draws)
+        for parameter, row, stepper in zip(parameters, gradient, steppers, strict=True):
+            parameter.grad = row.clone()
+            if clipped:
+                torch.nn.utils.clip_grad_norm_([parameter], 0.7)
+            stepper.step()
+        given = clip_by_norm(gradient, limit) if clipped else gradient
+        points, state = optimizer.update(given, state, points, hyper, torch.tensor(float(step)).double())
+    assert all(value.dtype == dtype for value in state.values())
+    torch.testing.assert_close(
+        points, torch.stack([p.detach() for p in parameters]), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_complex_entries_have_no_order_to_clip_by():
+    with pytest.raises(
+        ModelspaceError, match="clip_value limits real gradient entries, and these are complex"
+    ):
+        clip_by_value(torch.ones(1, 2, dtype=torch.complex64), torch.ones(1, 1, dtype=torch.float64))

@@ -168,7 +168,7 @@ def compare(
     if not differences:
         population = population_of([first, second], space)
     if population is not None:
-        a, b = population.points.double()
+        a, b = population.points.to(torch.promote_types(population.points.dtype, torch.float64))
         same = torch.equal(population.points[0], population.points[1])
         same_point = same and all(torch.equal(v[0], v[1]) for v in population.buffers.values())
         distance = _distance("all", a, b)
@@ -217,7 +217,7 @@ def _line(population: Population, alphas: Tensor) -> Population:
 
     def between(ends: Tensor) -> Tensor:
         flat = ends.reshape(2, -1)
-        if not ends.is_floating_point():
+        if not (ends.is_floating_point() or ends.is_complex()):
             return ends[:1].expand(len(weights), *ends.shape[1:])
         return (weights.to(ends.dtype) @ flat).view(-1, *ends.shape[1:])
 
@@ -230,7 +230,8 @@ def _distance(name: str, a: Tensor, b: Tensor) -> BlockDistance:
     l2 = float((a - b).norm())
     norms = float(a.norm()), float(b.norm())
     mean = sum(norms) / 2
-    cosine = float(a @ b) / (norms[0] * norms[1]) if all(norms) else float("nan")
+    # Of complex coordinates the real part: that of two real ones each.
+    cosine = float(torch.vdot(a, b).real) / (norms[0] * norms[1]) if all(norms) else float("nan")
     return BlockDistance(name, l2, l2 / mean if mean else 0.0, max(-1.0, min(1.0, cosine)))
 
 
@@ -284,10 +285,12 @@ def _describe(module: nn.Module) -> str:
 def _output_differences(a: Tensor, b: Tensor) -> tuple[float | None, float | None, float | None]:
     if a.shape != b.shape:
         return None, None, None
-    a, b = a.double(), b.double()
-    distance = float((a - b).square().mean().sqrt())
-    scale = float(((a - a.mean(0)).square().mean() / 2 + (b - b.mean(0)).square().mean() / 2).sqrt())
+    a, b = (z.to(torch.promote_types(z.dtype, torch.float64)) for z in (a, b))
+    distance = float((a - b).abs().square().mean().sqrt())
+    scale = float(
+        ((a - a.mean(0)).abs().square().mean() / 2 + (b - b.mean(0)).abs().square().mean() / 2).sqrt()
+    )
     disagreement = None
-    if a.dim() >= 2 and a.shape[1] >= 2:
+    if a.dim() >= 2 and a.shape[1] >= 2 and not a.is_complex():
         disagreement = float((a.argmax(1) != b.argmax(1)).double().mean())
     return distance, scale, disagreement

@@ -28,6 +28,7 @@ from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_m
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
+from modelspace.optimizers import applied
 from modelspace.space.anatomy import Anatomy, anatomy
 from modelspace.space.memory import PeakMemory
 
@@ -132,7 +133,9 @@ def _gradient(training: Training, function: Function, count: int) -> int:
     scale = precision.scaling(count, training.products, _META).get("scale")
     seeds, number = (torch.empty(s, dtype=torch.int64, device=_META) for s in ((count,), ()))
     batch = Batch(inputs, labels, own, own_labels)
-    terms = {n: torch.empty(count, dtype=points.dtype, device=_META) for n in training.coefficients.terms}
+    terms = {
+        n: torch.empty(count, dtype=points.dtype.to_real(), device=_META) for n in training.coefficients.terms
+    }
     with PeakMemory([points, *buffers.values(), inputs, labels]) as memory:
         vmap_gradient(function, training.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
     return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
@@ -175,11 +178,12 @@ def _update(training: Training, count: int) -> int:
     optimizer, gradient = training.recipe.optimizer, torch.empty_like(points)
     state = optimizer.init(points)
     coefficients = {
-        n: torch.empty(count, 1, dtype=points.dtype, device=_META) for n in training.coefficients.names
+        n: torch.empty(count, 1, dtype=points.dtype.to_real(), device=_META)
+        for n in training.coefficients.names
     }
     given = [points, gradient, *state.values()]
     with PeakMemory(given) as memory:
-        optimizer.apply(gradient, state, points, coefficients)
+        applied(optimizer, gradient, state, points, coefficients)
     # The rows that count are put back there by a selection, which copies once more.
     again = 0 if training.device.type == "cpu" else points.nbytes + _held(list(state.values()))
     clipped = points.nbytes if training.coefficients.clipping else 0

@@ -20,7 +20,7 @@ from modelspace.engine import (
 )
 from modelspace.fit import precision
 from modelspace.losses import Loss
-from modelspace.optimizers import Optimizer, Schedule, clip_by_norm, clip_by_value
+from modelspace.optimizers import Optimizer, Schedule, applied, clip_by_norm, clip_by_value
 from modelspace.widest import widest
 
 
@@ -116,7 +116,7 @@ class Coefficients:
     terms: tuple[str, ...] = ()
 
     def of(self, shard: Shard, first: int, count: int, total: int) -> Float[Tensor, "step name member 1"]:
-        """The coefficients of ``count`` steps from ``first`` on, of ``total``, in the points' type."""
+        """The coefficients of ``count`` steps from ``first`` on, of ``total``, in the points' (real) type."""
         device = shard.points.device
         numbers = torch.arange(first, first + count, dtype=widest(device), device=device)
         columns = {name: shard.hyper[name].T for name in self.schedule.hyperparameters()}
@@ -125,7 +125,9 @@ class Coefficients:
         found = self.optimizer.coefficients(scheduled, numbers[:, None, None] + 1)
         found |= {name: shard.hyper[name] for name in (*self.clipping, *self.terms)}
         shape = (count, len(shard.points), 1)
-        return torch.stack([value.expand(shape) for value in found.values()], 1).to(shard.points.dtype)
+        return torch.stack([value.expand(shape) for value in found.values()], 1).to(
+            shard.points.dtype.to_real()
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -227,7 +229,7 @@ def make_step(
             gradient = clip_by_norm(gradient, c["clip_norm"])
         if "clip_value" in c:
             gradient = clip_by_value(gradient, c["clip_value"])
-        new, new_state = optimizer.apply(gradient, state, points, c)
+        new, new_state = applied(optimizer, gradient, state, points, c)
         if found.used is not None:
             # torch.optim skips a parameter without a gradient: no decay, no momentum.
             new = torch.where(found.used, new, points)

@@ -80,6 +80,11 @@ class Training:
         seeds = population.table["seed"] if "seed" in population.table else range(len(population))
         self._take(population, torch.tensor([int(s) for s in seeds], dtype=torch.int64))
         self.coefficients = recipe.coefficients(population)
+        if population.space.dtype.is_complex and "clip_value" in self.coefficients.clipping:
+            raise ModelspaceError(
+                f"clip_value limits real gradient entries, and the coordinates are {population.space.dtype}, which "
+                "have no order: use clip_norm"
+            )
         self.products = precision.resolve(recipe.precision, self.device)
         self.function = Function(population.space, self.device, self.products)
         self.inputs = samples_as(data.train.inputs, population.space.dtype).to(self.device)

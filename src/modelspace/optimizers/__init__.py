@@ -2,7 +2,7 @@
 
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.optimizers.adam import Adam, AdamW
-from modelspace.optimizers.base import RANGES, Optimizer
+from modelspace.optimizers.base import RANGES, Optimizer, applied
 from modelspace.optimizers.clipping import clip_by_norm, clip_by_value
 from modelspace.optimizers.rmsprop import RMSprop
 from modelspace.optimizers.schedules import (
@@ -31,6 +31,7 @@ __all__ = [
     "Schedule",
     "Step",
     "Warmup",
+    "applied",
     "clip_by_norm",
     "clip_by_value",
     "resolve",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from modelspace.hyperparameters import Hyperparameters, Range, Tunable
@@ -98,7 +98,7 @@ class Optimizer(Tunable, Protocol):
             gradient: Row k is the gradient of member k's loss at row k of ``points``.
             state: What `init` or the last step returned.
             points: The parameters, one row a member.
-            c: The `coefficients` of this step, in the points' dtype.
+            c: The `coefficients` of this step, in the points' dtype. `applied` sees to it that all is real.
 
         Returns:
             The new points and the new state.
@@ -115,12 +115,46 @@ class Optimizer(Tunable, Protocol):
     ) -> tuple[Float[Tensor, "member parameter"], State]:
         """Take one step from the hyper-parameters themselves: `coefficients`, then `apply`."""
         found = self.coefficients(hyper, step)
-        return self.apply(gradient, state, points, {name: c.to(points.dtype) for name, c in found.items()})
+        real = points.real.dtype
+        return applied(self, gradient, state, points, {name: c.to(real) for name, c in found.items()})
 
 
 def ranges_of(owner: Tunable) -> dict[str, Range]:
     """Look the owner's hyper-parameters up in `RANGES`."""
     return {name: RANGES[name] for name in owner.hyperparameters()}
+
+
+def applied(
+    optimizer: Optimizer,
+    gradient: Shaped[Tensor, "member parameter"],
+    state: Mapping[str, Shaped[Tensor, "member parameter"]],
+    points: Shaped[Tensor, "member parameter"],
+    c: Mapping[str, Float[Tensor, "member 1"]],
+) -> tuple[Shaped[Tensor, "member parameter"], dict[str, Shaped[Tensor, "member parameter"]]]:
+    """Take one step: `Optimizer.apply`, a complex coordinate as two real ones, as torch.optim does.
+
+    So the second moments of real and imaginary part are each its own; state is kept in the points' dtype.
+
+    Args:
+        optimizer: The optimizer.
+        gradient: As of `Optimizer.apply`; so are the others.
+        state: One matrix a name.
+        points: One row a member.
+        c: Real, whatever the points are.
+    """
+    if not points.is_complex():
+        return optimizer.apply(gradient, dict(state), points, c)
+    pairs = {name: _as_real(value) for name, value in state.items()}
+    new, new_state = optimizer.apply(_as_real(gradient), pairs, _as_real(points), c)
+    return _as_complex(new), {name: _as_complex(value) for name, value in new_state.items()}
+
+
+def _as_real(rows: Tensor) -> Tensor:
+    return torch.view_as_real(rows.resolve_conj()).flatten(1)
+
+
+def _as_complex(rows: Tensor) -> Tensor:
+    return torch.view_as_complex(rows.unflatten(1, (-1, 2)))
 
 
 def zeros(names: list[str], points: Float[Tensor, "member parameter"]) -> State:

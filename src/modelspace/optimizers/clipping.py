@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from modelspace.errors import ModelspaceError
+
 # What torch.nn.utils.clip_grad_norm_ adds to the norm.
 _OFFSET = 1e-6
 
@@ -35,8 +37,8 @@ def clip_by_norm(
     Source:
         Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", arXiv 1211.5063.
     """
-    limit = max_norm.to(gradient.dtype)
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    limit = max_norm.to(norm.dtype)  # real, of complex entries too
     factor = torch.clamp(limit / (norm + _OFFSET), max=1.0)
     # An infinite norm under an infinite limit would make inf/inf.
     return gradient * torch.where(torch.isinf(limit), 1.0, factor)
@@ -54,6 +56,9 @@ def clip_by_value(
     Returns:
         The clipped gradient; NaN stays NaN.
 
+    Raises:
+        ModelspaceError: The gradient is complex.
+
     Example:
         >>> import torch
         >>> limits = torch.tensor([[1.0], [torch.inf]], dtype=torch.float64)
@@ -61,5 +66,9 @@ def clip_by_value(
         tensor([[-1.0000,  0.5000],
                 [-3.0000,  0.5000]])
     """
+    if gradient.is_complex():
+        raise ModelspaceError(
+            "clip_value limits real gradient entries, and these are complex, which have no order: use clip_norm"
+        )
     bound = limit.to(gradient.dtype)
     return torch.clamp(gradient, -bound, bound)
