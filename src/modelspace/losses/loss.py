@@ -212,8 +212,9 @@ class Loss:
             if node is None or node in seen:
                 continue
             seen.add(node)
-            if hasattr(node, "variable"):
-                leaves[id(node.variable)] = node.variable
+            leaf = getattr(node, "variable", None)
+            if leaf is not None:
+                leaves[id(leaf)] = leaf
             left += [parent for parent, _ in node.next_functions]
         if value.grad_fn is None:
             leaves[id(value)] = value
