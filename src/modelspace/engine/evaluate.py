@@ -25,6 +25,7 @@ from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
+from modelspace.space.architecture import seeded_elsewhere
 from modelspace.space.forward import forward_checked, samples_as
 from modelspace.widest import widest
 
@@ -266,7 +267,7 @@ def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
     """
     modes = [(layer, layer.training) for layer in module.modules()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), seeded_elsewhere(0):
             outputs = forward_checked(module.eval(), inputs)
     finally:
         for layer, training in modes:

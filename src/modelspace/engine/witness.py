@@ -56,9 +56,10 @@ def witnessed(function: Function, trial: Trial) -> Verdict:
         why = _refusal(trial.population, found, parted)
     if why is not None:
         return Verdict(refused=f"{function.space.title} can't be a population: {why}")
-    batched = _unbatched(function, trial, found)
     if elsewhere:
         batched = f"the forward draws from {' and '.join(elsewhere)}, which members would share"
+    else:
+        batched = _unbatched(function, trial, found)
     return Verdict(None, batched, function.written, elsewhere)
 
 
