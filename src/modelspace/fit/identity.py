@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from modelspace.data import Data
-from modelspace.fit import files
 from modelspace.fit.recipe import Recipe
 from modelspace.space import ModelSpace
+from modelspace.tensorfile import bytes_of
 
 
 def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> dict[str, Any]:
@@ -27,11 +27,11 @@ def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> d
     return {
         "space": space.title,
         "architecture": architecture_hash(space),
-        "frozen": _short_hash(*(files.bytes_of(value) for value in space.shared.values())),
+        "frozen": _short_hash(*(bytes_of(value) for value in space.shared.values())),
         "type": str(space.dtype),
         "data": data.name,
         "samples": _short_hash(
-            *(files.bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
+            *(bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
         ),
         "code of loss and metrics": _short_hash(code.encode()),
         "keep": keep,
