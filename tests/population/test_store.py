@@ -118,7 +118,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("modelspace.population.store.save_file", broken)
+    monkeypatch.setattr("modelspace.tensorfile.save_file", broken)
     with pytest.raises(ModelspaceError, match=r"can't write .*No space left"):
         save(population, path)
     assert path.read_bytes() == before
