@@ -1,6 +1,7 @@
 """Beginning a run in a folder, or going on with the one that is there."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from modelspace.fit.identity import environment, target_of
 from modelspace.fit.logbook import members_of, outcome_of, shard_name
 from modelspace.fit.results import Shapes
 from modelspace.fit.store import (
+    OUTPUTS,
     DamagedCatalogueError,
     Member,
     Store,
@@ -117,7 +119,9 @@ def begin(store: Store, spec: Mapping[str, Any], training: Training) -> None:
     here = json.loads(json.dumps(spec, default=str))
     there = store.get("spec")
     if there is None:
+        known = store.get("foreign")
         store.put(
+            foreign=[n for n in OUTPUTS if os.path.lexists(store.folder / n)] if known is None else known,
             spec=here,
             target=target_of(space),
             hyperparameters=space.hyperparameters,

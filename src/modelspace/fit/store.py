@@ -35,6 +35,8 @@ from modelspace.plain import fits, parsed, plain, shortened
 VERSION = 2
 _PATIENCE_SECONDS = 3.0  # a killed process's workers take a moment to end
 _NAME, _LOCK = "run.sqlite", "run.lock"
+# What the command line writes beside a run; what stood there under these names before it began is not the run's.
+OUTPUTS = ("summary.json", "members.csv", "points.safetensors", "report.html")
 _FILES = ("", "-wal", "-shm", "-journal")  # of one catalogue, after its name
 _SHARD = re.compile(r"[0-9a-f]{24}")
 _KEY_BYTES = 16
@@ -276,17 +278,22 @@ class Store:
 
     def clear(self) -> None:
         """Remove what is there, of what a run wrote only, and begin anew."""
+        foreign: list[str] | None = []
         with _told(self.folder / _NAME):
             try:
-                Store(self.folder).close()
-            except ModelspaceError:
-                set_aside(self.folder)  # damaged, or no catalogue of a run's
+                with closing(Store(self.folder)) as before:
+                    foreign = before.get("foreign")
+            except ModelspaceError:  # damaged, or no catalogue of a run's, or none
+                foreign = [] if set_aside(self.folder) and shard_files(self.folder) else None
             for name in _FILES:
                 (self.folder / f"{_NAME}{name}").unlink(missing_ok=True)
             for path in self.shards.glob("*.safetensors"):
                 if _is_shard(path):
                     _remove(path)
+        self._meta = {}
         self._open(create=True)
+        if foreign is not None:
+            self.put(foreign=foreign)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -338,7 +345,10 @@ class Store:
             yield self._columns(columns), status, steps, self._parsed(scores or "{}", _SCORES, "a member's scores")
 
     def _columns(self, text: Any) -> dict[str, Any]:
-        return self._parsed(text, _COLUMNS, "a member's row")
+        row = self._parsed(text, _COLUMNS, "a member's row")
+        if any(type(row.get(name, 0)) is not int or row.get(name, 0) < 0 for name in ("seed", "data_seed")):
+            raise _damaged(self.folder, "a member's seed is none")
+        return row
 
     def counts(self) -> dict[str, int]:
         """How many of the wanted members ended how; those that did not, under ``unfinished``."""
@@ -451,6 +461,31 @@ def shard_files(folder: Path) -> list[Path]:
     """The files of a folder's shards, finished or put down, by name: those of them that are no links."""
     found = sorted((folder / "shards").glob("*.safetensors"))
     return [path for path in found if _is_shard(path) and is_own(path)]
+
+
+def check_outputs(folder: Path, run: Path) -> None:
+    """Hold what the command line is to write against what stands there.
+
+    Args:
+        folder: Where.
+        run: The folder of the run that it is written about.
+
+    Raises:
+        ModelspaceError: something of that name stands there that no such run wrote.
+    """
+    foreign: Sequence[str] = OUTPUTS
+    if is_run(run) or shard_files(run):
+        try:
+            with closing(Store(run)) as store:
+                foreign = store.get("foreign") or ()
+        except ModelspaceError:
+            foreign = ()  # what is wrong with it is said when it is fitted
+    for name in OUTPUTS:
+        path = folder / name
+        if os.path.lexists(path) and (name in foreign or not is_own(path)):
+            raise ModelspaceError(
+                f"{path} was not written by a run, and would be overwritten: move it away, or give another folder"
+            )
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -103,6 +103,9 @@ def _table(rows: _Table) -> pd.DataFrame:
     names = rows["columns"]
     if len(set(names)) < len(names) or any(len(row) != len(names) for row in rows["data"]):
         raise ValueError("its table has rows of several lengths, or a column twice")
+    for number in [names.index(name) for name in ("seed", "data_seed") if name in names]:
+        if any(type(row[number]) is not int or row[number] < 0 for row in rows["data"]):
+            raise ValueError(f"its column {names[number]} has what is no seed")
     table = pd.DataFrame(rows["data"], columns=pd.Index(names))
     for name in table.columns:
         if any(isinstance(value, list) for value in table[name]):
