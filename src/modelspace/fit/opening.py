@@ -43,7 +43,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
     folder = Path(path)
     with closing(Store(folder)) as store:
         spec, settings = spec_in(store), store.get("settings")
-        if settings is None:
+        if settings is None or store.get("plan") is None:
             raise ModelspaceError(f"the run in '{folder}' was stopped before it began to train: fit it again")
         if space is None:
             space = _space(store, spec)
@@ -56,7 +56,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None) -> R
         names = curves_of(spec)
         keep = keeping.resolve(spec["keep"], names[1:], store.get("higher_is_better"))
         before = _blank(space, table) if keep.best is None else Population.from_seeds(space, table)
-        results = Results(before, names, settings["epochs"], keep, processes=1)
+        results = Results(before, names, store.get("epochs"), keep, processes=1)
         for outcome, rows, of in outcomes_of(store, [key for key, _ in wanted], places, results.shapes):
             results.write(rows, outcome, of)
         kept, population = results.kept()

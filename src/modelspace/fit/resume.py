@@ -118,17 +118,18 @@ def begin(store: Store, spec: Mapping[str, Any], training: Training) -> None:
     space, epochs = training.population.space, training.recipe.epochs
     here = json.loads(json.dumps(spec, default=str))
     there = store.get("spec")
+    noted: dict[str, Any] = {}
     if there is None:
         known = store.get("foreign")
-        store.put(
-            foreign=[n for n in OUTPUTS if os.path.lexists(store.folder / n)] if known is None else known,
-            spec=here,
-            target=target_of(space),
-            hyperparameters=space.hyperparameters,
-            input_shape=space.input_shape,
-            input_type=str(space.input_dtype).removeprefix("torch."),
-            samples=list(training.inputs.shape),
-        )
+        noted = {
+            "foreign": [n for n in OUTPUTS if os.path.lexists(store.folder / n)] if known is None else known,
+            "spec": here,
+            "target": target_of(space),
+            "hyperparameters": space.hyperparameters,
+            "input_shape": space.input_shape,
+            "input_type": str(space.input_dtype).removeprefix("torch."),
+            "samples": list(training.inputs.shape),
+        }
     else:
         different = [
             f"{name} is {_short(there.get(name))} there and {_short(value)} here"
@@ -146,8 +147,8 @@ def begin(store: Store, spec: Mapping[str, Any], training: Training) -> None:
     before = store.get("environment")
     if before is not None and _machine(before) != _machine(now):
         notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")
-        store.put(plan=None, products=None)
-    store.put(epochs=epochs, environment=now)
+        noted["plan"] = None
+    store.put(**noted, epochs=epochs, environment=now)
 
 
 def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypedDict
 
+import torch
 from filelock import FileLock, Timeout
 
 from modelspace.atomic import is_own, remove_remains
@@ -82,13 +83,17 @@ _KINDS: dict[str, Any] = {
     "epochs": int,
     "environment": dict[str, str | int | None],
     "plan": Plan | None,
-    "products": None,
     "memory": Memory | None,
     "trials": dict[str, float],
     "settings": dict[str, Any],
     "higher_is_better": list[str],
     "seconds": float,
     "foreign": list[str],
+}
+# What is noted at one stroke: the first has the others beside it.
+_TOGETHER = {
+    "spec": {"target", "hyperparameters", "input_shape", "input_type", "epochs", "environment"},
+    "settings": {"plan", "higher_is_better"},
 }
 _COLUMNS = dict[str, str | float | bool | None | list[float]]
 _SCORES = dict[str, float | None]
@@ -103,6 +108,13 @@ def checked_about(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if not fits(value, _KINDS.get(name, Any)):
             raise ValueError(f"{name} is {shortened(value)}")
+    for first, others in _TOGETHER.items():
+        missing = others.difference(values)
+        if first in values and missing:
+            raise ValueError(f"it says nothing of {', '.join(sorted(missing))}")
+    types = [values.get("input_type", "float32"), *([values["spec"]["type"]] if "spec" in values else [])]
+    if not all(isinstance(getattr(torch, name.removeprefix("torch."), None), torch.dtype) for name in types):
+        raise ValueError(f"a type is {shortened(types)}")
     plan = values.get("plan") or {}
     counts = [values.get("epochs", 1), *(plan.get(name, 1) for name in ("chunk", "threads", "workers"))]
     seconds = values.get("seconds", 0.0)
@@ -336,16 +348,21 @@ class Store:
     def wanted(self) -> list[tuple[bytes, dict[str, Any]]]:
         """The members that the run is to have: key, and row of the population's table."""
         rows = self._rows("SELECT key, columns FROM wanted ORDER BY number")
-        return [(key, self._columns(columns)) for key, columns in rows]
+        first: list[str] = []
+        return [(key, self._columns(columns, first)) for key, columns in rows]
 
     def ends(self) -> Iterator[tuple[dict[str, Any], str | None, int | None, dict[str, float | None]]]:
         """Of each wanted member: columns, status, steps and last scores; without these where it is not finished."""
         query = """SELECT columns, status, steps, scores FROM wanted LEFT JOIN members USING (key) ORDER BY number"""
+        first: list[str] = []
         for columns, status, steps, scores in self._rows(query):
-            yield self._columns(columns), status, steps, self._parsed(scores or "{}", _SCORES, "a member's scores")
+            yield self._columns(columns, first), status, steps, self._parsed(scores or "{}", _SCORES, "a member's scores")
 
-    def _columns(self, text: Any) -> dict[str, Any]:
+    def _columns(self, text: Any, first: list[str]) -> dict[str, Any]:
         row = self._parsed(text, _COLUMNS, "a member's row")
+        first[:] = first or list(row)
+        if list(row) != first:
+            raise _damaged(self.folder, "members have other columns than the first")
         if any(type(row.get(name, 0)) is not int or row.get(name, 0) < 0 for name in ("seed", "data_seed")):
             raise _damaged(self.folder, "a member's seed is none")
         return row
@@ -560,6 +577,7 @@ def _digest(connection: sqlite3.Connection, group: str) -> tuple[str, int]:
             and type(epochs) is int
             and status in STATES
             and type(steps) is int
+            and steps >= 0
             and isinstance(scores, str)
         ):
             raise sqlite3.DatabaseError("malformed: a member's row is not what was written")
