@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 from contextlib import ExitStack
@@ -19,6 +20,12 @@ from modelspace.fit.store import OUTPUTS
 from modelspace.plain import parsed
 from modelspace.population import Population, save
 from modelspace.progress import notice
+
+
+# A summary's own checksum is its last entry, over the text that stands before it.
+_END = "\n}"
+_SEAL = ',\n "checksum": "%s"' + _END
+_digest = partial(hashlib.blake2b, digest_size=16)
 
 
 class _Summary(TypedDict):
@@ -70,9 +77,13 @@ def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, pop
         save(population, points)
         table.to_csv(members, index_label="member")
         files = dict(zip(names[1:], map(_checksum, (members, points)), strict=True))
-        values = json.loads(json.dumps({**summary, "files": files}, default=float))
-        text = json.dumps({**values, "checksum": _checksum_of(values)}, indent=1)
-        page.write_text(text, encoding="utf-8")
+        with page.open("w+b") as stream:
+            for text in json.JSONEncoder(indent=1, default=float).iterencode({**summary, "files": files}):
+                stream.write(text.encode())
+            stream.seek(0)
+            sealed = _SEAL % hashlib.file_digest(stream, _digest).hexdigest()
+            stream.seek(-len(_END), os.SEEK_END)
+            stream.write(sealed.encode())
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -85,10 +96,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not source.is_file():
         raise ModelspaceError(f"no {source}: name the folder that explore or fit --out wrote")
     try:
-        values = parsed(source.read_text(encoding="utf-8"), _Summary, "it")
+        text = source.read_text(encoding="utf-8")
+        values = parsed(text, _Summary, "it")
     except (OSError, ValueError) as error:
         raise ModelspaceError(f"{source} is not a run's summary: {first_line(error)}") from error
-    if values.pop("checksum") != _checksum_of(values):
+    before = text.rpartition(_SEAL.partition("%s")[0])[0] + _END
+    if text != before.removesuffix(_END) + _SEAL % _digest(before.encode()).hexdigest():
         raise ModelspaceError(
             f"{source} is damaged (its checksum differs): the same fit or explore --out writes it again"
         )
@@ -99,13 +112,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _checksum_of(values: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
 def _checksum(path: Path) -> str:
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+        return hashlib.file_digest(stream, _digest).hexdigest()
 
 
 def print_json(summary: dict[str, Any]) -> None:

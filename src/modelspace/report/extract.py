@@ -36,6 +36,7 @@ from modelspace.report.record import (
 from modelspace.space import ModelSpace
 
 # They say where a member comes from or which random numbers it drew, and are nothing to choose.
+_MOST_LISTED = 10_000
 _ORIGIN = ("seed", "data_seed", "source")
 
 
@@ -248,7 +249,8 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
         columns=tuple((n, _distinct(table[n].tolist())) for n in columns),
         statuses=tuple(statuses.items()),
         diverged=tuple(
-            _member(run, last, int(k), columns, metrics) for k in np.flatnonzero(run.status == DIVERGED)
+            _member(run, last, int(k), columns, metrics)
+            for k in np.flatnonzero(run.status == DIVERGED)[:_MOST_LISTED]
         ),
         updates=int(run.steps.sum()),
         seconds=float(run.seconds),
@@ -290,10 +292,13 @@ def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: I
     table = run.members
     columns = [n for n in table.columns if n not in _ORIGIN]
     last = table.assign(**{f"score {i}": values[:, i] for i in range(len(names))})
-    members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in rows]
+    # Of hundreds of thousands a page shows no more than it does of some thousands, and memory is not theirs.
+    listed = rows[:: -(-len(rows) // _MOST_LISTED)] if len(rows) > _MOST_LISTED else rows
+    members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in listed]
     counted = [k for k in rows if run.status[k] != DIVERGED]
     summaries = tuple(_summary(name, values[counted, i]) for i, name in enumerate(names))
-    return Scores(split, tuple(names), tuple(members), summaries)
+    whole = (None, None) if listed is rows else (len(rows), len(rows) - len(counted))
+    return Scores(split, tuple(names), tuple(members), summaries, *whole)
 
 
 def _summary(metric: str, values: np.ndarray) -> Summary:
