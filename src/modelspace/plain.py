@@ -4,7 +4,17 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 _LARGEST = 2**63  # what the arrays and the catalogue hold
 
@@ -64,7 +74,9 @@ def fits(value: Any, kind: Any) -> bool:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return isinstance(value, Mapping) and all(
-            fits(value[field.name], hints[field.name]) if field.name in value else field.default is not MISSING
+            fits(value[field.name], hints[field.name])
+            if field.name in value
+            else field.default is not MISSING
             for field in fields(kind)
         )
     if kind is float:

@@ -408,7 +408,11 @@ def test_a_shard_s_name_is_no_path(tmp_path, name, capsys):
 def test_fresh_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     fit(members(4), tmp_path)
     old = next((tmp_path / "shards").iterdir())
-    keep = [tmp_path / "shards" / "model.safetensors", tmp_path / "shards" / "notes.txt", tmp_path / "my.sqlite"]
+    keep = [
+        tmp_path / "shards" / "model.safetensors",
+        tmp_path / "shards" / "notes.txt",
+        tmp_path / "my.sqlite",
+    ]
     for path in keep:
         path.write_text("somebody's")
     link = tmp_path / "shards" / f"{'a' * 24}.safetensors"
@@ -431,12 +435,14 @@ def test_fresh_goes_through_no_link(tmp_path):
     assert_same(fit(members(4), folder), fit(members(4)))
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 2, "chunk": 10**12}, {"lowering": "vmap", "runner": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 2, "chunk": 10**12}, {"lowering": "vmap", "runner": "x"}], ids=str
+)
 def test_fresh_removes_nothing_before_everything_is_checked(tmp_path, wrong, monkeypatch):
     whole = fit(members(4), tmp_path)
     if "chunk" in wrong:
         monkeypatch.setattr(sys.modules["modelspace.fit.loop"], "free_bytes", lambda _: 200_000)
-    with pytest.raises(ms.ModelspaceError, match="this run needs|unknown runner"):
+    with pytest.raises(ms.ModelspaceError, match=r"this run needs|unknown runner"):
         fit(members(4), tmp_path, fresh=True, **wrong)
     monkeypatch.undo()
     assert_same(ms.open_run(tmp_path, CASE.space(torch.float32)), whole)
@@ -449,7 +455,7 @@ def test_nothing_is_written_through_a_link(tmp_path, name):
     folder.mkdir()
     (folder / name).symlink_to(thesis)
     for fresh in (False, True):
-        with pytest.raises(ms.ModelspaceError, match="is a link|is not the lock"):
+        with pytest.raises(ms.ModelspaceError, match=r"is a link|is not the lock"):
             fit(members(4), folder, fresh=fresh)
     assert thesis.read_text() == "somebody's"
 

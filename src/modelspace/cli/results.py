@@ -21,7 +21,6 @@ from modelspace.plain import parsed
 from modelspace.population import Population, save
 from modelspace.progress import notice
 
-
 # A summary's own checksum is its last entry, over the text that stands before it.
 _END = "\n}"
 _SEAL = ',\n "checksum": "%s"' + _END

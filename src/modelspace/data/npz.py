@@ -79,7 +79,7 @@ def _check_size(archive: np.lib.npyio.NpzFile, keys: Iterable[str], path: Path) 
         claimed = _claimed(archive, entry)
         if claimed > entry.file_size:
             raise ModelspaceError(
-                f"'{path}': array '{entry.filename}' is damaged: it claims {claimed:,} bytes and has {entry.file_size:,}"
+                f"'{path}': array '{entry.filename}' is damaged: it claims {claimed:,} bytes, not {entry.file_size:,}"
             )
 
 
@@ -125,7 +125,15 @@ def _array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> NDArray:
             f"'{path}': array '{key}' holds Python objects, which only unpickling could read, and that can "
             "run any code: save it as an array of numbers"
         ) from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError) as error:
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise ModelspaceError(f"'{path}': array '{key}' is damaged: {error}") from error
     if not isinstance(array, np.ndarray):
         raise ModelspaceError(f"'{path}': '{key}' is no NumPy array: write the file with numpy.savez")

@@ -149,7 +149,9 @@ def fit(
         store = None
         if out is not None:
             folder = Path(out)
-            store = stack.enter_context(closing(Store(folder, create=True, fresh=True) if fresh else opened(folder)))
+            store = stack.enter_context(
+                closing(Store(folder, create=True, fresh=True) if fresh else opened(folder))
+            )
             if not fresh:
                 begin(store, spec, training)
                 choices = planned(store, choices)

@@ -56,7 +56,7 @@ CREATE INDEX members_of_shard ON members (shard);
 CREATE TABLE checksums (rows TEXT PRIMARY KEY, checksum TEXT NOT NULL);
 """
 _MEMBERS = "SELECT key, shard, position, epochs, status, steps, scores FROM members"
-# Rows under one checksum: those of a table, or a shard's with its members'. Each is read as ``ends`` and ``places`` read.
+# Rows under one checksum: those of a table, or a shard's with its members'.
 _GROUPS = {"meta": ("SELECT * FROM meta ORDER BY key",), "wanted": ("SELECT * FROM wanted ORDER BY number",)}
 _OF_SHARD = ("SELECT * FROM shards WHERE name = ?", f"{_MEMBERS} WHERE shard = ? ORDER BY key")
 
@@ -95,7 +95,7 @@ _TOGETHER = {
     "spec": {"target", "hyperparameters", "input_shape", "input_type", "epochs", "environment"},
     "settings": {"plan", "higher_is_better"},
 }
-_COLUMNS = dict[str, str | float | bool | None | list[float]]
+_COLUMNS = dict[str, str | float | bool | list[float] | None]
 _SCORES = dict[str, float | None]
 
 
@@ -118,7 +118,11 @@ def checked_about(values: Mapping[str, Any]) -> dict[str, Any]:
     plan = values.get("plan") or {}
     counts = [values.get("epochs", 1), *(plan.get(name, 1) for name in ("chunk", "threads", "workers"))]
     seconds = values.get("seconds", 0.0)
-    if min(counts) < 1 or not 0 <= seconds < inf or not all(0 < v < inf for v in values.get("trials", {}).values()):
+    if (
+        min(counts) < 1
+        or not 0 <= seconds < inf
+        or not all(0 < v < inf for v in values.get("trials", {}).values())
+    ):
         raise ValueError("a number is out of its range")
     return dict(values)
 
@@ -132,7 +136,7 @@ class DamagedCatalogueError(ModelspaceError):
     """The catalogue is not what was written; what is in the shards is not touched by that."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a finished member stands.
 
@@ -147,7 +151,7 @@ class Place:
     epochs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A finished member, for the catalogue.
 
@@ -230,7 +234,9 @@ class Store:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 if empty:
-                    self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+                    self._connection.executescript(
+                        f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+                    )
                     with self._changing() as connection:
                         for group in _GROUPS:
                             _seal(connection, group)
@@ -267,7 +273,9 @@ class Store:
         for group in written:
             found, rows = _digest(self._connection, group)
             if found != written[group]:
-                raise _damaged(self.folder, f"the checksum of {group if group in _GROUPS else 'a shard'} differs")
+                raise _damaged(
+                    self.folder, f"the checksum of {group if group in _GROUPS else 'a shard'} differs"
+                )
             count -= rows if group not in _GROUPS else 0
         if count:
             raise _damaged(self.folder, "members are of no shard")
@@ -356,7 +364,12 @@ class Store:
         query = """SELECT columns, status, steps, scores FROM wanted LEFT JOIN members USING (key) ORDER BY number"""
         first: list[str] = []
         for columns, status, steps, scores in self._rows(query):
-            yield self._columns(columns, first), status, steps, self._parsed(scores or "{}", _SCORES, "a member's scores")
+            yield (
+                self._columns(columns, first),
+                status,
+                steps,
+                self._parsed(scores or "{}", _SCORES, "a member's scores"),
+            )
 
     def _columns(self, text: Any, first: list[str]) -> dict[str, Any]:
         row = self._parsed(text, _COLUMNS, "a member's row")
@@ -544,7 +557,9 @@ def _drop(connection: sqlite3.Connection, names: Iterable[str]) -> None:
 
 def _seal(connection: sqlite3.Connection, group: str) -> None:
     """Note the checksum of some rows."""
-    connection.execute("INSERT OR REPLACE INTO checksums VALUES (?, ?)", (group, _digest(connection, group)[0]))
+    connection.execute(
+        "INSERT OR REPLACE INTO checksums VALUES (?, ?)", (group, _digest(connection, group)[0])
+    )
 
 
 def _digest(connection: sqlite3.Connection, group: str) -> tuple[str, int]:
@@ -564,7 +579,11 @@ def _digest(connection: sqlite3.Connection, group: str) -> tuple[str, int]:
         raise sqlite3.DatabaseError("malformed: a shard's row is not found")
     digest.update(repr(shard).encode(errors="surrogatepass"))
     name, members, epochs, size, _ = shard
-    if not (isinstance(name, str) and _SHARD.fullmatch(name) and all(type(n) is int for n in (members, epochs, size))):
+    if not (
+        isinstance(name, str)
+        and _SHARD.fullmatch(name)
+        and all(type(n) is int for n in (members, epochs, size))
+    ):
         raise sqlite3.DatabaseError("malformed: a shard's name is no hash, or a number none")
     for row in connection.execute(of_members, (group,)):
         key, _, position, epochs, status, steps, scores = row
@@ -640,7 +659,9 @@ def _locked(folder: Path) -> FileLock:
             f"another process is at the run in '{folder}': wait until it has ended, or give another folder"
         ) from None
     except (OSError, ValueError) as error:
-        raise ModelspaceError(f"can't write to '{folder}': {getattr(error, 'strerror', None) or error}") from error
+        raise ModelspaceError(
+            f"can't write to '{folder}': {getattr(error, 'strerror', None) or error}"
+        ) from error
     return lock
 
 

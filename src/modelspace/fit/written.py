@@ -168,8 +168,8 @@ def read_curves(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         size, free = len(names) * len(wanted) * epochs * 8, free_bytes(torch.device("cpu"))
         if size > free:
             raise ModelspaceError(
-                f"the curves of '{store.folder}' are {size:,} bytes ({len(wanted):,} members, {epochs:,} epochs), and "
-                f"{free:,} are free"
+                f"the curves of '{store.folder}' are {size:,} bytes ({len(wanted):,} members, {epochs:,} epochs), "
+                f"and {free:,} are free"
             )
         curves = {name: np.full((len(wanted), epochs), np.nan) for name in names}
         shapes = Shapes(names, epochs, None, {})

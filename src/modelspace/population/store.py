@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelspace import tensorfile
 from modelspace.errors import ModelspaceError
-from modelspace.plain import parsed, plain
+from modelspace.plain import fits, parsed, plain
 from modelspace.population.population import Population
 from modelspace.space import ModelSpace
 from modelspace.tensorfile import DamagedError, held
@@ -28,7 +28,6 @@ class _Table(TypedDict):
 
     columns: list[str]
     data: list[list[_CELL | list[_CELL]]]
-
 
 
 def save(population: Population, path: str | os.PathLike[str]) -> None:
@@ -88,7 +87,9 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
     except ModelspaceError:
         raise
     except DamagedError as error:
-        raise ModelspaceError(f"'{path}' is not a safetensors file of a population, or damaged: {error}") from error
+        raise ModelspaceError(
+            f"'{path}' is not a safetensors file of a population, or damaged: {error}"
+        ) from error
     except ValueError as error:
         raise ModelspaceError(f"'{path}' is not a population: {error}") from error
     return Population(space, points, buffers, table)
@@ -104,7 +105,8 @@ def _table(rows: _Table) -> pd.DataFrame:
     if len(set(names)) < len(names) or any(len(row) != len(names) for row in rows["data"]):
         raise ValueError("its table has rows of several lengths, or a column twice")
     for number in [names.index(name) for name in ("seed", "data_seed") if name in names]:
-        if any(type(row[number]) is not int or row[number] < 0 for row in rows["data"]):
+        cells = [row[number] for row in rows["data"]]
+        if not all(isinstance(cell, int) and fits(cell, int) and cell >= 0 for cell in cells):
             raise ValueError(f"its column {names[number]} has what is no seed")
     table = pd.DataFrame(rows["data"], columns=pd.Index(names))
     for name in table.columns:

@@ -166,15 +166,13 @@ def quantiles(values: Iterable[float], levels: Sequence[float]) -> list[float | 
 
 def seed_ranges(seeds: Iterable[int]) -> str:
     """``0–15, 20``: sorted seeds, neighbours joined."""
-    parts: list[list[int]] = []
-    for seed in sorted(set(seeds)):
-        if parts and seed == parts[-1][1] + 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    texts = [str(a) if a == b else f"{a}–{b}" for a, b in parts]
-    if len(texts) > 12:
-        texts = [*texts[:12], f"… ({len(set(seeds))} in all)"]
+    found = np.unique(
+        np.asarray(seeds if isinstance(seeds, Sequence | np.ndarray) else list(seeds), dtype=np.int64)
+    )
+    parts = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1) if len(found) else []
+    texts = [str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts[:12]]
+    if len(parts) > 12:
+        texts.append(f"… ({len(found)} in all)")
     return ", ".join(texts)
 
 
@@ -245,7 +243,7 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
     return FitRecord(
         name=name,
         members=len(table),
-        seeds=seed_ranges(int(s) for s in table["seed"]) if "seed" in table else "",
+        seeds=seed_ranges(table["seed"].to_numpy()) if "seed" in table else "",
         columns=tuple((n, _distinct(table[n].tolist())) for n in columns),
         statuses=tuple(statuses.items()),
         diverged=tuple(
