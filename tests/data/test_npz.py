@@ -136,7 +136,7 @@ def test_a_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_p
         archive.writestr("y.npy", npy((1,), b"0000"))
         with archive.open("x.npy", "w", force_zip64=True) as stream:
             stream.write(npy((2**23,), bytes(2**25)))
-    with pytest.raises(ModelspaceError, match=r"bytes and unpacks to 33,5\d\d,\d+, .*numpy\.savez"):
+    with pytest.raises(ModelspaceError, match=r"bytes and unpacks to 33,5\d\d,\d+: .*numpy\.savez"):
         load(path)
 
 

@@ -7,7 +7,6 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from modelspace.errors import ModelspaceError, first_line
@@ -59,21 +58,19 @@ def _opened(path: Path) -> np.lib.npyio.NpzFile:
 
 
 def _check_size(archive: np.lib.npyio.NpzFile, keys: Iterable[str], path: Path) -> None:
-    """Hold what the arrays unpack to against memory and the file's own size, before any of it is taken.
+    """Hold what the arrays unpack to against the file's own size, before any of it is unpacked.
 
     Raises:
-        ModelspaceError: there is no room for it, or a file of this size does not hold so much; or an array's header
-            claims more than there is of it.
+        ModelspaceError: no data pack so well; or an array's header claims more than there is of it.
     """
     assert archive.zip is not None
     entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.zip.infolist()}
     found = [entries[key] for key in keys]
     size, packed = sum(entry.file_size for entry in found), path.stat().st_size
-    free = psutil.virtual_memory().available
-    if size > free or (size > _LARGE and size > _MOST_PACKED * packed):
+    if size > _LARGE and size > _MOST_PACKED * packed:
         raise ModelspaceError(
-            f"'{path}' has {packed:,} bytes and unpacks to {size:,}, of {free:,} that are free: is it what it should "
-            "be? Arrays that large are read when they are saved uncompressed, by numpy.savez"
+            f"'{path}' has {packed:,} bytes and unpacks to {size:,}: is it what it should be? Arrays that pack so "
+            "well are read when they are saved uncompressed, by numpy.savez"
         )
     for entry in found:
         claimed = _claimed(archive, entry)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from modelspace import tensorfile
 from modelspace.plain import fits, parsed, plain
-from modelspace.tensorfile import DamagedError
+from modelspace.population import tensorfile
+from modelspace.population.tensorfile import DamagedError
 
 _FORMAT = "modelspace.shard/2"
 

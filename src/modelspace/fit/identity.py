@@ -14,8 +14,8 @@ import torch
 
 from modelspace.data import Data
 from modelspace.fit.recipe import Recipe
+from modelspace.population.tensorfile import bytes_of
 from modelspace.space import ModelSpace
-from modelspace.tensorfile import bytes_of
 
 
 def spec_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from modelspace.fit.results import Results, Shapes
 from modelspace.fit.store import Member, Place, Store
 from modelspace.plain import plain
 from modelspace.population import Population
+from modelspace.population.tensorfile import DamagedError, bytes_of, held
 from modelspace.progress import notice, progress
-from modelspace.tensorfile import DamagedError, bytes_of, held
 
 
 def key_of(member: Mapping[str, Any], *parts: bytes) -> bytes:

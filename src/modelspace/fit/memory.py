@@ -33,7 +33,7 @@ from modelspace.fit.training import Training
 from modelspace.progress import notice
 
 _PROCESS = 2**24  # what a worker process writes into beside its shard: 6 to 14 MiB
-_LISTED = 256  # a member's key, and its part of the lists that a report is made from, as measured
+_LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured
 _HEAP = 2**28  # blocks below 32 MiB come from the heap, which held 40 to 430 MiB more than what was in use
 
 

@@ -25,8 +25,8 @@ from modelspace.fit.store import (
     shard_files,
 )
 from modelspace.fit.training import Training
+from modelspace.population.tensorfile import DamagedError
 from modelspace.progress import notice, progress
-from modelspace.tensorfile import DamagedError
 
 
 def opened(folder: Path) -> Store:

@@ -21,8 +21,8 @@ from modelspace.fit.results import Shapes
 from modelspace.fit.resume import plan_from
 from modelspace.fit.room import free_bytes
 from modelspace.fit.store import Place, Store, curves_of
+from modelspace.population.tensorfile import DamagedError
 from modelspace.progress import notice, progress
-from modelspace.tensorfile import DamagedError
 
 
 @dataclass(frozen=True, repr=False)
