@@ -80,9 +80,10 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         table = _table(parsed(words.get("table"), _Table, "its table"))
         members = len(table)
         points = held(tensors, "points", space.dtype, members, space.dimension)
+        types = {**dict(space.template.named_parameters()), **dict(space.template.named_buffers())}
         buffers = {
-            name: held(tensors, f"buffers.{name}", value.dtype, members, *value.shape)
-            for name, value in space.template.named_buffers()
+            name: held(tensors, f"buffers.{name}", types[name].dtype, members, *shape)
+            for name, shape in space.buffer_shapes.items()
         }
     except ModelspaceError:
         raise
