@@ -1,12 +1,13 @@
 """What several tests of runs share: two runs held against each other, a folder that another process holds."""
 
 import multiprocessing
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 
 import numpy as np
 import torch
 
-from modelspace.fit.store import Store
+from modelspace.fit.store import _GROUPS, Store, _seal
 
 
 def assert_same(run, other):
@@ -20,6 +21,17 @@ def assert_same(run, other):
     assert run.steps.tolist() == other.steps.tolist()
     assert run.kept.tolist() == other.kept.tolist()
     assert run.table.equals(other.table)
+
+
+def altered(folder, *statements, sealed=True):
+    """A run's catalogue after some SQL; with checksums as if a run had written it so, unless not ``sealed``."""
+    with closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        if sealed:
+            connection.execute("DELETE FROM checksums")
+            for group in (*_GROUPS, *(name for (name,) in connection.execute("SELECT name FROM shards"))):
+                _seal(connection, group)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all."""
 
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +44,25 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ModelspaceError(f"can't write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path is a regular file itself, and no link: what may be removed or taken the place of."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def remove_remains(folder: Path, names: str) -> None:
+    """Remove what a process that was killed within ``whole_file`` left, and nothing else.
+
+    Args:
+        folder: Where; nothing is removed through a link.
+        names: A regular expression of the names of the files that were to stand there.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if re.fullmatch(rf"\.({names})\.[a-z0-9_]+", path.name) and is_own(path):
+            path.unlink(missing_ok=True)

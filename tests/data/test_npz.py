@@ -1,3 +1,5 @@
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,30 @@ def test_a_damaged_file(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ModelspaceError, match="array 'x' is damaged: Bad CRC-32"):
         load(path)
+
+
+def npy(shape, content=b""):
+    """A file of one array, whose header claims a shape."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue() + content
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("modelspace.data.npz._LARGE", 2**20)
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("y.npy", npy((1,), b"0000"))
+        with archive.open("x.npy", "w", force_zip64=True) as stream:
+            stream.write(npy((2**23,), bytes(2**25)))
+    with pytest.raises(ModelspaceError, match=r"bytes and unpacks to 33,5\d\d,\d+: .*numpy\.savez"):
+        load(path)
+
+
+def test_an_array_that_claims_more_than_there_is_is_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+        for name in ("x", "y"):
+            archive.writestr(f"{name}.npy", npy((10**13,), b"0" * 100))
+    with pytest.raises(ModelspaceError, match=r"'x\.npy' is damaged: it claims 40,000,000,000,000 bytes"):
+        load(tmp_path / "lie.npz")

@@ -322,7 +322,7 @@ def test_a_wrapped_module_is_refused_by_name(wrapped):
         def forward(self, x):
             return self.body(x)
 
-    with pytest.raises(ModelspaceError, match="layer body is wrapped by .* give the module inside"):
+    with pytest.raises(ModelspaceError, match=r"layer body is wrapped by .* give the module inside"):
         ms.ModelSpace(Part, input_shape=(6,))
     with pytest.raises(ModelspaceError, match="is wrapped by"):
         ms.ModelSpace(lambda: wrapped(Net()), input_shape=(6,))

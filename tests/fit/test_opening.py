@@ -1,12 +1,12 @@
 """Opening a run executes nothing unasked, and what is asked for only if it is what was fitted."""
 
 import json
-import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from runs import altered
 
 import modelspace as ms
 from modelspace.export import export
@@ -54,10 +54,8 @@ def executed(folder):
 
 
 def put(folder, **values):
-    with sqlite3.connect(folder / "run" / "run.sqlite") as connection:
-        for key, value in values.items():
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
-    connection.close()
+    texts = {key: json.dumps(value).replace("'", "''") for key, value in values.items()}
+    altered(folder / "run", *(f"INSERT OR REPLACE INTO meta VALUES ('{k}', '{t}')" for k, t in texts.items()))
 
 
 def test_nothing_is_executed_unasked(run):

@@ -1,15 +1,17 @@
 """Runs in folders: continued, extended, damaged, locked, full."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import torch
 from cases import named
-from runs import assert_same, held
+from runs import altered, assert_same, held
 
 import modelspace as ms
 from modelspace.fit import files
@@ -251,9 +253,10 @@ def test_a_newer_format_is_refused(tmp_path):
 
 def test_a_catalogue_that_is_none_is_one_message(tmp_path):
     (tmp_path / "run.sqlite").write_text("hello " * 1000)
-    with pytest.raises(ms.ModelspaceError, match="damaged; with fresh=True"):
+    with pytest.raises(ms.ModelspaceError, match=r"damaged .*, and no shard is there .*\(--fresh\)"):
         fit(members(4), tmp_path)
     assert_same(fit(members(4), tmp_path, fresh=True), fit(members(4)))
+    assert (tmp_path / "run.damaged.sqlite").read_text() == "hello " * 1000
 
 
 def test_no_run_is_one_message(tmp_path):
@@ -369,3 +372,159 @@ def test_an_architecture_that_has_changed_is_said(tmp_path):
     with pytest.raises(ms.ModelspaceError, match="is another now"):
         ms.open_run(tmp_path, named("MLP dropout").space(torch.float32))
     shutil.rmtree(tmp_path)
+
+
+def named_shard(folder, name):
+    """A catalogue, its checksums too, in which a shard that no member needs is called so."""
+    altered(
+        folder,
+        f"INSERT INTO shards (name, members, epochs, bytes) VALUES ('{name}', 0, 3, 1)",
+        sealed=False,
+    )
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
+        connection.execute("INSERT INTO checksums VALUES (?, ?)", (name, digest_of_shard(connection, name)))
+
+
+def digest_of_shard(connection, name):
+    row = connection.execute("SELECT * FROM shards WHERE name = ?", (name,)).fetchone()
+    return hashlib.blake2b(repr(row).encode(), digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../../outside", "../outside", "outside", "", "a/b"])
+def test_a_shard_s_name_is_no_path(tmp_path, name, capsys):
+    outside, folder = tmp_path / "outside.safetensors", tmp_path / "run"
+    whole = fit(members(4), folder)
+    for place in (outside, folder / "outside.safetensors", folder / "shards" / "outside.safetensors"):
+        place.write_text("somebody's")
+    named_shard(folder, name.format(outside=tmp_path / "outside"))
+    with pytest.raises(ms.ModelspaceError, match="damaged"):
+        ms.open_run(folder, CASE.space(torch.float32))
+    assert_same(fit(members(4), folder), whole)
+    assert "made anew from 1 finished shards" in capsys.readouterr().err
+    for place in (outside, folder / "outside.safetensors", folder / "shards" / "outside.safetensors"):
+        assert place.read_text() == "somebody's"
+
+
+def test_fresh_removes_what_a_run_wrote_and_nothing_else(tmp_path):
+    fit(members(4), tmp_path)
+    old = next((tmp_path / "shards").iterdir())
+    keep = [
+        tmp_path / "shards" / "model.safetensors",
+        tmp_path / "shards" / "notes.txt",
+        tmp_path / "my.sqlite",
+    ]
+    for path in keep:
+        path.write_text("somebody's")
+    link = tmp_path / "shards" / f"{'a' * 24}.safetensors"
+    link.symlink_to(tmp_path / "my.sqlite")
+    fit(members(2), tmp_path, fresh=True, epochs=1)
+    assert not old.exists()
+    assert all(path.read_text() == "somebody's" for path in keep)
+    assert link.is_symlink()
+
+
+def test_fresh_goes_through_no_link(tmp_path):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    fit(members(4), folder)
+    (folder / "shards").rename(elsewhere)
+    (folder / "shards").symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    with pytest.raises(ms.ModelspaceError, match="is a link, through which nothing is removed"):
+        fit(members(4), folder, fresh=True)
+    assert sorted(elsewhere.iterdir()) == before
+    assert_same(fit(members(4), folder), fit(members(4)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 2, "chunk": 10**12}, {"lowering": "vmap", "runner": "x"}], ids=str
+)
+def test_fresh_removes_nothing_before_everything_is_checked(tmp_path, wrong, monkeypatch):
+    whole = fit(members(4), tmp_path)
+    if "chunk" in wrong:
+        monkeypatch.setattr(sys.modules["modelspace.fit.loop"], "free_bytes", lambda _: 200_000)
+    with pytest.raises(ms.ModelspaceError, match=r"this run needs|unknown runner"):
+        fit(members(4), tmp_path, fresh=True, **wrong)
+    monkeypatch.undo()
+    assert_same(ms.open_run(tmp_path, CASE.space(torch.float32)), whole)
+
+
+@pytest.mark.parametrize("name", ["run.sqlite", "run.lock"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    folder, thesis = tmp_path / "run", tmp_path / "thesis.tex"
+    thesis.write_text("somebody's")
+    folder.mkdir()
+    (folder / name).symlink_to(thesis)
+    for fresh in (False, True):
+        with pytest.raises(ms.ModelspaceError, match=r"is a link|is not the lock"):
+            fit(members(4), folder, fresh=fresh)
+    assert thesis.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied", "flipped", "swapped", "another's"])
+def test_a_damaged_catalogue_is_made_anew_from_the_shards(tmp_path, damage, monkeypatch, capsys):
+    fit(members(6), tmp_path)
+    whole = fit(members(10), tmp_path)  # 4, 2 and 4 members: not the shards that ten would be cut into
+    path = tmp_path / "run.sqlite"
+    if damage == "removed":
+        path.unlink()
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "flipped":
+        path.write_bytes(b"\x00" + path.read_bytes()[1:])
+    elif damage == "swapped":
+        altered(tmp_path, "UPDATE members SET position = 1 - position WHERE position < 2", sealed=False)
+    else:
+        path.unlink()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE songs (title TEXT)")
+    before = path.read_bytes() if path.exists() else b""
+    rows = trained(monkeypatch)
+    capsys.readouterr()
+    assert_same(fit(members(10), tmp_path), whole)
+    assert rows == []
+    assert capsys.readouterr().err.count("made anew from 3 finished shards") == 1
+    assert_same(ms.open_run(tmp_path, CASE.space(torch.float32)), whole)
+    if damage in ("flipped", "swapped", "another's"):
+        assert (tmp_path / "run.damaged.sqlite").read_bytes() == before
+
+
+def test_positions_swapped_with_fitting_checksums_exchange_no_points(tmp_path, capsys):
+    whole = fit(members(4), tmp_path)
+    altered(tmp_path, "UPDATE members SET position = 1 - position WHERE position < 2")
+    assert_same(fit(members(4), tmp_path), whole)
+    assert "it holds other members" in capsys.readouterr().err
+
+
+def test_shards_in_each_other_s_place_exchange_no_points(tmp_path, capsys):
+    whole = fit(members(8), tmp_path)
+    a, b = sorted((tmp_path / "shards").iterdir())
+    content = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(content)
+    assert_same(fit(members(8), tmp_path), whole)
+    assert capsys.readouterr().err.count("it is the file of") == 2
+
+
+ENDLESS = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n) SELECT"
+STRANGE = {
+    "a view": ["DROP TABLE meta", f"CREATE VIEW meta AS {ENDLESS} 'spec' AS key, k AS value FROM n"],
+    "a trigger": ["CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM members; END"],
+    "another column": ["ALTER TABLE meta ADD COLUMN more TEXT"],
+    "another index": ["CREATE INDEX more ON meta (value)"],
+}
+
+
+@pytest.mark.parametrize("statements", STRANGE.values(), ids=STRANGE.keys())
+def test_only_plain_tables_of_the_known_kind_are_read(tmp_path, statements):
+    whole = fit(members(4), tmp_path)
+    altered(tmp_path, *statements, sealed=False)
+    with pytest.raises(ms.ModelspaceError, match="its tables are not those of a run"):
+        ms.open_run(tmp_path, CASE.space(torch.float32))
+    assert_same(fit(members(4), tmp_path), whole)
+
+
+def test_another_run_s_shards_are_not_taken_for_this_one_s(tmp_path):
+    fit(members(4), tmp_path)
+    (tmp_path / "run.sqlite").unlink()
+    with pytest.raises(ms.ModelspaceError, match="batch_size is 8 there and 4 here"):
+        fit(members(4), tmp_path, batch_size=4)

@@ -1,13 +1,13 @@
 """What a run's folder says without its architecture is what the run in memory says."""
 
 import os
-import sqlite3
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from cases import named
+from runs import altered
 
 import modelspace as ms
 from modelspace.explore.journey import _response
@@ -50,8 +50,7 @@ def test_the_response_is_the_one_that_explore_chooses_by(tmp_path):
 
 def test_a_longer_run_half_done_has_the_curves_that_there_are(tmp_path):
     run = fit(tmp_path)
-    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
-        connection.execute("UPDATE meta SET value = '7' WHERE key = 'epochs'")
+    altered(tmp_path, "UPDATE meta SET value = '7' WHERE key = 'epochs'")
     curves = read_curves(tmp_path)
     np.testing.assert_array_equal(curves["train_loss"][:, :3], run.history["train_loss"])
     assert np.isnan(curves["train_loss"][:, 3:]).all()
@@ -69,25 +68,27 @@ def test_a_damaged_shard_is_said_and_the_other_curves_are_read(tmp_path, capsys)
 
 def test_before_anything_is_finished(tmp_path):
     fit(tmp_path)
-    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
-        connection.execute("DELETE FROM members")
-        connection.execute(
-            "DELETE FROM meta WHERE key IN ('settings', 'plan', 'seconds', 'higher_is_better')"
-        )
+    altered(
+        tmp_path,
+        "DELETE FROM members",
+        "DELETE FROM shards",
+        "DELETE FROM meta WHERE key IN ('settings', 'plan', 'seconds', 'higher_is_better')",
+    )
     written = read_run(tmp_path)
     assert set(written.status) == {"unfinished"}
     assert (written.plan, written.seconds, written.settings) == (None, None, {})
     assert np.isnan([each["median"] for each in written.response()]).all()
-    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
-        connection.execute("DELETE FROM wanted")
+    altered(tmp_path, "DELETE FROM wanted")
     assert len(read_run(tmp_path).table) == len(read_run(tmp_path).response()) == 0
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM meta", "PRAGMA user_version = 0"])
-def test_a_run_that_has_not_begun_is_one_message(tmp_path, statement):
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_run_that_has_not_begun_is_one_message(tmp_path, bare):
     fit(tmp_path, lr=[0.01])
-    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
-        connection.execute(statement)
+    if bare:
+        (tmp_path / "run.sqlite").write_bytes(b"")
+    else:
+        altered(tmp_path, "DELETE FROM meta")
     with pytest.raises(ms.ModelspaceError, match=r"before it began to train|holds no run yet"):
         read_run(tmp_path)
     with pytest.raises(ms.ModelspaceError, match=r"before it began to train|holds no run yet"):

@@ -3,11 +3,12 @@ import pickle
 import pytest
 import torch
 from cases import CASES, DummyNet, FrozenBackbone, Residual, mlp
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelspace import ModelSpace, load, population_of, save
+from modelspace.cli.results import write_folder
 from modelspace.errors import ModelspaceError
 
 
@@ -118,8 +119,22 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("modelspace.population.store.save_file", broken)
+    monkeypatch.setattr("modelspace.population.tensorfile.save_file", broken)
     with pytest.raises(ModelspaceError, match=r"can't write .*No space left"):
         save(population, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    def full(tensors, place, metadata):
+        place.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    population = ModelSpace(DummyNet).sample(seeds=1)
+    write_folder(tmp_path, {"report": {}}, population.table, population)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("modelspace.population.tensorfile.save_file", full)
+    with pytest.raises(ModelspaceError, match=r"can.t write .*No space left on device"):
+        write_folder(tmp_path, {"report": {"more": 1}}, population.table[:0], population)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -12,6 +12,7 @@ from modelspace.cli import arguments, exports, results
 from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
+from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
@@ -48,6 +49,8 @@ def call(options: argparse.Namespace) -> int:
     """Explore, print the summary, write the folder and what is exported."""
     exported = exports.chosen(options)
     folder = arguments.output_folder(options.out)
+    if folder:
+        check_outputs(folder, folder / "sweep")
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
     space = arguments.load_space(options, data)

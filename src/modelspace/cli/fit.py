@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from modelspace.cli import arguments, exports, results
 from modelspace.data import Data
 from modelspace.fit import Run, fit
+from modelspace.fit.store import check_outputs
 from modelspace.report import record_of_run, write_record
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
@@ -35,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> int:
     """Fit, print the summary, write the folder and what is exported."""
     exported = exports.chosen(options)
-    arguments.output_folder(options.out)
+    folder = arguments.output_folder(options.out)
+    if folder:
+        check_outputs(folder, folder)
     device = arguments.load_device(options.device)
     data = arguments.load_data(options)
     space = arguments.load_space(options, data)

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from modelspace.cli import results
 from modelspace.cli.arguments import add_json
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, write_record
@@ -28,14 +29,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Draw the page."""
-    source = Path(options.folder) / "summary.json"
-    if not source.is_file():
-        raise ModelspaceError(f"no {source}: name the folder that explore or fit --out wrote")
+    folder = Path(options.folder)
     try:
-        record = ReportRecord.from_plain(json.loads(source.read_text(encoding="utf-8"))["report"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelspaceError(f"{source} is not a run's summary: {type(error).__name__}: {error}") from error
-    path = Path(options.to) if options.to else Path(options.folder) / "report.html"
+        record = ReportRecord.from_plain(results.read_summary(folder)["report"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelspaceError(
+            f"{folder / 'summary.json'} is not a run's summary: {type(error).__name__}: {error}"
+        ) from error
+    path = Path(options.to) if options.to else folder / "report.html"
     write_record(record, path)
     sys.stdout.write(json.dumps({"report": str(path)}) + "\n" if options.json else f"{path}\n")
     return 0

@@ -1,16 +1,38 @@
 """What ``fit`` and ``explore`` leave behind: the summary's keys, and the files of a run's folder."""
 
+import hashlib
 import json
+import os
+import re
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
-from modelspace.atomic import whole_file
+from modelspace.atomic import remove_remains, whole_file
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit import Run
+from modelspace.fit.store import OUTPUTS
+from modelspace.plain import parsed
 from modelspace.population import Population, save
+from modelspace.progress import notice
+
+# A summary's own checksum is its last entry, over the text that stands before it.
+_END = "\n}"
+_SEAL = ',\n "checksum": "%s"' + _END
+_digest = partial(hashlib.blake2b, digest_size=16)
+
+
+class _Summary(TypedDict):
+    """What of a summary is read again."""
+
+    report: dict[str, Any]
+    files: dict[str, str]
+    checksum: str
 
 
 def run_summary(run: Run) -> dict[str, Any]:
@@ -41,14 +63,57 @@ def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, pop
     Row k of ``members.csv`` is about row k of the points; where not all were kept, the points' own table has a column
     ``member`` that says which they are.
 
+    The summary has the checksums of the other two (``files``), and one of itself.
+
     Raises:
-        ModelspaceError: the folder can't be written to.
+        ModelspaceError: the folder can't be written to, or the disk is full; then they are as they were.
     """
-    save(population, folder / "points.safetensors")
-    with whole_file(folder / "members.csv") as path:
-        table.to_csv(path, index_label="member")
-    with whole_file(folder / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=1, default=float), encoding="utf-8")
+    remove_remains(folder, "|".join(map(re.escape, OUTPUTS)))
+    with ExitStack() as stack:
+        # They take their places when all of them are whole; the summary, which vouches for them, last.
+        names = ("summary.json", "members.csv", "points.safetensors")
+        page, members, points = (stack.enter_context(whole_file(folder / name)) for name in names)
+        save(population, points)
+        table.to_csv(members, index_label="member")
+        files = dict(zip(names[1:], map(_checksum, (members, points)), strict=True))
+        with page.open("w+b") as stream:
+            for text in json.JSONEncoder(indent=1, default=float).iterencode({**summary, "files": files}):
+                stream.write(text.encode())
+            stream.seek(0)
+            sealed = _SEAL % hashlib.file_digest(stream, _digest).hexdigest()
+            stream.seek(-len(_END), os.SEEK_END)
+            stream.write(sealed.encode())
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What ``write_folder`` wrote into summary.json; a file beside it that has changed since is said.
+
+    Raises:
+        ModelspaceError: there is none, it is none, or a bit of it has changed.
+    """
+    source = folder / "summary.json"
+    if not source.is_file():
+        raise ModelspaceError(f"no {source}: name the folder that explore or fit --out wrote")
+    try:
+        text = source.read_text(encoding="utf-8")
+        values = parsed(text, _Summary, "it")
+    except (OSError, ValueError) as error:
+        raise ModelspaceError(f"{source} is not a run's summary: {first_line(error)}") from error
+    before = text.rpartition(_SEAL.partition("%s")[0])[0] + _END
+    if text != before.removesuffix(_END) + _SEAL % _digest(before.encode()).hexdigest():
+        raise ModelspaceError(
+            f"{source} is damaged (its checksum differs): the same fit or explore --out writes it again"
+        )
+    for name, written in values["files"].items():
+        path = folder / name
+        if name in OUTPUTS and path.is_file() and _checksum(path) != written:
+            notice(f"{path} is not what was written: the same fit or explore --out writes it again")
+    return values
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, _digest).hexdigest()
 
 
 def print_json(summary: dict[str, Any]) -> None:

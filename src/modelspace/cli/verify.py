@@ -15,11 +15,11 @@ USAGE = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"
 HELP = "hold the population against the plain PyTorch loop, on your own architecture"
 DESCRIPTION = """\
 Train a few members of your own architecture twice: as one population, in several ways, and one by one as anyone
-would: torch.manual_seed, your class, an ordinary PyTorch loop with torch.optim (SGD, Adam and --optimizer).
-Print the relative error after each step in float64 and float32, of buffers and of outputs in evaluation mode, how
-each operation is carried out, what is computed one member at a time and why, where the two sides part if they do, and how
-much faster the population is on this machine. A network that grows rounding by itself is measured, and not called
-different for it. Without --data, samples and labels are random."""
+would: torch.manual_seed, your class, an ordinary PyTorch loop with torch.optim (SGD, Adam and --optimizer). Print
+the relative error after each step in float64 and float32, of buffers and of outputs in evaluation mode, how each
+operation is carried out, what is computed one member at a time and why, where the two sides part if they do, and
+how much faster the population is on this machine. A network that grows rounding by itself is measured, and not
+called different for it. Without --data, samples and labels are random."""
 EPILOG = """\
 examples:
   modelspace verify examples/dummynet.py:DummyNet --input 3x7x7

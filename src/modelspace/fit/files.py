@@ -1,25 +1,37 @@
-"""Shards as files: safetensors with a checksum over every number and every word of them, whole or not at all."""
+"""Shards as files: what is trained, and of what run it is: from the shards alone the catalogue can be made again."""
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from modelspace.atomic import whole_file
-from modelspace.errors import ModelspaceError
-from modelspace.plain import plain
+from modelspace.plain import fits, parsed, plain
+from modelspace.population import tensorfile
+from modelspace.population.tensorfile import DamagedError
 
-_FORMAT = "modelspace.shard/1"
+_FORMAT = "modelspace.shard/2"
 
 
-class DamagedError(Exception):
-    """A file that is not what was written; the message says how it differs."""
+@dataclass(frozen=True)
+class About:
+    """What a shard's file says of itself.
+
+    Attributes:
+        name: The file's own, without its ending: one in another's place is noticed.
+        epochs: What its members were, or are to be, trained for.
+        keys: Its members', as hexadecimal digits, in the order of its rows.
+        members: Their rows of the population's table.
+        run: What the catalogue says of the run.
+    """
+
+    name: str
+    epochs: int
+    keys: list[str]
+    members: list[dict[str, Any]]
+    run: dict[str, Any]
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -34,12 +46,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -
         ModelspaceError: the place can't be written to, or the disk is full.
     """
     text = json.dumps(about, sort_keys=True, default=plain)
-    metadata = {"format": _FORMAT, "about": text, "checksum": _checksum(tensors, text)}
-    with whole_file(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise ModelspaceError(f"can't write {path}: {error}; what was finished is kept") from error
+    tensorfile.write(path, tensors, {"format": _FORMAT, "about": text})
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -48,35 +55,25 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DamagedError: it is cut short, or a bit of it has changed, or it is no shard.
     """
+    tensors, words = tensorfile.read(path)
+    if words.get("format") != _FORMAT:
+        raise DamagedError(f"its format is {words.get('format')!r}")
     try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DamagedError(str(error).splitlines()[0]) from error
-    if metadata.get("format") != _FORMAT:
-        raise DamagedError(f"its format is {metadata.get('format')!r}")
-    if metadata.get("checksum") != _checksum(tensors, metadata.get("about", "")):
-        raise DamagedError("its checksum differs")
-    return tensors, json.loads(metadata["about"])
+        return tensors, parsed(words.get("about"), dict[str, Any], "what it says of itself")
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what killed processes left half-written."""
-    for path in folder.glob(".*.safetensors.*"):
-        path.unlink(missing_ok=True)
+def read_shard(path: Path) -> tuple[dict[str, Tensor], About]:
+    """The tensors of a shard of a run, and what it says of itself.
 
-
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(bytes_of(value))
-    return digest.hexdigest()
-
-
-def bytes_of(tensor: Tensor) -> bytes:
-    """A tensor's numbers as they lie in memory."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().tobytes()
+    Raises:
+        DamagedError: as ``read``, or it stands in another one's place.
+    """
+    tensors, values = read(path)
+    if not fits(values, About) or len(values["keys"]) != len(values["members"]):
+        raise DamagedError("what it says of itself is not what a shard says")
+    about = About(**{field.name: values[field.name] for field in fields(About)})
+    if f"{about.name}.safetensors" != path.name:
+        raise DamagedError(f"it is the file of {about.name!r}")
+    return tensors, about

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from modelspace.code import code_of, python_version
 from modelspace.data import Data
-from modelspace.fit import files
 from modelspace.fit.recipe import Recipe
+from modelspace.population.tensorfile import bytes_of
 from modelspace.space import ModelSpace
 
 _SOME = 1024  # numbers of a parameter
@@ -45,11 +45,11 @@ def identity_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) 
         "architecture": architecture_hash(space),
         "code": space.code.hash,
         "first point": _first_point(space),
-        "frozen": _short_hash(*(files.bytes_of(value) for value in space.shared.values())),
+        "frozen": _short_hash(*(bytes_of(value) for value in space.shared.values())),
         "type": str(space.dtype),
         "data": data.name,
         "samples": _short_hash(
-            *(files.bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
+            *(bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
         ),
         "code of loss and metrics": code.hash,
         "packages": ", ".join(sorted({f"Python {python_version()}", *space.code.packages, *code.packages})),

@@ -80,7 +80,7 @@ def groups_of(table: pd.DataFrame) -> np.ndarray:
     names = [name for name in table.columns if name not in _RANDOM]
     if not names:
         return np.zeros(len(table), dtype=np.int64)
-    return table.groupby(names, sort=False).ngroup().to_numpy()
+    return table.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
 
 
 def last_values(values: np.ndarray) -> np.ndarray:

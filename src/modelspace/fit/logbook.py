@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from modelspace.fit import files
 from modelspace.fit.course import STATES, Course, Outcome
 from modelspace.fit.execution import Needs
 from modelspace.fit.keep import last_values
-from modelspace.fit.results import Results
-from modelspace.fit.store import Member, Store
+from modelspace.fit.results import Results, Shapes
+from modelspace.fit.store import Member, Place, Store
 from modelspace.plain import plain
 from modelspace.population import Population
+from modelspace.population.tensorfile import DamagedError, bytes_of, held
 from modelspace.progress import notice, progress
 
 
@@ -56,7 +58,7 @@ def keys_of(population: Population) -> list[bytes]:
     if population.is_drawn:
         return [key_of(row) for row in rows]
     values = [population.points, *population.buffers.values()]
-    return [key_of(row, *(files.bytes_of(value[k]) for value in values)) for k, row in enumerate(rows)]
+    return [key_of(row, *(bytes_of(value[k]) for value in values)) for k, row in enumerate(rows)]
 
 
 class Logbook:
@@ -87,7 +89,7 @@ class Logbook:
         # Only where all points are kept, a finished shard's file holds what going on depends on.
         self._goes_on = longer and results.keep.best is None
         self._keys = keys_of(population)
-        self._spec = json.dumps(spec, sort_keys=True).encode()
+        self._spec = spec
         self._places = store.places()
         store.want(self._keys, rows_of(population.table))
         self._last = time.monotonic()
@@ -122,8 +124,8 @@ class Logbook:
         part = self._store.part(self._name(rows))
         if part.is_file():
             try:
-                return files.read(part)[0]
-            except files.DamagedError as error:
+                return self._read(part, rows)
+            except DamagedError as error:
                 notice(f"{part.name} is damaged ({error}): that shard is trained from its start")
         if not self._goes_on:
             return None
@@ -134,8 +136,8 @@ class Logbook:
         ):
             return None
         try:
-            tensors, _ = files.read(self._store.file(first.shard))
-        except files.DamagedError as error:
+            tensors = self._read(self._store.file(first.shard), rows, self._places)
+        except DamagedError as error:
             notice(f"shard {first.shard} is damaged ({error}): its members are trained from their start")
             return None
         index = torch.tensor([place.position for place in places if place is not None])
@@ -180,16 +182,9 @@ class Logbook:
     def settle(self, rows: Sequence[int]) -> None:
         """Enter a finished shard into the catalogue."""
         results, index = self._results, np.asarray(rows)
-        last = {name: last_values(values.numpy()[index]) for name, values in results.history.items()}
-        members = [
-            Member(
-                self._keys[row],
-                STATES[int(results.states[row])],
-                int(results.steps[row]),
-                {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
-            )
-            for i, row in enumerate(rows)
-        ]
+        curves = {name: values.numpy()[index] for name, values in results.history.items()}
+        keys = [self._keys[row] for row in rows]
+        members = members_of(keys, results.states[index], results.steps[index], curves)
         self._store.record(self._name(rows), self._epochs, members)
 
     def undone(self, rows: Sequence[int]) -> list[int]:
@@ -197,26 +192,36 @@ class Logbook:
         return self._results.undone(rows)
 
     def _name(self, rows: Sequence[int]) -> str:
-        digest = hashlib.blake2b(self._spec + str(self._epochs).encode(), digest_size=12)
-        for row in rows:
-            digest.update(self._keys[row])
-        return digest.hexdigest()
+        return shard_name(self._spec, self._epochs, [self._keys[row] for row in rows])
 
-    def _write(self, path: Any, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
-        about = {"members": list(rows_of(self._table.iloc[np.asarray(rows)])), "epochs": self._epochs}
-        files.write(path, tensors, about)
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
+        about = files.About(
+            path.name.removesuffix(".safetensors"),
+            self._epochs,
+            [self._keys[row].hex() for row in rows],
+            list(rows_of(self._table.iloc[np.asarray(rows)])),
+            self._store.about(),
+        )
+        files.write(path, tensors, vars(about))
+
+    def _read(
+        self, path: Path, rows: Sequence[int], places: Mapping[bytes, Place] | None = None
+    ) -> dict[str, Tensor]:
+        """A shard's tensors, if its members are these: where the catalogue says, or all of them in their order."""
+        tensors, about = files.read_shard(path)
+        keys = [self._keys[row] for row in rows]
+        check_members(about, keys, None if places is None else [places[key].position for key in keys])
+        return tensors
 
     def _take(self, name: str, rows: list[int]) -> None:
         """Read some members of a finished shard; a damaged one is forgotten, and they stay undone."""
+        positions = [self._places[self._keys[row]].position for row in rows]
         try:
-            tensors, _ = files.read(self._store.file(name))
-        except files.DamagedError as error:
+            tensors = self._read(self._store.file(name), rows, self._places)
+            self._results.write(rows, *outcome_of(tensors, positions, self._results.shapes))
+        except DamagedError as error:
             notice(f"shard {name} is damaged ({error}): its members are trained again")
             self._store.forget(name)
-            return
-        self._results.write(
-            rows, *outcome_of(tensors, [self._places[self._keys[row]].position for row in rows])
-        )
 
     def adopted(self, rows: list[int]) -> bool:
         """Whether these members' file stands, though the catalogue does not know of it yet."""
@@ -224,23 +229,77 @@ class Logbook:
         if not path.is_file():
             return False
         try:
-            tensors, _ = files.read(path)
-        except files.DamagedError:
-            path.unlink()
-            return False
-        self._results.write(rows, *outcome_of(tensors, list(range(len(rows)))))
+            tensors = self._read(path, rows)
+            self._results.write(rows, *outcome_of(tensors, list(range(len(rows))), self._results.shapes))
+        except DamagedError as error:
+            notice(f"shard {path.stem} is damaged ({error}): its members are trained again")
+            return False  # its file will be another's, whole
         self.settle(rows)
         return True
 
 
-def outcome_of(tensors: Mapping[str, Tensor], positions: list[int]) -> tuple[Outcome, np.ndarray]:
+def shard_name(spec: Mapping[str, Any], epochs: int, keys: Sequence[bytes]) -> str:
+    """The name of the shard of these members, trained for so many epochs as what the run is says."""
+    text = json.dumps(spec, sort_keys=True) + str(epochs)
+    return hashlib.blake2b(text.encode() + b"".join(keys), digest_size=12).hexdigest()
+
+
+def members_of(
+    keys: Sequence[bytes], states: Tensor, steps: Tensor, curves: Mapping[str, np.ndarray]
+) -> list[Member]:
+    """What the catalogue says of finished members.
+
+    Args:
+        keys: Theirs.
+        states: Positions in ``STATES``.
+        steps: Updates made.
+        curves: By name, ``[c, epochs]``.
+    """
+    last = {name: last_values(values) for name, values in curves.items()}
+    return [
+        Member(
+            key,
+            STATES[state],
+            made,
+            {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
+        )
+        for i, (key, state, made) in enumerate(zip(keys, states.tolist(), steps.tolist(), strict=True))
+    ]
+
+
+def check_members(about: files.About, keys: Sequence[bytes], positions: Sequence[int] | None) -> None:
+    """Hold a shard's members against those that the catalogue says stand there.
+
+    Args:
+        about: What the shard's file says of itself.
+        keys: The members'.
+        positions: Their rows of it; all of them in their order where None.
+
+    Raises:
+        DamagedError: they are others.
+    """
+    found = about.keys if positions is None else [about.keys[i] for i in positions if i < len(about.keys)]
+    if found != [key.hex() for key in keys]:
+        raise DamagedError("it holds other members")
+
+
+def outcome_of(
+    tensors: Mapping[str, Tensor], positions: list[int], shapes: Shapes
+) -> tuple[Outcome, np.ndarray]:
     """Some members of a shard's file: their outcome, and which of them its points are about.
 
     Args:
         tensors: The file's.
         positions: Rows of it.
+        shapes: What they are held against.
+
+    Raises:
+        DamagedError: something is missing, or of another shape.
     """
-    index = torch.tensor(positions)
+    members = _check_shapes(tensors, shapes)
+    if max(positions, default=0) >= max(members, 1):
+        raise DamagedError("it holds other members")
+    index = torch.tensor(positions, dtype=torch.int64)
     kept = tensors.get("kept.positions")
     if kept is None:
         prefix, held = "", index
@@ -259,3 +318,34 @@ def outcome_of(tensors: Mapping[str, Tensor], positions: list[int]) -> tuple[Out
         tensors["steps"][index],
     )
     return outcome, about
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes) -> int:
+    """Hold a shard's tensors against what they should be; how many members they are of.
+
+    Raises:
+        DamagedError: one is missing, or another.
+    """
+    states = held(tensors, "states", torch.int8, -1)
+    members = len(states)
+    held(tensors, "steps", torch.int64, members)
+    if not bool(((states >= 0) & (states < len(STATES))).all()) or not bool((tensors["steps"] >= 0).all()):
+        raise DamagedError("its states are none")
+    epochs = None
+    for name in shapes.curves:
+        curve = held(tensors, f"curves.{name}", torch.float64, members, -1 if epochs is None else epochs)
+        epochs = curve.shape[1]
+    if (epochs or 0) > shapes.epochs:
+        raise DamagedError(f"it has {epochs} epochs")
+    kept = tensors.get("kept.positions")
+    prefix, rows = "", members
+    if kept is not None:
+        held(tensors, "kept.positions", torch.int64, -1)
+        prefix, rows = "kept.", len(kept)
+        if len(set(kept.tolist())) < rows or not bool(((kept >= 0) & (kept < members)).all()):
+            raise DamagedError("its kept members are none of its members")
+    if shapes.dimension is not None and (kept is not None or f"{prefix}points" in tensors):
+        held(tensors, f"{prefix}points", None, rows, shapes.dimension)
+        for name, shape in shapes.buffers.items():
+            held(tensors, f"{prefix}buffers.{name}", None, rows, *shape)
+    return members

@@ -26,7 +26,7 @@ from modelspace.fit.memory import Memory
 from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.results import Results
-from modelspace.fit.resume import begin, plan_from, planned
+from modelspace.fit.resume import begin, opened, plan_from, planned
 from modelspace.fit.room import free_bytes
 from modelspace.fit.run import Run
 from modelspace.fit.runner import Job, Runner
@@ -148,15 +148,26 @@ def fit(
     with ExitStack() as stack:
         store = None
         if identity is not None and out is not None:
-            store = stack.enter_context(closing(Store(Path(out), create=True, fresh=fresh)))
-            begin(store, identity, training)
-            choices = planned(store, choices)
+            folder = Path(out)
+            store = stack.enter_context(
+                closing(Store(folder, create=True, fresh=True) if fresh else opened(folder))
+            )
+            if not fresh:
+                begin(store, identity, training)
+                choices = planned(store, choices)
         stack.enter_context(products_in(precision))
         processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)
         free = free_bytes(training.device)
         memories.check_kept(training, policy, processes, free)
         results = Results(population, training.curves, epochs, policy, processes=processes)
         record: Results | Logbook = results
+        asked = chunk is not None
+        fresh_plan = None
+        if store is not None and identity is not None and fresh:
+            # What can be refused is refused before anything is removed.
+            fresh_plan = memories.plan_within(training, policy, choices, free, asked=asked)
+            store.clear()
+            begin(store, identity, training)
         if store is not None:
             spec = store.get("spec")
             longer = training.can_go_on
@@ -166,9 +177,8 @@ def fit(
             plan, step = plan_from(store.get("plan")), None
             memory = Memory.from_plain(store.get("memory"))
         else:
-            plan, step, memory = memories.plan_within(
-                training, policy, choices, free, asked=chunk is not None
-            )
+            found = fresh_plan or memories.plan_within(training, policy, choices, free, asked=asked)
+            plan, step, memory = found
             _say(plan, population)
         if store is not None:
             store.put(

@@ -33,6 +33,7 @@ from modelspace.fit.training import Training
 from modelspace.progress import notice
 
 _PROCESS = 2**24  # what a worker process writes into beside its shard: 6 to 14 MiB
+_LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured
 _HEAP = 2**28  # blocks below 32 MiB come from the heap, which held 40 to 430 MiB more than what was in use
 
 
@@ -347,7 +348,7 @@ def _kept(training: Training, keep: Keep, processes: int, members: int) -> int:
 def _curves(training: Training, members: int) -> int:
     table = int(training.population.table.memory_usage().sum())
     each = training.recipe.epochs * len(training.curves) * 8 + 9  # a state and the number of steps
-    return members * each + 2 * table * members // len(training.population)
+    return members * (each + _LISTED) + 2 * table * members // len(training.population)
 
 
 def _unit(size: float) -> tuple[int, str]:

@@ -15,13 +15,12 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import keep as keeping
 from modelspace.fit.course import UNFINISHED
 from modelspace.fit.identity import architecture_hash, content_hash
-from modelspace.fit.logbook import outcome_of
 from modelspace.fit.memory import Memory
 from modelspace.fit.results import Results
 from modelspace.fit.resume import plan_from
 from modelspace.fit.run import Run
 from modelspace.fit.store import Store
-from modelspace.fit.written import curves_of, shards_of, spec_in, table_of
+from modelspace.fit.written import curves_of, outcomes_of, spec_in, table_of
 from modelspace.loading import file_of_target, load_architecture
 from modelspace.population import Population
 from modelspace.progress import notice
@@ -48,7 +47,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
     folder = Path(path)
     with closing(Store(folder)) as store:
         spec, settings = spec_in(store), store.get("settings")
-        if settings is None:
+        if settings is None or store.get("plan") is None:
             raise ModelspaceError(f"the run in '{folder}' was stopped before it began to train: fit it again")
         if space is None:
             space = _space(store, spec, trust)
@@ -58,9 +57,9 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
         names = curves_of(spec)
         keep = keeping.resolve(spec["keep"], names[1:], store.get("higher_is_better"))
         before = _blank(space, table) if keep.best is None else Population.from_seeds(space, table)
-        results = Results(before, names, settings["epochs"], keep, processes=1)
-        for tensors, rows, positions in shards_of(store, [key for key, _ in wanted], places):
-            results.write(rows, *outcome_of(tensors, positions))
+        results = Results(before, names, store.get("epochs"), keep, processes=1)
+        for outcome, rows, of in outcomes_of(store, [key for key, _ in wanted], places, results.shapes):
+            results.write(rows, outcome, of)
         kept, population = results.kept()
         if keep.best is None:
             kept = np.flatnonzero(results.states)

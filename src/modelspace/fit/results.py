@@ -1,6 +1,7 @@
 """What a fit has found so far: points, curves and states of all members, filled shard by shard."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,22 @@ from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
 from modelspace.fit.execution import Needs
 from modelspace.fit.keep import BestOf, Keep, groups_of
 from modelspace.population import Population
+
+
+class Shapes(NamedTuple):
+    """What an outcome that is read from a file is held against.
+
+    Attributes:
+        curves: Their names.
+        epochs: The most that they have.
+        dimension: n; None where points are not kept.
+        buffers: By name, one member's shape.
+    """
+
+    curves: Sequence[str]
+    epochs: int
+    dimension: int | None
+    buffers: Mapping[str, tuple[int, ...]]
 
 
 class Results:
@@ -28,6 +45,7 @@ class Results:
         states: Positions in ``STATES``, ``[K]``.
         steps: Updates made, ``[K]``.
         groups: Each member's group: those that differ in nothing but their seeds are one.
+        shapes: What is read from a file has these.
     """
 
     def __init__(
@@ -37,6 +55,9 @@ class Results:
         members = len(population)
         curve = torch.full((members, epochs), torch.nan, dtype=torch.float64)
         self.history = {name: own(curve) for name in names}
+        space = population.space
+        kept = (space.dimension, space.buffer_shapes) if keep.best != 0 else (None, {})
+        self.shapes = Shapes(tuple(self.history), epochs, *kept)
         self.states = own(torch.zeros(members, dtype=torch.int8))
         self.steps = own(torch.zeros(members, dtype=torch.int64))
         self.groups = groups_of(population.table)

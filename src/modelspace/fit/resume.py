@@ -1,17 +1,113 @@
 """Beginning a run in a folder, or going on with the one that is there."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from modelspace.code import changed
 from modelspace.engine import Plan
 from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
+from modelspace.fit import files
 from modelspace.fit.identity import Identity, environment, source_hash, target_of
-from modelspace.fit.store import Store
+from modelspace.fit.logbook import members_of, outcome_of, shard_name
+from modelspace.fit.results import Shapes
+from modelspace.fit.store import (
+    OUTPUTS,
+    DamagedCatalogueError,
+    Member,
+    Store,
+    checked_about,
+    curves_of,
+    set_aside,
+    shard_files,
+)
 from modelspace.fit.training import Training
-from modelspace.progress import notice
+from modelspace.population.tensorfile import DamagedError
+from modelspace.progress import notice, progress
+
+
+def opened(folder: Path) -> Store:
+    """Open a run's folder for writing; a catalogue that is damaged, or gone, is made again from the shards.
+
+    Raises:
+        ModelspaceError: the catalogue is no run's, and no shard says of what run it is; or what ``Store`` raises.
+    """
+    try:
+        store = Store(folder, create=True)
+        if store.get("spec") is not None or not shard_files(folder):
+            return store
+        what = "is empty"
+    except DamagedCatalogueError as error:
+        store, what = None, str(error).partition(": ")[2].partition(": fit")[0]
+    found = list(_readable(folder))
+    if store is None:
+        if not found:
+            raise ModelspaceError(
+                f"{folder / 'run.sqlite'}: {what}, and no shard is there to make it anew from: give another folder, "
+                "or fresh=True (--fresh), which sets the file aside"
+            )
+        aside = set_aside(folder)
+        what = f"was damaged ({what}) and is now {aside.name if aside else 'gone'}"
+        store = Store(folder, create=True)
+    if found:
+        try:
+            _restore(store, found)
+        except BaseException:
+            store.close()
+            raise
+        number = sum(path.name.count(".") == 1 for path, *_ in found)
+        notice(f"the catalogue of {folder} {what}: it was made anew from {number} finished shards")
+    return store
+
+
+def _readable(folder: Path) -> Iterator[tuple[Path, files.About, list[Member]]]:
+    """The shards of a folder that say of themselves what they are; members only of those that are finished."""
+    paths = shard_files(folder)
+    with progress(f"reading the shards of {folder}", len(paths), "shards") as advance:
+        for path in paths:
+            try:
+                tensors, about = files.read_shard(path)
+                run = checked_about(about.run)
+                keys = [bytes.fromhex(key) for key in about.keys]
+                name = shard_name(run["spec"], about.epochs, keys)
+                if about.name.removesuffix(".part") != name:
+                    raise DamagedError("its name is another than its members'")
+                members = [] if about.name.endswith(".part") else _members(tensors, about, keys, run["spec"])
+            except (DamagedError, ValueError, KeyError) as error:
+                notice(f"{path.name} is damaged ({error}), and left out")
+                continue
+            yield path, about, members
+            advance(1)
+
+
+def _members(
+    tensors: Mapping[str, Any], about: files.About, keys: list[bytes], spec: Mapping[str, Any]
+) -> list[Member]:
+    names = curves_of(spec)
+    outcome, _ = outcome_of(tensors, list(range(len(keys))), Shapes(names, about.epochs, None, {}))
+    if len(outcome.states) != len(keys) or len(tensors["states"]) != len(keys):
+        raise DamagedError("it holds other members")
+    return members_of(keys, outcome.states, outcome.steps, {n: v.numpy() for n, v in outcome.curves.items()})
+
+
+def _restore(store: Store, found: list[tuple[Path, files.About, list[Member]]]) -> None:
+    """Enter shards into a catalogue that has none: of the run that most of them are of."""
+    texts = [json.dumps(about.run["spec"], sort_keys=True) for _, about, _ in found]
+    most = max(texts, key=texts.count)
+    ours = [each for text, each in zip(texts, found, strict=True) if text == most]
+    # The longest is the last that was asked for; of a member that has more than one, it counts.
+    ours.sort(key=lambda each: (each[1].epochs, each[0].stat().st_mtime_ns))
+    wanted = {
+        bytes.fromhex(key): row
+        for _, about, _ in ours
+        for key, row in zip(about.keys, about.members, strict=True)
+    }
+    finished = [(about.name, about.epochs, members) for _, about, members in ours if members]
+    store.restore(ours[-1][1].run, wanted, finished)
 
 
 def begin(store: Store, identity: Identity, training: Training) -> None:
@@ -23,17 +119,20 @@ def begin(store: Store, identity: Identity, training: Training) -> None:
     space, epochs = training.population.space, training.recipe.epochs
     here = json.loads(json.dumps(identity.spec, default=str))
     there = store.get("spec")
+    noted: dict[str, Any] = {}
     if there is None:
-        store.put(
-            spec=here,
-            code=identity.parts,
-            target=target_of(space),
-            source=source_hash(space),
-            hyperparameters=space.hyperparameters,
-            input_shape=space.input_shape,
-            input_type=str(space.input_dtype).removeprefix("torch."),
-            samples=list(training.inputs.shape),
-        )
+        known = store.get("foreign")
+        noted = {
+            "foreign": [n for n in OUTPUTS if os.path.lexists(store.folder / n)] if known is None else known,
+            "spec": here,
+            "code": identity.parts,
+            "target": target_of(space),
+            "source": source_hash(space),
+            "hyperparameters": space.hyperparameters,
+            "input_shape": space.input_shape,
+            "input_type": str(space.input_dtype).removeprefix("torch."),
+            "samples": list(training.inputs.shape),
+        }
     else:
         parts = store.get("code") or {}
         different = [
@@ -54,8 +153,8 @@ def begin(store: Store, identity: Identity, training: Training) -> None:
     before = store.get("environment")
     if before is not None and _machine(before) != _machine(now):
         notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")
-        store.put(plan=None, products=None)
-    store.put(epochs=epochs, environment=now)
+        noted["plan"] = None
+    store.put(**noted, epochs=epochs, environment=now)
 
 
 def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +167,8 @@ def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 def plan_from(values: Mapping[str, Any]) -> Plan:
     """A plan from the plain values of it that a store holds."""
-    return Plan(**{**values, "one_by_one": tuple(values["one_by_one"])})
+    known = {field.name: values[field.name] for field in fields(Plan) if field.name in values}
+    return Plan(**{**known, "one_by_one": tuple(known.get("one_by_one", ()))})
 
 
 def _machine(environment: Mapping[str, Any]) -> list[Any]:

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+import torch
 
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit import files
-from modelspace.fit.course import DIVERGED, UNFINISHED
+from modelspace.fit.course import DIVERGED, UNFINISHED, Outcome
 from modelspace.fit.keep import groups_of
+from modelspace.fit.logbook import check_members, outcome_of
+from modelspace.fit.results import Shapes
 from modelspace.fit.resume import plan_from
-from modelspace.fit.store import Place, Store
+from modelspace.fit.room import free_bytes
+from modelspace.fit.store import Place, Store, curves_of
+from modelspace.population.tensorfile import DamagedError
 from modelspace.progress import notice, progress
 
 
@@ -160,11 +164,18 @@ def read_curves(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     with closing(Store(Path(path))) as store:
         names = curves_of(spec_in(store))
-        wanted, places = store.wanted(), store.places()
-        curves = {name: np.full((len(wanted), store.get("epochs") or 0), np.nan) for name in names}
-        for tensors, rows, positions in shards_of(store, [key for key, _ in wanted], places):
+        wanted, places, epochs = store.wanted(), store.places(), store.get("epochs") or 0
+        size, free = len(names) * len(wanted) * epochs * 8, free_bytes(torch.device("cpu"))
+        if size > free:
+            raise ModelspaceError(
+                f"the curves of '{store.folder}' are {size:,} bytes ({len(wanted):,} members, {epochs:,} epochs), "
+                f"and {free:,} are free"
+            )
+        curves = {name: np.full((len(wanted), epochs), np.nan) for name in names}
+        shapes = Shapes(names, epochs, None, {})
+        for outcome, rows, _ in outcomes_of(store, [key for key, _ in wanted], places, shapes):
             for name, values in curves.items():
-                found = tensors[f"curves.{name}"].numpy()[positions]
+                found = outcome.curves[name].numpy()
                 values[rows, : found.shape[1]] = found
     return curves
 
@@ -183,11 +194,6 @@ def spec_in(store: Store) -> dict[str, Any]:
     return spec
 
 
-def curves_of(spec: Mapping[str, Any]) -> list[str]:
-    """The names of a run's curves."""
-    return ["train_loss", "validation_loss", *(f"validation_{name}" for name in spec["metrics"])]
-
-
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """A population's table from the plain values of its rows."""
     table = pd.DataFrame(rows)
@@ -197,18 +203,19 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def shards_of(
-    store: Store, keys: list[bytes], places: Mapping[bytes, Place]
-) -> Iterator[tuple[dict[str, Tensor], list[int], list[int]]]:
-    """Every finished shard that holds some of these members; one that is damaged is said and left out.
+def outcomes_of(
+    store: Store, keys: list[bytes], places: Mapping[bytes, Place], shapes: Shapes
+) -> Iterator[tuple[Outcome, list[int], np.ndarray]]:
+    """The outcome of every finished shard that holds some of these members; one that is damaged is said and left out.
 
     Args:
         store: Opened.
         keys: The members'.
         places: Where the finished ones stand.
+        shapes: What the shards are held against.
 
     Yields:
-        The shard's tensors, the members in it (positions in ``keys``), and their rows there.
+        The outcome of the members in it, which they are (positions in ``keys``), and which of them its points are of.
     """
     shards: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
@@ -216,10 +223,13 @@ def shards_of(
             shards.setdefault(places[key].shard, []).append(row)
     with progress(f"reading {store.folder}", len(shards), "shards") as advance:
         for name, rows in shards.items():
+            positions = [places[keys[row]].position for row in rows]
             try:
-                tensors, _ = files.read(store.file(name))
-            except files.DamagedError as error:
+                tensors, about = files.read_shard(store.file(name))
+                check_members(about, [keys[row] for row in rows], positions)
+                outcome, of = outcome_of(tensors, positions, shapes)
+            except DamagedError as error:
                 notice(f"shard {name} is damaged ({error}): fit the run again to train its members anew")
                 continue
-            yield tensors, rows, [places[keys[row]].position for row in rows]
+            yield outcome, rows, of
             advance(1)

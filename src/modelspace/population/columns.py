@@ -41,16 +41,32 @@ def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.
     Raises:
         ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, or a column without values.
     """
-    values = list(range(seeds)) if isinstance(seeds, int) else [_as_seed(s) for s in seeds]
-    if not values:
-        raise ModelspaceError("no seeds: give seeds=range(16), or their number")
-    repeated = sorted({s for s in values if values.count(s) > 1}) if len(set(values)) < len(values) else []
-    if repeated:
-        raise ModelspaceError(f"seed {repeated[0]} is given more than once: its rows would be identical")
+    values = _seeds(seeds)
     named = {name: _as_values(name, value) for name, value in columns.items()}
-    rows = [(*combination, seed) for combination in product(*named.values()) for seed in values]
-    table = pd.DataFrame(rows, columns=pd.Index([*named, "seed"]))
-    return table.reindex(columns=pd.Index(["seed", *named]))
+    settings = pd.DataFrame(list(product(*named.values())), columns=pd.Index(list(named)))
+    table = settings.iloc[np.repeat(np.arange(len(settings)), len(values))].reset_index(drop=True)
+    table.insert(0, "seed", np.tile(values, len(settings)))
+    return table
+
+
+def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
+    """The seeds, of which those of a range are never Python's numbers: there may be a great many."""
+    if isinstance(seeds, int):
+        seeds = range(seeds)
+    if isinstance(seeds, range):
+        for end in seeds[:1], seeds[-1:]:
+            [_as_seed(seed) for seed in end]
+        values = np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
+    else:
+        values = np.array([_as_seed(s) for s in seeds], dtype=np.int64)
+    if not len(values):
+        raise ModelspaceError("no seeds: give seeds=range(16), or their number")
+    found, counts = np.unique(values, return_counts=True)
+    if counts.max() > 1:
+        raise ModelspaceError(
+            f"seed {found[counts > 1][0]} is given more than once: its rows would be identical"
+        )
+    return values
 
 
 def _as_seed(seed: Any) -> int:

@@ -4,20 +4,30 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
-from modelspace.plain import plain
+from modelspace.plain import fits, parsed, plain
+from modelspace.population import tensorfile
 from modelspace.population.population import Population
+from modelspace.population.tensorfile import DamagedError, held
 from modelspace.space import ModelSpace
 
 _FORMAT = "modelspace.population/1"
+_CELL = str | float | bool | None
+
+
+class _Table(TypedDict):
+    """A table's rows, as pandas calls it split."""
+
+    columns: list[str]
+    data: list[list[_CELL | list[_CELL]]]
 
 
 def save(population: Population, path: str | os.PathLike[str]) -> None:
@@ -40,8 +50,7 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
         # pandas' own JSON rounds numbers to 15 digits; Python's gives back every bit.
         "table": json.dumps(population.table.to_dict("split"), default=plain),
     }
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    tensorfile.write(path, tensors, metadata)
 
 
 def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
@@ -52,33 +61,59 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         space: The space its rows are points of; the file's layout is held against it.
 
     Raises:
-        ModelspaceError: no such file, not a population, or a population of another space.
+        ModelspaceError: no such file, not a population, damaged, or a population of another space.
     """
     if not Path(path).is_file():
         raise ModelspaceError(f"no file '{path}'")
     try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ModelspaceError(f"'{path}' is not a safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise ModelspaceError(f"'{path}' is not a population: its format is {metadata.get('format')!r}")
-    layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
-    if json.loads(metadata["layout"]) != layout:
+        tensors, words = tensorfile.read(Path(path), sealed=False)
+        if words.get("format") != _FORMAT:
+            raise ModelspaceError(f"'{path}' is not a population: its format is {words.get('format')!r}")
+        layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
+        if parsed(words.get("layout"), list[list], "its layout") != layout:
+            raise ModelspaceError(
+                f"'{path}' holds points of {words.get('space')}, whose layout is not that of {space.title}"
+            )
+        for name, value in space.shared.items():
+            if not torch.equal(held(tensors, f"frozen.{name}", value.dtype, *value.shape), value.cpu()):
+                raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
+        table = _table(parsed(words.get("table"), _Table, "its table"))
+        members = len(table)
+        points = held(tensors, "points", space.dtype, members, space.dimension)
+        types = {**dict(space.template.named_parameters()), **dict(space.template.named_buffers())}
+        buffers = {
+            name: held(tensors, f"buffers.{name}", types[name].dtype, members, *shape)
+            for name, shape in space.buffer_shapes.items()
+        }
+    except ModelspaceError:
+        raise
+    except DamagedError as error:
         raise ModelspaceError(
-            f"'{path}' holds points of {metadata['space']}, whose layout is not that of {space.title}"
-        )
-    for name, value in space.shared.items():
-        if not torch.equal(tensors[f"frozen.{name}"], value.cpu()):
-            raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
-    rows = json.loads(metadata["table"])
-    table = pd.DataFrame(rows["data"], columns=pd.Index(rows["columns"]))
+            f"'{path}' is not a safetensors file of a population, or damaged: {error}"
+        ) from error
+    except ValueError as error:
+        raise ModelspaceError(f"'{path}' is not a population: {error}") from error
+    return Population(space, points, buffers, table)
+
+
+def _table(rows: _Table) -> pd.DataFrame:
+    """The table that a file holds.
+
+    Raises:
+        ValueError: its rows are not of one length, or two columns have one name.
+    """
+    names = rows["columns"]
+    if len(set(names)) < len(names) or any(len(row) != len(names) for row in rows["data"]):
+        raise ValueError("its table has rows of several lengths, or a column twice")
+    for number in [names.index(name) for name in ("seed", "data_seed") if name in names]:
+        cells = [row[number] for row in rows["data"]]
+        if not all(isinstance(cell, int) and fits(cell, int) and cell >= 0 for cell in cells):
+            raise ValueError(f"its column {names[number]} has what is no seed")
+    table = pd.DataFrame(rows["data"], columns=pd.Index(names))
     for name in table.columns:
         if any(isinstance(value, list) for value in table[name]):
             table[name] = table[name].map(tuple)
-    buffers = {n.removeprefix("buffers."): v for n, v in tensors.items() if n.startswith("buffers.")}
-    return Population(space, tensors["points"], buffers, table)
+    return table
 
 
 def population_of(
@@ -139,7 +174,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ModelspaceError(f"no file '{path}'")
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelspaceError(
             f"'{path}' is not a safetensors file. Pickled checkpoints are never opened, since opening one runs "
             "code: convert it once with safetensors.torch.save_file(model.state_dict(), …)"

@@ -36,6 +36,7 @@ from modelspace.report.record import (
 from modelspace.space import ModelSpace
 
 # They say where a member comes from or which random numbers it drew, and are nothing to choose.
+_MOST_LISTED = 10_000
 _ORIGIN = ("seed", "data_seed", "source")
 
 
@@ -165,15 +166,13 @@ def quantiles(values: Iterable[float], levels: Sequence[float]) -> list[float | 
 
 def seed_ranges(seeds: Iterable[int]) -> str:
     """``0–15, 20``: sorted seeds, neighbours joined."""
-    parts: list[list[int]] = []
-    for seed in sorted(set(seeds)):
-        if parts and seed == parts[-1][1] + 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    texts = [str(a) if a == b else f"{a}–{b}" for a, b in parts]
-    if len(texts) > 12:
-        texts = [*texts[:12], f"… ({len(set(seeds))} in all)"]
+    found = np.unique(
+        np.asarray(seeds if isinstance(seeds, Sequence | np.ndarray) else list(seeds), dtype=np.int64)
+    )
+    parts = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1) if len(found) else []
+    texts = [str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts[:12]]
+    if len(parts) > 12:
+        texts.append(f"… ({len(found)} in all)")
     return ", ".join(texts)
 
 
@@ -244,11 +243,12 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
     return FitRecord(
         name=name,
         members=len(table),
-        seeds=seed_ranges(int(s) for s in table["seed"]) if "seed" in table else "",
+        seeds=seed_ranges(table["seed"].to_numpy()) if "seed" in table else "",
         columns=tuple((n, _distinct(table[n].tolist())) for n in columns),
         statuses=tuple(statuses.items()),
         diverged=tuple(
-            _member(run, last, int(k), columns, metrics) for k in np.flatnonzero(run.status == DIVERGED)
+            _member(run, last, int(k), columns, metrics)
+            for k in np.flatnonzero(run.status == DIVERGED)[:_MOST_LISTED]
         ),
         updates=int(run.steps.sum()),
         seconds=float(run.seconds),
@@ -290,10 +290,13 @@ def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: I
     table = run.members
     columns = [n for n in table.columns if n not in _ORIGIN]
     last = table.assign(**{f"score {i}": values[:, i] for i in range(len(names))})
-    members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in rows]
+    # Of hundreds of thousands a page shows no more than it does of some thousands, and memory is not theirs.
+    listed = rows[:: -(-len(rows) // _MOST_LISTED)] if len(rows) > _MOST_LISTED else rows
+    members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in listed]
     counted = [k for k in rows if run.status[k] != DIVERGED]
     summaries = tuple(_summary(name, values[counted, i]) for i, name in enumerate(names))
-    return Scores(split, tuple(names), tuple(members), summaries)
+    whole = (None, None) if listed is rows else (len(rows), len(rows) - len(counted))
+    return Scores(split, tuple(names), tuple(members), summaries, *whole)
 
 
 def _summary(metric: str, values: np.ndarray) -> Summary:

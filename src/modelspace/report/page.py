@@ -229,7 +229,7 @@ def _key_figures(record: ReportRecord) -> list[tuple[str, str, str]]:
             )
     keys.append((f"{record.space.dimension:,}", "parameters", f"n, {record.space.dtype}"))
     members = sum(fit.members for fit in record.fits)
-    failed = sum(len(fit.diverged) for fit in record.fits)
+    failed = sum(fit.lost for fit in record.fits)
     total = sum(fit.seconds for fit in record.fits)
     keys.append((f"{members:,}", "networks trained", f"in {duration(total)} · {failed} diverged"))
     return keys
@@ -302,7 +302,9 @@ def _summary(record: ReportRecord) -> Table | None:
     if record.scores is None:
         return None
     scores = record.scores
+    total = len(scores.members) if scores.total is None else scores.total
     diverged = sum(m.status == "diverged" for m in scores.members)
+    diverged = diverged if scores.diverged is None else scores.diverged
     rows = [
         (
             f"{scores.split} {label(s.metric)}",
@@ -316,7 +318,7 @@ def _summary(record: ReportRecord) -> Table | None:
     ]
     head = ("score", "n", "mean", "SE of mean", "SD", "min", "25 %", "median", "75 %", "max")
     kind = "fresh seeds" if record.kind == "exploration" else "members"
-    return Table(f"Distribution over {kind}; {diverged} of {len(scores.members)} diverged", head, rows)
+    return Table(f"Distribution over {kind}; {diverged} of {total} diverged", head, rows)
 
 
 def _members(record: ReportRecord) -> Table | None:
@@ -332,7 +334,8 @@ def _members(record: ReportRecord) -> Table | None:
         for m in scores.members[:_MOST_ROWS]
     ]
     more = len(scores.members) - _MOST_ROWS
-    caption = "Each member" + (f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else "")
+    of = "Each member" if scores.total is None else f"{len(scores.members):,} of {scores.total:,} members"
+    caption = of + (f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else "")
     head = ("seed", "status", *(f"{scores.split} {label(n)}" for n in scores.metrics))
     return Table(caption, head, rows, 2)
 
@@ -345,9 +348,9 @@ def _failures(fit: FitRecord) -> Table | None:
     def row(m: Member) -> tuple[str, ...]:
         return ("–" if m.seed is None else str(m.seed), *(v.text for v in m.values), f"{m.steps:,}")
 
-    more = len(fit.diverged) - _MOST_ROWS
+    more = fit.lost - min(_MOST_ROWS, len(fit.diverged))
     rest = f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else ""
-    caption = f"{len(fit.diverged)} of {fit.members:,} members {_WHERE[fit.name]} diverged{rest}"
+    caption = f"{fit.lost} of {fit.members:,} members {_WHERE[fit.name]} diverged{rest}"
     return Table(caption, ("seed", *columns, "updates made"), [row(m) for m in fit.diverged[:_MOST_ROWS]], 0)
 
 

@@ -159,14 +159,18 @@ class Scores:
     Attributes:
         split: ``test`` or ``validation``.
         metrics: The scores' names, the headline first.
-        members: One a row; their ``scores`` are in the order of ``metrics``.
-        summaries: One a metric, in the same order.
+        members: One a row, evenly chosen where there are very many; ``scores`` are in the order of ``metrics``.
+        summaries: One a metric, in the same order, over all members.
+        total: The members that there are; None where all are listed.
+        diverged: How many of those diverged; None where all are listed.
     """
 
     split: str
     metrics: tuple[str, ...]
     members: tuple[Member, ...]
     summaries: tuple[Summary, ...]
+    total: int | None = None
+    diverged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class FitRecord:
         seeds: The seeds as ranges, ``0–15``.
         columns: Each column with its values as text.
         statuses: Members by how they ended.
-        diverged: The diverged members.
+        diverged: The diverged members; of very many, the first.
         updates: Steps of all members together.
         seconds: Wall time, plan included.
         rate: Member-steps a second.
@@ -212,6 +216,11 @@ class FitRecord:
     interrupted: bool
     bands_of: str
     bands: tuple[Band, ...]
+
+    @property
+    def lost(self) -> int:
+        """How many members diverged; of very many, not all are in ``diverged``."""
+        return dict(self.statuses).get("diverged", 0)
 
 
 @dataclass(frozen=True)

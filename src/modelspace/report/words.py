@@ -218,7 +218,7 @@ def _failures(record: ReportRecord) -> str:
     for fit in record.fits:
         what = {"sweep": "in the sweep", "fresh": "among the fresh seeds"}.get(fit.name, "")
         if fit.diverged:
-            parts.append(f"{len(fit.diverged)} of {fit.members:,} {what}".strip())
+            parts.append(f"{fit.lost} of {fit.members:,} {what}".strip())
     total = sum(fit.members for fit in record.fits)
     return f"Diverged: {', '.join(parts)}." if parts else f"None of the {total:,} members trained diverged."
 
