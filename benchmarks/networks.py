@@ -109,7 +109,9 @@ class Adapted(nn.Module):
     def __init__(self, rank: int = 4):
         super().__init__()
         sizes = list(pairwise((64, 960, 960, 10)))
-        self.base = nn.ModuleList(nn.Linear(i, o) for i, o in sizes).requires_grad_(False)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # as a pretrained base is: the same, whatever the seed of the adapters
+            self.base = nn.ModuleList(nn.Linear(i, o) for i, o in sizes).requires_grad_(False)
         self.down = nn.ModuleList(nn.Linear(i, rank, bias=False) for i, _ in sizes)
         self.up = nn.ModuleList(nn.Linear(rank, o, bias=False) for _, o in sizes)
         for weight in self.up.parameters():

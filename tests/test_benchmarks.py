@@ -142,7 +142,7 @@ def test_memory_of_adapters_against_whole_copies():
     network = lora.architecture()
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     assert (lora.space().dimension, frozen) == (15_656, 994_570)
-    assert sum(v.numel() for v in lora.space().frozen.values()) == frozen
+    assert sum(v.numel() for v in lora.space().shared.values()) == frozen
 
 
 def test_checks_say_what_was_missed():

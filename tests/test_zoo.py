@@ -48,6 +48,6 @@ def test_adapters_share_one_base():
     entry = zoo.adapted()
     space = ms.ModelSpace(entry.make, input_shape=entry.shape, **kind(entry))
     population = space.sample(seeds=50)
-    assert space.dimension < 0.1 * sum(v.numel() for v in space.frozen.values())
+    assert space.dimension < 0.1 * sum(v.numel() for v in space.shared.values())
     assert population.points.shape == (50, space.dimension)
     assert all("lora" in block.name for block in space.layout)

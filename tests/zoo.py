@@ -1,5 +1,6 @@
 """Real architectures from other packages, made small: timm's test models, Hugging Face's from tiny configurations."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -171,7 +172,9 @@ def adapted():
     config = hf.GPT2Config(vocab_size=TOKENS, n_positions=32, n_embd=16, n_layer=2, n_head=2)
     lora = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
 
+    base = hf.GPT2LMHeadModel(config)  # one for all, as a pretrained one is
+
     def make():
-        return Scores(peft.get_peft_model(hf.GPT2LMHeadModel(config), lora), last, use_cache=False)
+        return Scores(peft.get_peft_model(copy.deepcopy(base), lora), last, use_cache=False)
 
     return Entry("GPT-2 with LoRA", make, (LENGTH,), TOKENS)

@@ -8,7 +8,7 @@ from torch import nn
 import modelspace as ms
 from modelspace.cli import main
 from modelspace.errors import ModelspaceError
-from modelspace.verify.verification import Errors, relative_error
+from modelspace.verify.errors import Errors, relative_error
 
 NETS = "dummynet.py"
 SMALL = ["MLP tanh", "residual BatchNorm", "dropout", "tied embedding", "frozen backbone", "replaced buffer"]

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from modelspace.verify.verification import Errors, Verification
+from modelspace.verify.errors import Errors
+from modelspace.verify.verification import Verification
 
 
 def text(found: Verification) -> str:

@@ -1,0 +1,305 @@
+"""Both ways of training an architecture's members: as a population, in every way of computing it, and plainly."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelspace.data import Data, epoch_indices
+from modelspace.engine import Lowering, Plan, choose_plan, compiled, stacked_outputs
+from modelspace.engine.plan import no_batched_form
+from modelspace.fit.recipe import Recipe, make_recipe
+from modelspace.fit.training import Training
+from modelspace.losses import Loss
+from modelspace.optimizers import SGD, Optimizer
+from modelspace.population import Population
+from modelspace.space import ModelSpace
+from modelspace.space.forward import samples_as
+from modelspace.verify.errors import Errors, relative_error
+from modelspace.verify.judge import Judged, MakeOptimizer, drawn_point, judge, torch_s
+from modelspace.verify.parting import parting
+
+_JITTERS = (1, 2, 3)
+_RATES = (0.01, 0.003, 0.03)
+_SPEED_MEMBERS = 64
+
+
+@dataclass
+class _Way:
+    """One way of computing the population: its step, for shards of so many members."""
+
+    lowering: Lowering
+    size: int
+    step: Callable[..., Any]
+
+
+Trained = tuple[list[Tensor], Tensor, dict[str, Tensor], Tensor]
+
+
+class Sides:
+    """One architecture in one type, its members, and both ways of training them."""
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        data: Data,
+        loss: Loss,
+        members: int,
+        steps: int,
+        batch_size: int,
+        compile: bool,
+    ):
+        self.data, self.steps, self.compile = data, steps, compile
+        self.population = space.sample(range(members)).with_columns(
+            lr=[_RATES[k % len(_RATES)] for k in range(members)]
+        )
+        batches = len(epoch_indices(len(data.train), batch_size, 0, 0))
+        self._recipe: Callable[[Optimizer], Recipe] = partial(
+            _recipe, loss, batch_size, ceil(steps / batches)
+        )
+        self.training = Training(self.population, data, self._recipe(SGD()), trusting=True)
+        self.training.function.watched = True
+        self.refused = self.training.verdict.refused
+        self.lowering: Lowering
+        self.lowering, self.fallbacks = self._lowering()
+        self.ways = self._ways()
+        self.notes: list[str] = []
+        self._look_at_the_start()
+        inputs = samples_as(data.train.inputs, space.dtype)
+        self.unseen = samples_as(
+            (data.test if len(data.test) else data.train).inputs[:batch_size], space.dtype
+        )
+        self.samples = inputs, data.train.labels, self.unseen
+
+    def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
+        """How ``fit`` computes it, and why not all under ``vmap``."""
+        verdict = self.training.verdict
+        if verdict.refused or verdict.batched:
+            return "loop", (verdict.refused or verdict.batched or "",)
+        step, arguments = self.training.build("vmap", len(self.population))
+        try:
+            step(*arguments)
+        except Exception as error:
+            loop, arguments = self.training.build("loop", len(self.population))
+            loop(*arguments)  # what fails in the loop too is the architecture's own
+            return "loop", (no_batched_form(error),)
+        return "vmap", tuple(f"{name}: member by member" for name in self.training.function.one_by_one)
+
+    def _ways(self) -> list[str]:
+        batched = ["vmap", "vmap in shards of 2", *(["compiled"] if self.compile else [])]
+        return [*(batched if self.lowering == "vmap" else []), "loop"]
+
+    def _way(self, name: str, training: Training) -> _Way:
+        lowering: Lowering = "loop" if name == "loop" else "vmap"
+        size = min(2, len(self.population)) if name == "vmap in shards of 2" else len(self.population)
+        step, arguments = training.build(lowering, size)
+        return _Way(lowering, size, compiled(step, *arguments) if name == "compiled" else step)
+
+    def _look_at_the_start(self) -> None:
+        """Whether each row is what the seed makes; a draw that PyTorch itself does not repeat is named."""
+        for k in range(len(self.population)):
+            drawn = drawn_point(self.population, k)
+            if drawn is None or torch.equal(drawn, self.population.points[k]):
+                continue
+            again = drawn_point(self.population, k)
+            assert again is not None
+            if torch.equal(drawn, again):
+                self.refused = self.refused or f"row {k} is not what its seed makes in plain PyTorch"
+            else:
+                off = relative_error(again[None], drawn[None])
+                self.notes.append(
+                    f"the draw is not repeatable in plain PyTorch: two networks of one seed are {off:.0e} apart"
+                )
+            return
+
+    def errors(self, name: str, tolerance: float, optimizer: Optimizer) -> Errors:
+        """Train both ways, in every way, and compare."""
+        training = self.training.under(self._recipe(optimizer))
+        plain = self._plainly(optimizer)
+        found = [
+            self._compared(
+                name,
+                tolerance,
+                optimizer,
+                way,
+                self._as_population(training, self._way(way, training)),
+                plain,
+            )
+            for way in self.ways
+        ]
+        worst = max(
+            found, key=lambda each: max(v / a for v, a in zip(each.compared, each.allowed, strict=True))
+        )
+        if not worst.within:
+            growth = self._growth(optimizer, plain)
+            found = [replace(each, growth=growth) for each in found]
+            worst = max(found, key=lambda each: each.excess)
+        if any(judged.matched for judged in plain):
+            self._note(
+                "the random numbers that its forward draws are matched from outside: see docs/engine.md"
+            )
+        return worst
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _compared(
+        self,
+        name: str,
+        tolerance: float,
+        optimizer: Optimizer,
+        way: str,
+        ours: Trained,
+        plain: Sequence[Judged],
+    ) -> Errors:
+        points, losses, buffers, outputs = ours
+        theirs = torch.stack([judged.losses for judged in plain])
+        kept = {n: torch.stack([judged.buffers[n] for judged in plain]) for n in buffers}
+        off = relative_error(outputs, torch.stack([judged.outputs for judged in plain]))
+        ordinary = relative_error(outputs, torch.stack([judged.ordinary for judged in plain]))
+        if ordinary < off / 2 and off > tolerance:
+            self._note(
+                "in evaluation PyTorch's inference path of transformers gives other outputs than its ordinary path "
+                "(zeros at padded positions), which a population takes"
+            )
+            off = ordinary
+        return Errors(
+            name,
+            type(optimizer).__name__,
+            tuple(relative_error(p, torch.stack([j.points[i] for j in plain])) for i, p in enumerate(points)),
+            tuple(((losses - theirs) / theirs).abs().amax(0).tolist()),
+            relative_error(_joined(buffers), _joined(kept)),
+            off,
+            tolerance,
+            None,
+            way,
+        )
+
+    def _growth(self, optimizer: Optimizer, plain: Sequence[Judged]) -> tuple[float, ...]:
+        """How far apart plain loops come whose parameters are disturbed in their last digit."""
+        found = []
+        for jitter in _JITTERS:
+            shaken = self._plainly(optimizer, jitter)
+            for a, b in zip(shaken, plain, strict=True):
+                points = [relative_error(p[None], q[None]) for p, q in zip(a.points, b.points, strict=True)]
+                kept = ({n: v[None] for n, v in judged.buffers.items()} for judged in (a, b))
+                buffers = relative_error(*map(_joined, kept))
+                found.append((*points, buffers, relative_error(a.outputs[None], b.outputs[None])))
+        return tuple(max(column) for column in zip(*found, strict=True))
+
+    def _plainly(self, optimizer: Optimizer, jitter: int | None = None) -> list[Judged]:
+        make = torch_s(optimizer)
+        assert make is not None
+        each: list[MakeOptimizer] = [partial(make, lr=lr) for lr in self.population.table["lr"]]
+        recipe = self.training.recipe
+        settings = {"steps": self.steps, "batch_size": recipe.batch_size, "jitter": jitter}
+        return [
+            judge(self.population, k, self.samples, recipe.loss, make_optimizer, **settings)
+            for k, make_optimizer in enumerate(each)
+        ]
+
+    def _as_population(self, training: Training, way: _Way) -> Trained:
+        shards = [self._shard(training, way, start) for start in range(0, len(self.population), way.size)]
+        points = [torch.cat(rows) for rows in zip(*(shard[0] for shard in shards), strict=True)]
+        buffers = {name: torch.cat([shard[2][name] for shard in shards]) for name in shards[0][2]}
+        outputs = stacked_outputs(
+            training.function, points[-1].clone(), buffers, self.unseen, batched=way.lowering == "vmap"
+        )
+        return points, torch.cat([shard[1] for shard in shards]), buffers, outputs
+
+    def _shard(
+        self, training: Training, way: _Way, start: int
+    ) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+        rows = torch.arange(start, start + way.size).clamp(max=len(self.population) - 1)
+        real = min(way.size, len(self.population) - start)
+        points, losses = [], []
+        shard = training.shard(rows)
+        for epoch in range(training.recipe.epochs):
+            for found in training.updates(shard, rows, way.step, epoch):
+                losses.append(found[:real].double())
+                points.append(shard.points[:real].clone())
+                if len(points) == self.steps:
+                    break
+        return points, torch.stack(losses, 1), {name: value[:real] for name, value in shard.buffers.items()}
+
+    def parted(self) -> str | None:
+        """The first operation whose results differ."""
+        inputs = self.samples[0][: self.training.recipe.batch_size]
+        return parting(self.population, self.training.function, self.lowering, inputs)
+
+    def speed(self) -> tuple[Plan, float]:
+        """How 64 members would be trained, eager, and the seconds of a step over them."""
+        population = self.population.space.sample([0]).with_columns(lr=0.01)
+        members = Population(
+            population.space,
+            population.points.expand(_SPEED_MEMBERS, -1),
+            {n: b.expand(_SPEED_MEMBERS, *b.shape[1:]) for n, b in population.buffers.items()},
+            population.table.loc[[0] * _SPEED_MEMBERS],
+        )
+        training = self.training.of(members, torch.zeros(_SPEED_MEMBERS, dtype=torch.int64))
+        lowering: Lowering | None = "loop" if self.lowering == "loop" else None
+        plan, step = choose_plan(training.build, _SPEED_MEMBERS, 1000, lowering=lowering, compile=False)
+        chunk = 1 if plan.lowering == "loop" else plan.chunk
+        step, arguments = training.build(plan.lowering, chunk)
+        return plan, _seconds(lambda: step(*arguments)) / chunk
+
+    def loop_seconds(self) -> float:
+        """A step of an ordinary PyTorch loop."""
+        module = self.population.module(0).train()
+        optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.01, 0.9)
+        size = self.training.recipe.batch_size
+        inputs, labels = self.samples[0][:size], self.samples[1][:size]
+
+        def step() -> None:
+            optimizer.zero_grad()
+            self.training.recipe.loss(module(inputs.clone()), labels).backward()
+            optimizer.step()
+
+        with _undisturbed():
+            return _seconds(step)
+
+
+def _recipe(loss: Loss, batch_size: int, epochs: int, optimizer: Optimizer) -> Recipe:
+    return make_recipe(
+        loss=loss,
+        optimizer=optimizer,
+        schedule=None,
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=None,
+        clip_value=None,
+        data_seed=0,
+        metrics_=[],
+        early_stopping=None,
+    )
+
+
+def _joined(buffers: dict[str, Tensor]) -> Tensor:
+    """All buffers as one row a member."""
+    rows = [torch.view_as_real(v) if v.is_complex() else v for _, v in sorted(buffers.items())]
+    return torch.cat([v.reshape(len(v), -1).double() for v in rows], 1) if rows else torch.zeros(1, 0)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """The global generator is put back: a plain loop draws from it."""
+    with torch.random.fork_rng():
+        yield
+
+
+def _seconds(step: Callable[[], Any]) -> float:
+    """The median of several calls, after two that warm up."""
+    times = []
+    began = time.perf_counter()
+    while len(times) < 7 or (time.perf_counter() - began < 0.3 and len(times) < 200):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return sorted(times[2:])[len(times[2:]) // 2]
