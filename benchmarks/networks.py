@@ -5,6 +5,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 _EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "dummynet.py"

@@ -12,6 +12,7 @@ TRUE = {
     "DummyNet": {"batch-reshape"},  # view(-1, 225): 12×12 images make four rows of each
     "unused parameter": {"unused-parameters"},  # its ghost
     "GPT": {"initial-loss"},  # the output layer is an embedding of standard deviation 1
+    "drawn by NumPy": {"unseeded-draws"},  # as its name says
 }
 
 

@@ -150,6 +150,9 @@ def compare(
         >>> compare(net1, copy.deepcopy(net1)).same_point
         True
     """
+    for which, given in zip(names, (first, second), strict=True):
+        if not isinstance(given, nn.Module):
+            raise ModelspaceError(_no_network(which, given))
     if labels is not None and inputs is None:
         raise ModelspaceError("labels need inputs: give both, or neither")
     if points < 2:
@@ -202,6 +205,15 @@ def compare(
         barrier,
         objective.name if objective is not None and path else None,
     )
+
+
+def _no_network(which: str, given: Any) -> str:
+    """Say what was given in a network's place, and where its networks are."""
+    if isinstance(given, nn.Module | type) or not hasattr(given, "population"):
+        member = "population.module(0)" if isinstance(given, Population) else "an nn.Module"
+    else:
+        member = "run.population.module(0); two runs' scores are held against each other by modelspace runs compare"
+    return f"two networks are compared, and {which} is a {type(given).__name__}: give {member}"
 
 
 def _on_the_cpu(network: nn.Module) -> nn.Module:

@@ -231,7 +231,9 @@ class Subject:
             return frozenset()
         after = _state(module)
         return frozenset(
-            name for name, x in before.items() if name not in after or not torch.equal(x, after[name])
+            name
+            for name, x in before.items()
+            if name not in after or not torch.equal(x.to_dense(), after[name].to_dense())
         ) | (after.keys() - before.keys())
 
     @property

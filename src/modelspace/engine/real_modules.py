@@ -86,7 +86,7 @@ class Observed:
 
 
 def plainly(space: ModelSpace, seed: int) -> nn.Module:
-    """What anyone would write: seed PyTorch, Python and NumPy, then call the class; nothing of the space is used.
+    """What anyone would write: seed PyTorch, Python and NumPy, then call the class.
 
     Args:
         space: A space of a class or factory.
@@ -100,7 +100,7 @@ def plainly(space: ModelSpace, seed: int) -> nn.Module:
             module = module.to(space.dtype)
         if _is_lazy(module) and space.input_shape is not None:
             module.eval()(torch.zeros(1, *space.input_shape, dtype=space.sample_dtype))
-    return module.train()
+    return space.apart(module).train()
 
 
 def _is_lazy(module: nn.Module) -> bool:

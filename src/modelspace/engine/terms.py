@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from modelspace import losses
+from modelspace.errors import ModelspaceError
 from modelspace.losses import Choice, Loss
 from modelspace.population import Population
 
@@ -27,11 +28,16 @@ def loss_of(population: Population, loss: str | Loss | Callable[[Tensor, Tensor]
         loss: A name, a loss or a function.
 
     Raises:
-        ModelspaceError: an unknown name.
+        ModelspaceError: an unknown name, or two names of one loss.
     """
     if "loss" not in population.table:
         return losses.resolve(loss)
-    return Choice(tuple(losses.resolve(name) for name in population.table["loss"].unique()))
+    named = {name: losses.resolve(name) for name in population.table["loss"].unique()}
+    found: dict[Loss, str] = {}
+    for name, each in named.items():
+        if found.setdefault(each, name) != name:
+            raise ModelspaceError(f"column loss has one loss under two names, {found[each]} and {name}: give one")
+    return Choice(tuple(named.values()))
 
 
 def terms_of(population: Population, loss: Loss) -> dict[str, Float64[Tensor, "member"]]:

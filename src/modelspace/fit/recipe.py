@@ -1,5 +1,6 @@
 """What a fit does, resolved from names and checked before anything is computed."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -73,9 +74,7 @@ class Recipe:
         known = {*read, *_CLIPPING, "data_seed", "label_noise"}
         for name in given:
             if name not in known:
-                owner = type(self.optimizer).__name__
-                kind = f"column (a hyper-parameter of {owner}, the schedule, the loss or the clipping)"
-                raise unknown_name(kind, name, known)
+                raise self._unread(name, known)
         limits = {n: given.get(n, np.array(getattr(self, n))) for n in coefficients.clipping}
         problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
         if "label_noise" in given:
@@ -97,6 +96,23 @@ class Recipe:
                 torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
             )
         return columns
+
+    def _unread(self, name: str, known: set[str]) -> ModelspaceError:
+        """The error for a column that nothing here reads, but perhaps another optimizer, loss or `fit` itself."""
+        owner, objective = type(self.optimizer).__name__, self.loss.name
+        takes = f"columns here are {', '.join(sorted(known))}"
+        if name in inspect.signature(make_recipe).parameters:
+            return ModelspaceError(
+                f"column {name}: {name} is one for the whole fit, not one a member: fit(…, {name}=…); {takes}"
+            )
+        losses_own = [each for each, loss in losses.CATALOGUE.items() if name in loss.hyperparameters()]
+        if name in optimizers.RANGES or losses_own:
+            of = f" (it is one of the loss {' or '.join(losses_own[:3])})" if losses_own else ""
+            return ModelspaceError(
+                f"column {name} is no hyper-parameter of {owner}, its schedule or the loss {objective}{of}; {takes}"
+            )
+        kind = f"column (a hyper-parameter of {owner}, the schedule, the loss or the clipping)"
+        return unknown_name(kind, name, known)
 
     def coefficients(self, population: Population) -> Coefficients:
         """How columns and steps become the numbers of an update."""

@@ -1,15 +1,19 @@
 """Columns: one value of a hyper-parameter for each member."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
+from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 
 LARGEST_SEED = 2**63 - 1
+_ROW_BYTES = 200  # of a tuple of a few numbers, and of the table's row that is made of it
 
 
 def logspace(low: float, high: float, count: int) -> list[float]:
@@ -39,7 +43,8 @@ def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.
     """The members' table: the product of columns and seeds, seeds varying fastest.
 
     Raises:
-        ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, or a column without values.
+        ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, a column without values or with one twice, or more
+            members than memory has room for.
     """
     values = _seeds(seeds)
     named = {name: _as_values(name, value) for name, value in columns.items()}
@@ -69,6 +74,47 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
     return values
 
 
+def _check_room(seeds: Iterable[int], columns: Iterable[Any]) -> None:
+    """Refuse a table that can't be in memory before its rows are made.
+
+    Raises:
+        ModelspaceError: it is too long.
+    """
+    several = [value for value in columns if isinstance(value, Sized) and not isinstance(value, str | tuple)]
+    sized = [seeds, *several] if isinstance(seeds, Sized) else several
+    members = prod(map(_length, sized))
+    if members * _ROW_BYTES > psutil.virtual_memory().available:
+        lengths = " × ".join(f"{_length(each):,}" for each in sized)
+        raise ModelspaceError(
+            f"{lengths} = {members:,} members are more than memory has room for, their table alone: give fewer seeds "
+            "or values"
+        )
+
+
+def _length(values: Any) -> int:
+    """How many there are; of a range that is too long for ``len`` too."""
+    if isinstance(values, range):
+        return max(0, -((values.start - values.stop) // values.step))
+    return len(values)
+
+
+def _repeated(values: Iterable[Any]) -> list[Any]:
+    """Those that are there more than once, each time after the first."""
+    seen: set[Any] = set()
+    found = []
+    for value in values:
+        plain = tuple(value) if isinstance(value, list) else value
+        try:
+            known = plain in seen
+        except TypeError:  # it has no hash: a function's defaults, an object of the user's
+            plain = id(value)
+            known = plain in seen
+        if known:
+            found.append(value)
+        seen.add(plain)
+    return found
+
+
 def _as_seed(seed: Any) -> int:
     try:
         value = int(seed)
@@ -86,7 +132,7 @@ def _as_values(name: str, value: Any) -> Sequence[Any]:
         return [value]
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
-    values = list(value)
+    values = [each.item() if isinstance(each, np.generic | Tensor) and each.ndim == 0 else each for each in value]
     if not values:
         raise ModelspaceError(f"the column '{name}' has no values")
     return values

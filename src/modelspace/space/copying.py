@@ -1,7 +1,7 @@
-"""A module's copy on another device, ties included."""
+"""A module's copy on another device, ties included; a module apart from another."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,3 +41,43 @@ def copied(module: nn.Module, device: str) -> nn.Module:
         return copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
+
+
+def apart_from(module: nn.Module, other: nn.Module) -> nn.Module:
+    """The module, sharing no memory with another that the same callable built.
+
+    A callable may put one tensor into every network that it builds (class weights, a pretrained table), or one layer
+    (a backbone): what one network writes there is in all of them. A shared layer is copied with all of the module; a
+    shared tensor gets memory of its own.
+
+    Args:
+        module: It; what it shares is replaced in it.
+        other: What stays as it is.
+    """
+    if module is other or {id(x) for x in module.modules()} & {id(x) for x in other.modules()}:
+        return copy.deepcopy(module)
+    theirs = [*other.parameters(), *other.buffers()]
+    objects, memory = set(map(id, theirs)), {place for x in theirs if (place := _memory(x))}
+    own: dict[int, Tensor] = {}
+    for layer in module.modules():
+        for held in cast(list[dict[str, Any]], [layer._parameters, layer._buffers]):
+            for name, value in held.items():
+                if value is None or _memory(value) not in memory:
+                    continue
+                if id(value) in objects:
+                    held[name] = own.setdefault(id(value), _copied(value))
+                else:
+                    value.data = value.data.clone()
+    return module
+
+
+def _memory(value: Tensor) -> int | None:
+    """Where a tensor's numbers are; None where it has none of its own."""
+    if value.is_meta or value.layout is not torch.strided or not value.numel():
+        return None
+    return value.untyped_storage().data_ptr()
+
+
+def _copied(value: Tensor) -> Tensor:
+    data = value.detach().clone()
+    return nn.Parameter(data, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else data

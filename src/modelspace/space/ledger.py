@@ -17,8 +17,8 @@ def stored(tensor: Shaped[Tensor, "..."]) -> tuple[Tensor, ...]:
     """The dense tensors that hold a tensor: itself; of a sparse one its indices, and its values last.
 
     Example:
-        >>> [part.numel() for part in stored(torch.eye(3).to_sparse_csr())]
-        [4, 3, 3]
+        >>> [part.numel() for part in stored(torch.eye(3).to_sparse())]
+        [6, 3]
     """
     if tensor.layout not in SPARSE:
         return (tensor,)

@@ -14,6 +14,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.anatomy import Anatomy, anatomy, on_values
 from modelspace.space.architecture import Architecture, seeded_elsewhere
+from modelspace.space.copying import apart_from
 from modelspace.space.layout import Layout, layout_of
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class ModelSpace:
 
         It holds what all points share: the frozen parameters, and plain tensor attributes.
         """
-        return self.fresh()
+        return self._built(0)
 
     def fresh(self, seed: int = 0) -> nn.Module:
         """A real module of this space that nobody else has: a copy of the module given, or one built anew.
@@ -174,6 +175,13 @@ class ModelSpace:
         Args:
             seed: Of the draw, where a class or factory was given.
         """
+        return self.apart(self._built(seed))
+
+    def apart(self, module: nn.Module) -> nn.Module:
+        """A module in memory of its own, where the callable shares tensors or layers between all that it builds."""
+        return apart_from(module, self.template)
+
+    def _built(self, seed: int) -> nn.Module:
         module = self._architecture.as_given(seed)
         for layer in module.modules():
             for name, value in vars(layer).items():

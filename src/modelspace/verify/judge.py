@@ -6,7 +6,7 @@ matched from outside, by a mode around its forward.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -154,7 +154,7 @@ def torch_s(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None
     kind = getattr(torch.optim, type(optimizer).__name__, None)
     if kind is None or not type(optimizer).__module__.startswith("modelspace."):
         return None
-    settings = asdict(optimizer)
+    settings = vars(optimizer)
 
     def make(parameters: Any, **columns: float) -> torch.optim.Optimizer:
         return kind(parameters, **{**settings, **columns})
