@@ -58,6 +58,10 @@ def test_the_largest_seed_stays_an_integer():
         ([1.5], {}, "from 0 to 2⁶³−1; received 1.5"),
         (["a"], {}, "a seed is an integer; received 'a'"),
         (2, {"lr": []}, "the column 'lr' has no values"),
+        (2, {"lr": [0.01, 0.1, 1e-2]}, "column lr has 0.01 more than once"),
+        (2, {"betas": [(0.9, 0.99), [0.9, 0.99]]}, "column betas has .* more than once"),
+        (range(10**12), {}, "1,000,000,000,000 members are more than"),
+        (10**6, {"lr": range(1, 1000)}, "999,000,000 members are more than"),
         (2, {"seed": [1]}, "'seed' is made from seeds="),
     ],
 )

@@ -36,7 +36,9 @@ def loss_of(population: Population, loss: str | Loss | Callable[[Tensor, Tensor]
     found: dict[Loss, str] = {}
     for name, each in named.items():
         if found.setdefault(each, name) != name:
-            raise ModelspaceError(f"column loss has one loss under two names, {found[each]} and {name}: give one")
+            raise ModelspaceError(
+                f"column loss has one loss under two names, {found[each]} and {name}: give one"
+            )
     return Choice(tuple(named.values()))
 
 

@@ -1,19 +1,18 @@
 """Columns: one value of a hyper-parameter for each member."""
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 
 LARGEST_SEED = 2**63 - 1
-_ROW_BYTES = 200  # of a tuple of a few numbers, and of the table's row that is made of it
+_MOST = 10**8  # members: their table alone takes gigabytes
 
 
 def logspace(low: float, high: float, count: int) -> list[float]:
@@ -43,11 +42,12 @@ def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.
     """The members' table: the product of columns and seeds, seeds varying fastest.
 
     Raises:
-        ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, a column without values or with one twice, or more
-            members than memory has room for.
+        ModelspaceError: no seeds, a seed twice or outside 0 … 2⁶³−1, a column without values or with one twice, or
+            more than 10⁸ members.
     """
     values = _seeds(seeds)
     named = {name: _as_values(name, value) for name, value in columns.items()}
+    _check_number(prod([len(values), *map(len, named.values())]))
     settings = pd.DataFrame(list(product(*named.values())), columns=pd.Index(list(named)))
     table = settings.iloc[np.repeat(np.arange(len(settings)), len(values))].reset_index(drop=True)
     table.insert(0, "seed", np.tile(values, len(settings)))
@@ -61,6 +61,7 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
     if isinstance(seeds, range):
         for end in seeds[:1], seeds[-1:]:
             [_as_seed(seed) for seed in end]
+        _check_number(max(0, -((seeds.start - seeds.stop) // seeds.step)))  # which len() may not count
         values = np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
     else:
         values = np.array([_as_seed(s) for s in seeds], dtype=np.int64)
@@ -74,28 +75,11 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
     return values
 
 
-def _check_room(seeds: Iterable[int], columns: Iterable[Any]) -> None:
-    """Refuse a table that can't be in memory before its rows are made.
-
-    Raises:
-        ModelspaceError: it is too long.
-    """
-    several = [value for value in columns if isinstance(value, Sized) and not isinstance(value, str | tuple)]
-    sized = [seeds, *several] if isinstance(seeds, Sized) else several
-    members = prod(map(_length, sized))
-    if members * _ROW_BYTES > psutil.virtual_memory().available:
-        lengths = " × ".join(f"{_length(each):,}" for each in sized)
+def _check_number(members: int) -> None:
+    if members > _MOST:
         raise ModelspaceError(
-            f"{lengths} = {members:,} members are more than memory has room for, their table alone: give fewer seeds "
-            "or values"
+            f"{members:,} members are more than the {_MOST:,} of a table: give fewer seeds or values"
         )
-
-
-def _length(values: Any) -> int:
-    """How many there are; of a range that is too long for ``len`` too."""
-    if isinstance(values, range):
-        return max(0, -((values.start - values.stop) // values.step))
-    return len(values)
 
 
 def _repeated(values: Iterable[Any]) -> list[Any]:
@@ -132,7 +116,13 @@ def _as_values(name: str, value: Any) -> Sequence[Any]:
         return [value]
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
-    values = [each.item() if isinstance(each, np.generic | Tensor) and each.ndim == 0 else each for each in value]
+    values = [
+        each.item() if isinstance(each, np.generic | Tensor) and each.ndim == 0 else each for each in value
+    ]
     if not values:
         raise ModelspaceError(f"the column '{name}' has no values")
+    if again := _repeated(values):
+        raise ModelspaceError(
+            f"column {name} has {again[0]!r} more than once: its members would be identical, and counted as several"
+        )
     return values
