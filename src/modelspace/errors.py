@@ -1,7 +1,22 @@
-"""The one kind of error a user's mistake raises, and the nearest name to a mistyped one."""
+"""The one kind of error a user's mistake raises, the line of the user's that led to one, and the nearest name."""
 
-from collections.abc import Iterable
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+# Below it names look alike that have nothing to do with each other: epochs and eps, linear and cosine.
+NEAR = 0.7
+_SCHEME = sysconfig.get_paths()
+_PACKAGES = tuple(_SCHEME[name] + os.sep for name in ("purelib", "platlib"))
+_PYTHON = (*(_SCHEME[name] + os.sep for name in ("stdlib", "platstdlib")), "<frozen", "<string>", "<eval")
+_OURS = str(Path(__file__).parent) + os.sep
+_torch = find_spec("torch")  # not imported: what only reads files needs none of it
+_TORCH = str(Path(_torch.origin).parent) + os.sep if _torch and _torch.origin else _OURS
 
 
 class ModelspaceError(ValueError):
@@ -23,6 +38,62 @@ def first_line(error: BaseException) -> str:
     return said or "its TorchScript failed; the module before torch.jit.script tells more"
 
 
+def users_line(frames: Iterable[traceback.FrameSummary], *, packages: bool = True) -> str:
+    """The innermost of these lines that is the user's, ``line 7 of net.py: code``; or nothing.
+
+    Args:
+        frames: Outermost first.
+        packages: Whether a package's line stands for it where none of the user's lies between it and this library.
+    """
+    found = None
+    for frame in reversed([*frames]):
+        file = frame.filename
+        if file.startswith(_OURS) and found is not None:
+            break  # below stand the lines that called us
+        if file.startswith((_OURS, _TORCH)):
+            continue
+        if file.startswith(_PACKAGES):
+            found = found or (frame if packages else None)
+        elif not file.startswith(_PYTHON):
+            found = frame
+            break
+    if found is None:
+        return ""
+    file = Path(found.filename)
+    file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"line {found.lineno} of {file}" + (f": {found.line}" if found.line else "")
+
+
+def at_line(error: BaseException) -> str:
+    """Where an error of the user's code arose, as the end of a message: ``; at line 7 of net.py: code``."""
+    line = users_line(traceback.extract_tb(error.__traceback__))
+    return f"; at {line}" if line else ""
+
+
+def told(error: BaseException) -> str:
+    """An error of the user's code in one line: its kind, what it says, and the line that it came from."""
+    kind, said = type(error).__name__, first_line(error)
+    return f"{kind if said == kind else f'{kind}: {said}'}{at_line(error)}"
+
+
+def of_the_user(error: Exception) -> Exception:
+    """What a line of the user's raised, as one line; any other error itself, and lack of memory."""
+    line = users_line(traceback.extract_tb(error.__traceback__), packages=False)
+    alone = isinstance(error, ModelspaceError | MemoryError | BrokenPipeError) or "memory" in str(error)
+    return error if alone or not line else ModelspaceError(f"your code fails: {told(error)}")
+
+
+@contextmanager
+def the_users_told() -> Iterator[None]:
+    """Raise what a line of the user's raises within the block as one line."""
+    try:
+        yield
+    except Exception as error:
+        if (own := of_the_user(error)) is error:
+            raise
+        raise own from error
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
     """An error for a name that is not known, with the nearest one that is.
 
@@ -35,6 +106,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
         The error, to be raised by the caller.
     """
     names = sorted(set(known))
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names, n=1, cutoff=NEAR)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return ModelspaceError(f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}")

@@ -125,14 +125,31 @@ def validate(owner: Tunable, columns: Mapping[str, Values]) -> None:
     """
     ranges = owner.ranges()
     problems = [
-        problem
-        for name, default in owner.hyperparameters().items()
-        for problem in check(name, columns.get(name, default), ranges[name])
+        f"{type(owner).__name__}.ranges() says nothing of {name}: what may it be?"
+        for name in owner.hyperparameters()
+        if name not in ranges
     ]
+    if problems:
+        raise ModelspaceError("; ".join(problems))
+    for name, default in owner.hyperparameters().items():
+        if name not in columns and (several := _several(owner, name, default, ranges[name])):
+            problems.append(several)
+        else:
+            problems += check(name, columns.get(name, default), ranges[name])
     kind = f"hyper-parameter of {type(owner).__name__}"
     problems += [str(unknown_name(kind, name, ranges)) for name in columns if name not in ranges]
     if problems:
         raise ModelspaceError("; ".join(problems))
+
+
+def _several(owner: Tunable, name: str, value: Any, allowed: Range) -> str:
+    """What is wrong with an owner's own value that is one of several members, if it is one."""
+    if np.ndim(value) <= (allowed.width > 1):
+        return ""
+    return (
+        f"{type(owner).__name__}({name}={value!r}): {name} is one {'pair' if allowed.width > 1 else 'number'} here; "
+        f"several values go as a column, one a member: space.sample(seeds, {name}=[…])"
+    )
 
 
 def hyper_columns(

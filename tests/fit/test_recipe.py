@@ -51,7 +51,9 @@ def test_a_column_that_nothing_reads_is_refused():
         fit(CASE.space().sample(seeds=2, lrr=[0.1]))
     with pytest.raises(ModelspaceError, match="column betas is no hyper-parameter of SGD"):
         fit(CASE.space().sample(seeds=2, betas=[(0.9, 0.99)]), optimizer="sgd")
-    with pytest.raises(ModelspaceError, match=r"column epochs: epochs is one for the whole fit.*fit\(…, epochs=…\)"):
+    with pytest.raises(
+        ModelspaceError, match=r"column epochs: epochs is one for the whole fit.*fit\(…, epochs=…\)"
+    ):
         fit(CASE.space().sample(seeds=2, epochs=[1, 2]))
     with pytest.raises(ModelspaceError, match="one loss under two names, mse and mse_loss"):
         fit(CASE.space().sample(seeds=2, loss=["mse", "mse_loss"]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelspace import __version__
 from modelspace.cli import compare, diff, doctor, explore, family, fit, inspect, losses, report, runs, verify
 from modelspace.cli.arguments import Parser, parse_known
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, the_users_told
 
 _VERBS = (explore, inspect, diff, family, doctor, verify, fit, compare, losses, report, runs)
 _DESCRIPTION = """\
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.set_defaults(call=verb.call)
     try:
         options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
-        return options.call(options)
+        with the_users_told():
+            return options.call(options)
     except ModelspaceError as error:
         sys.stderr.write(f"modelspace: {' '.join(str(error).split())}\n")
         return 2

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modelspace.data.convert import input_tensor, label_tensor
 from modelspace.data.randomness import global_randomness_kept, global_state
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, told
 from modelspace.progress import progress
 
 _AGAIN, _AGAIN_IF_DRAWN = 16, 256  # items read again, about
@@ -79,9 +79,7 @@ def _item(dataset: Any, index: int, name: str) -> tuple[Tensor, Tensor]:
     try:
         item = dataset[index]
     except Exception as error:
-        raise ModelspaceError(
-            f"data '{name}': item {index} can't be read: {type(error).__name__}: {error}"
-        ) from error
+        raise ModelspaceError(f"data '{name}': item {index} can't be read: {told(error)}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
         raise ModelspaceError(

@@ -23,7 +23,7 @@ from modelspace.data.convert import is_array
 from modelspace.data.dataset import Data
 from modelspace.data.materialise import tensors_or_items
 from modelspace.data.npz import read_npz
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, told, unknown_name
 from modelspace.loading import load_object
 
 _ACCEPTED = "a .npz file or file.py:function"
@@ -107,6 +107,17 @@ def _of_object(
             f"data '{called}' is iterable-style, its end unknown: collect it into (inputs, labels) "
             "tensors first"
         )
+    if hasattr(source, "to_numpy"):
+        frame = hasattr(source, "columns")
+        arrays = (
+            "frame.drop(columns='label').to_numpy(), frame['label'].to_numpy()"
+            if frame
+            else "x.to_numpy(), y"
+        )
+        raise ModelspaceError(
+            f"data '{called}' is a {type(source).__name__}, which doesn't say what is input and what label: give two "
+            f"arrays, ({arrays})"
+        )
     map_style = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if map_style and not is_array(source) and not isinstance(source, (str, dict)):
         return of_arrays(*tensors_or_items(source, called), splits=splits, seed=seed, name=called)
@@ -136,7 +147,7 @@ def _called(target: str, seed: int) -> Any:
     try:
         return function(**arguments)
     except Exception as error:
-        raise ModelspaceError(f"'{target}' fails when it runs: {type(error).__name__}: {error}") from error
+        raise ModelspaceError(f"'{target}' fails when it runs: {told(error)}") from error
 
 
 def _dataset_of(loader: DataLoader) -> Any:

@@ -20,7 +20,7 @@ from modelspace.engine.plan import Plan, balanced
 from modelspace.engine.shard_sizes import shard_sizes
 from modelspace.engine.terms import Score, at, loss_of, terms_of
 from modelspace.engine.witness import witnessed_outputs
-from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
@@ -198,7 +198,7 @@ class Scoring:
                         raise ModelspaceError(
                             f"'{name}' failed on the outputs of one member for all {len(self._inputs)} samples, of "
                             f"shape {list(own.shape)} ({own.dtype}), and labels of shape "
-                            f"{list(self._labels.shape)} ({self._labels.dtype}): {first_line(error)}"
+                            f"{list(self._labels.shape)} ({self._labels.dtype}): {told(error)}"
                         ) from error
                     value = own.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
             found.append(value.detach().to(widest(own.device)))
@@ -280,6 +280,7 @@ def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
+@the_users_told()
 def evaluate(
     population: Population,
     data: Any,

@@ -1,7 +1,9 @@
 """Real modules: built by the user's own callable with their own seed, and trained as anyone would."""
 
 import random
+import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,10 +18,12 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.terms import Score, at
+from modelspace.engine.workers import is_out_of_memory
+from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 from modelspace.space.architecture import seeded, seeded_elsewhere
-from modelspace.space.forward import users_line
+from modelspace.space.forward import explained
 
 _MOVED = 1e-2  # of the point's norm, from one batch to the next
 
@@ -185,13 +189,22 @@ def observe(
         draws = Draws(torch.tensor(seed, device=inputs.device), torch.tensor(number, device=inputs.device))
         with _hooks_noted() as hooks, seeded_elsewhere(stream_seed(seed, number, 0)) as elsewhere:
             generators = _generators(inputs.device)
-            with lowered(draws, batched=False) if matched else nullcontext():
+            with _told(module, inputs), lowered(draws, batched=False) if matched else nullcontext():
                 outputs = module(inputs.clone())
             if not matched and _generators(inputs.device) != generators:
                 found.drew = True
                 return found
         value = loss(outputs, labels)
-        value.backward()
+        try:
+            value.backward()
+        except Exception as error:
+            if isinstance(error, ModelspaceError) or is_out_of_memory(error):
+                raise
+            line = at_line(error) or _failing_line(module, loss, inputs, labels)
+            raise ModelspaceError(
+                f"{type(module).__name__} can't be trained: its backward fails: "
+                f"{first_line(error).partition(' Hint:')[0]}{line}"
+            ) from error
         found.elsewhere |= set(elsewhere)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         gradient = {name: None if p.grad is None else dense(p.grad) for name, p in trained.items()}
@@ -199,6 +212,36 @@ def observe(
         found.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
         _move(trained, gradient)
     return found
+
+
+@contextmanager
+def _told(module: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Say of what a forward in training mode raises within the block where it arose, and on what."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ModelspaceError) or is_out_of_memory(error):
+            raise
+        raise explained(error, module, inputs) from error
+
+
+_FORWARD_CALL = re.compile(r'File "(.*)", line (\d+), in (.*)\n\s*(.*)')
+
+
+def _failing_line(module: nn.Module, loss: Score, inputs: Tensor, labels: Tensor) -> str:
+    """The line of the forward whose backward fails, as the end of a message: PyTorch keeps it when it is asked to."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with torch.autograd.detect_anomaly(check_nan=False):
+                loss(module(inputs.clone()), labels).backward()
+        except Exception:
+            pass
+    for call in (_FORWARD_CALL.findall(str(each.message)) for each in caught):
+        frames = [traceback.FrameSummary(f, int(n), name, line=code) for f, n, name, code in call]
+        if line := users_line(frames):
+            return f"; at {line}"
+    return ""
 
 
 def _move(parameters: Mapping[str, nn.Parameter], gradient: Mapping[str, Tensor | None]) -> None:

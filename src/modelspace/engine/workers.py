@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, of_the_user
 
 Send = Callable[[dict[str, Any]], None]
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -104,6 +104,7 @@ def _run(index: int, body: Callable[[int, Send], None], sender: Connection, pare
         if is_out_of_memory(error):
             send({"lost": "out of memory in a worker process"})
         else:
+            error = of_the_user(error)
             ours = isinstance(error, ModelspaceError)
             send({"raised": str(error) if ours else traceback.format_exc(), "ours": ours})
     finally:

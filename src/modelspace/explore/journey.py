@@ -17,7 +17,7 @@ from modelspace.compare import Comparison, compare
 from modelspace.data import Data
 from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import Run, fit
 from modelspace.fit.course import DIVERGED, UNFINISHED
 from modelspace.late import perform
@@ -126,6 +126,7 @@ class Exploration:
         return f"Exploration of {self.space.title} on {self.data.name} at {chosen}: test {self.distribution}"
 
 
+@the_users_told()
 def explore(
     space: ModelSpace,
     data: Any,

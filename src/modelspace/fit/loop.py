@@ -16,6 +16,7 @@ from modelspace import data as datasets
 from modelspace.engine import Lowering, Plan, loss_of
 from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import can_fork
+from modelspace.errors import the_users_told
 from modelspace.fit import keep as keeping
 from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
@@ -40,6 +41,7 @@ from modelspace.population import Population
 from modelspace.progress import progress
 
 
+@the_users_told()
 def fit(
     population: Population,
     data: Any,

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, told, unknown_name
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not in C
 
@@ -122,7 +122,7 @@ def _module_of_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ModelspaceError(f"'{path}' fails when it runs: {type(error).__name__}: {error}") from error
+        raise ModelspaceError(f"'{path}' fails when it runs: {told(error)}") from error
     finally:
         sys.path.remove(folder)
     return module
@@ -134,8 +134,6 @@ def _module_named(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise ModelspaceError(
-            f"module '{name}' can't be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise ModelspaceError(f"module '{name}' can't be imported: {told(error)}") from error
     finally:
         sys.path.remove(folder)

@@ -1,5 +1,6 @@
 """What a loss is: outputs and labels to one value a label, its parameters, its contract and its properties."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.errors import ModelspaceError, told, unknown_name
 from modelspace.hyperparameters import Hyperparameters, Range, validate
 from modelspace.losses.contracts import Contract, anything
 from modelspace.losses.properties import Properties
@@ -123,8 +124,11 @@ class Loss:
         }
 
     def ranges(self) -> Mapping[str, Range]:
-        """Give what each of `hyperparameters` may be."""
-        return {}
+        """Give what each of `hyperparameters` may be: of a loss that doesn't say, any finite number."""
+        return {
+            name: Range("the loss's", "a finite number", -math.inf, low_included=False)
+            for name in self.hyperparameters()
+        }
 
     def at(self, values: Mapping[str, Any]) -> Self:
         """The loss with other values of its hyper-parameters, which may be tensors: one member's of a column."""
@@ -177,7 +181,7 @@ class Loss:
         except Exception as error:
             raise ModelspaceError(
                 f"{said} failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
-                f"and labels of shape {list(labels.shape)} ({labels.dtype}): {first_line(error)}"
+                f"and labels of shape {list(labels.shape)} ({labels.dtype}): {told(error)}"
             ) from error
         if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
             kind = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

@@ -121,7 +121,7 @@ class Optimizer(Tunable, Protocol):
 
 def ranges_of(owner: Tunable) -> dict[str, Range]:
     """Look the owner's hyper-parameters up in `RANGES`."""
-    return {name: RANGES[name] for name in owner.hyperparameters()}
+    return {name: RANGES[name] for name in owner.hyperparameters() if name in RANGES}
 
 
 def applied(

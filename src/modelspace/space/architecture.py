@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, told
 from modelspace.space.copying import copied
 
 
@@ -159,9 +159,7 @@ class Architecture:
             if torch.get_default_device().type == "meta":
                 raise
             given = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
-            raise ModelspaceError(
-                f"{self.name}({given}) can't be built: {type(error).__name__}: {error}"
-            ) from error
+            raise ModelspaceError(f"{self.name}({given}) can't be built: {told(error)}") from error
         if not isinstance(module, nn.Module):
             raise ModelspaceError(f"{self.name} made a {type(module).__name__}, not an nn.Module")
         return module

@@ -1,11 +1,9 @@
 """A module's forward pass whose failure names the layer, what it received and what it expects."""
 
-import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace import errors
-from modelspace.errors import ModelspaceError, first_line
+from modelspace.errors import ModelspaceError, at_line, first_line
 
 
 def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
@@ -122,12 +119,32 @@ def forward_explained(
         except ModelspaceError:
             raise
         except Exception as error:
-            call = _failed_call(names, error)
-            what = _explain(module, call, finished, error, attempt())
-            given = ", ".join("×".join(map(str, s)) or "a scalar" for s in shapes_in((inputs, keywords)))
-            raise ModelspaceError(
-                f"{what}; the model was given inputs of shape {given or '(none)'}"
-            ) from error
+            raise explained(error, module, (inputs, keywords), finished, attempt()) from error
+
+
+def explained(
+    error: Exception,
+    module: nn.Module,
+    given: Any,
+    finished: Sequence[str] = (),
+    attempt: Attempt | None = None,
+) -> ModelspaceError:
+    """Say in one line where in a module an error arose, on what, and what was expected there.
+
+    Args:
+        error: What its forward raised, caught.
+        module: It.
+        given: What the forward was given.
+        finished: The names of the calls that had ended well, where they are known.
+        attempt: The operation that failed, where it is known.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    call = _failed_call({layer: name for name, layer in module.named_modules()}, error)
+    shapes = ", ".join("×".join(map(str, s)) or "a scalar" for s in shapes_in(given))
+    what = _explain(module, call, finished, error, attempt)
+    return ModelspaceError(f"{what}; the model was given inputs of shape {shapes or '(none)'}")
 
 
 _Call = tuple[str, nn.Module, list[Tensor]]
@@ -163,12 +180,12 @@ def _failed_call(names: Mapping[nn.Module, str], error: Exception) -> _Call | No
 
 
 def _explain(
-    module: nn.Module, call: _Call | None, finished: list[str], error: Exception, attempt: Attempt | None
+    module: nn.Module, call: _Call | None, finished: Sequence[str], error: Exception, attempt: Attempt | None
 ) -> str:
     reason = first_line(error)
     if not isinstance(error, RuntimeError | ValueError):
         reason = f"{type(error).__name__}: {reason}"
-    line = _users_line(error)
+    line = at_line(error)
     if call is None:
         return f"{type(module).__name__} failed: {reason}{line}"
     name, layer, tensors = call
@@ -186,31 +203,6 @@ def _explain(
     inside = [ended for ended in finished if not name or ended.startswith(f"{name}.")]
     after = f", after {inside[-1]}" if inside else ""
     return f"in {where}{after}: {reason}{line}"
-
-
-_NOT_THE_USERS = tuple(
-    str(Path(found.__file__).parent) + os.sep for found in (torch, errors) if found.__file__
-)
-
-
-def _users_line(error: Exception) -> str:
-    """The deepest line outside PyTorch and this library that led to the error."""
-    line = users_line(traceback.extract_tb(error.__traceback__))
-    return f"; at {line}" if line else ""
-
-
-def users_line(frames: Iterable[traceback.FrameSummary]) -> str:
-    """The deepest of these lines outside PyTorch and this library, ``line 7 of net.py: code``; or nothing."""
-    users = [f for f in frames if not f.filename.startswith(_NOT_THE_USERS)]
-    if not users:
-        return ""
-    frame = users[-1]
-    try:
-        file = Path(frame.filename).relative_to(Path.cwd())
-    except ValueError:
-        file = Path(frame.filename)
-    code = f": {frame.line}" if frame.line else ""
-    return f"line {frame.lineno} of {file}{code}"
 
 
 _SPATIAL = {1: "length", 2: "height, width", 3: "depth, height, width"}

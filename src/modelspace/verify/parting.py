@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 from modelspace.engine import Function, Lowering
 from modelspace.engine.real_modules import real_module
 from modelspace.engine.witness import apart
+from modelspace.errors import users_line
 from modelspace.population import Population
 from modelspace.reference import stateless_randomness
-from modelspace.space.forward import users_line
 
 
 class Call(NamedTuple):

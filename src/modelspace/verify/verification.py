@@ -10,7 +10,7 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace import optimizers
 from modelspace.engine import Lowering, Plan
-from modelspace.errors import ModelspaceError, first_line
+from modelspace.errors import ModelspaceError, first_line, the_users_told
 from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Adam, Optimizer
 from modelspace.space import ModelSpace
@@ -96,6 +96,7 @@ class Verification:
         return f"<pre>{escape(repr(self))}</pre>"
 
 
+@the_users_told()
 def verify(
     space: ModelSpace,
     data: Any = None,
