@@ -132,7 +132,7 @@ def validate(owner: Tunable, columns: Mapping[str, Values]) -> None:
     if problems:
         raise ModelspaceError("; ".join(problems))
     for name, default in owner.hyperparameters().items():
-        if name not in columns and (several := _several(owner, name, default, ranges[name])):
+        if several := _several(owner, name, default, ranges[name]):
             problems.append(several)
         else:
             problems += check(name, columns.get(name, default), ranges[name])

@@ -1,5 +1,7 @@
 """Optimizers of K members at once: one matrix of points, one column a hyper-parameter."""
 
+from dataclasses import is_dataclass, replace
+
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.optimizers.adam import Adam, AdamW
 from modelspace.optimizers.base import RANGES, Optimizer, applied
@@ -67,4 +69,6 @@ def resolve(optimizer: str | Optimizer) -> Optimizer:
             "an optimizer must be a name such as 'adam' or an object such as modelspace.optimizers.Adam(); "
             f"received {optimizer!r}. One of torch.optim holds the parameters of a single module"
         )
-    return optimizer
+    # A pair given as a list is a pair; a key of what was compiled has to have a hash.
+    lists = {n: tuple(v) for n, v in vars(optimizer).items() if isinstance(v, list)}
+    return replace(optimizer, **lists) if lists and is_dataclass(optimizer) else optimizer
