@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from unicodedata import category
 
 # Below it names look alike that have nothing to do with each other: epochs and eps, linear and cosine.
 NEAR = 0.7
@@ -36,6 +37,27 @@ def first_line(error: BaseException) -> str:
         return lines[0]
     said = lines[-1].partition(":")[2].strip()
     return said or "its TorchScript failed; the module before torch.jit.script tells more"
+
+
+def printable(text: str) -> str:
+    r"""Write out what a terminal would obey: control characters, marks of direction and lone surrogates.
+
+    Names out of files, folders and tables are a stranger's; escape codes in them move the cursor, rewrite lines and
+    set the window's title.
+
+    Args:
+        text: Any text. The ends of its lines, tabs and spaces of other scripts stay.
+
+    Example:
+        >>> print(printable("a\x1b[31mb"))
+        a\x1b[31mb
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c in "\n\t" or c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def users_line(frames: Iterable[traceback.FrameSummary], *, packages: bool = True) -> str:

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from modelspace.errors import printable
+
 _SILENT_SECONDS = 2.0
 _LINE_SECONDS = 10.0
 _shown: list[str] = []
@@ -32,7 +34,7 @@ class _Rate(ProgressColumn):
 
 def notice(text: str) -> None:
     """A line on standard error, about something that takes a while or that a reader should know."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
 
 

@@ -1,6 +1,9 @@
 """Every mistake is one line on standard error, exit status 2, and no traceback."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -82,6 +85,23 @@ def explore(*more):
         (("explre", DUMMY), ["explre"]),
         (("compare", DUMMY, "seed:a", "seed:1"), ["seed:7"]),
         (("compare", DUMMY, "net.pt", "seed:1"), ["no file 'net.pt'"]),
+        (explore("--epochs", 10**30), ["--epochs", "at most 2⁶³−1"]),
+        (explore("--batch", -(10**30)), ["--batch", "at most 2⁶³−1"]),
+        (explore("--seeds", 10**30), ["--seeds", "at most 2⁶³−1"]),
+        (explore("--seeds", 10**12), ["1,000,000,000,000 members", "100,000,000"]),
+        (explore("--seeds", f"5-{2**63 - 1}"), ["members are more than"]),
+        (explore("--data-seed", 10**12), ["1,000,000,000,000", "100,000,000"]),
+        (explore("--lr", "1e-4:1:1000000000000"), ["1,000,000,000,000", "100,000,000"]),
+        (explore("--lr", "0.01,1e-2"), ["0.01 more than once"]),
+        (explore("--data-seed", "3,3"), ["3 more than once"]),
+        (explore("--checkpoint", "nan"), ["--checkpoint", "positive number"]),
+        (explore("--checkpoint", "-1"), ["--checkpoint", "positive number"]),
+        (("inspect", "a" * 5000 + ".py:Net"), ["File name too long"]),
+        (("fit", DUMMY, "--data", "a" * 5000 + ".npz"), ["File name too long"]),
+        (("report", "a" * 5000), ["File name too long"]),
+        (("inspect", "net\x1b[31m.py:Net"), [r"net\x1b[31m.py"]),
+        (("inspect", DUMMY, "--dtype", "\x1b]0;title\x07"), ["invalid choice", r"\x1b]0;title\x07"]),
+        (("report", "run\udcff"), [r"run\udcff"]),
         (("report", "no/such/run"), ["no no/such/run/summary.json"]),
     ],
 )
@@ -130,3 +150,22 @@ def test_pickles_are_refused(capsys, tmp_path):
 def test_a_damaged_summary(capsys, tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"report": {"kind": 3}}))
     assert "is not a run's summary" in refused(capsys, "report", tmp_path)
+
+
+def test_a_full_disk_under_standard_output():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    code = "import sys; from modelspace.cli import main; sys.exit(main(['losses']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "modelspace: No space left on device\n"
+
+
+def test_a_reader_that_has_gone():
+    code = "import sys; from modelspace.cli import main; sys.exit(main(['losses']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

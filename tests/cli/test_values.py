@@ -30,7 +30,7 @@ def test_a_range_is_logarithmic(low, factor, count):
     [("3", [0, 1, 2]), ("5,9", [5, 9]), ("7-9", [7, 8, 9]), ("9223372036854775807,0", [2**63 - 1, 0])],
 )
 def test_seeds(text, seeds):
-    assert values.seeds(text) == seeds
+    assert list(values.seeds(text)) == seeds
 
 
 def test_shapes_and_pairs():

@@ -1,11 +1,14 @@
 """Tables read back by pandas are the run's table."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from modelspace import ModelspaceError
 from modelspace.export import export
+from modelspace.export.table import write_csv
 
 READ = {
     "csv": pd.read_csv,
@@ -65,3 +68,15 @@ def test_what_can_t_be_written_whole_leaves_what_was_there(run, tmp_path, monkey
     with pytest.raises(ModelspaceError, match="No space left on device"):
         export(run, "csv", path)
     assert path.read_text() == "before"
+
+
+def test_no_cell_is_a_formula(tmp_path):
+    names = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "-1.5", "plain"]
+    table = pd.DataFrame({"loss": names, "=x": range(-3, 4)})
+    write_csv(table, tmp_path / "members.csv", index=False)
+    with (tmp_path / "members.csv").open(newline="") as stream:
+        head, *rows = csv.reader(stream)
+    assert head == ["loss", "'=x"]
+    assert [row[0] for row in rows] == [*(f"'{name}" for name in names[:5]), "-1.5", "plain"]
+    assert [int(row[1]) for row in rows] == list(range(-3, 4))
+    assert table["loss"].tolist() == names

@@ -15,7 +15,7 @@ from modelspace import losses
 from modelspace.cli import values
 from modelspace.data import Data
 from modelspace.distribute import RayRunner
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, printable, unknown_name
 from modelspace.fit.precision import PRECISIONS
 from modelspace.fit.recipe import LABEL_NOISE
 from modelspace.loading import load_architecture
@@ -28,11 +28,16 @@ _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose every complaint is one line."""
+    """A parser whose every complaint is one line, and whose whole numbers fit 64 bits."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.register("type", int, typed(values.integer, "int"))
 
     def error(self, message: str) -> NoReturn:
         """Print one line on standard error and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        line = " ".join(printable(f"{self.prog}: {message} (see {self.prog} --help)").split())
+        self.exit(2, f"{line}\n")
 
 
 def typed(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
@@ -173,7 +178,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--checkpoint",
-        type=float,
+        type=typed(values.seconds, "seconds"),
         default=60.0,
         metavar="SECONDS",
         help="how often a shard in training is put down in --out (60)",
@@ -267,7 +272,14 @@ def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> ar
         options.model[key.replace("-", "_")] = values.argument(value)
     if options.model and not hasattr(options, "target"):
         raise ModelspaceError(f"{options.verb} takes no --model arguments")
+    for name, most in _MOST.items():
+        if (getattr(options, name, None) or 0) > most:
+            raise ModelspaceError(f"--{name} is at most {most:,}; received {getattr(options, name):,}")
     return options
+
+
+# Past these a command would take the machine's processes or memory, or years, before it failed.
+_MOST = {"threads": 4096, "workers": 4096, "members": 10_000, "steps": 1_000_000}
 
 
 def load_data(options: argparse.Namespace) -> Data | None:
@@ -339,8 +351,10 @@ def load_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("nothing is computed there")
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         available += ["mps"] if torch.backends.mps.is_available() else []
         raise unknown_name("device", name, available) from error

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from modelspace import __version__
 from modelspace.cli import compare, diff, doctor, explore, family, fit, inspect, losses, report, runs, verify
 from modelspace.cli.arguments import Parser, parse_known
-from modelspace.errors import ModelspaceError, the_users_told
+from modelspace.errors import ModelspaceError, printable, the_users_told
 
 _VERBS = (explore, inspect, diff, family, doctor, verify, fit, compare, losses, report, runs)
 _DESCRIPTION = """\
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    if sys.stdout is None:  # closed before we began
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     parser = Parser(
         prog="modelspace",
         description=_DESCRIPTION,
@@ -64,17 +67,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
         with the_users_told():
-            return options.call(options)
-    except ModelspaceError as error:
-        sys.stderr.write(f"modelspace: {' '.join(str(error).split())}\n")
-        return 2
+            status = options.call(options)
+            sys.stdout.flush()  # what can't be written is said here, and not by the interpreter as it ends
+            return status
+    except (ModelspaceError, UnicodeEncodeError) as error:
+        return _refused(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("modelspace: interrupted before anything was finished\n")
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`… | head`): say nothing more, not at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone (`… | head`): say nothing more.
+        _write_nothing_more()
         return 0
+    except SystemExit as error:
+        if isinstance(
+            error.__context__, BrokenPipeError
+        ):  # rich's way to end then, as if a check had found something
+            return 0
+        raise
+    except OSError as error:  # of a name too long, a folder in the way, a full disk under standard output
+        _write_nothing_more()
+        named = f"'{error.filename}': " if error.filename is not None else ""
+        return _refused(f"{named}{error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
@@ -82,6 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "modelspace: out of memory: give fewer --seeds, a smaller --batch or a smaller --shard\n"
         )
         return 2
+
+
+def _refused(reason: str) -> int:
+    """Say in one line why nothing comes of it; the exit status."""
+    sys.stderr.write(f"modelspace: {printable(' '.join(reason.split()))}\n")
+    return 2
+
+
+def _write_nothing_more() -> None:
+    """Send what standard output still holds nowhere, so that the interpreter doesn't try again as it ends."""
+    with suppress(OSError, ValueError):  # it is closed, or no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _formatter() -> type:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from modelspace.atomic import remove_remains, whole_file
 from modelspace.errors import ModelspaceError, first_line
+from modelspace.export.table import write_csv
 from modelspace.fit import Run
 from modelspace.fit.store import OUTPUTS
 from modelspace.plain import parsed
@@ -74,7 +75,7 @@ def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, pop
         names = ("summary.json", "members.csv", "points.safetensors")
         page, members, points = (stack.enter_context(whole_file(folder / name)) for name in names)
         save(population, points)
-        table.to_csv(members, index_label="member")
+        write_csv(table, members, index_label="member")
         files = dict(zip(names[1:], map(_checksum, (members, points)), strict=True))
         with page.open("w+b") as stream:
             for text in json.JSONEncoder(indent=1, default=float).iterencode({**summary, "files": files}):

@@ -13,7 +13,7 @@ from rich.table import Table
 from modelspace.cli import accounts
 from modelspace.cli.arguments import Parser, add_json
 from modelspace.cli.results import print_json
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, printable
 from modelspace.export import TARGETS, check, export
 from modelspace.export.record import name_of
 from modelspace.progress import notice
@@ -143,12 +143,12 @@ def _show(options: argparse.Namespace) -> None:
         "size": _size(found["bytes"]),
     }
     console = _console()
-    console.print(f"{run.title} on {run.data}   {found['run']}", style="bold")
+    console.print(printable(f"{run.title} on {run.data}   {found['run']}"), style="bold")
     for title, entries in ((None, facts), ("what it is", run.spec), ("environment", run.environment)):
         if title:
             console.print(f"\n{title}", style="bold")
         for name, value in entries.items():
-            console.print(f"  {name:<26}{_plain(value)}")
+            console.print(printable(f"  {name:<26}{_plain(value)}"))
     settings = found["settings"]
     if not settings:
         return
@@ -282,10 +282,12 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
     for heading in headings:
         table.add_column(
-            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", overflow="fold"
+            printable(heading.removeprefix(">")),
+            justify="right" if heading.startswith(">") else "left",
+            overflow="fold",
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _console().print(table)
 
 

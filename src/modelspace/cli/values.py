@@ -1,6 +1,7 @@
 """Values as they are typed: columns, seeds, shapes, architecture arguments."""
 
 import ast
+from math import prod
 from typing import Any
 
 from modelspace.errors import ModelspaceError
@@ -28,17 +29,33 @@ def pairs(text: str) -> list[tuple[float, float]]:
     return found
 
 
-def seeds(text: str) -> list[int]:
-    """``16`` (their number: 0 … 15), ``3,5,8`` (these), or ``100-131`` (a range, both ends included)."""
+def seeds(text: str) -> list[int] | range:
+    """``16`` (their number: 0 … 15), ``3,5,8`` (these), or ``100-131`` (a range, both ends included).
+
+    A range is one, however long: whoever makes members of it holds their number against what there can be.
+    """
     if "," in text:
         return [_whole(part, text) for part in text.split(",") if part]
     low, dash, high = text.partition("-")
     if dash and low:
-        return list(range(_whole(low, text), _whole(high, text) + 1))
+        return range(_whole(low, text), _whole(high, text) + 1)
     count = _whole(text, text)
     if count < 1:
         raise ModelspaceError(f"'{text}': at least one seed is needed")
-    return list(range(count))
+    return range(count)
+
+
+def integer(text: str) -> int:
+    """A whole number that 64 bits hold, as PyTorch and NumPy count."""
+    return _whole(text, text)
+
+
+def seconds(text: str) -> float:
+    """A time that passes: positive, ``inf`` for never."""
+    value = _number(text)
+    if not value > 0:
+        raise ModelspaceError(f"'{text}': seconds are a positive number")
+    return value
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -46,6 +63,8 @@ def shape(text: str) -> tuple[int, ...]:
     sizes = tuple(_whole(part, text) for part in text.replace("X", "x").replace("×", "x").split("x"))
     if any(size < 1 for size in sizes):
         raise ModelspaceError(f"'{text}': a shape is positive sizes, like 3x7x7")
+    if prod(sizes) >= 2**48:
+        raise ModelspaceError(f"'{text}': a sample of {prod(sizes):.1e} numbers fits into no machine")
     return sizes
 
 
@@ -68,9 +87,12 @@ def _number(text: str) -> float:
 
 def _whole(text: str, whole: str) -> int:
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         raise ModelspaceError(f"'{whole}': '{text}' is not a whole number") from None
+    if not -(2**63) <= value < 2**63:
+        raise ModelspaceError(f"'{whole}': a whole number here is at most 2⁶³−1 in size")
+    return value
 
 
 def keep(text: str) -> str | int:

@@ -15,6 +15,7 @@ import numpy as np
 from modelspace.errors import ModelspaceError
 from modelspace.export.packages import needed
 from modelspace.export.record import ExportRecord, Setting
+from modelspace.export.table import write_csv
 
 _FILES = "MLFLOW_ALLOW_FILE_STORE"  # newer versions ask for it before they write a folder
 _BATCH = 1000  # metrics a call, which is all that a server takes
@@ -91,7 +92,7 @@ def _fill(client: Any, run: str, record: ExportRecord, setting: Setting) -> None
         client.log_batch(run, metrics=metrics[start : start + _BATCH])
     with TemporaryDirectory() as folder:
         path = Path(folder) / "members.csv"
-        record.table.iloc[setting.rows].to_csv(path, index=False)
+        write_csv(record.table.iloc[setting.rows], path, index=False)
         client.log_artifact(run, str(path))
 
 

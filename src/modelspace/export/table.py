@@ -1,8 +1,11 @@
 """The members' table as a file: comma-separated, or Parquet."""
 
+import os
 from pathlib import Path
+from typing import IO, Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
@@ -29,6 +32,34 @@ def check(kind: str, place: str) -> None:
             import pyarrow  # noqa: F401
 
 
+def write_csv(table: pd.DataFrame, place: str | os.PathLike[str] | IO[str], **how: Any) -> None:
+    """Write a table as comma-separated text in which no cell is a formula to a spreadsheet.
+
+    A name that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and is no number, gets an
+    apostrophe before it, which spreadsheets take for the mark of text.
+
+    Args:
+        table: One row a member.
+        place: A file's path, or an open one.
+        how: What ``DataFrame.to_csv`` takes.
+    """
+    safe = table.rename(columns=_text)
+    for i, column in enumerate(safe.dtypes):
+        if not is_numeric_dtype(column):
+            safe.isetitem(i, safe.iloc[:, i].map(_text))
+    safe.to_csv(place, **how)
+
+
+def _text(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def write(table: pd.DataFrame, place: str, part: str | None) -> None:
     """Write a table, whole or not at all; the file's suffix says how.
 
@@ -45,6 +76,6 @@ def write(table: pd.DataFrame, place: str, part: str | None) -> None:
         path = path.with_stem(f"{path.stem}-{part}")
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".csv":
-            table.to_csv(temporary, index=False)
+            write_csv(table, temporary, index=False)
         else:
             table.to_parquet(temporary, engine="pyarrow", index=False)

@@ -10,6 +10,7 @@ import numpy as np
 from modelspace.errors import ModelspaceError
 from modelspace.export.packages import needed
 from modelspace.export.record import ExportRecord, Setting
+from modelspace.export.table import write_csv
 
 _FORBIDDEN = "\\#?%:"
 
@@ -85,7 +86,7 @@ def _fill(wandb: Any, run: Any, record: ExportRecord, setting: Setting) -> None:
                 run.summary[f"final/{curve}/{which}"] = value
     artifact = wandb.Artifact(f"members-{run.id}", type="table")
     with artifact.new_file("members.csv", encoding="utf-8") as stream:
-        record.table.iloc[setting.rows].to_csv(stream, index=False)
+        write_csv(record.table.iloc[setting.rows], stream, index=False)
     run.log_artifact(artifact)
 
 

@@ -24,7 +24,7 @@ def logspace(low: float, high: float, count: int) -> list[float]:
         count: At least 1.
 
     Raises:
-        ModelspaceError: an end is not positive, or the count is less than 1.
+        ModelspaceError: an end is not positive, or the count is less than 1 or more than 10⁸.
 
     Example:
         >>> logspace(1e-3, 1e-1, 3)
@@ -35,6 +35,7 @@ def logspace(low: float, high: float, count: int) -> list[float]:
             f"a logarithmic range needs two positive ends and a count of at least 1; "
             f"received {low}:{high}:{count}"
         )
+    _check_number(count)
     return [float(f"{v:.12g}") for v in np.geomspace(low, high, count)]
 
 
@@ -61,7 +62,7 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
     if isinstance(seeds, range):
         for end in seeds[:1], seeds[-1:]:
             [_as_seed(seed) for seed in end]
-        _check_number(max(0, -((seeds.start - seeds.stop) // seeds.step)))  # which len() may not count
+        _check_number(_length(seeds))
         values = np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
     else:
         values = np.array([_as_seed(s) for s in seeds], dtype=np.int64)
@@ -73,6 +74,11 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
             f"seed {found[counts > 1][0]} is given more than once: its rows would be identical"
         )
     return values
+
+
+def _length(values: range) -> int:
+    """A range's length, which len() may not count."""
+    return max(0, -((values.start - values.stop) // values.step))
 
 
 def _check_number(members: int) -> None:
@@ -116,6 +122,8 @@ def _as_values(name: str, value: Any) -> Sequence[Any]:
         return [value]
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
+    if isinstance(value, range):
+        _check_number(_length(value))
     values = [
         each.item() if isinstance(each, np.generic | Tensor) and each.ndim == 0 else each for each in value
     ]
