@@ -186,3 +186,51 @@ def test_with_the_user_s_data():
 
 def test_every_case_has_a_shape_to_make_samples_of():
     assert all(case.shape for case in CASES)
+
+
+def test_a_network_that_computes_in_another_type_inside_is_judged_by_that():
+    class Inside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.net(x) * x.float().var(1, keepdim=True).to(x.dtype)
+
+    found = ms.verify(ms.ModelSpace(Inside, input_shape=(4,)), steps=3)
+    assert found.equivalent
+    assert found.errors[0].tolerance == 1e-4
+    assert "it computes in torch.float32 here and there" in repr(found)
+
+
+def test_a_hidden_difference_is_found_whichever_way_has_it():
+    """A forward that goes wrong under vmap alone, as a defect of a lowering would."""
+
+    class Wrong(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x):
+            z = self.net(x)
+            return 1.001 * z if torch._C._functorch.is_batchedtensor(z) else z
+
+    found = ms.verify(ms.ModelSpace(Wrong, input_shape=(4,)), steps=3)
+    assert found.lowering == "loop"  # fit does not take vmap here, and says why
+    assert "under vmap" in found.fallbacks[0]
+    assert found.equivalent
+
+
+def test_growth_of_rounding_is_no_difference():
+    class Amplifying(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(torch.sin(1000 * self.first(x)))
+
+    found = ms.verify(ms.ModelSpace(Amplifying, input_shape=(4,)), steps=10)
+    assert found.equivalent, repr(found)
+    assert any(each.growth is not None and max(each.points) > each.tolerance for each in found.errors)
+    assert "the network itself grows rounding to this" in repr(found)

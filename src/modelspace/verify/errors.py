@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 _GROWTH = 10.0  # times as far apart as two plain loops whose numbers differ by rounding
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.attention import without_fast_paths
@@ -139,6 +141,27 @@ def _evaluated(module: nn.Module, inputs: Tensor) -> Tensor:
             with lowered(evaluation_draws(inputs.device), batched=False):
                 outputs = module(inputs.clone())
     return outputs.detach()
+
+
+class _Types(TorchDispatchMode):
+    """While entered, note the floating-point types of what operations return."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        leaves = (x for x in tree_leaves(result) if isinstance(x, Tensor) and x.is_floating_point())
+        self.seen |= {x.dtype for x in leaves}
+        return result
+
+
+def narrowest(population: Population, inputs: Tensor) -> torch.dtype:
+    """The coarsest floating-point type that a forward computes in, whatever the coordinates' own."""
+    with torch.random.fork_rng(), real_module(population, 0) as module, torch.no_grad(), _Types() as types:
+        module.train()(inputs.clone())
+    return max({population.space.dtype, *types.seen}, key=lambda kind: torch.finfo(kind).eps)
 
 
 def drawn_point(population: Population, k: int) -> Tensor | None:

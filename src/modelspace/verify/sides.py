@@ -21,8 +21,8 @@ from modelspace.optimizers import SGD, Optimizer
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 from modelspace.space.forward import samples_as
-from modelspace.verify.errors import Errors, relative_error
-from modelspace.verify.judge import Judged, MakeOptimizer, drawn_point, judge, torch_s
+from modelspace.verify.errors import TOLERANCES, Errors, relative_error
+from modelspace.verify.judge import Judged, MakeOptimizer, drawn_point, judge, narrowest, torch_s
 from modelspace.verify.parting import parting
 
 _JITTERS = (1, 2, 3)
@@ -76,6 +76,7 @@ class Sides:
             (data.test if len(data.test) else data.train).inputs[:batch_size], space.dtype
         )
         self.samples = inputs, data.train.labels, self.unseen
+        self.narrowest = narrowest(self.population, inputs[:batch_size])
 
     def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
         """How ``fit`` computes it, and why not all under ``vmap``."""
@@ -120,6 +121,9 @@ class Sides:
 
     def errors(self, name: str, tolerance: float, optimizer: Optimizer) -> Errors:
         """Train both ways, in every way, and compare."""
+        if self.narrowest != self.population.space.dtype:
+            tolerance = TOLERANCES.get(self.narrowest, 2e-2)
+            self._note(f"it computes in {self.narrowest} here and there, whatever its own type")
         training = self.training.under(self._recipe(optimizer))
         plain = self._plainly(optimizer)
         found = [

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from modelspace import data as datasets
@@ -14,12 +13,10 @@ from modelspace.errors import ModelspaceError, first_line, the_users_told
 from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Adam, Optimizer
 from modelspace.space import ModelSpace
-from modelspace.verify.errors import Errors
+from modelspace.verify.errors import TOLERANCES, Errors
 from modelspace.verify.judge import torch_s
 from modelspace.verify.made import made_data, made_loss
 from modelspace.verify.sides import Sides
-
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def verify(
             f"members, steps and batch are at least 1; received {members}, {steps}, {batch_size}"
         )
     tried = _tried(optimizer)
-    found, left_out, sides = [], {}, None
+    found, left_out, notes, sides = [], {}, {}, None
     for dtype, tolerance in TOLERANCES.items():
         name = str(dtype).removeprefix("torch.")
         try:
@@ -150,6 +147,7 @@ def verify(
             material = made_data(cast, 4 * batch_size, tokens=tokens) if data is None else datasets.load(data)
             sides = Sides(cast, material, made_loss(material, loss), members, steps, batch_size, compile)
             found += [sides.errors(name, tolerance, each) for each in tried]
+            notes |= dict.fromkeys(sides.notes)
         except (ModelspaceError, RuntimeError) as error:
             left_out[name] = first_line(error)
     if sides is None or not found:
@@ -171,7 +169,7 @@ def verify(
         operations=dict(sides.training.function.operations),
         errors=tuple(found),
         left_out=left_out,
-        notes=tuple(sides.notes),
+        notes=tuple(notes),
         refused=sides.refused,
         parted=sides.parted() if different else None,
         plan=plan,
