@@ -311,6 +311,23 @@ def test_what_is_no_function_of_its_numbers_is_refused(make, why):
         fitted(make)
 
 
+def test_a_counter_on_which_nothing_depends_yet_is_said(capsys):
+    class Late(Net):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.last = 0, None
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = self.first(x).detach()
+            return super().forward(x) * (2 if self.calls > 10**6 else 1)
+
+    fitted(Late)
+    said = capsys.readouterr().err
+    assert "Late: its forward changes calls, neither parameter nor buffer" in said
+    assert "last" not in said
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, when it first loads its compiler
 @pytest.mark.parametrize("wrapped", [torch.compile, nn.DataParallel], ids=["compile", "DataParallel"])
 def test_a_wrapped_module_is_refused_by_name(wrapped):

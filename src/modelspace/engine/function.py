@@ -29,12 +29,14 @@ class Verdict:
         batched: Why not under ``vmap``; None if it may.
         written: The parameters that the forward writes into.
         elsewhere: The generators outside PyTorch that the forward draws from: ``random``, ``numpy.random``.
+        counters: Numbers that the forward changes, and on which nothing seemed to depend.
     """
 
     refused: str | None = None
     batched: str | None = None
     written: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
 
 
 class _WithBuffers(nn.Module):

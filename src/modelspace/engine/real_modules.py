@@ -82,11 +82,13 @@ class Observed:
         steps: What it did with each.
         drew: Whether it was left alone and drew from PyTorch's generator, which ended the observation.
         elsewhere: The generators outside PyTorch that it drew from.
+        counters: The numbers and generators, neither parameter nor buffer, that its forward changed, by name.
     """
 
     steps: list[Passed] = field(default_factory=list)
     drew: bool = False
     elsewhere: set[str] = field(default_factory=set)
+    counters: dict[str, None] = field(default_factory=dict)
 
 
 def plainly(space: ModelSpace, seed: int) -> nn.Module:
@@ -209,6 +211,7 @@ def observe(
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         gradient = {name: None if p.grad is None else dense(p.grad) for name, p in trained.items()}
         changed = differing(attributes, attributes_of(module))
+        found.counters |= dict.fromkeys(name for name in changed if _counts(module, name))
         found.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
         _move(trained, gradient)
     return found
@@ -307,6 +310,14 @@ def attributes_of(module: nn.Module) -> dict[str, Any]:
         for key, value in vars(layer).items()
         if key not in _MODULE_S
     }
+
+
+def _counts(module: nn.Module, name: str) -> bool:
+    """Whether an attribute is a number or a generator: a tensor is most often an activation kept to look at."""
+    layer, _, key = name.rpartition(".")
+    value = vars(module.get_submodule(layer)).get(key)
+    generators = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
+    return isinstance(value, (int, float, np.number, np.ndarray, *generators)) and not isinstance(value, bool)
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:

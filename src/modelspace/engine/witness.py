@@ -61,7 +61,8 @@ def witnessed(function: Function, trial: Trial) -> Verdict:
         batched = f"the forward draws from {' and '.join(elsewhere)}, which members would share"
     else:
         batched = _unbatched(function, trial, found)
-    return Verdict(None, batched, function.written, elsewhere)
+    counters = tuple(dict.fromkeys(name for member in found for name in member.counters))
+    return Verdict(None, batched, function.written, elsewhere, counters)
 
 
 def _written(space: ModelSpace, found: Sequence[Observed]) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import After, Shard, make_step
 from modelspace.metrics import usual
 from modelspace.population import Population
+from modelspace.progress import notice
 from modelspace.space.forward import samples_as
 from modelspace.widest import widest
 
@@ -167,6 +168,12 @@ class Training:
         trial = Trial(members, self.recipe.loss, batches, [seeds[k] for k in rows], terms)
         verdict = witnessed(function, trial)
         self.function.trust(verdict)
+        if verdict.counters and verdict.refused is None:
+            notice(
+                f"{self.population.space.title}: its forward changes {', '.join(verdict.counters)}, neither parameter "
+                "nor buffer. Nothing depended on it in the first batches; if something does later, members share it: "
+                "register it as a buffer (self.register_buffer)"
+            )
         return verdict
 
     def plan(self, choices: dict[str, Any], largest: int | None = None) -> tuple[Plan, Callable[..., Any]]:
