@@ -10,6 +10,8 @@ import pytest
 from commands import refused
 
 DUMMY = "examples/dummynet.py:DummyNet"
+# Printed by rich, by argparse and by ourselves, and short enough for a buffer to hold until the end.
+SHORT = [["losses", "--kind", "margin"], ["--version"], ["losses", "hinge", "--json"]]
 
 NETS = """
 from torch import nn
@@ -102,6 +104,7 @@ def explore(*more):
         (("inspect", "net\x1b[31m.py:Net"), [r"net\x1b[31m.py"]),
         (("inspect", DUMMY, "--dtype", "\x1b]0;title\x07"), ["invalid choice", r"\x1b]0;title\x07"]),
         (("report", "run\udcff"), [r"run\udcff"]),
+        (explore("--fresh-seeds", 10**12), ["1,000,000,000,000", "100,000,000"]),
         (("report", "no/such/run"), ["no no/such/run/summary.json"]),
     ],
 )
@@ -152,18 +155,20 @@ def test_a_damaged_summary(capsys, tmp_path):
     assert "is not a run's summary" in refused(capsys, "report", tmp_path)
 
 
-def test_a_full_disk_under_standard_output():
+@pytest.mark.parametrize("words", SHORT)
+def test_a_full_disk_under_standard_output(words):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
-    code = "import sys; from modelspace.cli import main; sys.exit(main(['losses']))"
+    code = f"import sys; from modelspace.cli import main; sys.exit(main({words!r}))"
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "modelspace: No space left on device\n"
 
 
-def test_a_reader_that_has_gone():
-    code = "import sys; from modelspace.cli import main; sys.exit(main(['losses']))"
+@pytest.mark.parametrize("words", SHORT)
+def test_a_reader_that_has_gone(words):
+    code = f"import sys; from modelspace.cli import main; sys.exit(main({words!r}))"
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)

@@ -324,7 +324,7 @@ def test_a_counter_on_which_nothing_depends_yet_is_said(capsys):
 
     fitted(Late)
     said = capsys.readouterr().err
-    assert "Late: its forward changes calls, neither parameter nor buffer" in said
+    assert "Late: its forward changes calls, no parameter and no buffer" in said
     assert "last" not in said
 
 

@@ -65,11 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.configure(sub)
         sub.set_defaults(call=verb.call)
     try:
-        options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
-        with the_users_told():
-            status = options.call(options)
+        try:
+            options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
+            with the_users_told():
+                return options.call(options)
+        finally:  # after --help too
             sys.stdout.flush()  # what can't be written is said here, and not by the interpreter as it ends
-            return status
     except (ModelspaceError, UnicodeEncodeError) as error:
         return _refused(str(error))
     except KeyboardInterrupt:
@@ -80,11 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_nothing_more()
         return 0
     except SystemExit as error:
-        if isinstance(
-            error.__context__, BrokenPipeError
-        ):  # rich's way to end then, as if a check had found something
-            return 0
-        raise
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return 0  # rich ends with 1 then, as if a check had found something
     except OSError as error:  # of a name too long, a folder in the way, a full disk under standard output
         _write_nothing_more()
         named = f"'{error.filename}': " if error.filename is not None else ""

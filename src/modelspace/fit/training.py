@@ -170,9 +170,9 @@ class Training:
         self.function.trust(verdict)
         if verdict.counters and verdict.refused is None:
             notice(
-                f"{self.population.space.title}: its forward changes {', '.join(verdict.counters)}, neither parameter "
-                "nor buffer. Nothing depended on it in the first batches; if something does later, members share it: "
-                "register it as a buffer (self.register_buffer)"
+                f"{self.population.space.title}: its forward changes {', '.join(verdict.counters)}, no parameter "
+                "and no buffer. Nothing depended on it in the first batches; if something does later, members share "
+                "it: register it as a buffer (self.register_buffer)"
             )
         return verdict
 
