@@ -26,6 +26,7 @@ from modelspace.metrics import resolve as resolve_metric
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
+from modelspace.population.columns import check_number
 from modelspace.space import ModelSpace
 
 
@@ -168,7 +169,7 @@ def explore(
         The exploration. After Ctrl-C in step 3 it holds the fresh members that were finished.
 
     Raises:
-        ModelspaceError: fewer than 2 fresh seeds, an empty validation or test split, every member of the sweep
+        ModelspaceError: fewer than 2 fresh seeds or more than 10⁸, an empty validation or test split, every member of the sweep
             diverged, or what ``fit`` raises.
         Interrupted: Ctrl-C before the sweep, or any fresh member, was finished; it carries that run.
     """
@@ -176,6 +177,7 @@ def explore(
     columns = dict(columns or {})
     if fresh_seeds < 2:
         raise ModelspaceError(f"a distribution needs at least 2 fresh seeds; received {fresh_seeds}")
+    check_number(fresh_seeds)
     for name in ("validation", "test"):
         if len(data.splits[name]) == 0:
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")

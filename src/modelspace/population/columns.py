@@ -35,7 +35,7 @@ def logspace(low: float, high: float, count: int) -> list[float]:
             f"a logarithmic range needs two positive ends and a count of at least 1; "
             f"received {low}:{high}:{count}"
         )
-    _check_number(count)
+    check_number(count)
     return [float(f"{v:.12g}") for v in np.geomspace(low, high, count)]
 
 
@@ -48,7 +48,7 @@ def product_table(seeds: Iterable[int] | int, columns: Mapping[str, Any]) -> pd.
     """
     values = _seeds(seeds)
     named = {name: _as_values(name, value) for name, value in columns.items()}
-    _check_number(prod([len(values), *map(len, named.values())]))
+    check_number(prod([len(values), *map(len, named.values())]))
     settings = pd.DataFrame(list(product(*named.values())), columns=pd.Index(list(named)))
     table = settings.iloc[np.repeat(np.arange(len(settings)), len(values))].reset_index(drop=True)
     table.insert(0, "seed", np.tile(values, len(settings)))
@@ -62,7 +62,7 @@ def _seeds(seeds: Iterable[int] | int) -> np.ndarray:
     if isinstance(seeds, range):
         for end in seeds[:1], seeds[-1:]:
             [_as_seed(seed) for seed in end]
-        _check_number(_length(seeds))
+        check_number(_length(seeds))
         values = np.arange(seeds.start, seeds.stop, seeds.step, dtype=np.int64)
     else:
         values = np.array([_as_seed(s) for s in seeds], dtype=np.int64)
@@ -81,7 +81,12 @@ def _length(values: range) -> int:
     return max(0, -((values.start - values.stop) // values.step))
 
 
-def _check_number(members: int) -> None:
+def check_number(members: int) -> None:
+    """Hold a number of members against what a table can have.
+
+    Raises:
+        ModelspaceError: it is more than 10⁸.
+    """
     if members > _MOST:
         raise ModelspaceError(
             f"{members:,} members are more than the {_MOST:,} of a table: give fewer seeds or values"
@@ -123,7 +128,7 @@ def _as_values(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
     if isinstance(value, range):
-        _check_number(_length(value))
+        check_number(_length(value))
     values = [
         each.item() if isinstance(each, np.generic | Tensor) and each.ndim == 0 else each for each in value
     ]
