@@ -12,6 +12,7 @@ from commands import refused
 DUMMY = "examples/dummynet.py:DummyNet"
 # Printed by rich, by argparse and by ourselves, and short enough for a buffer to hold until the end.
 SHORT = [["losses", "--kind", "margin"], ["--version"], ["losses", "hinge", "--json"]]
+BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}  # else nothing is left to write at the end
 
 NETS = """
 from torch import nn
@@ -161,7 +162,9 @@ def test_a_full_disk_under_standard_output(words):
         pytest.skip("no /dev/full on this system")
     code = f"import sys; from modelspace.cli import main; sys.exit(main({words!r}))"
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED
+        )
     assert done.returncode == 2
     assert done.stderr == "modelspace: No space left on device\n"
 
@@ -171,6 +174,8 @@ def test_a_reader_that_has_gone(words):
     code = f"import sys; from modelspace.cli import main; sys.exit(main({words!r}))"
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, env=BUFFERED
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")

@@ -169,8 +169,8 @@ def explore(
         The exploration. After Ctrl-C in step 3 it holds the fresh members that were finished.
 
     Raises:
-        ModelspaceError: fewer than 2 fresh seeds or more than 10⁸, an empty validation or test split, every member of the sweep
-            diverged, or what ``fit`` raises.
+        ModelspaceError: fewer than 2 fresh seeds or more than 10⁸, an empty validation or test split, every
+            member of the sweep diverged, or what ``fit`` raises.
         Interrupted: Ctrl-C before the sweep, or any fresh member, was finished; it carries that run.
     """
     data = datasets.load(data)
