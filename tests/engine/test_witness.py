@@ -478,3 +478,57 @@ def test_real_modules_are_built_by_the_user_s_own_callable_with_their_seeds():
     with real_modules.real_module(population, 1) as module:
         assert built[0] == 5
         assert torch.equal(torch.cat([p.detach().reshape(-1) for p in module.parameters()]), points[1])
+
+
+class Overwriting(nn.Module):
+    """Writes into what its backward needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = torch.sigmoid(self.a(x))
+        z.mul_(0.5)
+        return z.sigmoid_()
+
+
+class Odd(torch.autograd.Function):
+    """Has a backward that fails."""
+
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient @ torch.zeros(7, 7)
+
+
+class OnlyInTraining(nn.Linear):
+    """Fails in training mode alone."""
+
+    def forward(self, x):
+        return super().forward(x) if not self.training else {}["missing"]
+
+
+class ByOdd(nn.Linear):
+    """Goes through a function whose backward fails."""
+
+    def forward(self, x):
+        return Odd.apply(super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Overwriting, r"its backward fails: .*inplace operation.*test_witness\.py: z"),
+        (lambda: OnlyInTraining(4, 3), r"KeyError: 'missing'.*test_witness\.py: return super"),
+        (lambda: ByOdd(4, 3), r"its backward fails: RuntimeError: .*test_witness\.py: return gradient @"),
+    ],
+)
+def test_what_fails_only_in_training_is_one_line_that_names_the_user_s(make, says):
+    data = torch.zeros(20, 4), torch.arange(20) % 3
+    with pytest.raises(ModelspaceError, match=says) as caught:
+        ms.fit(ms.ModelSpace(make).sample(2), data, epochs=1)
+    assert "\n" not in str(caught.value)

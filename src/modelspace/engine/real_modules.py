@@ -204,7 +204,7 @@ def observe(
                 raise
             line = at_line(error) or _failing_line(module, loss, inputs, labels)
             raise ModelspaceError(
-                f"{type(module).__name__} can't be trained: its backward fails: "
+                f"{type(module).__name__}: its backward fails: {type(error).__name__}: "
                 f"{first_line(error).partition(' Hint:')[0]}{line}"
             ) from error
         found.elsewhere |= set(elsewhere)
