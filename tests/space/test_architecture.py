@@ -119,3 +119,11 @@ def test_seeded_leaves_the_callers_stream_alone():
     assert torch.equal(torch.rand(3), expected)
     with seeded(1):
         assert torch.equal(torch.rand(2), first)
+
+
+def test_several_values_of_an_argument_are_a_family():
+    expected = (
+        r"Needy\(width=\(3, 4\), .* can't be built: .*; one value of width makes one space, several a family"
+    )
+    with pytest.raises(ModelspaceError, match=expected):
+        ModelSpace(Needy, width=(3, 4), rate=1)

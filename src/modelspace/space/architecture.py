@@ -159,7 +159,10 @@ class Architecture:
             if torch.get_default_device().type == "meta":
                 raise
             given = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
-            raise ModelspaceError(f"{self.name}({given}) can't be built: {told(error)}") from error
+            several = [k for k, v in self.hyperparameters.items() if isinstance(v, tuple | list)]
+            each = f"; one value of {', '.join(several)} makes one space, several a family: give one, or use "
+            hint = f"{each}`modelspace family` (ms.Family)" if several else ""
+            raise ModelspaceError(f"{self.name}({given}) can't be built: {told(error)}{hint}") from error
         if not isinstance(module, nn.Module):
             raise ModelspaceError(f"{self.name} made a {type(module).__name__}, not an nn.Module")
         return module
