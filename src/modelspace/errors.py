@@ -1,6 +1,7 @@
 """The one kind of error a user's mistake raises, the line of the user's that led to one, and the nearest name."""
 
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -105,13 +106,24 @@ def of_the_user(error: Exception) -> Exception:
     return error if alone or not line else ModelspaceError(f"your code fails: {told(error)}")
 
 
+def _is_of_a_kind_of_the_users(error: Exception) -> bool:
+    """Whether the error's class stands in a file of the user's."""
+    file = getattr(sys.modules.get(type(error).__module__), "__file__", None)
+    return file is not None and not file.startswith((_OURS, _TORCH, *_PACKAGES, *_PYTHON))
+
+
 @contextmanager
-def the_users_told() -> Iterator[None]:
-    """Raise what a line of the user's raises within the block as one line."""
+def the_users_told(*, own_kinds: bool = False) -> Iterator[None]:
+    """Raise what a line of the user's raises within the block as one line.
+
+    Args:
+        own_kinds: Whether errors of the user's own classes are told too, as on the command line. In Python a caller
+            may be waiting for one.
+    """
     try:
         yield
     except Exception as error:
-        if (own := of_the_user(error)) is error:
+        if (_is_of_a_kind_of_the_users(error) and not own_kinds) or (own := of_the_user(error)) is error:
             raise
         raise own from error
 
@@ -128,6 +140,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
         The error, to be raised by the caller.
     """
     names = sorted(set(known))
-    near = get_close_matches(name, names, n=1, cutoff=NEAR)
+    # Exchanged letters count for more than the ratio gives them: rya is ray.
+    near = [n for n in names if sorted(n) == sorted(name)] or get_close_matches(name, names, n=1, cutoff=NEAR)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return ModelspaceError(f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}")

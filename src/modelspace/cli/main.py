@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
-            with the_users_told():
+            with the_users_told(own_kinds=True):
                 return options.call(options)
         finally:  # after --help too
             sys.stdout.flush()  # what can't be written is said here, and not by the interpreter as it ends
