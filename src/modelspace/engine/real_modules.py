@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.randomness import Draws, stream_seed
@@ -22,7 +21,7 @@ from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
 from modelspace.space import ModelSpace
-from modelspace.space.architecture import seeded, seeded_elsewhere
+from modelspace.space.architecture import is_lazy, seeded, seeded_elsewhere
 from modelspace.space.forward import explained
 
 _MOVED = 1e-2  # of the point's norm, from one batch to the next
@@ -104,14 +103,9 @@ def plainly(space: ModelSpace, seed: int) -> nn.Module:
         module = source(**space.hyperparameters)
         if any(p.dtype != space.dtype for p in module.parameters() if p.requires_grad):
             module = module.to(space.dtype)
-        if _is_lazy(module) and space.input_shape is not None:
+        if is_lazy(module) and space.input_shape is not None:
             module.eval()(torch.zeros(1, *space.input_shape, dtype=space.sample_dtype))
     return space.apart(module).train()
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    tensors = [*module.parameters(), *module.buffers()]
-    return any(isinstance(t, UninitializedParameter | UninitializedBuffer) for t in tensors)
 
 
 @contextmanager
@@ -123,7 +117,7 @@ def real_module(population: Population, k: int) -> Iterator[nn.Module]:
         module = plainly(space, seed).to(population.device)
         _write(population, k, module)
         yield module
-    elif _is_lazy(source):
+    elif is_lazy(source):
         yield population.module(k)
     else:
         with _restored(source):

@@ -24,7 +24,6 @@ from modelspace.engine.real_modules import (
     State,
     Trial,
     attributes_of,
-    dense,
     differing,
     observed,
     real_module,
@@ -34,6 +33,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 from modelspace.space.architecture import seeded_elsewhere
+from modelspace.space.copying import same
 
 # Relative to a block's norm, and to that of the whole: a block of rounding noise is not a difference. What a network
 # makes more of in float32 is looked at again in float64.
@@ -70,12 +70,8 @@ def _written(space: ModelSpace, found: Sequence[Observed]) -> tuple[str, ...]:
     steps = [step for member in found for step in member.steps]
     names = (block.name for block in space.layout)
     return tuple(
-        n for n in names if any(not _equal(s.before.parameters[n], s.after.parameters[n]) for s in steps)
+        n for n in names if any(not same(s.before.parameters[n], s.after.parameters[n]) for s in steps)
     )
-
-
-def _equal(first: Tensor, second: Tensor) -> bool:
-    return torch.equal(dense(first).nan_to_num(), dense(second).nan_to_num())
 
 
 def _misplaced(space: ModelSpace, found: Sequence[Observed]) -> str | None:
@@ -93,12 +89,12 @@ def _misplaced(space: ModelSpace, found: Sequence[Observed]) -> str | None:
                     f"the forward changes the shape of buffer {name} from {tuple(before[name].shape)} to "
                     f"{tuple(value.shape)}; register it with the shape that it is to have"
                 )
-            if name not in space.buffer_shapes and not _equal(before[name], value):
+            if name not in space.buffer_shapes and not same(before[name], value):
                 return f"the forward writes into the sparse buffer {name}; register it dense"
         for name in before.keys() - after.keys():
             return f"the forward removes buffer {name}; fill it with zeros instead"
         for name in space.shared:
-            if not _equal(step.before.parameters[name], step.after.parameters[name]):
+            if not same(step.before.parameters[name], step.after.parameters[name]):
                 return (
                     f"the forward writes into the frozen parameter {name}, which all points share; register it as a "
                     "buffer, or give ModelSpace(…, input_shape=…), so that this is seen before"
@@ -303,7 +299,7 @@ def witnessed_outputs(
             before = state_of(module).parameters
             rows.append(_evaluated(module, inputs, elsewhere))
             after = state_of(module).parameters
-        written |= {name for name, value in before.items() if not _equal(value, after[name])}
+        written |= {name for name, value in before.items() if not same(value, after[name])}
     function.trust(Verdict(written=tuple(written), elsewhere=tuple(sorted(elsewhere))))
     if any(map(apart, outputs(False), rows)):
         raise ModelspaceError(

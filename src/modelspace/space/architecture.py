@@ -94,7 +94,7 @@ class Architecture:
     def on_meta(self) -> nn.Module:
         """The module with nothing allocated; built in memory where its constructor needs real values."""
         if isinstance(self.source, nn.Module):
-            return self.drawn(0) if _is_lazy(self.source) else self._finished(copied(self.source, "meta"))
+            return self.drawn(0) if is_lazy(self.source) else self._finished(copied(self.source, "meta"))
         try:
             with torch.random.fork_rng(), seeded_elsewhere(0), torch.device("meta"):
                 return self._finished(self._called())
@@ -142,7 +142,7 @@ class Architecture:
         Args:
             seed: What a class or factory is called with.
         """
-        if not isinstance(self.source, nn.Module) or _is_lazy(self.source):
+        if not isinstance(self.source, nn.Module) or is_lazy(self.source):
             return self.drawn(seed)
         module = self._finished(copy.deepcopy(self.source))
         originals = self.source.named_parameters()
@@ -178,7 +178,7 @@ class Architecture:
             layer._compiled_call_impl = None  # module.compile(): the same function
         if self.dtype is not None:
             module = module.to(self.dtype)
-        if not _is_lazy(module):
+        if not is_lazy(module):
             return module
         if self.input_shape is None:
             raise ModelspaceError(
@@ -205,7 +205,8 @@ def _name_of(source: Any) -> str:
     return getattr(source, "__name__", None) or type(source).__name__
 
 
-def _is_lazy(module: nn.Module) -> bool:
+def is_lazy(module: nn.Module) -> bool:
+    """Whether a module waits for an input to learn its shapes."""
     tensors = [*module.parameters(), *module.buffers()]
     return any(isinstance(t, UninitializedParameter | UninitializedBuffer) for t in tensors)
 

@@ -1,4 +1,4 @@
-"""A module's copy on another device, ties included; a module apart from another."""
+"""A module's copy on another device, ties included; a module apart from another; whether tensors are the same."""
 
 import copy
 from typing import Any, cast
@@ -81,3 +81,18 @@ def _memory(value: Tensor) -> int | None:
 def _copied(value: Tensor) -> Tensor:
     data = value.detach().clone()
     return nn.Parameter(data, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else data
+
+
+def same(first: Tensor, second: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether two tensors are equal, NaN included; or nearly so, by their norms."""
+    if first.shape != second.shape or first.layout != second.layout:
+        return False
+    if first.is_meta or first is second:
+        return True
+    a, b = (x.detach().to_dense() if x.layout is not torch.strided else x.detach() for x in (first, second))
+    if torch.equal(a, b):
+        return True
+    if not (a.is_floating_point() or a.is_complex()):
+        return False
+    a, b = a.nan_to_num(), b.nan_to_num()
+    return torch.equal(a, b) or bool((a - b).norm() <= tolerance * b.norm())

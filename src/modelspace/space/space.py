@@ -14,7 +14,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.anatomy import Anatomy, anatomy, on_values
 from modelspace.space.architecture import Architecture, seeded_elsewhere
-from modelspace.space.copying import apart_from
+from modelspace.space.copying import apart_from, same
 from modelspace.space.layout import Layout, layout_of
 
 if TYPE_CHECKING:
@@ -26,21 +26,6 @@ class Reading(NamedTuple):
 
     point: Shaped[Tensor, "parameter"]
     buffers: dict[str, Tensor]
-
-
-def _same(first: Tensor, second: Tensor, tolerance: float = 0.0) -> bool:
-    """Whether two tensors are equal, NaN included; or nearly so, by their norms."""
-    if first.shape != second.shape or first.layout != second.layout:
-        return False
-    if first.is_meta or first is second:
-        return True
-    a, b = (x.detach().to_dense() if x.layout is not torch.strided else x.detach() for x in (first, second))
-    if torch.equal(a, b):
-        return True
-    if not (a.is_floating_point() or a.is_complex()):
-        return False
-    a, b = a.nan_to_num(), b.nan_to_num()
-    return torch.equal(a, b) or bool((a - b).norm() <= tolerance * b.norm())
 
 
 class ModelSpace:
@@ -122,7 +107,7 @@ class ModelSpace:
             return ()
         first, second = dict(self.template.named_parameters()), dict(self.fresh(1).named_parameters())
         written = self._written_in_a_trial()
-        return tuple(n for n in named if n in written or not _same(first[n], second[n]))
+        return tuple(n for n in named if n in written or not same(first[n], second[n]))
 
     def _written_in_a_trial(self) -> set[str]:
         """The frozen parameters that a forward in training, on made-up samples, writes into."""
@@ -138,7 +123,7 @@ class ModelSpace:
                 module(make(2, *self.input_shape).to(self.sample_dtype))
             except Exception:
                 return set()  # made-up samples may not fit; the first real batch is looked at again
-        return {n for n, p in frozen.items() if p._version != before[n][1] or not _same(p, before[n][0])}
+        return {n for n, p in frozen.items() if p._version != before[n][1] or not same(p, before[n][0])}
 
     @cached_property
     def frozen_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -266,7 +251,7 @@ class ModelSpace:
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
             other = again.get_parameter(name) if isinstance(value, nn.Parameter) else again.get_buffer(name)
             # Factorisations (LAPACK) are not repeatable to the last bit.
-            if not _same(value, other, tolerance=1e-4):
+            if not same(value, other, tolerance=1e-4):
                 raise ModelspaceError(
                     f"{self.title} made twice with one seed has two different {name}: it is drawn by a generator "
                     "that torch.manual_seed, random.seed and numpy.random.seed don't reach; draw it by torch.rand or "

@@ -71,55 +71,45 @@ def judge(
         jitter: A seed of noise as small as rounding that the parameters get before each step: as far as the network
             grows it, two right computations may come apart. None for no noise.
     """
-    try:
-        return _judged(population, k, samples, loss, make_optimizer, steps, batch_size, jitter, matched=False)
-    except DrewError:
-        return _judged(population, k, samples, loss, make_optimizer, steps, batch_size, jitter, matched=True)
-
-
-def _judged(
-    population: Population,
-    k: int,
-    samples: tuple[Tensor, Tensor, Tensor],
-    loss: Loss,
-    make_optimizer: MakeOptimizer,
-    steps: int,
-    batch_size: int,
-    jitter: int | None,
-    *,
-    matched: bool,
-) -> Judged:
     inputs, labels, unseen = samples
     seed = int(population.table["seed"].iloc[k])
-    rows: list[Tensor] = []
-    with real_module(population, k) as module:
-        trained = [p for p in module.parameters() if p.requires_grad]
-        generator = None if jitter is None else torch.Generator().manual_seed(jitter)
+    for matched in (False, True):
+        rows: list[Tensor] = []
+        with real_module(population, k) as module:
+            trained = [p for p in module.parameters() if p.requires_grad]
+            generator = None if jitter is None else torch.Generator().manual_seed(jitter)
 
-        def after_step() -> None:
-            rows.append(torch.cat([p.detach().reshape(-1) for p in trained]))
+            def after_step(
+                rows: list[Tensor] = rows,
+                trained: list[nn.Parameter] = trained,
+                generator: torch.Generator | None = generator,
+            ) -> None:
+                rows.append(torch.cat([p.detach().reshape(-1) for p in trained]))
+                _shake(trained, generator)
+
             _shake(trained, generator)
-
-        _shake(trained, generator)
-        losses = train(
-            module,
-            inputs,
-            labels,
-            loss,
-            make_optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            seed=seed,
-            matched=matched,
-            after_step=after_step,
-        )
-        buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
-        outputs = _evaluated(module, unseen)
-        with without_fast_paths():
-            ordinary = _evaluated(module, unseen)
-    return Judged(
-        torch.stack(rows), torch.tensor(losses, dtype=torch.float64), buffers, outputs, ordinary, matched
-    )
+            try:
+                losses = train(
+                    module,
+                    inputs,
+                    labels,
+                    loss,
+                    make_optimizer,
+                    steps=steps,
+                    batch_size=batch_size,
+                    seed=seed,
+                    matched=matched,
+                    after_step=after_step,
+                )
+            except DrewError:
+                continue  # its numbers are to be the member's own: once more, from the start
+            buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
+            outputs = _evaluated(module, unseen)
+            with without_fast_paths():
+                ordinary = _evaluated(module, unseen)
+        curve = torch.tensor(losses, dtype=torch.float64)
+        return Judged(torch.stack(rows), curve, buffers, outputs, ordinary, matched)
+    raise AssertionError("a loop whose random numbers are matched draws none of its own")
 
 
 def _shake(parameters: list[nn.Parameter], generator: torch.Generator | None) -> None:
