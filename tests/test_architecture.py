@@ -11,6 +11,7 @@ LAYERS = [
         "errors",
         "types",
         "late",
+        "show",
         "loading",
         "atomic",
         "plain",
@@ -29,7 +30,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
-SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0])}
+SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0]), ("progress", "show")}
 ONLY_IN = {
     "plotly": "report",
     "jinja2": "report",

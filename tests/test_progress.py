@@ -38,8 +38,8 @@ def test_a_bar_on_a_terminal_and_no_trace_of_it_after(monkeypatch, capsys):
     monkeypatch.setattr(module, "_SILENT_SECONDS", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    console = module.Console
-    monkeypatch.setattr(module, "Console", lambda **kw: console(**kw, force_terminal=True))
+    console = module.Terminal
+    monkeypatch.setattr(module, "Terminal", lambda **kw: console(**kw, force_terminal=True))
     with progress("working", 4, "things") as advance:
         advance(2)
     out, err = capsys.readouterr()

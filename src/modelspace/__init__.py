@@ -3,20 +3,26 @@
 Measure the space, train thousands of its points as one program, compare them honestly, and see the result.
 """
 
-from modelspace import data, distribute, export, losses, metrics, optimizers, report
-from modelspace.compare import Comparison, LossComparison, compare, compare_losses
-from modelspace.doctor import Diagnosis, Finding, doctor
-from modelspace.engine import Plan, evaluate
-from modelspace.errors import ModelspaceError
-from modelspace.explore import Exploration, explore
-from modelspace.fit import EarlyStopping, Run, fit, open_run
-from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
-from modelspace.population import Population, load, logspace, population_of, save
-from modelspace.space import ModelSpace
-from modelspace.space.difference import Difference, diff
-from modelspace.space.family import Family
-from modelspace.space.inspection import Inspection, inspect
-from modelspace.verify import Verification, verify
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelspace import data, distribute, export, losses, metrics, optimizers, report
+    from modelspace.compare import Comparison, LossComparison, compare, compare_losses
+    from modelspace.doctor import Diagnosis, Finding, doctor
+    from modelspace.engine import Plan, evaluate
+    from modelspace.errors import ModelspaceError
+    from modelspace.explore import Exploration, explore
+    from modelspace.fit import EarlyStopping, Run, fit, open_run
+    from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
+    from modelspace.population import Population, load, logspace, population_of, save
+    from modelspace.space import ModelSpace
+    from modelspace.space.difference import Difference, diff
+    from modelspace.space.family import Family
+    from modelspace.space.inspection import Inspection, inspect
+    from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -61,3 +67,47 @@ __all__ = [
     "save",
     "verify",
 ]
+
+# Where each name is made. Nothing is imported before it is asked for: the command line answers --help at once.
+_HOMES = {
+    "modelspace.compare": ("Comparison", "LossComparison", "compare", "compare_losses"),
+    "modelspace.doctor": ("Diagnosis", "Finding", "doctor"),
+    "modelspace.engine": ("Plan", "evaluate"),
+    "modelspace.errors": ("ModelspaceError",),
+    "modelspace.explore": ("Exploration", "explore"),
+    "modelspace.fit": ("EarlyStopping", "Run", "fit", "open_run"),
+    "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),
+    "modelspace.space": ("ModelSpace",),
+    "modelspace.space.difference": ("Difference", "diff"),
+    "modelspace.space.family": ("Family",),
+    "modelspace.space.inspection": ("Inspection", "inspect"),
+    "modelspace.verify": ("Verification", "verify"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what was asked for, and keep it."""
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in __all__:
+        return import_module(f"modelspace.{name}")
+    raise AttributeError(f"module 'modelspace' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+class _Face(ModuleType):
+    """The package itself, where ``fit`` is the function although the package that holds it has that name too."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

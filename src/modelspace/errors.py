@@ -128,6 +128,16 @@ def the_users_told(*, own_kinds: bool = False) -> Iterator[None]:
         raise own from error
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a mistyped one stands for, if one is near.
+
+    Exchanged letters count for more than the ratio of equal ones gives them: rya is ray.
+    """
+    names = sorted(set(known))
+    near = [n for n in names if sorted(n) == sorted(name)] or get_close_matches(name, names, n=1, cutoff=NEAR)
+    return near[0] if near else None
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
     """An error for a name that is not known, with the nearest one that is.
 
@@ -140,7 +150,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ModelspaceError:
         The error, to be raised by the caller.
     """
     names = sorted(set(known))
-    # Exchanged letters count for more than the ratio gives them: rya is ray.
-    near = [n for n in names if sorted(n) == sorted(name)] or get_close_matches(name, names, n=1, cutoff=NEAR)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name, names)
+    hint = f"did you mean '{near}'? " if near else ""
     return ModelspaceError(f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from modelspace.errors import printable
+from modelspace.show import Terminal
 
 _SILENT_SECONDS = 2.0
 _LINE_SECONDS = 10.0
@@ -56,9 +56,9 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     if _shown:  # a part of something that is shown already
         yield lambda amount: None
         return
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         _Rate(),
@@ -85,10 +85,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             last_line = now
             rate = done / (now - start)
             left = (total - done) / rate if rate else float("inf")
-            sys.stderr.write(
-                f"{description}: {100 * done / total:.0f} %, {rate:,.0f} {unit}/s, {left:.0f} s left\n"
-            )
-            sys.stderr.flush()
+            notice(f"{description}: {100 * done / total:.0f} %, {rate:,.0f} {unit}/s, {left:.0f} s left")
 
     _shown.append(description)
     try:

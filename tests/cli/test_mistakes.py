@@ -83,6 +83,8 @@ def explore(*more):
         (explore("--device", "cuda:99"), ["unknown device", "cpu"]),
         (explore("--out", "/dev/null/run"), ["can't write to --out /dev/null/run"]),
         (explore("--learning-rate", "1"), ["unknown argument '--learning-rate'"]),
+        (explore("--epoch", "1"), ["unknown argument '--epoch': did you mean --epochs?"]),
+        (("fti", DUMMY), ["unknown verb 'fti': did you mean 'fit'?"]),
         (explore("--input", "1x8x8"), ["--input is (1, 8, 8)", "(3, 7, 7)"]),
         (("fit", DUMMY), ["--data"]),
         (("explre", DUMMY), ["explre"]),

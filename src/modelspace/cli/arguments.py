@@ -4,18 +4,18 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from modelspace import data as datasets
 from modelspace import losses
 from modelspace.cli import values
+from modelspace.cli.parser import typed
 from modelspace.data import Data
 from modelspace.distribute import RayRunner
-from modelspace.errors import ModelspaceError, printable, unknown_name
+from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.precision import PRECISIONS
 from modelspace.fit.recipe import LABEL_NOISE
 from modelspace.loading import load_architecture
@@ -23,34 +23,7 @@ from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_MODEL = "--model."
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose every complaint is one line, and whose whole numbers fit 64 bits."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.register("type", int, typed(values.integer, "int"))
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line on standard error and exit with status 2."""
-        line = " ".join(printable(f"{self.prog}: {message} (see {self.prog} --help)").split())
-        self.exit(2, f"{line}\n")
-
-
-def typed(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
-    """A converter whose complaint argparse shows."""
-
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except ModelspaceError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    converted.__name__ = name
-    return converted
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -250,36 +223,6 @@ def _runner(options: argparse.Namespace) -> str | RayRunner:
     if options.runner != "ray":
         raise ModelspaceError(f"--address goes with --runner ray; received --runner {options.runner}")
     return RayRunner(options.address)
-
-
-def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse, collecting ``--model.KEY VALUE`` (or ``--model.KEY=VALUE``) into ``options.model``.
-
-    Raises:
-        ModelspaceError: an option that nobody knows (the nearest one is named), or a key without a value.
-    """
-    options, rest = parser.parse_known_args(arguments)
-    options.model = {}
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith(_MODEL):
-            raise ModelspaceError(f"unknown argument '{word}' (see {parser.prog} {options.verb} --help)")
-        key, equals, value = word.removeprefix(_MODEL).partition("=")
-        if not equals:
-            if not rest:
-                raise ModelspaceError(f"{word} needs a value")
-            value = rest.pop(0)
-        options.model[key.replace("-", "_")] = values.argument(value)
-    if options.model and not hasattr(options, "target"):
-        raise ModelspaceError(f"{options.verb} takes no --model arguments")
-    for name, most in _MOST.items():
-        if (getattr(options, name, None) or 0) > most:
-            raise ModelspaceError(f"--{name} is at most {most:,}; received {getattr(options, name):,}")
-    return options
-
-
-# Past these a command would take the machine's processes or memory, or years, before it failed.
-_MOST = {"threads": 4096, "workers": 4096, "members": 10_000, "steps": 1_000_000}
 
 
 def load_data(options: argparse.Namespace) -> Data | None:

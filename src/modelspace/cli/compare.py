@@ -1,7 +1,6 @@
 """``modelspace compare``: two points held against each other."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -12,10 +11,10 @@ from modelspace.cli.results import print_json
 from modelspace.compare import Comparison, compare
 from modelspace.errors import ModelspaceError
 from modelspace.population import load, read_checkpoint
+from modelspace.show import say
 from modelspace.space import ModelSpace
 
 USAGE = "%(prog)s TARGET POINT POINT [options]"
-HELP = "two points: same space, same point, how different as functions"
 DESCRIPTION = """\
 Hold two networks against each other: whether they are points of the same space, how far apart their parameters
 are, and with --data how far apart their functions are: output distance, disagreement of predictions, and the loss
@@ -62,14 +61,12 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json(comparison_summary(found))
         return 0
-    sys.stdout.write(f"{space.title}: {a} and {b}\n{found!r}\n")
+    say(f"{space.title}: {a} and {b}\n{found!r}")
     if found.blocks and not found.same_point:
         width = max(len(block.name) for block in found.blocks)
-        sys.stdout.write(f"\n{'block'.ljust(width)}        L2  relative  cosine\n")
+        say(f"\n{'block'.ljust(width)}        L2  relative  cosine")
         for block in found.blocks:
-            sys.stdout.write(
-                f"{block.name.ljust(width)}  {block.l2:8.4f}  {block.relative:8.3f}  {block.cosine:+6.3f}\n"
-            )
+            say(f"{block.name.ljust(width)}  {block.l2:8.4f}  {block.relative:8.3f}  {block.cosine:+6.3f}")
     return 0
 
 

@@ -1,19 +1,19 @@
 """``modelspace diff``: how two architectures differ."""
 
 import argparse
-import sys
 from typing import Any
 
 from modelspace.cli import values
-from modelspace.cli.arguments import add_json, typed
+from modelspace.cli.arguments import add_json
 from modelspace.cli.inspect import add_sample, measured
+from modelspace.cli.parser import typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
+from modelspace.show import say
 from modelspace.space.difference import Difference, diff
 
 USAGE = "%(prog)s TARGET TARGET [--input SHAPE] [options]"
-HELP = "how two architectures differ: modules, shapes, counts, costs"
 DESCRIPTION = """\
 Put two architectures side by side: which modules were added, removed, renamed or changed, and what parameters,
 shapes, FLOP and memory become. Modules are aligned by their names, the others by class, arguments and tensors.
@@ -64,7 +64,7 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json(summary(found))
     else:
-        sys.stdout.write(f"{found!r}\n")
+        say(repr(found))
     return 0 if found.equal else 1
 
 

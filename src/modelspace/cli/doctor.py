@@ -11,10 +11,10 @@ from modelspace.cli.results import print_json
 from modelspace.data import Data
 from modelspace.doctor import RULES, doctor
 from modelspace.loading import load_architecture
+from modelspace.show import say
 from modelspace.space.architecture import Architecture
 
 USAGE = "%(prog)s TARGET [--input SHAPE | --data DATA] [--loss NAME] [options]"
-HELP = "find mistakes in a model and its loss in seconds, before training"
 DESCRIPTION = """\
 Find in seconds what costs days: a softmax before cross-entropy, a view that mixes samples, layers in a Python list, a
 head that doesn't fit its loss. Each rule is a probe: the model is run on random samples (or on your data), in both
@@ -76,7 +76,7 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.to_plain())
     else:
-        sys.stdout.write(f"{found}\n")
+        say(str(found))
     return 0 if found.healthy else 1
 
 

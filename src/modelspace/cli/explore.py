@@ -1,7 +1,6 @@
 """``modelspace explore``: the whole journey through one space."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
+from modelspace.show import say
 from modelspace.space.card import facts, formula
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
-HELP = "measure, sample, fit, choose, test and compare: the whole journey"
 DESCRIPTION = """\
 The whole journey through one space:
   1. measure it: n, layers, cost, and what the doctor finds (modelspace doctor has the details);
@@ -75,10 +74,10 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         results.print_json(summary)
     else:
-        sys.stdout.write("\n".join(_lines(found, folder)) + "\n")
+        say("\n".join(_lines(found, folder)))
     lines = exports.write(exported, {"sweep": found.sweep, "fresh": found.fresh})
     if lines and not options.json:
-        sys.stdout.write("\n".join(lines) + "\n")
+        say("\n".join(lines))
     return 130 if found.interrupted else 0
 
 

@@ -1,7 +1,6 @@
 """``modelspace family``: what every member of a family costs, by which law, and which one fits a budget."""
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,16 @@ from typing import Any
 import torch
 
 from modelspace.cli import values
-from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder, typed
+from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder
+from modelspace.cli.parser import typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.loading import load_architecture
+from modelspace.show import say
 from modelspace.space.family import Family, Law, Polynomial, Solution
 
 DTYPES = ("float32", "float64", "bfloat16")
 USAGE = "%(prog)s TARGET --model.KEY V1,V2[,…] [--input SHAPE] [--solve NAME=VALUE --over KEY] [options]"
-HELP = "measure a family: n, FLOP and memory by hyper-parameter, as formulas; find the member for a budget"
 DESCRIPTION = """\
 A family is one architecture with hyper-parameters that change its size. Each --model.KEY with several values, with
 commas between them, varies; with one value it is fixed ([3,3] in brackets is one value). Printed are the laws
@@ -113,7 +113,7 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json(summary(family, solution))
     else:
-        sys.stdout.write(f"{solution!r}\n" if solution else f"{family!r}\n")
+        say(repr(solution or family))
     return 0
 
 

@@ -1,7 +1,6 @@
 """``modelspace fit``: train a population and keep it."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from modelspace.cli import arguments, exports, results
@@ -9,9 +8,9 @@ from modelspace.data import Data
 from modelspace.fit import Run, fit
 from modelspace.fit.store import check_outputs
 from modelspace.report import record_of_run, write_record
+from modelspace.show import say
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
-HELP = "train seeds × columns as one program"
 DESCRIPTION = """\
 Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the
 folder gets report.html, summary.json, members.csv and points.safetensors (row k is member k), and the run
@@ -67,12 +66,10 @@ def finish(
     else:
         columns = [c for c in run.table.columns if c not in ("status", "steps")]
         memory = f"{run.memory}\n" if run.memory else ""
-        sys.stdout.write(f"{run!r}\n{memory}{run.table[columns].describe().to_string()}\n")
+        say(f"{run!r}\n{memory}{run.table[columns].describe().to_string()}")
         if folder:
-            sys.stdout.write(
-                f"written: {folder}/report.html, summary.json, members.csv, points.safetensors\n"
-            )
+            say(f"written: {folder}/report.html, summary.json, members.csv, points.safetensors")
     lines = exports.write(exported, {None: run})  # last: what is above stands, whatever another tool says
     if lines and not as_json:
-        sys.stdout.write("\n".join(lines) + "\n")
+        say("\n".join(lines))
     return 130 if run.interrupted else 0

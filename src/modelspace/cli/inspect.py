@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from modelspace.cli.arguments import (
     add_data,
@@ -22,12 +21,12 @@ from modelspace.cli.sizes import memory_size
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
+from modelspace.show import Terminal
 from modelspace.space.anatomy import Spec
 from modelspace.space.inspection import Inspection, highlights, inspect
 from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_columns, write
 
 USAGE = "%(prog)s TARGET [--input SHAPE] [options]"
-HELP = "measure an architecture: parameters, shapes, FLOP, memory, layer by layer"
 DESCRIPTION = """\
 Measure an architecture before anything is trained, as a tree of the modules that it calls. Nothing is allocated:
 the module is built on PyTorch's meta device and traced by shapes alone, forward and backward. Equal blocks in a row
@@ -129,7 +128,7 @@ def call(options: argparse.Namespace) -> int:
         print_json(summary(found))
     else:
         wide = sys.stdout.isatty()
-        console = Console(highlight=False, markup=False, width=None if wide else 200, soft_wrap=not wide)
+        console = Terminal(width=None if wide else 200, soft_wrap=not wide)
         write(found, console, columns, options.depth, options.sort)
     return 0
 

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from modelspace import losses
@@ -15,6 +14,7 @@ from modelspace.losses import Loss
 from modelspace.losses.curves import has_curve
 from modelspace.losses.formula import readable
 from modelspace.losses.table import KINDS, kind_of, parameters
+from modelspace.show import Terminal
 
 _WIDTH = 100
 _OUTPUTS = {
@@ -72,10 +72,10 @@ def print_catalogue(names: Iterable[str]) -> None:
             known = _known(losses.CATALOGUE[name])
             constants = (_number(known.lipschitz), _number(known.smooth))
             words = (_word(known.calibrated), _word(known.proper))
-            table.add_row(name, _escaped(readable(known.formula)), _word(known.convex), *constants, *words)
+            table.add_row(name, readable(known.formula), _word(known.convex), *constants, *words)
         console.print(table)
         console.print()
-    console.print(f"{len(names)} losses; one in full: modelspace losses {names[0]}", markup=False)
+    console.print(f"{len(names)} losses; one in full: modelspace losses {names[0]}")
 
 
 def print_side_by_side(names: list[str]) -> None:
@@ -86,7 +86,7 @@ def print_side_by_side(names: list[str]) -> None:
     for name in names:
         table.add_column(name, overflow="fold")
     for what in dict.fromkeys(what for own in rows.values() for what in own):
-        table.add_row(what, *(_escaped(rows[name].get(what, "–")) for name in names))
+        table.add_row(what, *(rows[name].get(what, "–") for name in names))
     _console().print(table)
 
 
@@ -140,8 +140,8 @@ def facts(loss: Loss, *, meant: bool = False) -> list[tuple[str, str]]:
     return [*rows, ("notes", known.notes)] if known.notes else rows
 
 
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+def _console() -> Terminal:
+    return Terminal(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def _known(loss: Loss) -> Any:
@@ -158,7 +158,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return "∞" if math.isinf(value) else f"{value:.4g}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -14,9 +14,9 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses.curves import has_curve
 from modelspace.losses.table import KINDS, kind_of
 from modelspace.report import write_curves_html, write_curves_png
+from modelspace.show import say
 
 USAGE = "%(prog)s [NAME …] [--kind KIND] [--convex] [--calibrated] [--proper] [options]"
-HELP = "the catalogue of losses: formulas, properties, curves"
 DESCRIPTION = """\
 The losses, by kind: regression (of a residual), margin (of v = y z, labels -1 and +1), multiclass (of logits) and
 structured (of sets, ranks, masks, embeddings). Every property that is printed is proved by a test.
@@ -88,7 +88,7 @@ def call(options: argparse.Namespace) -> int:
     else:
         loss_cards.print_catalogue(names)
     if options.plot is not None and not options.json:
-        sys.stdout.write(f"written: {options.plot}\n")
+        say(f"written: {options.plot}")
     return 0
 
 

@@ -1,16 +1,30 @@
 """Parse the command line, call the verb, turn mistakes into one line and an exit status."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 
 from modelspace import __version__
-from modelspace.cli import compare, diff, doctor, explore, family, fit, inspect, losses, report, runs, verify
-from modelspace.cli.arguments import Parser, parse_known
-from modelspace.errors import ModelspaceError, printable, the_users_told
+from modelspace.cli.parser import Parser, parse_known
+from modelspace.errors import ModelspaceError, printable, the_users_told, unknown_name
 
-_VERBS = (explore, inspect, diff, family, doctor, verify, fit, compare, losses, report, runs)
+# Each verb's module is imported when it is called: PyTorch alone takes a second to import.
+_VERBS = {
+    "explore": "measure, sample, fit, choose, test and compare: the whole journey",
+    "inspect": "measure an architecture: parameters, shapes, FLOP, memory, layer by layer",
+    "diff": "how two architectures differ: modules, shapes, counts, costs",
+    "family": "measure a family: n, FLOP and memory by hyper-parameter, as formulas; find the member for a budget",
+    "doctor": "find mistakes in a model and its loss in seconds, before training",
+    "verify": "hold the population against the plain PyTorch loop, on your own architecture",
+    "fit": "train seeds × columns as one program",
+    "compare": "two points: same space, same point, how different as functions",
+    "losses": "the catalogue of losses: formulas, properties, curves",
+    "report": "draw report.html again from a run's folder",
+    "runs": "list, show, compare and export what fit and explore wrote down",
+}
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
@@ -42,31 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if sys.stdout is None:  # closed before we began
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
-    parser = Parser(
-        prog="modelspace",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=_formatter(),
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"modelspace {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for verb in _VERBS:
-        name = verb.__name__.rpartition(".")[2]
-        sub = verbs.add_parser(
-            name,
-            usage=verb.USAGE,
-            help=verb.HELP,
-            description=verb.DESCRIPTION,
-            epilog=verb.EPILOG,
-            formatter_class=_formatter(),
-            allow_abbrev=False,
-        )
-        verb.configure(sub)
-        sub.set_defaults(call=verb.call)
     try:
         try:
-            options = parse_known(parser, sys.argv[1:] if arguments is None else arguments)
+            words = [*(sys.argv[1:] if arguments is None else arguments)]
+            options = parse_known(_parser(words), words)
             with the_users_told(own_kinds=True):
                 return options.call(options)
         finally:  # after --help too
@@ -97,6 +90,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _parser(words: Sequence[str]) -> Parser:
+    """Make the parser of every verb's name and of the chosen verb's arguments.
+
+    Raises:
+        ModelspaceError: there is no such verb; the nearest one is named.
+    """
+    parser = Parser(
+        prog="modelspace",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"modelspace {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    if chosen is not None and chosen not in _VERBS:
+        raise unknown_name("verb", chosen, _VERBS)
+    for name, line in _VERBS.items():
+        sub = verbs.add_parser(name, help=line, formatter_class=_Formatter, allow_abbrev=False)
+        if name == chosen:
+            verb = import_module(f"modelspace.cli.{name}")
+            sub.usage, sub.description, sub.epilog = verb.USAGE, verb.DESCRIPTION, verb.EPILOG
+            verb.configure(sub)
+            sub.set_defaults(call=verb.call, parser=sub)
+    return parser
+
+
 def _refused(reason: str) -> int:
     """Say in one line why nothing comes of it; the exit status."""
     sys.stderr.write(f"modelspace: {printable(' '.join(reason.split()))}\n")
@@ -109,14 +130,9 @@ def _write_nothing_more() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _formatter() -> type:
-    import argparse
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps paragraphs as written, in lines of at most 100 columns."""
 
-    class Formatter(argparse.RawDescriptionHelpFormatter):
-        """Keeps paragraphs as written, in lines of at most 100 columns."""
-
-        def __init__(self, prog: str):
-            width = min(100, max(60, os.get_terminal_size().columns if sys.stdout.isatty() else 100))
-            super().__init__(prog, max_help_position=30, width=width)
-
-    return Formatter
+    def __init__(self, prog: str):
+        width = min(100, max(60, os.get_terminal_size().columns if sys.stdout.isatty() else 100))
+        super().__init__(prog, max_help_position=30, width=width)

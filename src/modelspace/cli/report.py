@@ -2,16 +2,15 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from modelspace.cli import results
 from modelspace.cli.arguments import add_json
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, write_record
+from modelspace.show import say
 
 USAGE = "%(prog)s FOLDER [options]"
-HELP = "draw report.html again from a run's folder"
 DESCRIPTION = """\
 Draw the page of a finished run again, from the summary.json that `explore` or `fit --out` left. The page is one
 self-contained file: it opens offline, reads without scripts, and prints."""
@@ -38,5 +37,5 @@ def call(options: argparse.Namespace) -> int:
         ) from error
     path = Path(options.to) if options.to else folder / "report.html"
     write_record(record, path)
-    sys.stdout.write(json.dumps({"report": str(path)}) + "\n" if options.json else f"{path}\n")
+    say(json.dumps({"report": str(path)}) if options.json else str(path))
     return 0

@@ -7,22 +7,22 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from modelspace.cli import accounts
-from modelspace.cli.arguments import Parser, add_json
+from modelspace.cli.arguments import add_json
+from modelspace.cli.parser import Parser
 from modelspace.cli.results import print_json
-from modelspace.errors import ModelspaceError, printable
+from modelspace.errors import ModelspaceError
 from modelspace.export import TARGETS, check, export
 from modelspace.export.record import name_of
 from modelspace.progress import notice
+from modelspace.show import Terminal, say
 
 USAGE = """%(prog)s [FOLDER …] [--json]
        %(prog)s show RUN [--json]
        %(prog)s compare RUN RUN … [--json]
        %(prog)s export RUN --to TO PLACE [--members]"""
-HELP = "list, show, compare and export what fit and explore wrote down"
 DESCRIPTION = """\
 List every run below the folders (default: runs): what it is of, how many of its members have ended, how many
 diverged, the setting with the best median, seconds and size. `show` says all about one, `compare` where several
@@ -143,12 +143,12 @@ def _show(options: argparse.Namespace) -> None:
         "size": _size(found["bytes"]),
     }
     console = _console()
-    console.print(printable(f"{run.title} on {run.data}   {found['run']}"), style="bold")
+    console.print(f"{run.title} on {run.data}   {found['run']}", style="bold")
     for title, entries in ((None, facts), ("what it is", run.spec), ("environment", run.environment)):
         if title:
             console.print(f"\n{title}", style="bold")
         for name, value in entries.items():
-            console.print(printable(f"  {name:<26}{_plain(value)}"))
+            console.print(f"  {name:<26}{_plain(value)}")
     settings = found["settings"]
     if not settings:
         return
@@ -244,7 +244,7 @@ def _export(options: argparse.Namespace) -> None:
     for to, place in options.to:
         export(options.run, to, place, members=options.members)
         if not options.json:
-            sys.stdout.write(f"exported: {to} to {place}\n")
+            say(f"exported: {to} to {place}")
     if options.json:
         print_json({"run": options.run, "exported": [{"to": to, "place": place} for to, place in options.to]})
 
@@ -271,10 +271,9 @@ def _parser(name: str, usage: str, description: str, epilog: str) -> Parser:
     return parser
 
 
-def _console() -> Console:
+def _console() -> Terminal:
     """A terminal, or lines as long as they are."""
-    wide = None if sys.stdout.isatty() else 10_000
-    return Console(highlight=False, markup=False, emoji=False, width=wide)
+    return Terminal(width=None if sys.stdout.isatty() else 10_000)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -282,12 +281,12 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
     for heading in headings:
         table.add_column(
-            printable(heading.removeprefix(">")),
+            heading.removeprefix(">"),
             justify="right" if heading.startswith(">") else "left",
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*row)
     _console().print(table)
 
 

@@ -5,7 +5,6 @@ from math import prod
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.population import logspace
 
 
 def column(text: str) -> list[float]:
@@ -14,6 +13,8 @@ def column(text: str) -> list[float]:
         parts = text.split(":")
         if len(parts) != 3:
             raise ModelspaceError(f"'{text}': a range is low:high:count, like 1e-4:1e-1:12")
+        from modelspace.population import logspace  # with PyTorch, which a mistyped verb needs nothing of
+
         return logspace(_number(parts[0]), _number(parts[1]), _whole(parts[2], text))
     return [_number(part) for part in text.split(",")]
 

@@ -1,7 +1,6 @@
 """``modelspace verify``: is the population the plain loop, for this architecture?"""
 
 import argparse
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -9,10 +8,10 @@ import torch
 
 from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space
 from modelspace.cli.results import print_json
+from modelspace.show import say
 from modelspace.verify import Verification, verify
 
 USAGE = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"
-HELP = "hold the population against the plain PyTorch loop, on your own architecture"
 DESCRIPTION = """\
 Train a few members of your own architecture twice: as one population, in several ways, and one by one as anyone
 would: torch.manual_seed, your class, an ordinary PyTorch loop with torch.optim (SGD, Adam and --optimizer). Print
@@ -67,7 +66,7 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json(summary(found))
     else:
-        sys.stdout.write(f"{found!r}\n")
+        say(repr(found))
     return 0 if found.equivalent else 1
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelspace.errors import unknown_name
+from modelspace.show import Terminal
 from modelspace.space.card import formula, shape_text
 from modelspace.space.inspection.amounts import bytes_text, number, percent, seconds_text
 from modelspace.space.inspection.highlights import highlights
@@ -74,7 +75,7 @@ def text(
         ModelspaceError: an unknown column.
     """
     stream = io.StringIO()
-    write(inspection, Console(file=stream, width=width, highlight=False), columns, depth, sort)
+    write(inspection, Terminal(file=stream, width=width), columns, depth, sort)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
