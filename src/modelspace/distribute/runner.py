@@ -258,7 +258,7 @@ class _Counter:
 
 def _task(key: str, common: list[Any], plan: Plan, piece: Any, counter: Any, number: int) -> worker.Answer:
     """What Ray runs; the common part comes in a list, so that it is fetched only where a process lacks it."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return worker.train(
         key, partial(ray.get, common[0]), plan, piece, lambda steps: counter.tell.remote(number, steps)

@@ -67,7 +67,7 @@ def write(record: ExportRecord, place: str, part: str | None) -> None:
 
 def _fill(client: Any, run: str, record: ExportRecord, setting: Setting) -> None:
     """Parameters, metrics by epoch counted from 1, the last scores' distribution, and the members' table."""
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
     now = int(time.time() * 1000)
     params = {**record.recipe, "data": record.data, **setting.columns, "members": len(setting.rows)}
@@ -100,8 +100,8 @@ def _fill(client: Any, run: str, record: ExportRecord, setting: Setting) -> None
 def _client(place: str) -> Iterator[Any]:
     """A client of the store; what goes wrong there as one message."""
     with needed("mlflow"):
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
+        from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
+        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
     if place.startswith("sqlite:") and not all(map(find_spec, ("sqlalchemy", "alembic", "sqlparse"))):
         raise ModelspaceError(
             f"MLflow's store '{place}' needs sqlalchemy, alembic and sqlparse: pip install 'modelspace[mlflow]' "

@@ -28,7 +28,7 @@ def check(place: str) -> None:
     if not project or (slash and not entity) or "/" in entity or set(project) & set(_FORBIDDEN):
         raise ModelspaceError(f"'{place}' names no project of wandb's: write project, or entity/project")
     with needed("wandb"):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
     with _told(wandb):
         if os.environ.get("WANDB_MODE", "online") == "online":
             wandb.login()
@@ -45,7 +45,7 @@ def write(record: ExportRecord, place: str, part: str | None) -> None:
     Raises:
         ModelspaceError: wandb refuses, or does not answer.
     """
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     entity, _, project = place.rpartition("/")
     with _told(wandb):
