@@ -153,13 +153,11 @@ def _difference(space: ModelSpace, step: Passed, made: Gradient, point: Tensor) 
         return f"its loss is {float(made.losses):.6g} where the module's is {float(step.value):.6g}"
     # One buffer may be nothing but rounding: the running mean of what has mean zero.
     kept = [_kept(step.after, name) for name in made.buffers]
-    floating = [value.reshape(-1).double() for value in kept if value.is_floating_point()]
-    together = torch.cat(floating) if floating else None
+    together = _size([value for value in kept if value.is_floating_point()])
     for name, ours in made.buffers.items():
         if apart(ours, _kept(step.after, name), together):
             return f"buffer {name} is another after the forward"
-    parts = [g.reshape(-1) for g in step.gradient.values() if g is not None]
-    whole = torch.cat(parts) if parts else point
+    whole = _size([g for g in step.gradient.values() if g is not None])
     for block in space.layout:
         at = slice(block.start, block.stop)
         ours, theirs = made.gradient[at].view(block.shape), step.gradient[block.name]
@@ -179,7 +177,7 @@ def apart(ours: Tensor, theirs: Tensor, whole: Tensor | None = None) -> bool:
     Args:
         ours: One.
         theirs: The other.
-        whole: What ``theirs`` is a part of, whose size rounding is held against too.
+        whole: The norm of what ``theirs`` is a part of, whose size rounding is held against too.
     """
     if ours.shape != theirs.shape:
         return True
@@ -187,12 +185,21 @@ def apart(ours: Tensor, theirs: Tensor, whole: Tensor | None = None) -> bool:
         return not torch.equal(ours, theirs)
     relative, absolute = _TOLERANCES.get(ours.dtype.to_real(), _COARSE)
     wide = torch.complex128 if ours.is_complex() else torch.float64
-    a, b, c = (x.detach().to(wide) for x in (ours, theirs, theirs if whole is None else whole))
+    a, b = (x.detach().to(wide) for x in (ours, theirs))
     finite = b.isfinite()
     if not torch.equal(a.isfinite(), finite):
         return True
-    limit = relative * b[finite].norm() + absolute * c[c.isfinite()].norm()
+    size = b[finite].norm()
+    limit = relative * size + absolute * (size if whole is None else whole)
     return bool((a[finite] - b[finite]).norm() > limit)
+
+
+def _size(parts: Sequence[Tensor]) -> Tensor:
+    """The norm of the finite numbers of all of these tensors together."""
+    norms = [part.detach().to(torch.complex128 if part.is_complex() else torch.float64) for part in parts]
+    return torch.stack(
+        [torch.zeros((), dtype=torch.float64), *(v[v.isfinite()].norm().cpu() for v in norms)]
+    ).norm()
 
 
 def _unbatched(function: Function, trial: Trial, found: Sequence[Observed]) -> str | None:
