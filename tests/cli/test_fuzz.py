@@ -24,6 +24,7 @@ VALID = [
     "inspect net.py:Net --input 5 --optimizer adam --model.width 6 --json",
     "diff net.py:Net net.py:Net --input 5",
     "doctor net.py:Net --input 5 --loss cross_entropy --only output-count",
+    "verify net.py:Net --input 5 --members 2 --steps 2",
     "compare net.py:Net seed:0 seed:1 --data data.npz",
     "losses logistic hinge",
     "runs .",
@@ -82,6 +83,64 @@ WORDS = [
         "٣",
     ),
 ]
+# What a command takes, or could: most of it reaches a fit.
+NEARLY = [
+    *(
+        "--seeds 1",
+        "--seeds 3,5",
+        "--seeds 7-8",
+        "--seeds 3,3",
+        "--epochs 0",
+        "--epochs 2",
+        "--batch 1",
+        "--batch 7",
+    ),
+    *("--batch 9999", "--lr 1e-2", "--lr 0", "--lr 1e30", "--lr nan", "--lr 1e-4:1e-1:3", "--lr 1e-2,1e-2"),
+    *(
+        "--optimizer sgd",
+        "--optimizer adamw",
+        "--optimizer rmsprop",
+        "--optimizer lion",
+        "--momentum 0.9",
+        "--eps 0",
+    ),
+    *("--betas 0.9/0.99", "--betas 0.9", "--weight-decay 0.1", "--weight-decay -1", "--label-noise 0.2"),
+    *(
+        "--loss hinge",
+        "--loss brier",
+        "--loss focal --gamma 0,2",
+        "--loss mse",
+        "--loss poly1,brier",
+        "--loss l1",
+    ),
+    *("--loss info_nce", "--loss dice", "--schedule cosine", "--schedule warmup*cosine", "--schedule step"),
+    *(
+        "--early-stopping 1",
+        "--precision 64",
+        "--precision bf16-mixed",
+        "--precision 16-mixed",
+        "--precision tf32",
+    ),
+    *(
+        "--accumulate 2",
+        "--accumulate 99",
+        "--keep scores",
+        "--keep 1",
+        "--shard 1",
+        "--shard 999",
+        "--threads 1",
+    ),
+    *("--plan vmap", "--plan auto", "--split-seed 3", "--data-seed 2", "--dtype float64", "--dtype bfloat16"),
+    *(
+        "--model.width 0",
+        "--model.width 1",
+        "--model.width -1",
+        "--model.width 64",
+        "--model.width x",
+        "--model.b 1",
+    ),
+    *("--input 5", "--input 5x5", "--tokens 3", "--members 2 --steps 2", "--json", "--out runs", "--fresh"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +154,12 @@ def folder(tmp_path_factory):
 
 
 def mutated(chance):
-    """A valid command line with one to three words dropped, doubled, exchanged or put in."""
+    """A valid command line with one or two options more, or a few words dropped, doubled, exchanged or put in."""
     words = chance.choice(VALID).split()
+    if chance.random() < 0.6:
+        for option in chance.sample(NEARLY, chance.randint(1, 2)):
+            words += option.split()  # the last of two of the same counts
+        return words
     for _ in range(chance.randint(1, 3)):
         at = chance.randrange(1, len(words)) if len(words) > 1 else 0
         kind = chance.randrange(4)
