@@ -13,7 +13,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from zoo import without_torchvision_s_library
+from support.zoo import without_torchvision_s_library
 
 # ptflops and calflops import torchvision, whose wheels fail beside a CPU build of torch.
 _LIBRARY = without_torchvision_s_library()

@@ -1,4 +1,4 @@
-"""What is promised, each promise a test over every architecture of ``cases.py``.
+"""What is promised, each promise a test over every architecture of ``support/cases.py``.
 
 1. Same point: row k is what ``torch.manual_seed(seed); Arch()`` makes.
 2. Same run: training row k as one of many is the plain loop of ``modelspace.reference``.
@@ -18,8 +18,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
-from plain import relative_error, trained
+from support.cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
+from support.plain import relative_error, trained
 from torch import nn
 
 import modelspace as ms

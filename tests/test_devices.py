@@ -5,8 +5,8 @@ Without an accelerator a few architectures stand for all, so that the tests them
 
 import pytest
 import torch
-from cases import BATCHED, CASES, named
-from plain import relative_error
+from support.cases import BATCHED, CASES, named
+from support.plain import relative_error
 
 import modelspace as ms
 

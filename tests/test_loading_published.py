@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from commands import printed
-from zoo import without_torchvision_s_library
+from support.commands import printed
+from support.zoo import without_torchvision_s_library
 
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_object

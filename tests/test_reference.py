@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from cases import Dropouts, mlp
+from support.cases import Dropouts, mlp
 from torch import nn
 
 from modelspace.data import epoch_indices

@@ -1,8 +1,8 @@
 """Five seconds that say whether the heart still beats; run it on every save (``make tiny``)."""
 
 import torch
-from cases import BATCH, SAMPLES, named
-from plain import relative_error, trained
+from support.cases import BATCH, SAMPLES, named
+from support.plain import relative_error, trained
 
 import modelspace as ms
 

@@ -1,7 +1,7 @@
 """``verify`` on real architectures: timm's and Hugging Face's, unmodified, and PEFT's adapters."""
 
 import pytest
-import zoo
+from support import zoo
 
 import modelspace as ms
 

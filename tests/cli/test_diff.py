@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import refused
+from support.commands import refused
 
 from modelspace.cli import main
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from commands import printed, refused
+from support.commands import printed, refused
 
 from modelspace.cli.family import varied
 from modelspace.errors import ModelspaceError

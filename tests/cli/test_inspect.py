@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from commands import printed, refused
-from pages import HOSTILE, Reader
+from support.commands import printed, refused
+from support.pages import HOSTILE, Reader
 
 from modelspace.cli.sizes import memory_size
 from modelspace.errors import ModelspaceError

@@ -6,8 +6,8 @@ import math
 import sys
 
 import pytest
-from commands import printed, refused
 from rich.cells import cell_len
+from support.commands import printed, refused
 
 from modelspace.losses import CATALOGUE, table
 from modelspace.losses.formula import readable

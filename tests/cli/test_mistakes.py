@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import refused
+from support.commands import refused
 
 DUMMY = "examples/dummynet.py:DummyNet"
 # Printed by rich, by argparse and by ourselves, and short enough for a buffer to hold until the end.

@@ -7,8 +7,8 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
-from commands import printed, refused
-from runs import altered, held
+from support.commands import printed, refused
+from support.runs import altered, held
 
 from modelspace.cli import main
 from modelspace.fit import open_run

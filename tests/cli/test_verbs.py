@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import printed
 from dummynet import DummyNet
 from safetensors.torch import load_file, save_file
+from support.commands import printed
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import BATCHED, DummyNet, FrozenBackbone, Residual, mlp, named
+from support.cases import BATCHED, DummyNet, FrozenBackbone, Residual, mlp, named
 from torch import nn
 
 import modelspace as ms

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from cases import BATCH, named
-from runs import assert_same
+from support.cases import BATCH, named
+from support.runs import assert_same
 from torch import nn
 
 import modelspace as ms

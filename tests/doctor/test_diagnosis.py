@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from cases import DummyNet
+from support.cases import DummyNet
 from torch import nn
 
 import modelspace as ms

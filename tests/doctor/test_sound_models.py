@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-import zoo
-from cases import CASES
+from support import zoo
+from support.cases import CASES
 
 from modelspace.doctor import doctor
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from cases import named
+from support.cases import named
 
 import modelspace as ms
 from modelspace.engine import cuda_graph

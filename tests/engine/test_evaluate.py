@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from cases import Dropouts, DummyNet, Residual, mlp, named
+from support.cases import Dropouts, DummyNet, Residual, mlp, named
 from torch import nn
 
 import modelspace as ms

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import Counting, DummyNet, FrozenBackbone, Tied
+from support.cases import Counting, DummyNet, FrozenBackbone, Tied
 from torch import nn
 
 from modelspace import ModelSpace

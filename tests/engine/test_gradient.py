@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import BATCHED, named
+from support.cases import BATCHED, named
 
 from modelspace import losses
 from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import CLASSES, Clipped, Closures, HookedActivation, HookedLayer, HookedParameter, Target
+from support.networks import (
+    CLASSES,
+    Clipped,
+    Closures,
+    HookedActivation,
+    HookedLayer,
+    HookedParameter,
+    Target,
+)
 from torch import nn
 
 import modelspace as ms

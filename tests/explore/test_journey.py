@@ -3,7 +3,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from cases import named
+from support.cases import named
 
 import modelspace as ms
 from modelspace.data import Data, Split

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import named
+from support.cases import named
 
 import modelspace as ms
 

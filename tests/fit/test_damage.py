@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pandas as pd
 import pytest
-from runs import altered, assert_same
+from support.runs import altered, assert_same
 
 import modelspace as ms
 from modelspace.cli import main, results

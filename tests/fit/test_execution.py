@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from cases import BATCH, named
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cases import BATCH, named
 
 import modelspace as ms
 from modelspace.fit import training

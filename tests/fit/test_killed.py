@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import pytest
 import torch
-from cases import named
 from fit.test_store import CHOICES
-from runs import assert_same
+from support.cases import named
+from support.runs import assert_same
 
 import modelspace as ms
 from modelspace.fit.store import Store

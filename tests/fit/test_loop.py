@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import BATCH, SAMPLES, named
+from support.cases import BATCH, SAMPLES, named
 
 import modelspace as ms
 from modelspace.data import Data, Split

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import BATCHED, CASES, SAMPLES, named
+from support.cases import BATCHED, CASES, SAMPLES, named
 
 import modelspace as ms
 from modelspace.cli import main

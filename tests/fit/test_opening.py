@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import altered
+from support.runs import altered
 
 import modelspace as ms
 from modelspace.export import export

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import BATCH, CASES, named
-from plain import relative_error, trained
+from support.cases import BATCH, CASES, named
+from support.plain import relative_error, trained
 
 import modelspace as ms
 from modelspace.engine import using_threads

@@ -1,5 +1,5 @@
 import pytest
-from cases import named
+from support.cases import named
 
 import modelspace as ms
 from modelspace.errors import ModelspaceError

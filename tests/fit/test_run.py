@@ -1,5 +1,5 @@
 import numpy as np
-from cases import named
+from support.cases import named
 
 import modelspace as ms
 from modelspace.fit.keep import last_values

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from cases import BATCH, named
+from support.cases import BATCH, named
 
 import modelspace as ms
 from modelspace.fit.runner import local

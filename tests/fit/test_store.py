@@ -10,8 +10,8 @@ from contextlib import closing
 
 import pytest
 import torch
-from cases import named
-from runs import altered, assert_same, held
+from support.cases import named
+from support.runs import altered, assert_same, held
 
 import modelspace as ms
 from modelspace.fit import files

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import named
-from plain import relative_error, trained
+from support.cases import named
+from support.plain import relative_error, trained
 
 import modelspace as ms
 from modelspace.data import noisy_labels

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import named
-from runs import altered
+from support.cases import named
+from support.runs import altered
 
 import modelspace as ms
 from modelspace.explore.journey import _response

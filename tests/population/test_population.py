@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import DummyNet, Residual, named
+from support.cases import DummyNet, Residual, named
 from torch import nn
 
 from modelspace import ModelSpace, Population

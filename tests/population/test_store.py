@@ -2,9 +2,9 @@ import pickle
 
 import pytest
 import torch
-from cases import CASES, DummyNet, FrozenBackbone, Residual, mlp
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from support.cases import CASES, DummyNet, FrozenBackbone, Residual, mlp
 from torch import nn
 
 from modelspace import ModelSpace, load, population_of, save

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from pages import HOSTILE, Reader
+from support.pages import HOSTILE, Reader
 from torch import nn
 
 import modelspace as ms

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pages import HOSTILE, Reader
+from support.pages import HOSTILE, Reader
 from torch import nn
 
 import modelspace as ms

@@ -1,5 +1,5 @@
 import torch
-from cases import DummyNet, FrozenBackbone, Tied
+from support.cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
 from modelspace import ModelSpace

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import DummyNet, FrozenBackbone, Tied
+from support.cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
 from modelspace.errors import ModelspaceError

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from cases import DummyNet, FrozenBackbone, Residual, Tied, mlp
+from support.cases import DummyNet, FrozenBackbone, Residual, Tied, mlp
 from torch import nn
 
 from modelspace import ModelSpace

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from cases import CASES, DummyNet, named
+from support.cases import CASES, DummyNet, named
 from torch import nn
 
 import modelspace as ms

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import assert_same_in_any_packing, drawn, drawn_together
 from scipy import stats
+from support.drawing import assert_same_in_any_packing, drawn, drawn_together
 from torch import distributions as D
 
 from modelspace.engine.compile import compiled

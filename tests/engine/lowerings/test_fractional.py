@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import SEEDS, assert_same_in_any_packing, drawn, drawn_together
+from support.drawing import SEEDS, assert_same_in_any_packing, drawn, drawn_together
 from torch import nn
 
 POOLS = {

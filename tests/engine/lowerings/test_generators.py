@@ -3,8 +3,8 @@ from types import BuiltinFunctionType, MethodDescriptorType
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import SEEDS, assert_same_in_any_packing, drawn, drawn_together
 from scipy import stats
+from support.drawing import SEEDS, assert_same_in_any_packing, drawn, drawn_together
 from torch import distributions as D
 
 from modelspace.engine.compile import CompileError, compiled

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import relative_error
+from support.plain import relative_error
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from modelspace.engine.lowerings import products, trials

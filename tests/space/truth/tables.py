@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from zoo import without_torchvision_s_library
+from support.zoo import without_torchvision_s_library
 
 from modelspace.space.anatomy import Spec, anatomy, counts
 from modelspace.space.inspection.build import built

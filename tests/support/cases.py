@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import networks
 import torch
 import torch.nn.functional as F
+from support import networks
 from torch import nn
 
 from modelspace import ModelSpace
 from modelspace.data import Data, Split
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SAMPLES, BATCH, CLASSES = 20, 5, 3
 
 
