@@ -10,11 +10,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modelspace.code import Code, code_of
+from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
 from modelspace.space.anatomy import Anatomy, anatomy, on_values
-from modelspace.space.architecture import Architecture, seeded_elsewhere
-from modelspace.space.copying import apart_from, same
 from modelspace.space.layout import Layout, layout_of
 
 if TYPE_CHECKING:

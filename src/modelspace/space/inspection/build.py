@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelspace.construction import Architecture
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import MetaBuild
-from modelspace.space.architecture import Architecture
 
 
 def built(
