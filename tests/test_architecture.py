@@ -20,6 +20,7 @@ LAYERS = [
         "code",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
+    ["trace"],
     ["space"],
     ["population"],
     ["engine"],

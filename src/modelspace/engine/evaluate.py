@@ -26,7 +26,8 @@ from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space.forward import forward_checked, samples_as
+from modelspace.space import samples_as
+from modelspace.trace import forward_checked
 from modelspace.widest import widest
 
 _TRIED = 4  # samples that real modules compute too

@@ -22,7 +22,7 @@ from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
 from modelspace.space import ModelSpace
-from modelspace.space.forward import explained
+from modelspace.trace import explained
 
 _MOVED = 1e-2  # of the point's norm, from one batch to the next
 

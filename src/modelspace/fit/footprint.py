@@ -31,7 +31,7 @@ from modelspace.fit import precision
 from modelspace.fit.training import Training
 from modelspace.optimizers import applied
 from modelspace.space.anatomy import Anatomy, anatomy
-from modelspace.space.memory import PeakMemory
+from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
 _META = torch.device("meta")

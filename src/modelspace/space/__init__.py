@@ -2,6 +2,6 @@
 
 from modelspace.space.anatomy import Anatomy, Layer
 from modelspace.space.layout import Block, Layout
-from modelspace.space.space import ModelSpace, Reading
+from modelspace.space.space import ModelSpace, Reading, samples_as
 
-__all__ = ["Anatomy", "Block", "Layer", "Layout", "ModelSpace", "Reading"]
+__all__ = ["Anatomy", "Block", "Layer", "Layout", "ModelSpace", "Reading", "samples_as"]

@@ -410,3 +410,8 @@ class ModelSpace:
         from modelspace.space.card import html_card
 
         return html_card(self)
+
+
+def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
+    """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import Spec, anatomy
-from modelspace.space.anatomy.operations import bytes_moved
+from modelspace.trace._operations import bytes_moved
 
 
 class Rows(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from modelspace.space.ledger import stored
+from modelspace.trace import stored
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from modelspace.errors import unknown_name
 from modelspace.space.anatomy.formulas import all_formulas
-from modelspace.space.anatomy.passes import Request, Subject, forward, forward_backward, trace
 from modelspace.space.anatomy.trace import arguments, refuse_lazy
 from modelspace.space.anatomy.updates import Maker, Matrix, begin, finish, prepared
-from modelspace.space.ledger import Block
+from modelspace.trace import Block, Request, Subject, forward, forward_backward, trace
 
 # The type that parameters are cast to, and the type of autocast.
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {

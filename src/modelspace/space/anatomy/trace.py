@@ -8,22 +8,24 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy.calls import Call
 from modelspace.space.anatomy.counts import counts
 from modelspace.space.anatomy.formulas import all_formulas
-from modelspace.space.anatomy.nests import Spec, mapped
-from modelspace.space.anatomy.passes import (
+from modelspace.space.anatomy.record import Anatomy, Layer, Operation
+from modelspace.trace import (
+    Call,
     Request,
     Result,
+    Spec,
     Subject,
     WithoutValues,
+    flops,
     forward,
     forward_backward,
+    held_tensors,
+    mapped,
+    of_calls,
     trace,
 )
-from modelspace.space.anatomy.record import Anatomy, Layer, Operation
-from modelspace.space.anatomy.standin import held_tensors
-from modelspace.space.anatomy.tracer import flops, of_calls
 
 
 def anatomy(

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, first_line, unknown_name
-from modelspace.space.anatomy.passes import Subject
-from modelspace.space.anatomy.tracer import in_phase
-from modelspace.space.memory import PeakMemory
+from modelspace.trace import PeakMemory, Subject, in_phase
 
 Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 

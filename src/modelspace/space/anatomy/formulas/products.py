@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from modelspace.space.ledger import SPARSE, stored
+from modelspace.trace import SPARSE, SparseWithoutValues, stored
 
 aten = torch.ops.aten
 
@@ -42,10 +42,6 @@ def _stored(tensor: Tensor) -> int:
     if _sparse(tensor) and isinstance(tensor, FakeTensor):
         raise SparseWithoutValues("what a sparse operand stores is not known from its shape")
     return stored(tensor)[-1].numel()
-
-
-class SparseWithoutValues(Exception):
-    """A sparse operand is known by its shape alone."""
 
 
 def _inner(a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> int:
@@ -141,21 +137,3 @@ _KNOWN: dict[str, Callable[..., int]] = {
     "_trilinear": _trilinear,
 }
 FORMULAS = {getattr(aten, name): formula for name, formula in _KNOWN.items() if hasattr(aten, name)}
-
-
-def grouped_shape(a: Tensor, b: Tensor, offsets: Tensor | None) -> tuple[int, ...]:
-    """The shape of a grouped product, whose own shape function takes bfloat16 only.
-
-    Args:
-        a: ``[rows, inner]``, or ``[group, rows, inner]``.
-        b: ``[inner, columns]``, or ``[group, inner, columns]``.
-        offsets: The end of each group in the dimension that is divided.
-
-    Example:
-        >>> grouped_shape(torch.zeros(32, 16), torch.zeros(4, 16, 8), torch.zeros(4))
-        (32, 8)
-    """
-    if a.ndim == b.ndim:
-        groups = a.shape[0] if a.ndim == 3 else (0 if offsets is None else offsets.shape[0])
-        return groups, a.shape[-2], b.shape[-1]
-    return a.shape[-2], b.shape[-1]

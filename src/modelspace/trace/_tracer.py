@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,21 +12,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace.space.anatomy.calls import Calls
-from modelspace.space.anatomy.formulas import Formula
-from modelspace.space.anatomy.formulas.products import grouped_shape
-from modelspace.space.anatomy.operations import (
+from modelspace.trace._calls import Calls
+from modelspace.trace._forward import Attempt
+from modelspace.trace._ledger import Ledger
+from modelspace.trace._operations import (
     QUERIES,
     WORKSPACES,
     bytes_moved,
     composite,
     computes,
     elementwise,
+    grouped_shape,
     moves_nothing,
 )
-from modelspace.space.forward import Attempt
-from modelspace.space.ledger import Ledger
 
+Formula = Callable[..., int]
 Phase = Literal["forward", "backward", "recomputed", "update"]
 aten = torch.ops.aten
 

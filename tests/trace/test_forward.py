@@ -4,7 +4,7 @@ from torch import nn
 
 from modelspace.errors import ModelspaceError
 from modelspace.space.anatomy import anatomy
-from modelspace.space.forward import forward_checked
+from modelspace.trace import forward_checked
 
 
 class DummyNet(nn.Module):

@@ -7,18 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError, at_line, first_line
-
-
-def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
-    """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
-    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 @dataclass(frozen=True)

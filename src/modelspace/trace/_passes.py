@@ -12,13 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.space.anatomy.calls import Calls, watched_calls
-from modelspace.space.anatomy.formulas import Formula
-from modelspace.space.anatomy.nests import Spec, mapped, tensors_in
-from modelspace.space.anatomy.standin import fake, held_tensors, lent, needs_values, quiet, real, stand_in
-from modelspace.space.anatomy.tracer import ComplexConvolutions, Tracer, in_phase
-from modelspace.space.forward import forward_explained
-from modelspace.space.ledger import SPARSE, Ledger, stored
+from modelspace.trace._calls import Calls, watched_calls
+from modelspace.trace._forward import forward_explained
+from modelspace.trace._ledger import SPARSE, Ledger, stored
+from modelspace.trace._nests import Spec, mapped, tensors_in
+from modelspace.trace._standin import fake, held_tensors, lent, needs_values, quiet, real, stand_in
+from modelspace.trace._tracer import ComplexConvolutions, Formula, Tracer, in_phase
 
 LARGEST_REAL = 2**31
 Device = Literal["fake", "cpu"]

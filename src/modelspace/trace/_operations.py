@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelspace.space.ledger import stored
+from modelspace.trace._ledger import stored
 
 aten = torch.ops.aten
 
@@ -94,3 +94,21 @@ def _extent(tensor: Tensor) -> int:
             count *= size if stride or not size else 1
         extent += count * part.element_size()
     return extent
+
+
+def grouped_shape(a: Tensor, b: Tensor, offsets: Tensor | None) -> tuple[int, ...]:
+    """The shape of a grouped product, whose own shape function takes bfloat16 only.
+
+    Args:
+        a: ``[rows, inner]``, or ``[group, rows, inner]``.
+        b: ``[inner, columns]``, or ``[group, inner, columns]``.
+        offsets: The end of each group in the dimension that is divided.
+
+    Example:
+        >>> grouped_shape(torch.zeros(32, 16), torch.zeros(4, 16, 8), torch.zeros(4))
+        (32, 8)
+    """
+    if a.ndim == b.ndim:
+        groups = a.shape[0] if a.ndim == 3 else (0 if offsets is None else offsets.shape[0])
+        return groups, a.shape[-2], b.shape[-1]
+    return a.shape[-2], b.shape[-1]

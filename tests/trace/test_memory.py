@@ -1,6 +1,6 @@
 import torch
 
-from modelspace.space.memory import PeakMemory
+from modelspace.trace import PeakMemory
 
 
 def test_live_and_peak_follow_births_and_deaths():

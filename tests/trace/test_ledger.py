@@ -1,6 +1,6 @@
 import torch
 
-from modelspace.space.ledger import Ledger
+from modelspace.trace import Ledger
 
 
 def test_what_is_alive_at_the_peak_is_known_afterwards():

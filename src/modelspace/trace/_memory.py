@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace.space.ledger import Ledger
+from modelspace.trace._ledger import Ledger
 
 
 class PeakMemory(TorchDispatchMode):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from modelspace.space.anatomy.nests import tensors_in
+from modelspace.trace._nests import tensors_in
 
 Shapes = tuple[tuple[int, ...], ...]
 

@@ -23,7 +23,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy.formulas.products import SparseWithoutValues
 
 # Constructors read the values of these (rates of stochastic depth, tables of positions), and they are small.
 _KEPT_REAL = frozenset({torch.arange, torch.tensor, torch.linspace, torch.logspace})
@@ -169,6 +168,10 @@ def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
         seen.add(id(value))
         for item in vars(value).values() if hasattr(value, "__dict__") else ():
             yield from _held(item, seen)
+
+
+class SparseWithoutValues(Exception):
+    """A sparse operand is known by its shape alone."""
 
 
 READS_VALUES = "its forward reads values"
