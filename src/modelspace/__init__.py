@@ -5,6 +5,7 @@ Measure the space, train thousands of its points as one program, compare them ho
 
 from modelspace import data, distribute, export, losses, metrics, optimizers, report
 from modelspace.compare import Comparison, LossComparison, compare, compare_losses
+from modelspace.cost import Difference, Inspection, diff, inspect
 from modelspace.doctor import Diagnosis, Finding, doctor
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
@@ -13,9 +14,7 @@ from modelspace.fit import EarlyStopping, Run, fit, open_run
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.space import ModelSpace
-from modelspace.space.difference import Difference, diff
 from modelspace.space.family import Family
-from modelspace.space.inspection import Inspection, inspect
 from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"

@@ -5,7 +5,7 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,6 +49,18 @@ def _states() -> dict[str, Any]:
     """Where Python's and NumPy's generators are, comparable."""
     _, key, *rest = np.random.get_state()  # noqa: NPY002
     return {"random": random.getstate(), "numpy.random": (np.asarray(key).tobytes(), *rest)}
+
+
+@runtime_checkable
+class Made(Protocol):
+    """What knows the class, factory or module that it was made from, with its arguments, as a space does."""
+
+    @property
+    def architecture(self) -> nn.Module | Callable[..., nn.Module]:
+        """The class, factory or module."""
+        ...
+
+    hyperparameters: dict[str, Any]
 
 
 class Architecture:

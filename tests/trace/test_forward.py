@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from modelspace.cost import anatomy
 from modelspace.errors import ModelspaceError
-from modelspace.space.anatomy import anatomy
 from modelspace.trace import forward_checked
 
 

@@ -8,9 +8,9 @@ from modelspace.cli import values
 from modelspace.cli.arguments import add_json, typed
 from modelspace.cli.inspect import add_sample, measured
 from modelspace.cli.results import print_json
+from modelspace.cost import Difference, diff
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
-from modelspace.space.difference import Difference, diff
 
 USAGE = "%(prog)s TARGET TARGET [--input SHAPE] [options]"
 HELP = "how two architectures differ: modules, shapes, counts, costs"

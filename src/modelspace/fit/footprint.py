@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from modelspace.construction import seeded_elsewhere
+from modelspace.cost import Anatomy, anatomy
 from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
 from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
 from modelspace.optimizers import applied
-from modelspace.space.anatomy import Anatomy, anatomy
 from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64

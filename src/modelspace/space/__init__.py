@@ -1,6 +1,6 @@
 """A space of functions: one architecture with fixed hyper-parameters, before anything is trained."""
 
-from modelspace.space.anatomy import Anatomy, Layer
+from modelspace.cost import Anatomy, Layer
 from modelspace.space.layout import Block, Layout
 from modelspace.space.space import ModelSpace, Reading, samples_as
 

@@ -5,21 +5,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from modelspace.errors import ModelspaceError
+from modelspace.show import formula, shape_text
 
 if TYPE_CHECKING:
     from modelspace.space.space import ModelSpace
-
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def formula(dimension: int) -> str:
-    """``H = { f_p : p ∈ ℝ²⁵¹² }`` for n = 2512."""
-    return f"H = {{ f_p : p ∈ ℝ{str(dimension).translate(_SUPERSCRIPTS)} }}"
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """``3×7×7``, or ``scalar``."""
-    return "×".join(map(str, shape)) or "scalar"
 
 
 def facts(space: "ModelSpace") -> list[tuple[str, str]]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from modelspace.code import Code, code_of
 from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
+from modelspace.cost import Anatomy, anatomy, on_values
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
-from modelspace.space.anatomy import Anatomy, anatomy, on_values
 from modelspace.space.layout import Layout, layout_of
 
 if TYPE_CHECKING:
