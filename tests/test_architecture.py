@@ -24,7 +24,7 @@ LAYERS = [
     ["trace"],
     ["cost"],
     ["space"],
-    ["population"],
+    ["population", "family"],
     ["engine"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],

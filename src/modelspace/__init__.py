@@ -10,11 +10,11 @@ from modelspace.doctor import Diagnosis, Finding, doctor
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration, explore
+from modelspace.family import Family
 from modelspace.fit import EarlyStopping, Run, fit, open_run
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
 from modelspace.space import ModelSpace
-from modelspace.space.family import Family
 from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"

@@ -16,7 +16,8 @@ from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
-from modelspace.space.card import facts, formula
+from modelspace.show import formula
+from modelspace.space import facts
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "measure, sample, fit, choose, test and compare: the whole journey"

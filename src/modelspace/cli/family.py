@@ -12,8 +12,8 @@ from modelspace.cli import values
 from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder, typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.family import Family, Law, Polynomial, Solution
 from modelspace.loading import load_architecture
-from modelspace.space.family import Family, Law, Polynomial, Solution
 
 DTYPES = ("float32", "float64", "bfloat16")
 USAGE = "%(prog)s TARGET --model.KEY V1,V2[,…] [--input SHAPE] [--solve NAME=VALUE --over KEY] [options]"

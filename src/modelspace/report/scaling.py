@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
+from modelspace.family import Family
 from modelspace.late import performs
-from modelspace.space.family import Family
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

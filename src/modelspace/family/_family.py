@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError
+from modelspace.family._axes import axes_of
+from modelspace.family._costs import Costs
+from modelspace.family._law import Law
+from modelspace.family._members import QUANTITIES, Member, Members, Shape
+from modelspace.family._search import Wanted, solved
+from modelspace.family._solution import Solution
+from modelspace.family._table import table_of
 from modelspace.late import perform
-from modelspace.space.family.axes import axes_of
-from modelspace.space.family.costs import Costs
-from modelspace.space.family.law import Law
-from modelspace.space.family.members import QUANTITIES, Member, Members, Shape
-from modelspace.space.family.search import Wanted, solved
-from modelspace.space.family.solution import Solution
-from modelspace.space.family.table import table_of
-from modelspace.space.space import ModelSpace
+from modelspace.space import ModelSpace
 
 
 class Family:
@@ -215,11 +215,11 @@ class Family:
         return self._members.space(members[row])
 
     def __repr__(self) -> str:
-        from modelspace.space.family.card import text_card
+        from modelspace.family._card import text_card
 
         return text_card(self)
 
     def _repr_html_(self) -> str:
-        from modelspace.space.family.card import html_card
+        from modelspace.family._card import html_card
 
         return html_card(self)

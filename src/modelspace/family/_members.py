@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import said
-from modelspace.space.space import ModelSpace
+from modelspace.family._axes import said
+from modelspace.space import ModelSpace
 
 QUANTITIES = ("n", "forward_flops", "backward_flops", "peak_bytes")
 _Found = TypeVar("_Found")

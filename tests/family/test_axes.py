@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import axes_of
+from modelspace.family._axes import axes_of
 
 
 def test_lists_vary_and_the_rest_is_fixed():

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import said
-from modelspace.space.family.progression import Progression
+from modelspace.family._axes import said
+from modelspace.family._progression import Progression
 
 _DOUBLINGS = 50
 _FLAT = 7

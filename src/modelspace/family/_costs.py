@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import Axes
-from modelspace.space.family.discovery import law_of, law_within
-from modelspace.space.family.law import Law
-from modelspace.space.family.members import Member, Members
-from modelspace.space.family.table import refuted
+from modelspace.family._axes import Axes
+from modelspace.family._discovery import law_of, law_within
+from modelspace.family._law import Law
+from modelspace.family._members import Member, Members
+from modelspace.family._table import refuted
 
 # Up to here every listed member is built, and its peak measured, sooner than a law of the peak is found.
 MEASURED = 64

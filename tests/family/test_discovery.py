@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import axes_of
-from modelspace.space.family.discovery import law_of, law_within
-from modelspace.space.family.interpolation import piece_along
-from modelspace.space.family.progression import Progression
+from modelspace.family._axes import axes_of
+from modelspace.family._discovery import law_of, law_within
+from modelspace.family._interpolation import piece_along
+from modelspace.family._progression import Progression
 
 FEW = settings(max_examples=25, deadline=None)
 

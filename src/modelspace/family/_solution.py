@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from modelspace.space.family.axes import said
-from modelspace.space.family.members import Member
+from modelspace.family._axes import said
+from modelspace.family._members import Member
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.show import formula, shape_text
 
 if TYPE_CHECKING:
-    from modelspace.space.space import ModelSpace
+    from modelspace.space._space import ModelSpace
 
 
 def facts(space: "ModelSpace") -> list[tuple[str, str]]:

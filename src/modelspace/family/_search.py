@@ -7,12 +7,12 @@ from math import isfinite
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import Axes, is_integer
-from modelspace.space.family.costs import Costs
-from modelspace.space.family.law import Law
-from modelspace.space.family.path import Path, nearest_on, path_along, path_in_ratio
-from modelspace.space.family.progression import Progression
-from modelspace.space.family.solution import Neighbour, Solution
+from modelspace.family._axes import Axes, is_integer
+from modelspace.family._costs import Costs
+from modelspace.family._law import Law
+from modelspace.family._path import Path, nearest_on, path_along, path_in_ratio
+from modelspace.family._progression import Progression
+from modelspace.family._solution import Neighbour, Solution
 
 _QUANTITIES = {
     "parameters": ("n",),

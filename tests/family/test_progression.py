@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelspace.space.family.progression import Progression, candidates, divisors
+from modelspace.family._progression import Progression, candidates, divisors
 
 FEW = settings(max_examples=50, deadline=None)
 

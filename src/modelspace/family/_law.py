@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import said
-from modelspace.space.family.polynomial import Polynomial, latex_name
-from modelspace.space.family.progression import Progression
+from modelspace.family._axes import said
+from modelspace.family._polynomial import Polynomial, latex_name
+from modelspace.family._progression import Progression
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Law:
         r"""The law for LaTeX's mathematical mode; several pieces as ``cases``.
 
         Example:
-            >>> from modelspace.space.family import Family
+            >>> from modelspace.family import Family
             >>> Family(nn.Bilinear, in1_features=[1, 2], in2_features=3, out_features=1).laws["n"].latex()
             'n(\\mathrm{in1\\_features}) = 3\\,\\mathrm{in1\\_features} + 1'
         """

@@ -6,10 +6,10 @@ from itertools import product
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import Axes
-from modelspace.space.family.interpolation import Measure, NoLaw, degree_along, piece_along
-from modelspace.space.family.law import Law, Piece
-from modelspace.space.family.progression import Progression, candidates
+from modelspace.family._axes import Axes
+from modelspace.family._interpolation import Measure, NoLaw, degree_along, piece_along
+from modelspace.family._law import Law, Piece
+from modelspace.family._progression import Progression, candidates
 
 _FACTORS = (2, 3)
 _MOST_PIECES = 64

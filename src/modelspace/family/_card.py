@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modelspace.space.family.family import Family
+    from modelspace.family._family import Family
 
 
 def text_card(family: "Family", rows: int = 12) -> str:

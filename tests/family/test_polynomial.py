@@ -1,11 +1,11 @@
 from fractions import Fraction
 from itertools import product
 
+from family.formulas import evaluated, total
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space.formulas import evaluated, total
 
-from modelspace.space.family.polynomial import Polynomial, interpolated
+from modelspace.family._polynomial import Polynomial, interpolated
 
 FEW = settings(max_examples=30, deadline=None)
 COEFFICIENTS = st.fractions(-50, 50, max_denominator=6)

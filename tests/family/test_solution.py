@@ -1,11 +1,11 @@
 import pytest
+from family import families
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space import families
 from torch import nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family import Family
+from modelspace.family import Family
 
 FEW = settings(max_examples=10, deadline=None)
 FAMILY = Family(families.MLP, width=[16, 32], depth=[1, 2], input_shape=(6,))

@@ -14,7 +14,7 @@ from modelspace.construction import Architecture, apart_from, same, seeded_elsew
 from modelspace.cost import Anatomy, anatomy, on_values
 from modelspace.errors import ModelspaceError
 from modelspace.late import perform
-from modelspace.space.layout import Layout, layout_of
+from modelspace.space._layout import Layout, layout_of
 
 if TYPE_CHECKING:
     from modelspace.population import Population
@@ -402,12 +402,12 @@ class ModelSpace:
         return f"{self.title}\n{list(self.layout)!r}\n{self.code.hash}"
 
     def __repr__(self) -> str:
-        from modelspace.space.card import text_card
+        from modelspace.space._card import text_card
 
         return text_card(self)
 
     def _repr_html_(self) -> str:
-        from modelspace.space.card import html_card
+        from modelspace.space._card import html_card
 
         return html_card(self)
 

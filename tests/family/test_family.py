@@ -4,14 +4,14 @@ import time
 
 import pytest
 import torch
-from space import families
-from space.formulas import evaluated
+from family import families
+from family.formulas import evaluated
 from torch import nn
 
 import modelspace as ms
 from modelspace.errors import ModelspaceError
-from modelspace.space.family import Family, members
-from modelspace.space.space import ModelSpace
+from modelspace.family import Family, _members
+from modelspace.space import ModelSpace
 
 TOKENS = {"input_shape": lambda context=8, **_: (context,), "input_dtype": torch.long}
 
@@ -138,7 +138,7 @@ def test_a_hundred_billion_parameters_without_building(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("built")
 
-    monkeypatch.setattr(members, "ModelSpace", refuse)
+    monkeypatch.setattr(_members, "ModelSpace", refuse)
     began = time.perf_counter()
     n = family.laws["n"](width=12288, depth=96, context=2048)
     assert time.perf_counter() - began < 1

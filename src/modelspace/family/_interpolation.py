@@ -6,10 +6,10 @@ from random import Random
 from typing import Any
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import said
-from modelspace.space.family.law import Piece
-from modelspace.space.family.polynomial import interpolated
-from modelspace.space.family.progression import Progression
+from modelspace.family._axes import said
+from modelspace.family._law import Piece
+from modelspace.family._polynomial import interpolated
+from modelspace.family._progression import Progression
 
 HIGHEST_DEGREE = 4
 _CHECKS_OF_DEGREE = 2

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import Axes, said
-from modelspace.space.family.law import Law
-from modelspace.space.family.members import Member
+from modelspace.family._axes import Axes, said
+from modelspace.family._law import Law
+from modelspace.family._members import Member
 
 
 def table_of(axes: Axes, quantities: Sequence[str], rows: Sequence[Member | ModelspaceError]) -> pd.DataFrame:

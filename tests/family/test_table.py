@@ -1,9 +1,9 @@
 import pandas as pd
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import axes_of
-from modelspace.space.family.members import Member
-from modelspace.space.family.table import table_of
+from modelspace.family._axes import axes_of
+from modelspace.family._members import Member
+from modelspace.family._table import table_of
 
 AXES = axes_of({"width": [1, 2], "norm": ["batch", None]})
 

@@ -3,9 +3,9 @@ import re
 import pytest
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.family.axes import axes_of
-from modelspace.space.family.discovery import law_of
-from modelspace.space.family.table import refuted
+from modelspace.family._axes import axes_of
+from modelspace.family._discovery import law_of
+from modelspace.family._table import refuted
 
 
 def law(function, **listed):
