@@ -3,6 +3,7 @@
 import copy
 import inspect
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
@@ -92,7 +93,9 @@ class Architecture:
         self.dtype = dtype
         self.input_dtype = input_dtype
         self.name = type(source).__name__ if isinstance(source, nn.Module) else _name_of(source)
+        self.title = title_of(source, hyperparameters)
         self._elsewhere: bool | None = None  # whether building draws from Python's or NumPy's generator
+        self._repeatable = False
         if isinstance(source, nn.Module):
             if hyperparameters:
                 raise ModelspaceError(
@@ -126,6 +129,29 @@ class Architecture:
         with seeded_elsewhere(seed) as drew:
             module = self._drawn(seed)
         self._elsewhere = bool(drew)
+        return module
+
+    def drawn_again(self, seed: int) -> nn.Module:
+        """The module as ``drawn`` makes it; the first one is made twice, and held against itself.
+
+        Raises:
+            ModelspaceError: the same seed makes another module each time.
+        """
+        module = self.drawn(seed)
+        if not self._repeatable:
+            again = self.drawn(seed)
+            for name, value in [*module.named_parameters(), *module.named_buffers()]:
+                other = (
+                    again.get_parameter(name) if isinstance(value, nn.Parameter) else again.get_buffer(name)
+                )
+                # Factorisations (LAPACK) are not repeatable to the last bit.
+                if not same(value, other, tolerance=1e-4):
+                    raise ModelspaceError(
+                        f"{self.title} made twice with one seed has two different {name}: it is drawn by a generator "
+                        "that torch.manual_seed, random.seed and numpy.random.seed don't reach; draw it by "
+                        "torch.rand or the like, or give that generator a fixed seed"
+                    )
+            self._repeatable = True
         return module
 
     def _drawn(self, seed: int) -> nn.Module:
@@ -214,6 +240,14 @@ _WRAPPERS = {
 
 def _name_of(source: Any) -> str:
     return getattr(source, "__name__", None) or type(source).__name__
+
+
+def title_of(source: Any, hyperparameters: Mapping[str, Any]) -> str:
+    """The architecture's name with its arguments: ``MLP(width=64)``."""
+    name = type(source).__name__ if isinstance(source, nn.Module) else _name_of(source)
+    # Where an object lies in memory is no part of its name.
+    given = ", ".join(f"{k}={re.sub(' at 0x[0-9a-fA-F]+', '', repr(v))}" for k, v in hyperparameters.items())
+    return f"{name}({given})" if given else name
 
 
 def is_lazy(module: nn.Module) -> bool:

@@ -17,7 +17,6 @@ from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
 from modelspace.show import formula
-from modelspace.space import facts
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "measure, sample, fit, choose, test and compare: the whole journey"
@@ -123,7 +122,7 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     """The summary for a terminal, about 30 lines."""
     space, data, d = found.space, found.data, found.distribution
     lines = [f"{space.title}   {formula(space.dimension)}"]
-    lines += [f"  {name:<14}{value}" for name, value in facts(space)]
+    lines += [f"  {name:<14}{value}" for name, value in space.facts()]
     parts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     lines.append(f"  {'data':<14}{data.name}: {parts}")
     if found.diagnosis is not None:

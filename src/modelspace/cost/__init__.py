@@ -1,6 +1,6 @@
 """What a module holds, does and costs, without data or memory: counts, FLOP, bytes, time; two side by side."""
 
-from modelspace.cost._anatomy import anatomy, on_values
+from modelspace.cost._anatomy import anatomy, on_values, smallest_batch
 from modelspace.cost._batch import Sample
 from modelspace.cost._counts import Counts, counts
 from modelspace.cost._devices import DEVICES, Device, device, measured_here
@@ -64,6 +64,7 @@ __all__ = [
     "on_values",
     "register_flop_formula",
     "rows",
+    "smallest_batch",
     "time_bound",
     "totals",
     "training_memory",

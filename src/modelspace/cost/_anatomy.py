@@ -83,6 +83,21 @@ def anatomy(
     return trace(request, _passed if backward else _forwarded, gradients=backward)
 
 
+def smallest_batch(measure: Callable[[int], Result]) -> Result:
+    """What is measured on one sample, or on two where BatchNorm refuses one.
+
+    Raises:
+        ModelspaceError: it fails on both: what it says of one.
+    """
+    try:
+        return measure(1)
+    except ModelspaceError as error:
+        try:
+            return measure(2)
+        except ModelspaceError:
+            raise error from None
+
+
 def on_values(
     module: nn.Module,
     make: Callable[[], nn.Module],

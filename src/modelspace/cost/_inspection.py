@@ -1,6 +1,6 @@
 """``inspect``: an architecture measured before anything is trained, as one frozen record."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelspace.cost._anatomy import anatomy, on_values
+from modelspace.construction import title_of
+from modelspace.cost._anatomy import anatomy, on_values, smallest_batch
 from modelspace.cost._batch import Sample, floating
 from modelspace.cost._build import built, with_values
 from modelspace.cost._counts import Counts
@@ -142,13 +143,6 @@ def inspect(
     )
 
 
-def title_of(source: Any, hyperparameters: Mapping[str, Any]) -> str:
-    """The architecture's name with its arguments: ``MLP(width=64)``."""
-    name = type(source).__name__ if isinstance(source, nn.Module) else getattr(source, "__name__", "")
-    arguments = ", ".join(f"{k}={v!r}" for k, v in hyperparameters.items())
-    return f"{name or type(source).__name__}({arguments})" if arguments else name or type(source).__name__
-
-
 def shape_of(given: tuple[int, ...] | Spec | Tensor | None) -> tuple[int, ...] | None:
     """One sample's shape; None where none is given.
 
@@ -196,15 +190,9 @@ def sample_of(
 
 def passed(module: nn.Module, sample: Sample, batch: int | None) -> Anatomy:
     """The record of a forward and backward, on the smallest batch that trains where none is given."""
-    if batch is not None:
-        return anatomy(module, **sample.batch(batch))
-    try:
-        return anatomy(module, **sample.batch(1))
-    except ModelspaceError as error:
-        try:
-            return anatomy(module, **sample.batch(2))
-        except ModelspaceError:
-            raise error from None
+    if batch is None:
+        return smallest_batch(lambda size: anatomy(module, **sample.batch(size)))
+    return anatomy(module, **sample.batch(batch))
 
 
 def _largest(module: nn.Module, sample: Sample, memory: int, optimizer: str, precision: str) -> LargestBatch:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelspace.cost._anatomy import smallest_batch
 from modelspace.cost._stepmemory import StepMemory, training_memory
 from modelspace.errors import ModelspaceError
 
@@ -109,7 +110,11 @@ def largest_batch(
             ).peak_bytes
         return traced[batch]
 
-    low = _least(peak)
+    def fitting(batch: int) -> int:
+        peak(batch)
+        return batch
+
+    low = smallest_batch(fitting)
     if peak(low) > memory:
         raise ModelspaceError(
             f"a step of {type(module).__name__} on {low} sample{'s' * (low > 1)} takes {peak(low):,} bytes and "
@@ -140,19 +145,6 @@ def _of_size(name: str, make: Callable[[int], Any] | None, batch: int) -> Any:
         return make(batch)
     except Exception as error:
         raise ModelspaceError(f"{name}({batch}) failed: {type(error).__name__}: {error}") from error
-
-
-def _least(peak: Callable[[int], int]) -> int:
-    """One sample, or two where BatchNorm refuses one."""
-    try:
-        peak(1)
-    except ModelspaceError as error:
-        try:
-            peak(2)
-        except ModelspaceError:
-            raise error from None
-        return 2
-    return 1
 
 
 def _on_line(traced: dict[int, int], memory: int) -> int:

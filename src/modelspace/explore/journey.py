@@ -26,8 +26,8 @@ from modelspace.metrics import resolve as resolve_metric
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
-from modelspace.population.columns import check_number
-from modelspace.space import ModelSpace
+
+from modelspace.space import ModelSpace, check_number
 
 
 class Interrupted(KeyboardInterrupt):

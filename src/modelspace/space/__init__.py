@@ -1,8 +1,22 @@
-"""A space of functions: one architecture with fixed hyper-parameters, before anything is trained."""
+"""A space of functions: one architecture with fixed hyper-parameters, before anything is trained; and its points."""
 
 from modelspace.cost import Anatomy, Layer
-from modelspace.space._card import facts
+from modelspace.space._columns import LARGEST_SEED, check_number, logspace
 from modelspace.space._layout import Block, Layout, layout_of
-from modelspace.space._space import ModelSpace, Reading, samples_as
+from modelspace.space._space import ModelSpace, Population, Reading, joined, samples_as
 
-__all__ = ["Anatomy", "Block", "Layer", "Layout", "ModelSpace", "Reading", "facts", "layout_of", "samples_as"]
+__all__ = [
+    "LARGEST_SEED",
+    "Anatomy",
+    "Block",
+    "Layer",
+    "Layout",
+    "ModelSpace",
+    "Population",
+    "Reading",
+    "check_number",
+    "joined",
+    "layout_of",
+    "logspace",
+    "samples_as",
+]

@@ -88,3 +88,41 @@ def layout_of(module: nn.Module) -> Layout:
         found = ", ".join(f"{name} is {dtype}" for dtype, name in dtypes.items())
         raise ModelspaceError(f"the coordinates must be of one type, but {found}; cast the module with .to()")
     return Layout(tuple(blocks), tied, next(iter(dtypes)))
+
+
+def differences(
+    given: Mapping[str, Tensor],
+    blocks: Mapping[str, tuple[int, ...]],
+    skeleton: nn.Module,
+    shared: Mapping[str, Tensor],
+    tied: Mapping[str, str],
+) -> list[str]:
+    """Say in what tensors are not those of a point; nothing where they are.
+
+    Args:
+        given: The tensors by name.
+        blocks: The shape of each tensor that a point has to have.
+        skeleton: The module whose point it would be.
+        shared: Its frozen parameters, which are the same in all points.
+        tied: The other names of tied parameters, each with the first.
+    """
+    aliases = {name for name, _ in skeleton.named_parameters(remove_duplicate=False)}
+    known = blocks.keys() | aliases | {name for name, _ in skeleton.named_buffers(remove_duplicate=False)}
+    problems = [f"it has no {name}" for name in blocks if name not in given]
+    problems += [
+        f"{name} is {tuple(given[name].shape)} where {shape} is expected"
+        for name, shape in blocks.items()
+        if name in given and tuple(given[name].shape) != shape
+    ]
+    problems += [f"{name} is unknown here" for name in given if name not in known]
+    problems += [
+        f"frozen parameter {name} differs from the one that this space shares"
+        for name, value in shared.items()
+        if name in given and not torch.equal(given[name].detach().to(value.device), value)
+    ]
+    problems += [
+        f"tied parameters {alias} and {name} hold different values"
+        for alias, name in tied.items()
+        if alias in given and name in given and not torch.equal(given[alias], given[name])
+    ]
+    return problems

@@ -1,23 +1,30 @@
-"""``ModelSpace``: an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }."""
+"""``ModelSpace``, an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }; ``Population``, K of its points.
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+They are one page, since each names the other: a space samples populations, and a population is of a space.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from html import escape
+from math import prod
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modelspace.code import Code, code_of
 from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
-from modelspace.cost import Anatomy, anatomy, on_values
+from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
-from modelspace.late import perform
-from modelspace.space._layout import Layout, layout_of
-
-if TYPE_CHECKING:
-    from modelspace.population import Population
+from modelspace.progress import progress
+from modelspace.show import formula, shape_text
+from modelspace.space._card import html_card, text_card
+from modelspace.space._columns import product_table
+from modelspace.space._layout import Layout, differences, layout_of
 
 
 class Reading(NamedTuple):
@@ -77,7 +84,6 @@ class ModelSpace:
         self.input_dtype = input_dtype
         self.layout: Layout = layout_of(self._skeleton)
         self._anatomies: dict[int, Anatomy] = {}
-        self._repeatable = False
 
     @property
     def architecture(self) -> nn.Module | Callable[..., nn.Module]:
@@ -209,23 +215,17 @@ class ModelSpace:
                 "or --input on the command line"
             )
         _ = self.code  # as it is before the skeleton's forward runs
-        if batch is not None:
-            if batch not in self._anatomies:
-                shape, kind = self.input_shape, self.sample_dtype
-                self._anatomies[batch] = on_values(
-                    self._skeleton,
-                    lambda: self.template,
-                    lambda module: anatomy(module, shape, batch=batch, input_dtype=kind),
-                    lambda found: found.computed,
-                )
-            return self._anatomies[batch]
-        try:
-            return self.anatomy(1)
-        except ModelspaceError as error:
-            try:
-                return self.anatomy(2)
-            except ModelspaceError:
-                raise error from None
+        if batch is None:
+            return smallest_batch(self.anatomy)
+        if batch not in self._anatomies:
+            shape, kind = self.input_shape, self.sample_dtype
+            self._anatomies[batch] = on_values(
+                self._skeleton,
+                lambda: self.template,
+                lambda module: anatomy(module, shape, batch=batch, input_dtype=kind),
+                lambda found: found.computed,
+            )
+        return self._anatomies[batch]
 
     @property
     def sample_dtype(self) -> torch.dtype:
@@ -240,22 +240,7 @@ class ModelSpace:
         Raises:
             ModelspaceError: the same seed makes another module each time.
         """
-        module = self._architecture.drawn(seed)
-        if not self._repeatable:
-            self._hold_against(module, self._architecture.drawn(seed))
-            self._repeatable = True
-        return module
-
-    def _hold_against(self, module: nn.Module, again: nn.Module) -> None:
-        for name, value in [*module.named_parameters(), *module.named_buffers()]:
-            other = again.get_parameter(name) if isinstance(value, nn.Parameter) else again.get_buffer(name)
-            # Factorisations (LAPACK) are not repeatable to the last bit.
-            if not same(value, other, tolerance=1e-4):
-                raise ModelspaceError(
-                    f"{self.title} made twice with one seed has two different {name}: it is drawn by a generator "
-                    "that torch.manual_seed, random.seed and numpy.random.seed don't reach; draw it by torch.rand or "
-                    "the like, or give that generator a fixed seed"
-                )
+        return self._architecture.drawn_again(seed)
 
     def sample(self, seeds: Iterable[int] | int, **columns: Any) -> "Population":
         """A population: the product of seeds and columns, one row of P ∈ ℝ^{K×n} each.
@@ -281,7 +266,7 @@ class ModelSpace:
             2     0  0.10
             3     1  0.10
         """
-        return perform("space.sample", self, seeds, columns)
+        return Population.from_seeds(self, product_table(seeds, columns))
 
     def read(self, source: nn.Module | Mapping[str, Tensor]) -> Reading:
         """A module or state dict as a point of this space, with its buffers.
@@ -298,7 +283,8 @@ class ModelSpace:
             }
         else:
             given = dict(source)
-        problems = self._differences(given)
+        blocks = {b.name: b.shape for b in self.layout} | {n: self.buffer_shapes[n] for n in self.own_frozen}
+        problems = differences(given, blocks, self._skeleton, self.shared, self.layout.tied)
         if problems:
             raise ModelspaceError(f"not a point of {self.title}: " + "; ".join(problems))
         parts = [given[block.name].reshape(-1).to(self.dtype) for block in self.layout]
@@ -344,38 +330,10 @@ class ModelSpace:
             for name, value in values.items():
                 own[name].copy_(value)
 
-    def _differences(self, given: Mapping[str, Tensor]) -> list[str]:
-        blocks = {b.name: b.shape for b in self.layout} | {n: self.buffer_shapes[n] for n in self.own_frozen}
-        aliases = {
-            name for name, _ in self._skeleton.named_parameters(remove_duplicate=False) if name not in blocks
-        } | {name for name, _ in self._skeleton.named_buffers(remove_duplicate=False)}
-        problems = [f"it has no {name}" for name in blocks if name not in given]
-        problems += [
-            f"{name} is {tuple(given[name].shape)} where {shape} is expected"
-            for name, shape in blocks.items()
-            if name in given and tuple(given[name].shape) != shape
-        ]
-        known = blocks.keys() | aliases
-        problems += [f"{name} is unknown here" for name in given if name not in known]
-        problems += [
-            f"frozen parameter {name} differs from the one that this space shares"
-            for name, value in self.shared.items()
-            if name in given and not torch.equal(given[name].detach().to(value.device), value)
-        ]
-        problems += [
-            f"tied parameters {alias} and {name} hold different values"
-            for alias, name in self.layout.tied.items()
-            if alias in given and name in given and not torch.equal(given[alias], given[name])
-        ]
-        return problems
-
     @property
     def title(self) -> str:
         """The architecture's name with its arguments: ``MLP(width=64)``."""
-        given = self.hyperparameters.items()
-        # Where an object lies in memory is no part of its name.
-        from_arguments = ", ".join(f"{k}={re.sub(' at 0x[0-9a-fA-F]+', '', repr(v))}" for k, v in given)
-        return f"{self.name}({from_arguments})" if from_arguments else self.name
+        return self._architecture.title
 
     def in_dtype(self, dtype: torch.dtype) -> "ModelSpace":
         """The same architecture with coordinates of another floating-point type."""
@@ -401,17 +359,301 @@ class ModelSpace:
         """A text that changes with the architecture: its arguments, its coordinates, and the code that it reaches."""
         return f"{self.title}\n{list(self.layout)!r}\n{self.code.hash}"
 
-    def __repr__(self) -> str:
-        from modelspace.space._card import text_card
+    def facts(self) -> list[tuple[str, str]]:
+        """What a reader wants to know first, as (name, value) pairs."""
+        own = set(self.own_frozen)
+        frozen = sum(prod(s) for name, s in self.frozen_shapes.items() if name not in own)
+        apart = sum(prod(self.frozen_shapes[name]) for name in own)
+        buffers = sum(prod(s) for s in self.buffer_shapes.values()) - apart
+        kind = str(self.dtype).removeprefix("torch.")
+        rows = [("coordinates", f"n = {self.dimension:,} in {len(self.layout)} blocks, {kind}")]
+        if frozen:
+            rows.append(("frozen", f"{frozen:,} shared by all points"))
+        if apart:
+            why = "they differ from seed to seed, or the forward writes into them"
+            rows.append(("frozen", f"{apart:,} of each point's own: {why}"))
+        if self.layout.tied:
+            rows.append(("tied", ", ".join(f"{alias} = {name}" for alias, name in self.layout.tied.items())))
+        if buffers:
+            count = len(self.buffer_shapes) - len(own)
+            rows.append(("buffers", f"{buffers:,} in {count} tensors, one set a point"))
+        if self.input_shape is not None:
+            rows.append(("input", shape_text(self.input_shape)))
+            try:
+                cost = self.anatomy()
+                said = (
+                    f"{cost.forward_flops // cost.batch:,} FLOP forward, {cost.backward_flops // cost.batch:,} "
+                    "backward a sample (matrix products and convolutions)"
+                )
+            except ModelspaceError as error:
+                said = f"unknown: {error}"
+            rows.append(("cost", said))
+        return rows
 
-        return text_card(self)
+    def _places(self) -> list[tuple[str, str, str, str]]:
+        """Each tensor's name, shape, size, and where it belongs."""
+        places = [(b.name, b.shape, f"p[{b.start}:{b.stop}]") for b in self.layout]
+        places += [(name, shape, "frozen") for name, shape in self.frozen_shapes.items()]
+        others = self.buffer_shapes.keys() - self.frozen_shapes.keys()
+        places += [(name, shape, "buffer") for name, shape in self.buffer_shapes.items() if name in others]
+        return [(name, shape_text(shape), f"{prod(shape):,}", place) for name, shape, place in places]
+
+    def __repr__(self) -> str:
+        return text_card(f"{self.title}   {formula(self.dimension)}", self.facts(), self._places())
 
     def _repr_html_(self) -> str:
-        from modelspace.space._card import html_card
-
-        return html_card(self)
+        return html_card(self.title, formula(self.dimension), self.facts(), self._places(), len(self.layout))
 
 
 def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
     """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
     return inputs.to(dtype) if inputs.is_floating_point() else inputs
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A population's numbers."""
+
+    points: Tensor
+    buffers: dict[str, Tensor]
+
+    @property
+    def version(self) -> int:
+        """Grows with every write into them."""
+        return self.points._version + sum(value._version for value in self.buffers.values())
+
+
+class Population:
+    """K points of one space.
+
+    What ``space.sample`` returns draws its points when they are first asked for. A selection of its rows does the
+    same for itself, so that a million members can be trained shard by shard without ever standing in memory together.
+
+    Attributes:
+        space: The space they are points of.
+        points: P, shape ``[K, n]``, contiguous; row k is member k.
+        buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
+        table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
+        device: Where the points are.
+
+    Args:
+        space: The space.
+        points: ``[K, n]``.
+        buffers: By name, ``[K, *shape]`` each.
+        table: K rows.
+
+    Raises:
+        ModelspaceError: the shapes do not agree with each other or with the space.
+    """
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        points: Float[Tensor, "member parameter"],
+        buffers: Mapping[str, Tensor],
+        table: pd.DataFrame,
+    ):
+        members = len(table)
+        if tuple(points.shape) != (members, space.dimension):
+            raise ModelspaceError(
+                f"{members} members of {space.title} are a matrix of {members}×{space.dimension}; "
+                f"received {tuple(points.shape)}"
+            )
+        for name, shape in space.buffer_shapes.items():
+            if name not in buffers or tuple(buffers[name].shape) != (members, *shape):
+                received = tuple(buffers[name].shape) if name in buffers else "nothing"
+                raise ModelspaceError(f"buffer {name} must be {(members, *shape)}; received {received}")
+        self.space = space
+        self.table = table.reset_index(drop=True)
+        self.device = points.device
+        self._values: _Values | None = _Values(
+            points.contiguous(), {name: buffers[name].contiguous() for name in space.buffer_shapes}
+        )
+        self._drawn: int | None = None  # the values' version as they were drawn from the table's seeds
+
+    @classmethod
+    def from_seeds(
+        cls, space: ModelSpace, table: pd.DataFrame, device: torch.device | str = "cpu"
+    ) -> "Population":
+        """The points that the seeds of a table draw, when they are first asked for.
+
+        Args:
+            space: The space.
+            table: K rows with a column ``seed``.
+            device: Where the points are to be.
+        """
+        population = cls.__new__(cls)
+        population.space = space
+        population.table = table.reset_index(drop=True)
+        population.device = torch.device(device)
+        population._values = None
+        population._drawn = None
+        return population
+
+    @property
+    def points(self) -> Float[Tensor, "member parameter"]:
+        """P, shape ``[K, n]``, contiguous; row k is member k."""
+        return self._made().points
+
+    @points.setter
+    def points(self, points: Float[Tensor, "member parameter"]) -> None:
+        if points is not self.points:
+            changed = Population(self.space, points, self.buffers, self.table)
+            self._values, self._drawn, self.device = changed._values, None, changed.device
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Each buffer of the architecture for all members, shape ``[K, *shape]``."""
+        return self._made().buffers
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether each point is still the one that its seed draws."""
+        return self._values is None or self._drawn == self._values.version
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the points stand in memory already."""
+        return self._values is not None
+
+    def _made(self) -> "_Values":
+        if self._values is None:
+            points, buffers = _draw(self.space, self.table["seed"].tolist())
+            self._values = _Values(
+                points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
+            )
+            self._drawn = self._values.version
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, which: int | slice | Iterable[int] | Iterable[bool]) -> "Population":
+        """The members selected by position, slice, positions or a mask of K booleans, as a population."""
+        if isinstance(which, slice):
+            rows = np.arange(len(self))[which]
+        elif isinstance(which, int | np.integer):
+            rows = np.array([self._position(int(which))])
+        else:
+            asked = np.asarray(which.cpu() if isinstance(which, Tensor) else which)
+            if asked.dtype == bool and asked.shape != (len(self),):
+                raise ModelspaceError(
+                    f"a mask has one entry a member ({len(self)}); received {asked.shape[0]}"
+                )
+            rows = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(int).reshape(-1)
+            rows = np.array([self._position(int(r)) for r in rows], dtype=int)
+        table = self.table.iloc[rows]
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        index = torch.from_numpy(rows).to(self.device)
+        buffers = {name: value[index] for name, value in self.buffers.items()}
+        return self._like(self.points[index], buffers, table)
+
+    def _like(self, points: Tensor, buffers: dict[str, Tensor], table: pd.DataFrame) -> "Population":
+        """A population of these, which were made from this one's without changing a number."""
+        made = Population(self.space, points, buffers, table)
+        if self.is_drawn and made._values is not None:
+            made._drawn = made._values.version
+        return made
+
+    def query(self, expression: str) -> "Population":
+        """The members whose table row satisfies a pandas expression: ``population.query("lr > 1e-3")``."""
+        try:
+            chosen = self.table.query(expression)
+        except Exception as error:
+            columns = ", ".join(map(str, self.table.columns))
+            raise ModelspaceError(f"query '{expression}': {error} (columns: {columns})") from error
+        return self[np.asarray(chosen.index, dtype=int)]
+
+    def module(self, member: int) -> nn.Module:
+        """Member k as a plain ``nn.Module``, a copy."""
+        k = self._position(member)
+        seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
+        buffers = {name: value[k] for name, value in self.buffers.items()}
+        return self.space.module(self.points[k], buffers, seed=seed)
+
+    def modules(self) -> list[nn.Module]:
+        """Every member as a plain ``nn.Module``."""
+        return [self.module(k) for k in range(len(self))]
+
+    def state_dict(self, member: int) -> dict[str, Tensor]:
+        """Member k's plain state dict, which ``Arch().load_state_dict`` takes."""
+        return self.module(member).state_dict()
+
+    def with_columns(self, **columns: Any) -> "Population":
+        """The same points with further columns: one value for all, or one value a member."""
+        table = self.table.assign(**columns)
+        if "seed" in columns:
+            return Population(self.space, self.points, self.buffers, table)
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        return self._like(self.points, self.buffers, table)
+
+    def copy(self) -> "Population":
+        """The same members in memory of their own."""
+        buffers = {name: value.clone() for name, value in self.buffers.items()}
+        return self._like(self.points.clone(), buffers, self.table.copy())
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The same members on another device."""
+        if self._values is None:
+            return Population.from_seeds(self.space, self.table, device)
+        buffers = {name: value.to(device) for name, value in self.buffers.items()}
+        return self._like(self.points.to(device), buffers, self.table)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self.module(k) for k in range(len(self)))
+
+    def _position(self, member: int) -> int:
+        if not -len(self) <= member < len(self):
+            raise ModelspaceError(f"no member {member}: the population has {len(self)}, 0 to {len(self) - 1}")
+        return member % len(self)
+
+    def __repr__(self) -> str:
+        size = len(self) * self.space.dimension * self.space.dtype.itemsize / 2**20
+        head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
+        return f"{head}, {size:.1f} MiB on {self.device}\n{self.table.to_string(max_rows=10)}"
+
+    def _repr_html_(self) -> str:
+        head = repr(self).splitlines()[0]
+        return f"<div><p>{escape(head)}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
+
+
+def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
+    drawn = list(dict.fromkeys(seeds))
+    points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
+    buffers: dict[str, Tensor] = {}
+    with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
+        for row, seed in enumerate(drawn):
+            module = space.draw(int(seed))
+            parameters = dict(module.named_parameters())
+            if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes) | set(
+                space.own_frozen
+            ):
+                raise ModelspaceError(
+                    f"{space.title} has other parameters with seed {seed} than without: not one space"
+                )
+            torch.cat([parameters[b.name].detach().reshape(-1) for b in space.layout], out=points[row])
+            for name, value in space.buffers_of(module).items():
+                if name not in buffers:
+                    buffers[name] = value.new_empty(len(drawn), *value.shape)
+                buffers[name][row] = value
+            advance(1)
+    if not drawn:
+        buffers = {name: value[None][:0].clone() for name, value in space.buffers_of(space.template).items()}
+    if len(drawn) < len(seeds):
+        position = {seed: row for row, seed in enumerate(drawn)}
+        index = torch.tensor([position[seed] for seed in seeds])
+        points = points[index]
+        buffers = {name: value[index] for name, value in buffers.items()}
+    return points, buffers
+
+
+def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population:
+    """Populations of one space one after the other, as one, under a new table."""
+    parts = list(populations)
+    device = parts[0].device
+    points = torch.cat([part.points.to(device) for part in parts])
+    buffers = {name: torch.cat([p.buffers[name].to(device) for p in parts]) for name in parts[0].buffers}
+    return Population(parts[0].space, points, buffers, table)

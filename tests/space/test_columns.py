@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelspace.errors import ModelspaceError
-from modelspace.population.columns import LARGEST_SEED, logspace, product_table
+from modelspace.space._columns import LARGEST_SEED, logspace, product_table
 
 
 @given(st.floats(1e-8, 1e4), st.floats(1e-8, 1e4), st.integers(1, 30))

@@ -7,7 +7,7 @@ from torch import nn
 
 from modelspace import ModelSpace, Population
 from modelspace.errors import ModelspaceError
-from modelspace.population.columns import product_table
+from modelspace.space._columns import product_table
 
 
 @pytest.fixture
