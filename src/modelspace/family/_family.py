@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,6 @@ from modelspace.family._members import QUANTITIES, Member, Members, Shape
 from modelspace.family._search import Wanted, solved
 from modelspace.family._solution import Solution
 from modelspace.family._table import table_of
-from modelspace.late import perform
 from modelspace.space import ModelSpace
 
 
@@ -194,7 +194,7 @@ class Family:
         Raises:
             ModelspaceError: no hyper-parameter is an integer, or the place can't be written to.
         """
-        return perform("family.plot", self, path)
+        return import_module("modelspace.report").plot_family(self, path)
 
     @property
     def title(self) -> str:
