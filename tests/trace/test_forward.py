@@ -171,7 +171,7 @@ def test_a_mismatch_deep_inside_names_module_operation_shapes_and_line(function,
     line = function.__code__.co_firstlineno
     message = (
         rf"layer net\.blocks\.1\.1 \(Deep\) failed on \[2, 4\]: .*\({operation} of {shapes}\)"
-        rf"; at line {line} of tests/space/test_forward\.py: \(lambda x, w: .*; the model was given .* 2×4$"
+        rf"; at line {line} of tests/trace/test_forward\.py: \(lambda x, w: .*; the model was given .* 2×4$"
     )
     run = (
         (lambda: forward_checked(module, torch.zeros(2, 4)))
