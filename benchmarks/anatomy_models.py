@@ -12,8 +12,8 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
 
+from cost.published import GPT  # noqa: E402
 from dummynet import DummyNet  # noqa: E402
-from space.anatomy.published import GPT  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ Counter = Callable[[nn.Module, torch.Tensor], Count]
 
 
 def ours(net: nn.Module, x: torch.Tensor) -> Count:
-    """``modelspace.space.anatomy``."""
-    from modelspace.space.anatomy import anatomy
+    """``modelspace.cost``."""
+    from modelspace.cost import anatomy
 
     record = anatomy(net, inputs=x, backward=False)
     return record.counts.parameters, record.forward_flops

@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import torch  # noqa: E402
-from space.anatomy.published import PUBLISHED  # noqa: E402
+from cost.published import PUBLISHED  # noqa: E402
 
-from modelspace.space.anatomy import MetaBuild, anatomy  # noqa: E402
+from modelspace.cost import MetaBuild, anatomy  # noqa: E402
 
 SECONDS, BYTES = 10.0, 500_000_000
 SECONDS_BY_LAW = 1.0

@@ -10,7 +10,6 @@ LAYERS = [
     [
         "errors",
         "types",
-        "late",
         "show",
         "loading",
         "atomic",
@@ -20,8 +19,11 @@ LAYERS = [
         "hyperparameters",
         "code",
     ],
-    ["space", "losses", "metrics", "optimizers", "data"],
-    ["population"],
+    ["construction", "losses", "metrics", "optimizers", "data"],
+    ["trace"],
+    ["cost"],
+    ["space"],
+    ["population", "family"],
     ["engine"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],
@@ -30,7 +32,6 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
-SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0]), ("progress", "show")}
 ONLY_IN = {
     "plotly": "report",
     "jinja2": "report",
@@ -75,6 +76,15 @@ def imports(source, package):
     return found
 
 
+def named(source):
+    """The parts of the library that a source text looks for by name when it runs."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    given = (
+        ast.unparse(c.args[0]) for c in calls if ast.unparse(c.func).endswith("import_module") and c.args
+    )
+    return {name.strip("'\"").split(".")[1] for name in given if name.strip("'\"").startswith("modelspace.")}
+
+
 def arrows(path):
     """The parts of the library that a file imports."""
     package = ("modelspace", *path.relative_to(ROOT).parent.parts)
@@ -106,6 +116,7 @@ def test_imports_point_downward(path):
         return
     assert source in LEVEL, f"{source} has no place among the layers: say where it stands"
     assert [problem for target in arrows(path) if (problem := wrong(source, target))] == []
+    assert {(source, target) for target in named(path.read_text())} <= PERFORMED
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -125,3 +136,4 @@ def test_the_reader_of_imports_reads():
     assert wrong("fit", "compare") == "fit imports its sibling compare"
     assert "the package itself" in wrong("fit", "ModelSpace")
     assert wrong("fit", "engine") is None
+    assert named("import_module('modelspace.report').write(x)\nimportlib.import_module('ray')") == {"report"}

@@ -9,9 +9,9 @@ import torch
 from support.commands import printed
 from support.zoo import without_torchvision_s_library
 
+from modelspace.cost._build import built
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_object
-from modelspace.space.inspection.build import built
 
 LIBRARY = without_torchvision_s_library()
 

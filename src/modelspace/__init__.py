@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelspace import data, distribute, export, losses, metrics, optimizers, report
     from modelspace.compare import Comparison, LossComparison, compare, compare_losses
+    from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
     from modelspace.engine import Plan, evaluate
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
+    from modelspace.family import Family
     from modelspace.fit import EarlyStopping, Run, fit, open_run
     from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
     from modelspace.population import Population, load, logspace, population_of, save
     from modelspace.space import ModelSpace
-    from modelspace.space.difference import Difference, diff
-    from modelspace.space.family import Family
-    from modelspace.space.inspection import Inspection, inspect
     from modelspace.verify import Verification, verify
 
 __version__ = "0.1.0"
@@ -79,9 +78,8 @@ _HOMES = {
     "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),
     "modelspace.space": ("ModelSpace",),
-    "modelspace.space.difference": ("Difference", "diff"),
-    "modelspace.space.family": ("Family",),
-    "modelspace.space.inspection": ("Inspection", "inspect"),
+    "modelspace.family": ("Family",),
+    "modelspace.cost": ("Difference", "Inspection", "diff", "inspect"),
     "modelspace.verify": ("Verification", "verify"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelspace.construction import seeded_elsewhere
 from modelspace.data import epoch_indices
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.randomness import Draws, stream_seed
-from modelspace.space.architecture import seeded_elsewhere
 
 
 class DrewError(Exception):

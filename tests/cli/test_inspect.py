@@ -9,10 +9,10 @@ from support.commands import printed, refused
 from support.pages import HOSTILE, Reader
 
 from modelspace.cli.sizes import memory_size
+from modelspace.cost import inspect
 from modelspace.errors import ModelspaceError
 from modelspace.report.inspection_figures import tiles
 from modelspace.report.inspection_page import inspection_page
-from modelspace.space.inspection import inspect
 
 DUMMY = "examples/dummynet.py:DummyNet"
 KEYS = {"dimension", "trainable", "frozen", "tied", "buffers", "layers", "flops", "peak_bytes", "uncounted"}

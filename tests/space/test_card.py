@@ -3,7 +3,7 @@ from support.cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
 from modelspace import ModelSpace
-from modelspace.space.card import formula, shape_text
+from modelspace.show import formula, shape_text
 
 
 def test_the_formula():

@@ -4,7 +4,7 @@ from support.cases import DummyNet, FrozenBackbone, Tied
 from torch import nn
 
 from modelspace.errors import ModelspaceError
-from modelspace.space.layout import Block, layout_of
+from modelspace.space import Block, layout_of
 
 
 def test_blocks_follow_named_parameters():

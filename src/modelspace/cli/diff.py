@@ -8,10 +8,10 @@ from modelspace.cli.arguments import add_json
 from modelspace.cli.inspect import add_sample, measured
 from modelspace.cli.parser import typed
 from modelspace.cli.results import print_json
+from modelspace.cost import Difference, diff
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
 from modelspace.show import say
-from modelspace.space.difference import Difference, diff
 
 USAGE = "%(prog)s TARGET TARGET [--input SHAPE] [options]"
 DESCRIPTION = """\

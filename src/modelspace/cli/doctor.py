@@ -8,11 +8,11 @@ import torch
 
 from modelspace.cli.arguments import add_data, add_json, add_target, load_data, sample_shape
 from modelspace.cli.results import print_json
+from modelspace.construction import Architecture
 from modelspace.data import Data
 from modelspace.doctor import RULES, doctor
 from modelspace.loading import load_architecture
 from modelspace.show import say
-from modelspace.space.architecture import Architecture
 
 USAGE = "%(prog)s TARGET [--input SHAPE | --data DATA] [--loss NAME] [options]"
 DESCRIPTION = """\

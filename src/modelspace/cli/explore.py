@@ -15,8 +15,7 @@ from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
-from modelspace.show import say
-from modelspace.space.card import facts, formula
+from modelspace.show import formula, say
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 DESCRIPTION = """\
@@ -121,7 +120,7 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     """The summary for a terminal, about 30 lines."""
     space, data, d = found.space, found.data, found.distribution
     lines = [f"{space.title}   {formula(space.dimension)}"]
-    lines += [f"  {name:<14}{value}" for name, value in facts(space)]
+    lines += [f"  {name:<14}{value}" for name, value in space.facts()]
     parts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     lines.append(f"  {'data':<14}{data.name}: {parts}")
     if found.diagnosis is not None:

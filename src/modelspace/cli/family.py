@@ -12,9 +12,9 @@ from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_
 from modelspace.cli.parser import typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.family import Family, Law, Polynomial, Solution
 from modelspace.loading import load_architecture
 from modelspace.show import say
-from modelspace.space.family import Family, Law, Polynomial, Solution
 
 DTYPES = ("float32", "float64", "bfloat16")
 USAGE = "%(prog)s TARGET --model.KEY V1,V2[,…] [--input SHAPE] [--solve NAME=VALUE --over KEY] [options]"

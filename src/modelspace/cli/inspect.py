@@ -18,13 +18,20 @@ from modelspace.cli.arguments import (
 )
 from modelspace.cli.results import print_json
 from modelspace.cli.sizes import memory_size
+from modelspace.cost import (
+    COLUMNS,
+    DEFAULT_COLUMNS,
+    Inspection,
+    Spec,
+    checked_columns,
+    highlights,
+    inspect,
+    write,
+)
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
 from modelspace.show import Terminal
-from modelspace.space.anatomy import Spec
-from modelspace.space.inspection import Inspection, highlights, inspect
-from modelspace.space.inspection.text import COLUMNS, DEFAULT_COLUMNS, checked_columns, write
 
 USAGE = "%(prog)s TARGET [--input SHAPE] [options]"
 DESCRIPTION = """\

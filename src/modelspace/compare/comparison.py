@@ -16,9 +16,7 @@ from modelspace.engine import members_scores, probe
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
 from modelspace.population import Population, population_of
-from modelspace.space import Layout, ModelSpace
-from modelspace.space.forward import samples_as
-from modelspace.space.layout import layout_of
+from modelspace.space import Layout, ModelSpace, layout_of, samples_as
 
 
 class BlockDistance(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor
 from modelspace.engine import Function, balanced, stacked_outputs
 from modelspace.engine.evaluate import SCORED_AT_ONCE, unbatched_outputs
 from modelspace.population import Population
-from modelspace.space.forward import samples_as
+from modelspace.space import samples_as
 
 MEMBERS = 32  # evaluated together
 NUMBERS = 2**22  # of inputs or outputs that are held at once, at most

@@ -16,7 +16,6 @@ from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit.course import Course
 from modelspace.fit.execution import Advance, Record, Rows, halved, pieces
 from modelspace.fit.runner import Job
-from modelspace.late import performs
 
 _WAIT_SECONDS = 0.3
 _SLOTS_SECONDS = 5.0
@@ -77,12 +76,6 @@ class RayRunner:
             _Crew(ray, job, record, advance, self.retries) as crew,
         ):
             return crew.train(shards)
-
-
-@performs("runner.ray")
-def by_name() -> RayRunner:
-    """What ``fit(…, runner="ray")`` means."""
-    return RayRunner()
 
 
 @dataclass

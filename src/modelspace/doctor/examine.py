@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelspace.construction import Architecture
 from modelspace.data import Data, Split, load
 from modelspace.doctor.diagnosis import Diagnosis
 from modelspace.doctor.finding import SEVERITIES, Finding
@@ -18,7 +19,6 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import resolve
 from modelspace.progress import progress
 from modelspace.space import ModelSpace
-from modelspace.space.architecture import Architecture
 
 # Labels or samples beyond these say nothing new about their coding.
 _ENOUGH_SAMPLES = 4096

@@ -7,14 +7,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from modelspace.construction import Architecture, copied
 from modelspace.doctor.expected import Expected, expected
 from modelspace.doctor.private import seed_all
 from modelspace.doctor.samples import known_tokens, made_inputs, made_labels
 from modelspace.doctor.trace import Operation, Trace, first_tensor, output_of, record
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
-from modelspace.space.architecture import Architecture
-from modelspace.space.copying import copied
 
 # Samples in a probe's batch: a prime that sizes within a model are unlikely to be.
 BATCH = 5

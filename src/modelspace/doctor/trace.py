@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from modelspace.doctor.location import line_of, place, user_line
 from modelspace.errors import ModelspaceError
-from modelspace.space.forward import forward_checked
+from modelspace.trace import forward_checked
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace import losses
 from modelspace import metrics as catalogue
+from modelspace.construction import seeded_elsewhere
 from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.function import Function
 from modelspace.engine.measurements import Lowering
@@ -25,8 +26,8 @@ from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space.architecture import seeded_elsewhere
-from modelspace.space.forward import forward_checked, samples_as
+from modelspace.space import samples_as
+from modelspace.trace import forward_checked
 from modelspace.widest import widest
 
 _TRIED = 4  # samples that real modules compute too

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from modelspace.construction import is_lazy, seeded, seeded_elsewhere
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.terms import Score, at
@@ -21,8 +22,7 @@ from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
 from modelspace.space import ModelSpace
-from modelspace.space.architecture import is_lazy, seeded, seeded_elsewhere
-from modelspace.space.forward import explained
+from modelspace.trace import explained
 
 _MOVED = 1e-2  # of the point's norm, from one batch to the next
 

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelspace.construction import seeded_elsewhere
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.attention import without_fast_paths
 from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.randomness import Draws, forward_draws, stream_seed
 from modelspace.space import ModelSpace
-from modelspace.space.architecture import seeded_elsewhere
 
 
 class Single:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from modelspace.construction import same, seeded_elsewhere
 from modelspace.engine.function import Function, Verdict
 from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
 from modelspace.engine.lowerings import lowered
@@ -32,8 +33,6 @@ from modelspace.engine.real_modules import (
 from modelspace.errors import ModelspaceError
 from modelspace.population import Population
 from modelspace.space import ModelSpace
-from modelspace.space.architecture import seeded_elsewhere
-from modelspace.space.copying import same
 
 # Relative to a block's norm, and to that of the whole: a block of rounding noise is not a difference. What a network
 # makes more of in float32 is looked at again in float64.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,12 @@ from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import Run, fit
 from modelspace.fit.course import DIVERGED, UNFINISHED
-from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
-from modelspace.population.columns import check_number
-from modelspace.space import ModelSpace
+from modelspace.space import ModelSpace, check_number
 
 
 class Interrupted(KeyboardInterrupt):
@@ -120,7 +119,7 @@ class Exploration:
         Raises:
             ModelspaceError: the place can't be written to.
         """
-        perform("exploration.report", self, path)
+        import_module("modelspace.report").write_exploration(self, path)
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{k}={v}" for k, v in self.chosen.items()) or "the defaults"

@@ -23,15 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelspace.construction import seeded_elsewhere
+from modelspace.cost import Anatomy, anatomy
 from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
 from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
 from modelspace.optimizers import applied
-from modelspace.space.anatomy import Anatomy, anatomy
-from modelspace.space.architecture import seeded_elsewhere
-from modelspace.space.memory import PeakMemory
+from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
 _META = torch.device("meta")

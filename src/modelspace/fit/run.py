@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from modelspace.engine import Plan
 from modelspace.fit.course import DIVERGED
 from modelspace.fit.keep import last_values
 from modelspace.fit.memory import Memory
-from modelspace.late import perform
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 
@@ -88,7 +88,8 @@ class Run:
         Raises:
             ModelspaceError: the place can't be written to.
         """
-        perform("run.report", self, path, data=None if data is None else datasets.load(data))
+        write_run = import_module("modelspace.report").write_run
+        write_run(self, path, data=None if data is None else datasets.load(data))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in dict.fromkeys(self.status.tolist()))

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from modelspace.engine import Plan
 from modelspace.errors import unknown_name
 from modelspace.fit.execution import Advance, Record, Rows, Trainer, execute
 from modelspace.fit.training import Training
-from modelspace.late import perform
 
 _BY_NAME = ("local", "ray")
 
@@ -74,4 +74,4 @@ def resolve(runner: str | Runner) -> Runner:
         return runner
     if runner not in _BY_NAME:
         raise unknown_name("runner", runner, _BY_NAME)
-    return local if runner == "local" else perform(f"runner.{runner}")
+    return local if runner == "local" else import_module("modelspace.distribute").RayRunner()

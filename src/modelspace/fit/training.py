@@ -42,7 +42,7 @@ from modelspace.fit.step import After, Shard, make_step
 from modelspace.metrics import usual
 from modelspace.population import Population
 from modelspace.progress import notice
-from modelspace.space.forward import samples_as
+from modelspace.space import samples_as
 from modelspace.widest import widest
 
 _WITNESSED = 2  # batches: state that the first leaves behind shows in the second

@@ -1,8 +1,8 @@
 """``ms.losses.plot``: losses drawn; the drawing is the report's."""
 
+from importlib import import_module
 from typing import Any
 
-from modelspace.late import perform
 from modelspace.losses.curves import curves
 from modelspace.losses.loss import Loss
 
@@ -24,4 +24,4 @@ def plot(*losses: str | Loss) -> Any:
         >>> len(figure.data)
         6
     """
-    return perform("losses.plot", curves(*losses))
+    return import_module("modelspace.report").curves_figure(curves(*losses))

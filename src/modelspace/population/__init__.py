@@ -1,8 +1,7 @@
 """K points of one space: the matrix, its table, its files."""
 
-from modelspace.population.columns import LARGEST_SEED, logspace
-from modelspace.population.population import Population, joined
 from modelspace.population.store import load, population_of, read_checkpoint, save
+from modelspace.space import LARGEST_SEED, Population, joined, logspace
 
 __all__ = [
     "LARGEST_SEED",

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from modelspace.errors import ModelspaceError
 from modelspace.plain import fits, parsed, plain
 from modelspace.population import tensorfile
-from modelspace.population.population import Population
 from modelspace.population.tensorfile import DamagedError, held
-from modelspace.space import ModelSpace
+from modelspace.space import ModelSpace, Population
 
 _FORMAT = "modelspace.population/1"
 _CELL = str | float | bool | None

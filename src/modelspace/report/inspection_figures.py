@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from modelspace.cost import Node
 from modelspace.report.canvas import LIGHT, colour, empty_figure, plain_text
-from modelspace.space.inspection import Node
-from modelspace.space.inspection.amounts import bytes_text, number
+from modelspace.show import bytes_text, number
 
 
 @dataclass(frozen=True)

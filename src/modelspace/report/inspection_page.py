@@ -2,11 +2,10 @@
 
 import os
 
+from modelspace.cost import COLUMNS, Inspection, facts, headings, highlights, rows, totals
 from modelspace.report import document
 from modelspace.report.inspection_figures import treemap
 from modelspace.report.parts import Plot, Table
-from modelspace.space.inspection import Inspection, highlights
-from modelspace.space.inspection.text import COLUMNS, facts, headings, rows, totals
 
 _DEEP = 99
 _SHOWN = (

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from modelspace.late import performs
 from modelspace.losses import Curve
 
 _PANELS = (("value", "ℓ"), ("slope", "ℓ′"), ("curvature", "ℓ″"))
 
 
-@performs("losses.plot")
 def curves_figure(curves: Sequence[Curve], height: int = 380, places: Sequence[int] | None = None) -> Any:
     """Three panels: value, slope and curvature of each loss over the same points.
 

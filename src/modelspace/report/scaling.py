@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
-from modelspace.late import performs
-from modelspace.space.family import Family
+from modelspace.family import Family
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -121,7 +120,6 @@ def scaling_figure(curves: Sequence[Curve], title: str) -> "go.Figure":
     return figure
 
 
-@performs("family.plot")
 def plot_family(family: Family, path: str | os.PathLike[str] | None = None) -> "go.Figure":
     """Draw a family's scaling plots, and write them as one HTML page that needs no network.
 

@@ -5,7 +5,6 @@ import os
 from modelspace.data import Data
 from modelspace.explore import Exploration
 from modelspace.fit import Run
-from modelspace.late import performs
 from modelspace.report.extract import record_of_exploration, record_of_run
 from modelspace.report.record import ReportRecord
 
@@ -27,7 +26,6 @@ def write_record(record: ReportRecord, path: str | os.PathLike[str]) -> None:
     document.write(page(record), path)
 
 
-@performs("exploration.report")
 def write_exploration(
     exploration: Exploration, path: str | os.PathLike[str], *, command: str | None = None
 ) -> None:
@@ -44,7 +42,6 @@ def write_exploration(
     write_record(record_of_exploration(exploration, command=command), path)
 
 
-@performs("run.report")
 def write_run(
     run: Run, path: str | os.PathLike[str], *, command: str | None = None, data: Data | None = None
 ) -> None:

@@ -1,7 +1,22 @@
-"""A space of functions: one architecture with fixed hyper-parameters, before anything is trained."""
+"""A space of functions: one architecture with fixed hyper-parameters, before anything is trained; and its points."""
 
-from modelspace.space.anatomy import Anatomy, Layer
-from modelspace.space.layout import Block, Layout
-from modelspace.space.space import ModelSpace, Reading
+from modelspace.cost import Anatomy, Layer
+from modelspace.space._columns import LARGEST_SEED, check_number, logspace
+from modelspace.space._layout import Block, Layout, layout_of
+from modelspace.space._space import ModelSpace, Population, Reading, joined, samples_as
 
-__all__ = ["Anatomy", "Block", "Layer", "Layout", "ModelSpace", "Reading"]
+__all__ = [
+    "LARGEST_SEED",
+    "Anatomy",
+    "Block",
+    "Layer",
+    "Layout",
+    "ModelSpace",
+    "Population",
+    "Reading",
+    "check_number",
+    "joined",
+    "layout_of",
+    "logspace",
+    "samples_as",
+]

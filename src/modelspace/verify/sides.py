@@ -19,8 +19,7 @@ from modelspace.fit.training import Training
 from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Optimizer
 from modelspace.population import Population
-from modelspace.space import ModelSpace
-from modelspace.space.forward import samples_as
+from modelspace.space import ModelSpace, samples_as
 from modelspace.verify.errors import TOLERANCES, Errors, relative_error
 from modelspace.verify.judge import Judged, MakeOptimizer, drawn_point, judge, narrowest, torch_s
 from modelspace.verify.parting import parting

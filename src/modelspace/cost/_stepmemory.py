@@ -1,0 +1,196 @@
+"""The memory of a training step: its peak, when it is, and what fills it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.cost._anatomy import arguments, refuse_lazy
+from modelspace.cost._formulas import all_formulas
+from modelspace.cost._updates import Maker, Matrix, begin, finish, prepared
+from modelspace.errors import unknown_name
+from modelspace.trace import Block, Request, Subject, forward, forward_backward, trace
+
+# The type that parameters are cast to, and the type of autocast.
+PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
+    "as built": (None, None),
+    "float32": (torch.float32, None),
+    "float64": (torch.float64, None),
+    "bfloat16": (torch.bfloat16, None),
+    "float16": (torch.float16, None),
+    "bfloat16 mixed": (torch.float32, torch.bfloat16),
+    "float16 mixed": (torch.float32, torch.float16),
+}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The most bytes that one step holds at once, and what they are.
+
+    Attributes:
+        peak_bytes: All of them together.
+        by_kind: Parameters, buffers, inputs, gradients, optimizer state, activations (made in the forward and kept
+            for the backward), temporaries (anything else, such as gradients of activations).
+        by_module: The same bytes by the qualified name of the module whose parameters, buffers or operations they
+            are; "" is the module itself, and None what belongs to none (inputs, optimizer state).
+        phase: Where the peak is: forward, backward or update.
+        unknown: Operations that ran with memory of their own that no shape tells (convolutions, recurrences):
+            theirs comes on top, and is not 0.
+        device: ``"fake"``, or ``"cpu"`` where the forward reads values and was computed.
+    """
+
+    peak_bytes: int
+    by_kind: Mapping[str, int]
+    by_module: Mapping[str | None, int]
+    phase: str
+    unknown: tuple[str, ...]
+    device: str
+
+
+def training_memory(
+    module: nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    optimizer: Any = "adam",
+    precision: str = "as built",
+    batch: int = 1,
+    input_dtype: torch.dtype = torch.float32,
+    inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    loss: Callable[[Any], Tensor] | None = None,
+) -> StepMemory:
+    """The peak of one training step, the second or a later one: forward, loss, backward, update.
+
+    Gradients are freed before the forward, as ``zero_grad()`` does; activation checkpointing is seen as it runs. It
+    is the memory of tensors: a kernel's own scratch, the allocator's rounding and the framework come on top.
+
+    Args:
+        module: Any module, on any device, meta included.
+        input_shape: One sample's shape; or ``inputs``, the batch itself, as in `anatomy`.
+        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, as PyTorch has them on a
+            CPU (one tensor at a time); a function that makes a ``torch.optim.Optimizer`` of a list of parameters
+            (``lambda p: torch.optim.Adam(p, foreach=True)`` is what PyTorch takes on a GPU); or an optimizer of
+            this library, whose update makes new points and a new state beside the old ones.
+        precision: ``"as built"``, ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``, or
+            ``"bfloat16 mixed"`` or ``"float16 mixed"``: parameters in float32 under ``torch.autocast``.
+        batch: Samples in the batch.
+        input_dtype: The batch's type.
+        inputs: See `anatomy`.
+        kwargs: See `anatomy`.
+        loss: Makes one number of the outputs; the outputs' sum, at no cost, where None.
+
+    Raises:
+        ModelspaceError: as `anatomy`; an unknown optimizer or precision.
+
+    Example:
+        >>> net = nn.Linear(1000, 1000, bias=False)
+        >>> found = training_memory(net, (1000,), optimizer="adam")
+        >>> found.by_kind["parameters"], found.by_kind["optimizer state"], found.phase
+        (4000000, 8000004, 'update')
+    """
+    refuse_lazy(module)
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    cast, mixed = PRECISIONS[precision]
+    update = prepared(optimizer, module, cast)
+    args = arguments(module, input_shape, batch, input_dtype, inputs)
+    request = Request(module, args, kwargs or {}, all_formulas(), cast)
+    return trace(request, lambda subject: _step(subject, update, loss, mixed))
+
+
+def inference_memory(
+    module: nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    precision: str = "as built",
+    batch: int = 1,
+    input_dtype: torch.dtype = torch.float32,
+    inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> StepMemory:
+    """The peak of one forward without gradients, in the module's own mode.
+
+    Args:
+        module: Any module, on any device, meta included.
+        input_shape: One sample's shape; or ``inputs``, the batch itself, as in `anatomy`.
+        precision: See `training_memory`.
+        batch: Samples in the batch.
+        input_dtype: The batch's type.
+        inputs: See `anatomy`.
+        kwargs: See `anatomy`.
+
+    Raises:
+        ModelspaceError: as `anatomy`; an unknown precision.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(100, 100, bias=False), nn.Linear(100, 100, bias=False))
+        >>> inference_memory(net, (100,)).peak_bytes == 4 * (2 * 100 * 100 + 3 * 100)
+        True
+    """
+    refuse_lazy(module)
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    cast, mixed = PRECISIONS[precision]
+    args = arguments(module, input_shape, batch, input_dtype, inputs)
+    request = Request(module, args, kwargs or {}, all_formulas(), cast)
+
+    def run(subject: Subject) -> StepMemory:
+        with _autocast(mixed):
+            forward(subject)
+        return _found(subject)
+
+    return trace(request, run, gradients=False)
+
+
+def _step(
+    subject: Subject,
+    update: Maker | Matrix,
+    loss: Callable[[Any], Tensor] | None,
+    mixed: torch.dtype | None,
+) -> StepMemory:
+    made = begin(subject, update)
+    # A training loop still holds them when it updates.
+    _outputs = forward_backward(subject, loss, _autocast(mixed))
+    finish(subject, update, made)
+    return _found(subject)
+
+
+def _autocast(dtype: torch.dtype | None):
+    return nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+
+
+def _found(subject: Subject) -> StepMemory:
+    ledger = subject.ledger
+    owners = _owners(subject)
+
+    def module_of(block: Block) -> str | None:
+        if id(block) in owners:
+            return owners[id(block)]
+        return None if block.owner is None else subject.calls.made[block.owner].name
+
+    kinds: Counter = ledger.at_peak()
+    return StepMemory(
+        peak_bytes=ledger.peak,
+        by_kind=dict(kinds),
+        by_module=dict(ledger.at_peak(module_of).most_common()),
+        phase=ledger.peak_phase,
+        unknown=tuple(sorted(subject.tracer.workspaces)),
+        device=subject.device,
+    )
+
+
+def _owners(subject: Subject) -> dict[int, str]:
+    """The module of each parameter, buffer and gradient, by the identity of its entry."""
+    found: dict[int, str] = {}
+    for name, layer in subject.module.named_modules():
+        own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        gradients = [p.grad for p in layer.parameters(recurse=False) if p.grad is not None]
+        for tensor in [*own, *gradients]:
+            block = subject.ledger.block_of(tensor)
+            if block is not None:
+                found.setdefault(id(block), name)
+    return found

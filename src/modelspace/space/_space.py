@@ -1,0 +1,659 @@
+"""``ModelSpace``, an architecture with fixed hyper-parameters, H = { f_p : p ∈ ℝⁿ }; ``Population``, K of its points.
+
+They are one page, since each names the other: a space samples populations, and a population is of a space.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from modelspace.code import Code, code_of
+from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
+from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
+from modelspace.errors import ModelspaceError
+from modelspace.progress import progress
+from modelspace.show import formula, shape_text
+from modelspace.space._card import html_card, text_card
+from modelspace.space._columns import product_table
+from modelspace.space._layout import Layout, differences, layout_of
+
+
+class Reading(NamedTuple):
+    """A module read as a point: its coordinates, and its buffers, which are not coordinates."""
+
+    point: Shaped[Tensor, "parameter"]
+    buffers: dict[str, Tensor]
+
+
+class ModelSpace:
+    """The space of functions that one architecture can be, H = { f_p : p ∈ ℝⁿ }.
+
+    Building a space allocates nothing: the module is made on PyTorch's meta device. A *point* p is the
+    concatenation of the trainable parameters in the order of ``named_parameters()``. A tied parameter is one
+    block of coordinates. Frozen parameters (``requires_grad=False``) are not coordinates: those that are the same
+    for every seed, as a pretrained base is, are kept once and shared by every point. Those that differ between
+    seeds (random features), or that the forward writes into (a target by moving average), belong to a point as
+    buffers do, which are not coordinates either.
+
+    Args:
+        architecture: A class or factory, or an ``nn.Module``. From a module, new points are drawn by calling
+            ``reset_parameters()`` of its submodules; its frozen parameters stay as they are.
+        input_shape: One sample's shape without the batch, ``(3, 7, 7)``. Needed for the anatomy (output
+            shapes, cost) and for lazy layers.
+        dtype: Cast the module to this floating-point type; as built where None.
+        input_dtype: The type of the samples, ``torch.long`` for embeddings.
+        **hyperparameters: The architecture's own arguments; other values make another space.
+
+    Raises:
+        ModelspaceError: arguments missing or unknown, no trainable parameter, mixed types, or lazy layers
+            without ``input_shape``.
+
+    Example:
+        >>> space = ModelSpace(nn.Linear, in_features=4, out_features=3)
+        >>> space.dimension
+        15
+        >>> [(b.name, b.shape, b.start, b.stop) for b in space.layout]
+        [('weight', (3, 4), 0, 12), ('bias', (3,), 12, 15)]
+    """
+
+    def __init__(
+        self,
+        architecture: nn.Module | Callable[..., nn.Module],
+        /,
+        *,
+        input_shape: Iterable[int] | None = None,
+        dtype: torch.dtype | None = None,
+        input_dtype: torch.dtype = torch.float32,
+        **hyperparameters: Any,
+    ):
+        shape = None if input_shape is None else tuple(int(size) for size in input_shape)
+        self._architecture = Architecture(architecture, hyperparameters, shape, dtype, input_dtype)
+        self._skeleton = self._architecture.on_meta()
+        self.name: str = self._architecture.name
+        self.hyperparameters: dict[str, Any] = dict(hyperparameters)
+        self.input_shape = shape
+        self.input_dtype = input_dtype
+        self.layout: Layout = layout_of(self._skeleton)
+        self._anatomies: dict[int, Anatomy] = {}
+
+    @property
+    def architecture(self) -> nn.Module | Callable[..., nn.Module]:
+        """The class, factory or module that the space was made from."""
+        return self._architecture.source
+
+    @property
+    def dimension(self) -> int:
+        """n, the number of coordinates: trainable numbers, tied ones counted once."""
+        return self.layout.dimension
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the coordinates."""
+        return self.layout.dtype
+
+    @cached_property
+    def own_frozen(self) -> tuple[str, ...]:
+        """The frozen parameters that each point has for itself.
+
+        They differ between seeds 0 and 1, or a forward in training writes into them, which is tried where
+        ``input_shape`` is known.
+        """
+        named = {name: p for name, p in self._skeleton.named_parameters() if not p.requires_grad}
+        if not named:
+            return ()
+        first, second = dict(self.template.named_parameters()), dict(self.fresh(1).named_parameters())
+        written = self._written_in_a_trial()
+        return tuple(n for n in named if n in written or not same(first[n], second[n]))
+
+    def _written_in_a_trial(self) -> set[str]:
+        """The frozen parameters that a forward in training, on made-up samples, writes into."""
+        if self.input_shape is None:
+            return set()
+        _ = self.code  # as it is before a forward runs
+        module = self.fresh().train()
+        frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+        before = {name: (p.detach().clone(), p._version) for name, p in frozen.items()}
+        make = torch.randn if self.sample_dtype.is_floating_point else torch.ones
+        with torch.random.fork_rng(), seeded_elsewhere(0):
+            try:
+                module(make(2, *self.input_shape).to(self.sample_dtype))
+            except Exception:
+                return set()  # made-up samples may not fit; the first real batch is looked at again
+        return {n for n, p in frozen.items() if p._version != before[n][1] or not same(p, before[n][0])}
+
+    @cached_property
+    def frozen_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each frozen parameter, by name."""
+        named = self._skeleton.named_parameters()
+        return {name: tuple(p.shape) for name, p in named if not p.requires_grad}
+
+    @cached_property
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor that a point has beside its coordinates: buffers, and ``own_frozen``."""
+        return {name: tuple(value.shape) for name, value in self.buffers_of(self._skeleton).items()}
+
+    def buffers_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """A module's buffers and ``own_frozen`` parameters, by name.
+
+        Sparse buffers, which can't be stacked, stay with the module.
+        """
+        own, buffers = self.own_frozen, module.named_buffers()
+        found = {name: value for name, value in buffers if value.layout is torch.strided}
+        parameters = dict(module.named_parameters()) if own else {}
+        return {**found, **{name: parameters[name].detach() for name in own}}
+
+    @cached_property
+    def template(self) -> nn.Module:
+        """A real module of this space, which nobody writes into.
+
+        It holds what all points share: the frozen parameters, and plain tensor attributes.
+        """
+        return self._built(0)
+
+    def fresh(self, seed: int = 0) -> nn.Module:
+        """A real module of this space that nobody else has: a copy of the module given, or one built anew.
+
+        Args:
+            seed: Of the draw, where a class or factory was given.
+        """
+        return self.apart(self._built(seed))
+
+    def apart(self, module: nn.Module) -> nn.Module:
+        """A module in memory of its own, where the callable shares tensors or layers between all that it builds."""
+        return apart_from(module, self.template)
+
+    def _built(self, seed: int) -> nn.Module:
+        module = self._architecture.as_given(seed)
+        for layer in module.modules():
+            for name, value in vars(layer).items():
+                # What a hook computes before each forward, as nn.utils.weight_norm does, can't be copied.
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    vars(layer)[name] = value.detach()
+        return module
+
+    def working_copy(self) -> nn.Module:
+        """A module to compute with, whose shared frozen parameters are the template's own: they are kept once."""
+        module, shared = self.fresh(), self.shared
+        for name, parameter in module.named_parameters():
+            if name in shared:
+                parameter.data = shared[name]
+        return module
+
+    @cached_property
+    def frozen(self) -> dict[str, Tensor]:
+        """The frozen parameters' values in the module given, or in seed 0's."""
+        if not self.frozen_shapes:
+            return {}
+        return {n: p.detach() for n, p in self.template.named_parameters() if not p.requires_grad}
+
+    @cached_property
+    def shared(self) -> dict[str, Tensor]:
+        """Those of the frozen parameters that all points share: all but ``own_frozen``."""
+        return {name: value for name, value in self.frozen.items() if name not in self.own_frozen}
+
+    def anatomy(self, batch: int | None = None) -> Anatomy:
+        """Layers, output shapes, FLOP and peak memory of one point.
+
+        Args:
+            batch: Samples; the smallest batch that trains where None: 1, or 2 where BatchNorm refuses one.
+
+        Raises:
+            ModelspaceError: no ``input_shape`` is known, or the inputs do not fit the architecture.
+        """
+        if self.input_shape is None:
+            raise ModelspaceError(
+                f"the anatomy of {self.name} needs one sample's shape: ModelSpace(…, input_shape=(…)), "
+                "or --input on the command line"
+            )
+        _ = self.code  # as it is before the skeleton's forward runs
+        if batch is None:
+            return smallest_batch(self.anatomy)
+        if batch not in self._anatomies:
+            shape, kind = self.input_shape, self.sample_dtype
+            self._anatomies[batch] = on_values(
+                self._skeleton,
+                lambda: self.template,
+                lambda module: anatomy(module, shape, batch=batch, input_dtype=kind),
+                lambda found: found.computed,
+            )
+        return self._anatomies[batch]
+
+    @property
+    def sample_dtype(self) -> torch.dtype:
+        """The type of the samples: floating-point samples share the coordinates' type."""
+        return self.dtype if self.input_dtype.is_floating_point else self.input_dtype
+
+    def draw(self, seed: int) -> nn.Module:
+        """The module that ``torch.manual_seed(seed); Arch()`` makes; no generator is disturbed.
+
+        Python's and NumPy's generators are seeded with it too.
+
+        Raises:
+            ModelspaceError: the same seed makes another module each time.
+        """
+        return self._architecture.drawn_again(seed)
+
+    def sample(self, seeds: Iterable[int] | int, **columns: Any) -> "Population":
+        """A population: the product of seeds and columns, one row of P ∈ ℝ^{K×n} each.
+
+        Args:
+            seeds: The seeds, 0 … 2⁶³−1, or their number (0, 1, …). Row k is, bit for bit, the module made by
+                ``torch.manual_seed(seed); Arch()``.
+            **columns: Hyper-parameters that do not change H, by their own names: one value, or several
+                (``lr=[1e-3, 1e-2]``); ``data_seed`` gives each member its own order of the data.
+
+        Returns:
+            K = len(seeds) × the number of column combinations members; seeds vary fastest.
+
+        Raises:
+            ModelspaceError: no seeds, a seed twice or out of range, an empty column.
+
+        Example:
+            >>> space = ModelSpace(nn.Linear, in_features=4, out_features=3)
+            >>> space.sample(seeds=range(2), lr=[0.01, 0.1]).table
+               seed    lr
+            0     0  0.01
+            1     1  0.01
+            2     0  0.10
+            3     1  0.10
+        """
+        return Population.from_seeds(self, product_table(seeds, columns))
+
+    def read(self, source: nn.Module | Mapping[str, Tensor]) -> Reading:
+        """A module or state dict as a point of this space, with its buffers.
+
+        Raises:
+            ModelspaceError: names or shapes differ from the layout (all differences are listed), or frozen
+                parameters differ from those that this space shares.
+        """
+        given: dict[str, Tensor]
+        if isinstance(source, nn.Module):
+            given = {
+                **{n: p.detach() for n, p in source.named_parameters(remove_duplicate=False)},
+                **dict(source.named_buffers(remove_duplicate=False)),
+            }
+        else:
+            given = dict(source)
+        blocks = {b.name: b.shape for b in self.layout} | {n: self.buffer_shapes[n] for n in self.own_frozen}
+        problems = differences(given, blocks, self._skeleton, self.shared, self.layout.tied)
+        if problems:
+            raise ModelspaceError(f"not a point of {self.title}: " + "; ".join(problems))
+        parts = [given[block.name].reshape(-1).to(self.dtype) for block in self.layout]
+        buffers = {name: given[name].detach().clone() for name in self.buffer_shapes if name in given}
+        return Reading(torch.cat(parts), buffers)
+
+    def point(self, source: nn.Module | Mapping[str, Tensor]) -> Float[Tensor, "parameter"]:
+        """The coordinates of a module or state dict: the inverse of ``module``, exact.
+
+        Raises:
+            ModelspaceError: it is not a point of this space; every difference is listed.
+        """
+        return self.read(source).point
+
+    def module(
+        self, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor] | None = None, *, seed: int = 0
+    ) -> nn.Module:
+        """The plain ``nn.Module`` at a point, on the point's device: nothing of this library is left in it.
+
+        Args:
+            point: n coordinates.
+            buffers: Its buffers; those of the module built where None.
+            seed: What a class or factory is called with before the point is put into what it makes.
+
+        Raises:
+            ModelspaceError: the point is not n numbers.
+        """
+        if tuple(point.shape) != (self.dimension,):
+            raise ModelspaceError(
+                f"a point of {self.title} has shape ({self.dimension},); received {tuple(point.shape)}"
+            )
+        module = self.fresh(seed).to(point.device)
+        self.write(module, point, buffers or {})
+        return module
+
+    def write(
+        self, module: nn.Module, point: Float[Tensor, "parameter"], buffers: Mapping[str, Tensor]
+    ) -> None:
+        """Put a point and buffers into a module of this space."""
+        values = {**self.layout.views(point), **buffers}
+        own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+        with torch.no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)
+
+    @property
+    def title(self) -> str:
+        """The architecture's name with its arguments: ``MLP(width=64)``."""
+        return self._architecture.title
+
+    def in_dtype(self, dtype: torch.dtype) -> "ModelSpace":
+        """The same architecture with coordinates of another floating-point type."""
+        return ModelSpace(
+            self._architecture.source,
+            input_shape=self.input_shape,
+            dtype=dtype,
+            input_dtype=self.input_dtype,
+            **self.hyperparameters,
+        )
+
+    @cached_property
+    def code(self) -> Code:
+        """The code that the architecture reaches: its own, and that of every layer.
+
+        Read before a forward runs: a forward may change what it reads.
+        """
+        source, arguments = self._architecture.source, self.hyperparameters
+        made = () if isinstance(source, nn.Module) else (source,)
+        return code_of(*made, self._skeleton, **({"arguments": arguments} if arguments else {}))
+
+    def signature(self) -> str:
+        """A text that changes with the architecture: its arguments, its coordinates, and the code that it reaches."""
+        return f"{self.title}\n{list(self.layout)!r}\n{self.code.hash}"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a reader wants to know first, as (name, value) pairs."""
+        own = set(self.own_frozen)
+        frozen = sum(prod(s) for name, s in self.frozen_shapes.items() if name not in own)
+        apart = sum(prod(self.frozen_shapes[name]) for name in own)
+        buffers = sum(prod(s) for s in self.buffer_shapes.values()) - apart
+        kind = str(self.dtype).removeprefix("torch.")
+        rows = [("coordinates", f"n = {self.dimension:,} in {len(self.layout)} blocks, {kind}")]
+        if frozen:
+            rows.append(("frozen", f"{frozen:,} shared by all points"))
+        if apart:
+            why = "they differ from seed to seed, or the forward writes into them"
+            rows.append(("frozen", f"{apart:,} of each point's own: {why}"))
+        if self.layout.tied:
+            rows.append(("tied", ", ".join(f"{alias} = {name}" for alias, name in self.layout.tied.items())))
+        if buffers:
+            count = len(self.buffer_shapes) - len(own)
+            rows.append(("buffers", f"{buffers:,} in {count} tensors, one set a point"))
+        if self.input_shape is not None:
+            rows.append(("input", shape_text(self.input_shape)))
+            try:
+                cost = self.anatomy()
+                said = (
+                    f"{cost.forward_flops // cost.batch:,} FLOP forward, {cost.backward_flops // cost.batch:,} "
+                    "backward a sample (matrix products and convolutions)"
+                )
+            except ModelspaceError as error:
+                said = f"unknown: {error}"
+            rows.append(("cost", said))
+        return rows
+
+    def _places(self) -> list[tuple[str, str, str, str]]:
+        """Each tensor's name, shape, size, and where it belongs."""
+        places = [(b.name, b.shape, f"p[{b.start}:{b.stop}]") for b in self.layout]
+        places += [(name, shape, "frozen") for name, shape in self.frozen_shapes.items()]
+        others = self.buffer_shapes.keys() - self.frozen_shapes.keys()
+        places += [(name, shape, "buffer") for name, shape in self.buffer_shapes.items() if name in others]
+        return [(name, shape_text(shape), f"{prod(shape):,}", place) for name, shape, place in places]
+
+    def __repr__(self) -> str:
+        return text_card(f"{self.title}   {formula(self.dimension)}", self.facts(), self._places())
+
+    def _repr_html_(self) -> str:
+        return html_card(self.title, formula(self.dimension), self.facts(), self._places(), len(self.layout))
+
+
+def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
+    """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A population's numbers."""
+
+    points: Tensor
+    buffers: dict[str, Tensor]
+
+    @property
+    def version(self) -> int:
+        """Grows with every write into them."""
+        return self.points._version + sum(value._version for value in self.buffers.values())
+
+
+class Population:
+    """K points of one space.
+
+    What ``space.sample`` returns draws its points when they are first asked for. A selection of its rows does the
+    same for itself, so that a million members can be trained shard by shard without ever standing in memory together.
+
+    Attributes:
+        space: The space they are points of.
+        points: P, shape ``[K, n]``, contiguous; row k is member k.
+        buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
+        table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
+        device: Where the points are.
+
+    Args:
+        space: The space.
+        points: ``[K, n]``.
+        buffers: By name, ``[K, *shape]`` each.
+        table: K rows.
+
+    Raises:
+        ModelspaceError: the shapes do not agree with each other or with the space.
+    """
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        points: Float[Tensor, "member parameter"],
+        buffers: Mapping[str, Tensor],
+        table: pd.DataFrame,
+    ):
+        members = len(table)
+        if tuple(points.shape) != (members, space.dimension):
+            raise ModelspaceError(
+                f"{members} members of {space.title} are a matrix of {members}×{space.dimension}; "
+                f"received {tuple(points.shape)}"
+            )
+        for name, shape in space.buffer_shapes.items():
+            if name not in buffers or tuple(buffers[name].shape) != (members, *shape):
+                received = tuple(buffers[name].shape) if name in buffers else "nothing"
+                raise ModelspaceError(f"buffer {name} must be {(members, *shape)}; received {received}")
+        self.space = space
+        self.table = table.reset_index(drop=True)
+        self.device = points.device
+        self._values: _Values | None = _Values(
+            points.contiguous(), {name: buffers[name].contiguous() for name in space.buffer_shapes}
+        )
+        self._drawn: int | None = None  # the values' version as they were drawn from the table's seeds
+
+    @classmethod
+    def from_seeds(
+        cls, space: ModelSpace, table: pd.DataFrame, device: torch.device | str = "cpu"
+    ) -> "Population":
+        """The points that the seeds of a table draw, when they are first asked for.
+
+        Args:
+            space: The space.
+            table: K rows with a column ``seed``.
+            device: Where the points are to be.
+        """
+        population = cls.__new__(cls)
+        population.space = space
+        population.table = table.reset_index(drop=True)
+        population.device = torch.device(device)
+        population._values = None
+        population._drawn = None
+        return population
+
+    @property
+    def points(self) -> Float[Tensor, "member parameter"]:
+        """P, shape ``[K, n]``, contiguous; row k is member k."""
+        return self._made().points
+
+    @points.setter
+    def points(self, points: Float[Tensor, "member parameter"]) -> None:
+        if points is not self.points:
+            changed = Population(self.space, points, self.buffers, self.table)
+            self._values, self._drawn, self.device = changed._values, None, changed.device
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Each buffer of the architecture for all members, shape ``[K, *shape]``."""
+        return self._made().buffers
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether each point is still the one that its seed draws."""
+        return self._values is None or self._drawn == self._values.version
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the points stand in memory already."""
+        return self._values is not None
+
+    def _made(self) -> "_Values":
+        if self._values is None:
+            points, buffers = _draw(self.space, self.table["seed"].tolist())
+            self._values = _Values(
+                points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
+            )
+            self._drawn = self._values.version
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, which: int | slice | Iterable[int] | Iterable[bool]) -> "Population":
+        """The members selected by position, slice, positions or a mask of K booleans, as a population."""
+        if isinstance(which, slice):
+            rows = np.arange(len(self))[which]
+        elif isinstance(which, int | np.integer):
+            rows = np.array([self._position(int(which))])
+        else:
+            asked = np.asarray(which.cpu() if isinstance(which, Tensor) else which)
+            if asked.dtype == bool and asked.shape != (len(self),):
+                raise ModelspaceError(
+                    f"a mask has one entry a member ({len(self)}); received {asked.shape[0]}"
+                )
+            rows = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(int).reshape(-1)
+            rows = np.array([self._position(int(r)) for r in rows], dtype=int)
+        table = self.table.iloc[rows]
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        index = torch.from_numpy(rows).to(self.device)
+        buffers = {name: value[index] for name, value in self.buffers.items()}
+        return self._like(self.points[index], buffers, table)
+
+    def _like(self, points: Tensor, buffers: dict[str, Tensor], table: pd.DataFrame) -> "Population":
+        """A population of these, which were made from this one's without changing a number."""
+        made = Population(self.space, points, buffers, table)
+        if self.is_drawn and made._values is not None:
+            made._drawn = made._values.version
+        return made
+
+    def query(self, expression: str) -> "Population":
+        """The members whose table row satisfies a pandas expression: ``population.query("lr > 1e-3")``."""
+        try:
+            chosen = self.table.query(expression)
+        except Exception as error:
+            columns = ", ".join(map(str, self.table.columns))
+            raise ModelspaceError(f"query '{expression}': {error} (columns: {columns})") from error
+        return self[np.asarray(chosen.index, dtype=int)]
+
+    def module(self, member: int) -> nn.Module:
+        """Member k as a plain ``nn.Module``, a copy."""
+        k = self._position(member)
+        seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
+        buffers = {name: value[k] for name, value in self.buffers.items()}
+        return self.space.module(self.points[k], buffers, seed=seed)
+
+    def modules(self) -> list[nn.Module]:
+        """Every member as a plain ``nn.Module``."""
+        return [self.module(k) for k in range(len(self))]
+
+    def state_dict(self, member: int) -> dict[str, Tensor]:
+        """Member k's plain state dict, which ``Arch().load_state_dict`` takes."""
+        return self.module(member).state_dict()
+
+    def with_columns(self, **columns: Any) -> "Population":
+        """The same points with further columns: one value for all, or one value a member."""
+        table = self.table.assign(**columns)
+        if "seed" in columns:
+            return Population(self.space, self.points, self.buffers, table)
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        return self._like(self.points, self.buffers, table)
+
+    def copy(self) -> "Population":
+        """The same members in memory of their own."""
+        buffers = {name: value.clone() for name, value in self.buffers.items()}
+        return self._like(self.points.clone(), buffers, self.table.copy())
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The same members on another device."""
+        if self._values is None:
+            return Population.from_seeds(self.space, self.table, device)
+        buffers = {name: value.to(device) for name, value in self.buffers.items()}
+        return self._like(self.points.to(device), buffers, self.table)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self.module(k) for k in range(len(self)))
+
+    def _position(self, member: int) -> int:
+        if not -len(self) <= member < len(self):
+            raise ModelspaceError(f"no member {member}: the population has {len(self)}, 0 to {len(self) - 1}")
+        return member % len(self)
+
+    def __repr__(self) -> str:
+        size = len(self) * self.space.dimension * self.space.dtype.itemsize / 2**20
+        head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
+        return f"{head}, {size:.1f} MiB on {self.device}\n{self.table.to_string(max_rows=10)}"
+
+    def _repr_html_(self) -> str:
+        head = repr(self).splitlines()[0]
+        return f"<div><p>{escape(head)}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
+
+
+def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
+    drawn = list(dict.fromkeys(seeds))
+    points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
+    buffers: dict[str, Tensor] = {}
+    with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
+        for row, seed in enumerate(drawn):
+            module = space.draw(int(seed))
+            parameters = dict(module.named_parameters())
+            if set(parameters) != {b.name for b in space.layout} | set(space.frozen_shapes) | set(
+                space.own_frozen
+            ):
+                raise ModelspaceError(
+                    f"{space.title} has other parameters with seed {seed} than without: not one space"
+                )
+            torch.cat([parameters[b.name].detach().reshape(-1) for b in space.layout], out=points[row])
+            for name, value in space.buffers_of(module).items():
+                if name not in buffers:
+                    buffers[name] = value.new_empty(len(drawn), *value.shape)
+                buffers[name][row] = value
+            advance(1)
+    if not drawn:
+        buffers = {name: value[None][:0].clone() for name, value in space.buffers_of(space.template).items()}
+    if len(drawn) < len(seeds):
+        position = {seed: row for row, seed in enumerate(drawn)}
+        index = torch.tensor([position[seed] for seed in seeds])
+        points = points[index]
+        buffers = {name: value[index] for name, value in buffers.items()}
+    return points, buffers
+
+
+def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population:
+    """Populations of one space one after the other, as one, under a new table."""
+    parts = list(populations)
+    device = parts[0].device
+    points = torch.cat([part.points.to(device) for part in parts])
+    buffers = {name: torch.cat([p.buffers[name].to(device) for p in parts]) for name in parts[0].buffers}
+    return Population(parts[0].space, points, buffers, table)

@@ -1,0 +1,220 @@
+"""A module's stand-in: the same code and ties, with tensors that have shapes, types and a device, and no values."""
+
+import copy
+import dataclasses
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from modelspace.errors import ModelspaceError
+
+# Constructors read the values of these (rates of stochastic depth, tables of positions), and they are small.
+_KEPT_REAL = frozenset({torch.arange, torch.tensor, torch.linspace, torch.logspace})
+
+
+class MetaBuild(TorchFunctionMode):
+    """While entered, modules are built on the meta device: any size costs nothing.
+
+    Unlike ``torch.device("meta")`` it leaves ``arange``, ``tensor``, ``linspace`` and ``logspace`` real, whose
+    values constructors read.
+
+    Example:
+        >>> with MetaBuild():
+        ...     net = nn.Linear(10**6, 10**6)
+        >>> net.weight.is_meta, torch.arange(3).is_meta
+        (True, False)
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _device_constructors() and func not in _KEPT_REAL and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def fake(tensor: Shaped[Tensor, "..."], mode: FakeTensorMode, dtype: torch.dtype | None = None) -> Tensor:
+    """A fake CPU tensor of the same shape, strides and type; a parameter stays a parameter.
+
+    Args:
+        tensor: Any dense tensor.
+        mode: The mode that owns the fakes.
+        dtype: Another type for a floating-point tensor.
+    """
+    kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    with mode, torch.no_grad():
+        data = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=kind, device="cpu")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(data, requires_grad=tensor.requires_grad)
+    return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Tensor:
+    """A copy in memory; zeros where the tensor has no values."""
+    data = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone().cpu()
+    if dtype is not None and data.is_floating_point():
+        data = data.to(dtype)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(data, requires_grad=tensor.requires_grad)
+    return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.Module, dict[int, Tensor]]:
+    """A copy of a module with each tensor changed; a tensor met twice (a tie) is changed once.
+
+    Returns:
+        The copy, and each tensor's substitute by the identity of the tensor.
+
+    Args:
+        module: Any module.
+        change: Makes a tensor's substitute, as `fake` and `real` do.
+
+    Raises:
+        ModelspaceError: the module refuses to be copied.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.parallel.DistributedDataParallel):
+            raise ModelspaceError(
+                f"layer {name or 'itself'} (DistributedDataParallel) belongs to a group of processes and can't be "
+                "copied: give the module that it wraps, .module"
+            )
+    memo: dict[int, Any] = {}
+    for tensor in held_tensors(module):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = change(tensor)
+    changed: dict[int, Tensor] = dict(memo)
+    try:
+        found = copy.deepcopy(module, memo)
+    except Exception as error:
+        raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
+    for before, after in zip(module.modules(), found.modules(), strict=True):
+        if isinstance(before, torch.jit.ScriptModule):
+            # TorchScript copies its tensors itself, without the memo.
+            for name, tensor in (*before._parameters.items(), *before._buffers.items()):
+                if tensor is not None:
+                    setattr(after, name, changed[id(tensor)])
+        elif isinstance(after, nn.DataParallel):
+            # The copy is on one device, the CPU.
+            after.device_ids = []
+    return found, changed
+
+
+@contextmanager
+def lent(module: nn.Module, changed: Mapping[int, Tensor]) -> Iterator[None]:
+    """Put the substitutes into a module itself while the block runs.
+
+    A copy's closures and patched forwards, compiled ones too, still reach the module that was copied.
+    """
+    held = [
+        (layer, owner, name, value)
+        for layer in module.modules()
+        for owner in (layer._parameters, layer._buffers, vars(layer))
+        for name, value in owner.items()
+        if isinstance(value, Tensor) and id(value) in changed
+    ]
+    try:
+        for layer, owner, name, value in held:
+            _put(layer, owner, name, changed[id(value)])
+        yield
+    finally:
+        for layer, owner, name, value in held:
+            _put(layer, owner, name, value)
+
+
+def _put(layer: nn.Module, owner: Any, name: str, value: Tensor) -> None:
+    if isinstance(layer, torch.jit.ScriptModule):
+        setattr(layer, name, value)
+    else:
+        owner[name] = value
+
+
+def held_tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too; ties repeat."""
+    return [tensor for layer in module.modules() for tensor in _tensors_of(layer)]
+
+
+def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
+    for owned in (layer._parameters, layer._buffers):
+        yield from (tensor for tensor in owned.values() if tensor is not None)
+    seen: set[int] = set()
+    for name, value in vars(layer).items():
+        if name not in ("_parameters", "_buffers", "_modules"):
+            yield from _held(value, seen)
+
+
+def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif id(value) not in seen and isinstance(value, list | tuple | dict):
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _held(item, seen)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and id(value) not in seen:
+        seen.add(id(value))
+        for item in vars(value).values() if hasattr(value, "__dict__") else ():
+            yield from _held(item, seen)
+
+
+class SparseWithoutValues(Exception):
+    """A sparse operand is known by its shape alone."""
+
+
+READS_VALUES = "its forward reads values"
+# What errors without a class of their own say.
+_SIGNS = ("FakeTensor", "fake impl", "data pointer", "tensor subclass", "meta tensor", "TorchScript")
+
+
+def needs_values(error: BaseException | None) -> str | None:
+    """Why a pass can't do without values; None where it failed for another reason, as on its shapes."""
+    while error is not None:
+        if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+            return READS_VALUES
+        if isinstance(error, SparseWithoutValues):
+            return "it multiplies sparse tensors"
+        if isinstance(
+            error, UnsupportedOperatorException | UnsupportedFakeTensorException | NotImplementedError
+        ):
+            return "an operation of its forward can't run on shapes alone"
+        text = str(error)
+        if any(sign in text for sign in _SIGNS):
+            return READS_VALUES
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Fake tensors log each failure with its traceback before they raise it; the error says it better.
+
+    What is compiled runs as it was written: it is what is counted, and a compiled module warns of global hooks.
+    """
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), _eager(), torch.jit.optimized_execution(False):
+            warnings.filterwarnings("ignore", message=".*global hooks on modules", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Nothing can be compiled before the compiler is imported, which takes a second."""
+    compiler = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
