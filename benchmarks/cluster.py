@@ -47,7 +47,7 @@ def overhead(repeats: int) -> None:
             for count in (few, many) * repeats:
                 with tempfile.TemporaryDirectory() as folder:
                     out = folder if writes else None
-                    settings = {"keep": keep, "runner": runner, "out": out, "chunk": 1, "workers": 1}
+                    settings = {"keep": keep, "runner": runner, "out": out, "shard": 1, "workers": 1}
                     population = space.sample(seeds=count)
                     found[count].append(timed(population, data, epochs=1, batch_size=SAMPLES, **settings))
             least = {
@@ -61,7 +61,7 @@ def overhead(repeats: int) -> None:
 def speed(repeats: int, cpus: int) -> None:
     """Shards of about a second."""
     data, space = ms.data.load("digits"), ms.ModelSpace(cnn, input_shape=(1, 8, 8))
-    population, settings = space.sample(seeds=160), {"chunk": 16, "epochs": 4, "batch_size": 64}
+    population, settings = space.sample(seeds=160), {"shard": 16, "epochs": 4, "batch_size": 64}
     ms.fit(
         population[: 16 * cpus],
         data,
@@ -69,7 +69,7 @@ def speed(repeats: int, cpus: int) -> None:
         lowering="vmap",
         compile=False,
         threads=1,
-        chunk=16,
+        shard=16,
         epochs=1,
     )
     for title, kwargs in (

@@ -49,11 +49,11 @@ class Training:
         short = self._seconds(epochs=1)
         while (beyond := self._seconds(self._epochs) - short) < seconds:
             self._epochs *= 2
-        steps = (self._epochs - 1) * self._epoch * self.plan.chunk * self.plan.workers
+        steps = (self._epochs - 1) * self._epoch * self.plan.shard * self.plan.workers
         return beyond * 1e3 / steps
 
     def _seconds(self, epochs: int) -> float:
-        rows = [(self._next + i) % len(self.population) for i in range(self.plan.chunk * self.plan.workers)]
+        rows = [(self._next + i) % len(self.population) for i in range(self.plan.shard * self.plan.workers)]
         self._next = rows[-1] + 1
         with warnings.catch_warnings():
             # What is computed member by member stands in the table.
@@ -76,7 +76,7 @@ class Training:
             early_stopping=None,
             **self._settings,
         )
-        names = ("lowering", "chunk", "compile", "threads", "workers")
+        names = ("lowering", "shard", "compile", "threads", "workers")
         free: dict[str, Any] = dict.fromkeys(names)
         return _Fit(self.population, self._data, recipe).plan(free)[0]
 

@@ -50,7 +50,7 @@ JAX = all(importlib.util.find_spec(name) for name in ("jax", "equinox", "optax")
 
 PLAN = {
     "lowering": "vmap",
-    "chunk": 32,
+    "shard": 32,
     "compiled": True,
     "threads": 1,
     "workers": 2,

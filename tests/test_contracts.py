@@ -277,16 +277,16 @@ def packed(case):
 @every_batched_case
 def test_independent_of_packing(case):
     population, data = packed(case), case.data()
-    whole = fit(population, data, case, lowering="vmap", chunk=5)
-    again = fit(population, data, case, lowering="vmap", chunk=5)
+    whole = fit(population, data, case, lowering="vmap", shard=5)
+    again = fit(population, data, case, lowering="vmap", shard=5)
     assert torch.equal(again.population.points, whole.population.points)
     order = [3, 0, 4, 2, 1]
     others = {
-        "chunk 1": (range(5), fit(population, data, case, lowering="vmap", chunk=1)),
-        "chunk 3": (range(5), fit(population, data, case, lowering="vmap", chunk=3)),
+        "shard 1": (range(5), fit(population, data, case, lowering="vmap", shard=1)),
+        "shard 3": (range(5), fit(population, data, case, lowering="vmap", shard=3)),
         "loop": (range(5), fit(population, data, case, lowering="loop")),
-        "permuted": (order, fit(population[order], data, case, lowering="vmap", chunk=5)),
-        "subset": ([4, 1], fit(population[[4, 1]], data, case, lowering="vmap", chunk=2)),
+        "permuted": (order, fit(population[order], data, case, lowering="vmap", shard=5)),
+        "subset": ([4, 1], fit(population[[4, 1]], data, case, lowering="vmap", shard=2)),
     }
     for packing, (rows, run) in others.items():
         rows = list(rows)
@@ -303,12 +303,12 @@ def test_any_members_in_any_order_and_shards():
     rng = np.random.default_rng(0)
     population = case.space(torch.float64).sample(seeds=24).with_columns(lr=rng.uniform(0.01, 0.1, 24))
     data = case.data()
-    whole = fit(population, data, case, lowering="vmap", chunk=24, epochs=2)
+    whole = fit(population, data, case, lowering="vmap", shard=24, epochs=2)
     for _ in range(100):
         rows = rng.permutation(24)[: rng.integers(1, 25)].tolist()
-        chunk = int(rng.integers(1, len(rows) + 1))
-        run = fit(population[rows], data, case, lowering="vmap", chunk=chunk, epochs=2)
-        assert relative_error(run.population.points, whole.population.points[rows]) <= 1e-9, (rows, chunk)
+        shard = int(rng.integers(1, len(rows) + 1))
+        run = fit(population[rows], data, case, lowering="vmap", shard=shard, epochs=2)
+        assert relative_error(run.population.points, whole.population.points[rows]) <= 1e-9, (rows, shard)
         assert np.allclose(run.history["train_loss"], whole.history["train_loss"][rows], rtol=1e-9)
 
 
@@ -318,7 +318,7 @@ def test_random_numbers_are_the_members_own(name):
     one = case.space(torch.float64).sample(seeds=[3], lr=[0.05])
     twins = one[[0, 0, 0]].with_columns(seed=[3, 3, 4])
     lowering = "vmap" if case.fallback is None else "loop"
-    run = fit(twins, case.data(), case, lowering=lowering, chunk=3)
+    run = fit(twins, case.data(), case, lowering=lowering, shard=3)
     first, twin, other = run.population.points
     assert relative_error(twin[None], first[None]) <= 1e-12
     assert relative_error(other[None], first[None]) > 1e-3
@@ -344,14 +344,14 @@ def assert_one_graph(graph):
 )
 def test_compiled_is_eager_and_compiled_once(case, compilations):
     population, data = packed(case), case.data()
-    eager = fit(population, data, case, lowering="vmap", chunk=3)
-    run = fit(population, data, case, lowering="vmap", chunk=3, compile=True)
+    eager = fit(population, data, case, lowering="vmap", shard=3)
+    run = fit(population, data, case, lowering="vmap", shard=3, compile=True)
     assert run.plan.compiled
-    assert run.plan.chunk == 3
+    assert run.plan.shard == 3
     # Contract 8: two shards, the last one padded, are one program of one graph; and so is the next run.
     assert len(compilations) == 1
     assert_one_graph(compilations[0])
-    again = fit(population, data, case, lowering="vmap", chunk=3, compile=True)
+    again = fit(population, data, case, lowering="vmap", shard=3, compile=True)
     assert len(compilations) == 1
     assert torch.equal(again.population.points, run.population.points)
     assert relative_error(run.population.points, eager.population.points) <= 1e-9
@@ -382,7 +382,7 @@ def test_a_member_that_diverges_disturbs_nobody(case):
     data = case.data()
 
     infected = healthy.with_columns(lr=[0.05, 0.05, 1e300, 0.05])
-    run = assert_isolated(infected, healthy, 2, data, case, lowering=lowering, chunk=4)
+    run = assert_isolated(infected, healthy, 2, data, case, lowering=lowering, shard=4)
     assert run.population.points.isfinite().all()
     assert run.diverged["seed"].tolist() == [2]
     assert run.diverged["lr"].tolist() == [1e300]
@@ -390,7 +390,7 @@ def test_a_member_that_diverges_disturbs_nobody(case):
 
     infected = healthy.copy()
     infected.points[1] = torch.nan
-    run = assert_isolated(infected, healthy, 1, data, case, lowering=lowering, chunk=4)
+    run = assert_isolated(infected, healthy, 1, data, case, lowering=lowering, shard=4)
     assert same(run.population.points[1], infected.points[1])
     assert np.isnan(run.history["train_loss"][1]).all()
 
@@ -399,7 +399,7 @@ def test_divergence_after_some_steps_keeps_the_last_finite_point():
     case = named("DummyNet")
     healthy = case.space().sample(seeds=3).with_columns(lr=[0.01, 0.01, 0.01])
     infected = healthy.with_columns(lr=[0.01, 1e30, 0.01])
-    run = assert_isolated(infected, healthy, 1, case.data(), case, lowering="vmap", chunk=3)
+    run = assert_isolated(infected, healthy, 1, case.data(), case, lowering="vmap", shard=3)
     assert 0 < run.steps[1] < 3 * EPOCH
     assert run.population.points[1].isfinite().all()
     assert not torch.equal(run.population.points[1], healthy.points[1])
@@ -409,8 +409,8 @@ def test_divergence_after_some_steps_keeps_the_last_finite_point():
 
 
 def test_the_loop_is_taken_where_it_measures_faster():
-    def build(lowering, chunk):
-        wait = 0.001 * chunk if lowering == "loop" else 0.004 * chunk
+    def build(lowering, shard):
+        wait = 0.001 * shard if lowering == "loop" else 0.004 * shard
         return lambda: time.sleep(wait), ()
 
     plan, _ = choose_plan(build, members=8, calls=10)

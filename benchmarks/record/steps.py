@@ -99,7 +99,7 @@ class StepTimes:
         flop: Useful floating-point operations a step and member.
         member_bytes: Of a member's own numbers: coordinates and buffers.
         shared_bytes: Of what all members share: frozen parameters.
-        plan: ``lowering``, ``chunk``, ``compiled``, ``threads``, ``workers``, ``reason``, ``fallback``, ``seconds``
+        plan: ``lowering``, ``shard``, ``compiled``, ``threads``, ``workers``, ``reason``, ``fallback``, ``seconds``
             (with compiling).
         targets: What it has to reach.
         repeats: The raw numbers.

@@ -31,7 +31,7 @@ def wanted(target: float | None) -> str:
 
 def planned(plan: dict[str, Any]) -> str:
     """How a population was computed, in a few words."""
-    how = f"{'compiled ' if plan['compiled'] else ''}{plan['lowering']} of {plan['chunk']}"
+    how = f"{'compiled ' if plan['compiled'] else ''}{plan['lowering']} of {plan['shard']}"
     means = f"{plan['threads']} thread{'s' if plan['threads'] > 1 else ''}"
     if plan["workers"] > 1:
         means = f"{plan['workers']} processes"

@@ -112,7 +112,7 @@ def test_show(capsys, made):
     assert found["target"].endswith("net.py:Net")
     assert found["spec"]["optimizer"] == run.settings["optimizer"]
     assert set(found["environment"]) >= {"torch", "python", "device", "commit"}
-    assert found["plan"]["chunk"] == 4
+    assert found["plan"]["shard"] == 4
     assert found["states"] == {"finished": 8, "diverged": 4}
     table = run.table.groupby("lr")["validation_accuracy"]
     for each in found["settings"]:

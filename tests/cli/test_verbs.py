@@ -70,7 +70,7 @@ def test_explore_writes_its_folder(folder):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["dimension"] == 2512
     assert summary["members"] == 3 * 2 + 4
-    assert set(summary["plan"]) >= {"lowering", "chunk", "compiled"}
+    assert set(summary["plan"]) >= {"lowering", "shard", "compiled"}
     assert set(summary["test_accuracy"]) >= {"mean", "sd", "min", "q1", "median", "q3", "max", "n"}
     assert set(summary["chosen"]) == {"lr"}
 

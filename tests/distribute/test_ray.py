@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 CASE = named("residual BatchNorm")
-CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +65,7 @@ def in_ray(population, **settings):
         {"early_stopping": ms.EarlyStopping(1, restore_best=True), "epochs": 5},
         {"precision": "16-mixed", "accumulate": 2, "batch_size": BATCH},
         {"lowering": "loop"},
-        {"chunk": 3, "threads": 2},
+        {"shard": 3, "threads": 2},
     ],
     ids=str,
 )
@@ -177,7 +177,7 @@ def test_a_killed_worker_s_shard_is_trained_again(slow, tmp_path):
 
 def test_out_of_memory_halves_the_shards(slow, capsys):
     run = slow("memory", runner="ray")
-    assert run.plan.chunk == 2
+    assert run.plan.shard == 2
     assert (run.status == "finished").all()
     assert torch.allclose(run.population.points, slow().population.points, rtol=1e-6)
     assert "out of memory in a worker process: going on in shards of 2 members" in capsys.readouterr().err
@@ -296,7 +296,7 @@ def test_what_can_t_be_sent_is_said():
     data = ms.data.of_splits(train=(x, y), validation=(x, y), test=(x, y))
     population = ms.ModelSpace(Locked, input_shape=(8,)).sample(seeds=2)
     with pytest.raises(ms.ModelspaceError, match=r"can't be sent to other processes: .*lock"):
-        in_ray(population, data=data, loss=loss, chunk=2)
+        in_ray(population, data=data, loss=loss, shard=2)
 
 
 def test_wrong_numbers_and_no_gpu_are_said():
@@ -355,7 +355,7 @@ if __name__ == "__main__":
     data = ms.data.of_splits(train=(x, y), validation=(x, y), test=(x, y))
     population = ms.ModelSpace(Net, input_shape=(8,)).sample(seeds=400)
     threading.Thread(target=interrupt, daemon=True).start()
-    choices = dict(lowering="vmap", chunk=2, compile=False, threads=1, workers=1)
+    choices = dict(lowering="vmap", shard=2, compile=False, threads=1, workers=1)
     run = ms.fit(population, data, out="run", epochs=1, batch_size=8, runner="ray", **choices)
     left = [p.name() for p in psutil.Process().children(recursive=True)]
     print(run.interrupted, (run.status == "finished").sum() >= 4, (run.status == "unfinished").any(), left)

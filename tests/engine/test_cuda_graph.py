@@ -108,7 +108,7 @@ def test_what_can_t_be_captured_stays_as_it_is(by_hand, monkeypatch):
 def test_a_graph_s_numbers_are_the_program_s_bit_for_bit(monkeypatch, compile):
     case = named("MLP tanh")
     population = case.space().sample(seeds=8, lr=[0.01]).to("cuda")
-    settings = {"epochs": 3, "batch_size": 5, "compile": compile, "lowering": "vmap", "chunk": 8}
+    settings = {"epochs": 3, "batch_size": 5, "compile": compile, "lowering": "vmap", "shard": 8}
     graph = ms.fit(population, case.data(), **settings)
     assert compile or "a CUDA graph" in graph.plan.reason
     monkeypatch.setattr(

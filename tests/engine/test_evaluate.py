@@ -148,7 +148,7 @@ def test_a_score_is_one_of_all_samples(name, held, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"lowering": "vmap", "chunk": 2}, {"lowering": "loop"}, {"compile": True}]
+    "settings", [{"lowering": "vmap", "shard": 2}, {"lowering": "loop"}, {"compile": True}]
 )
 def test_validation_scores_are_of_all_samples(settings):
     """In ``fit``, every epoch; what stops a member early is the same number."""

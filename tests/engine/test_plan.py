@@ -16,13 +16,13 @@ from modelspace.engine.workers import process_index
 from modelspace.errors import ModelspaceError
 
 
-def timed(vmap, loop=lambda chunk: 0.004 * chunk):
-    """A build whose steps take as long as told, in seconds by chunk."""
+def timed(vmap, loop=lambda shard: 0.004 * shard):
+    """A build whose steps take as long as told, in seconds by shard."""
     built = []
 
-    def build(lowering, chunk):
-        built.append((lowering, chunk))
-        seconds = (vmap if lowering == "vmap" else loop)(chunk)
+    def build(lowering, shard):
+        built.append((lowering, shard))
+        seconds = (vmap if lowering == "vmap" else loop)(shard)
         return lambda: time.sleep(seconds), ()
 
     return build, built
@@ -30,17 +30,17 @@ def timed(vmap, loop=lambda chunk: 0.004 * chunk):
 
 @given(st.integers(1, 10**5), st.integers(1, 300))
 def test_balanced_shards_waste_less_than_a_member_each(members, size):
-    chunk = balanced(members, size)
-    shards = -(-members // chunk)
-    assert 1 <= chunk <= min(size, members)
-    assert shards * chunk - members < shards
+    shard = balanced(members, size)
+    shards = -(-members // shard)
+    assert 1 <= shard <= min(size, members)
+    assert shards * shard - members < shards
     assert shards == -(-members // min(size, members))
 
 
 def test_the_fastest_shard_a_member_is_taken():
     build, _ = timed(lambda c: 0.002 if c <= 16 else 0.0005 * c)
     plan, step = choose_plan(build, members=64, calls=10, compile=False)
-    assert (plan.lowering, plan.chunk, plan.compiled) == ("vmap", 16, False)
+    assert (plan.lowering, plan.shard, plan.compiled) == ("vmap", 16, False)
     assert "× the loop, best of shards 8, 16, 32" in plan.reason
     step()
 
@@ -48,7 +48,7 @@ def test_the_fastest_shard_a_member_is_taken():
 def test_measuring_stops_when_shards_get_clearly_worse():
     build, built = timed(lambda c: 0.0001 * c * c)
     choose_plan(build, members=1000, calls=1000, compile=False)
-    tried = {chunk for lowering, chunk in built if lowering == "vmap"}
+    tried = {shard for lowering, shard in built if lowering == "vmap"}
     # 16, then 32 is worse: nothing larger; smaller ones as long as they are better.
     assert max(tried) == balanced(1000, 32)
     assert min(tried) <= 4
@@ -58,21 +58,21 @@ def test_a_short_run_measures_little():
     build, built = timed(lambda c: 0.01, lambda c: 0.001 * c)
     choose_plan(build, members=64, calls=1, compile=False)
     # Whether there is a batched form, one size, and the step itself.
-    assert [chunk for lowering, chunk in built if lowering == "vmap"] == [2, 16, 16]
+    assert [shard for lowering, shard in built if lowering == "vmap"] == [2, 16, 16]
 
 
 def test_what_is_asked_for_is_done():
     build, _ = timed(lambda c: 0.004 * c, lambda c: 0.001 * c)
     assert choose_plan(build, 8, 1, lowering="vmap", compile=False)[0].lowering == "vmap"
-    plan, _ = choose_plan(build, 8, 1, lowering="loop", chunk=3)
-    assert (plan.lowering, plan.chunk) == ("loop", 3)
-    assert choose_plan(build, 8, 1, lowering="vmap", chunk=5, compile=False)[0].chunk == 4
+    plan, _ = choose_plan(build, 8, 1, lowering="loop", shard=3)
+    assert (plan.lowering, plan.shard) == ("loop", 3)
+    assert choose_plan(build, 8, 1, lowering="vmap", shard=5, compile=False)[0].shard == 4
     with pytest.raises(ModelspaceError, match="at least 1 member; received 0"):
-        choose_plan(build, 8, 1, chunk=0)
+        choose_plan(build, 8, 1, shard=0)
 
 
 def failing(message):
-    def build(lowering, chunk):
+    def build(lowering, shard):
         def step():
             if lowering == "vmap":
                 raise RuntimeError(message)
@@ -92,7 +92,7 @@ def test_an_operation_without_a_batched_form_is_named():
 
 
 def test_what_fails_in_the_loop_too_is_not_blamed_on_batching():
-    def build(lowering, chunk):
+    def build(lowering, shard):
         def step():
             raise ZeroDivisionError("the user's own")
 
@@ -110,10 +110,10 @@ def test_other_refusals_are_quoted():
     assert no_batched_form(RuntimeError()) == "no batched form: RuntimeError"
 
 
-def tensors(lowering, chunk):
-    x = torch.ones(chunk, 3)
+def tensors(lowering, shard):
+    x = torch.ones(shard, 3)
     if lowering == "loop":
-        return lambda x: (time.sleep(0.002 * chunk), x.add_(1))[1], (x,)
+        return lambda x: (time.sleep(0.002 * shard), x.add_(1))[1], (x,)
     return lambda x: x.add_(1), (x,)
 
 
@@ -149,7 +149,7 @@ def test_a_plan_reads_as_one_line():
 def test_the_number_of_threads_is_as_asked_and_put_back():
     before = torch.get_num_threads()
     counts = []
-    build = lambda lowering, chunk: (lambda: counts.append(torch.get_num_threads()), ())  # noqa: E731
+    build = lambda lowering, shard: (lambda: counts.append(torch.get_num_threads()), ())  # noqa: E731
     plan, _ = choose_plan(build, members=4, calls=1, lowering="vmap", compile=False, threads=before + 1)
     assert plan.threads == before + 1
     assert set(counts) == {before + 1}
@@ -158,7 +158,7 @@ def test_the_number_of_threads_is_as_asked_and_put_back():
 
 def test_a_plan_can_be_asked_for_again():
     plan = Plan("vmap", 8, True, 2, "measured")
-    assert plan.choices == {"lowering": "vmap", "chunk": 8, "compile": True, "threads": 2, "workers": 1}
+    assert plan.choices == {"lowering": "vmap", "shard": 8, "compile": True, "threads": 2, "workers": 1}
 
 
 def test_what_was_measured_is_remembered(monkeypatch, tmp_path):
@@ -170,7 +170,7 @@ def test_what_was_measured_is_remembered(monkeypatch, tmp_path):
     again, _ = choose_plan(build, 64, 1000, compile=False, fingerprint="kind")
     assert again.choices == first.choices
     assert again.reason == f"{first.reason}, measured earlier"
-    assert [chunk for lowering, chunk in built if lowering == "vmap"] == [2, first.chunk]
+    assert [shard for lowering, shard in built if lowering == "vmap"] == [2, first.shard]
     other, _ = choose_plan(timed(lambda c: 0.001 * c)[0], 64, 1000, compile=False, fingerprint="another kind")
     assert "measured earlier" not in other.reason
 
@@ -180,7 +180,7 @@ def test_processes_are_taken_where_they_measure_faster():
     with using_threads(2):
         plan, _ = choose_plan(build, 64, 1000, compile=False, workers=None)
         assert (plan.workers, plan.threads) == (2, 1)
-        assert str(plan).startswith(f"vmap, shards of {plan.chunk} members, 2 processes: ")
+        assert str(plan).startswith(f"vmap, shards of {plan.shard} members, 2 processes: ")
         assert choose_plan(build, 64, 1000, compile=False, workers=1)[0].workers == 1
         # Starting processes costs more than a short run has to win.
         assert choose_plan(build, 64, 2, compile=False, workers=None)[0].workers == 1
@@ -189,16 +189,16 @@ def test_processes_are_taken_where_they_measure_faster():
 
 
 def test_a_shard_that_does_not_fit_in_memory_is_no_candidate():
-    def build(lowering, chunk):
+    def build(lowering, shard):
         def step():
-            if chunk > 16:
+            if shard > 16:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             time.sleep(0.001)
 
         return step, ()
 
     plan, _ = choose_plan(build, 64, 1000, compile=False)
-    assert plan.chunk <= 16
+    assert plan.shard <= 16
 
 
 def test_what_is_computed_member_by_member_is_compiled_only_on_demand(compilations):
@@ -211,7 +211,7 @@ def killed_in(moments):
     """A build whose step ends its process at one of these calls of it, where that is a measuring one."""
     parent, calls = os.getpid(), [0]
 
-    def build(lowering, chunk):
+    def build(lowering, shard):
         def step(values):
             if os.getpid() != parent:
                 calls[0] += 1
@@ -219,7 +219,7 @@ def killed_in(moments):
                     os.kill(os.getpid(), signal.SIGKILL)
             return values * 2
 
-        return step, (torch.zeros(chunk, 3),)
+        return step, (torch.zeros(shard, 3),)
 
     return build
 

@@ -16,7 +16,7 @@ def run(tmp_path_factory):
         epochs=3,
         batch_size=8,
         lowering="vmap",
-        chunk=4,
+        shard=4,
         compile=False,
         threads=1,
         workers=1,

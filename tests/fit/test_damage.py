@@ -28,7 +28,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.norm(self.fc(x.flatten(1)))
 """
-CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 WRONG = [
     "NULL",
     "'x'",

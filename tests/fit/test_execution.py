@@ -50,7 +50,7 @@ def test_pieces_cover_the_shards_in_order_and_none_is_of_two(lengths, size):
 @pytest.mark.parametrize("workers", [2, 3, 8])
 def test_several_processes_are_one_bit_for_bit(workers):
     members = population(lr=[0.1, 0.2, 1e300, 0.1, 0.3, 0.1, 0.1], dtype=torch.float32)
-    one, several = fit(members, chunk=2), fit(members, chunk=2, workers=workers)
+    one, several = fit(members, shard=2), fit(members, shard=2, workers=workers)
     assert several.plan.workers == workers
     assert several.status.tolist() == [FINISHED] * 2 + [DIVERGED] + [FINISHED] * 4
     same(several, one)
@@ -65,9 +65,9 @@ def test_a_killed_process_loses_nothing(monkeypatch):
             os.kill(os.getpid(), signal.SIGKILL)
         return train(self, course, rows, *rest)
 
-    whole = fit(population(), chunk=2)
+    whole = fit(population(), shard=2)
     monkeypatch.setattr(training.Training, "_train", killed)
-    run = fit(population(), chunk=2, workers=2)
+    run = fit(population(), shard=2, workers=2)
     assert "a worker process ended (killed by SIGKILL)" in run.plan.reason
     assert (run.status == FINISHED).all()
     assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
@@ -83,11 +83,11 @@ def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return train(self, course, rows, *rest)
 
-    whole = fit(population(), chunk=7)
+    whole = fit(population(), shard=7)
     monkeypatch.setattr(training.Training, "_train", scarce)
-    run = fit(population(), chunk=7, workers=1)
+    run = fit(population(), shard=7, workers=1)
     assert tried == [7, 4, 2, 2, 2, 2]
-    assert run.plan.chunk == 2
+    assert run.plan.shard == 2
     assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
     assert "out of memory: going on in shards of 4 members" in capsys.readouterr().err
 
@@ -98,7 +98,7 @@ def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
 
     monkeypatch.setattr(training.Training, "_train", never)
     with pytest.raises(ms.ModelspaceError, match="out of memory, with a single member at a time"):
-        fit(population(), chunk=2, workers=1)
+        fit(population(), shard=2, workers=1)
 
 
 SCARCE = """
@@ -115,9 +115,9 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20, -1))
 x, y = torch.randn(4000, 64), torch.randint(10, (4000,))
 data = {"train": (x, y), "validation": (x[:100], y[:100]), "test": (x[:100], y[:100])}
 data = ms.data.of_splits(**data)
-choices = dict(chunk=16 if "unpredicted" in sys.argv else None, threads=1, workers=1, lowering="vmap", compile=False)
+choices = dict(shard=16 if "unpredicted" in sys.argv else None, threads=1, workers=1, lowering="vmap", compile=False)
 run = ms.fit(population, data, epochs=1, batch_size=4000, **choices)
-print(run.plan.chunk, (run.status == "finished").all())
+print(run.plan.shard, (run.status == "finished").all())
 """
 
 
@@ -126,7 +126,7 @@ print(run.plan.chunk, (run.status == "finished").all())
 def test_a_machine_that_is_really_out_of_memory(how):
     done = subprocess.run([sys.executable, "-c", SCARCE, how], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    chunk, finished = done.stdout.split()
-    assert int(chunk) < 16
+    shard, finished = done.stdout.split()
+    assert int(shard) < 16
     assert finished == "True"
     assert ("room for shards of" in done.stderr) == (how == "predicted")

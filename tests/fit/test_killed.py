@@ -41,7 +41,7 @@ def fit(folder, **settings):
         batch_size=8,
         optimizer=ms.Adam(),
         checkpoint_seconds=0.05,
-        **{**CHOICES, "chunk": 3, **settings},
+        **{**CHOICES, "shard": 3, **settings},
     )
 
 
@@ -115,8 +115,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path, settin
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_fifty_times(tmp_path, workers):
-    settings = {"workers": workers, "chunk": 2}
-    whole = fit(None, chunk=2)
+    settings = {"workers": workers, "shard": 2}
+    whole = fit(None, shard=2)
     kills, seed = 0, 0
     while kills < 50:
         folder = tmp_path / str(seed)

@@ -87,7 +87,7 @@ def test_numbers_in_the_record_are_consistent():
 
 def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
     population = CASE.space(torch.float64).sample(seeds=6, lr=[0.1])
-    whole = fit(population, chunk=2)
+    whole = fit(population, shard=2)
     choose_plan = training.choose_plan
 
     def interrupted_in_the_third_shard(*args, **kwargs):
@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
         return plan, interrupting
 
     monkeypatch.setattr(training, "choose_plan", interrupted_in_the_third_shard)
-    run = fit(population, chunk=2)
+    run = fit(population, shard=2)
     assert run.interrupted
     assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2
     assert torch.equal(run.population.points[:4], whole.population.points[:4])
@@ -139,7 +139,7 @@ EPOCHS = 12
 def free():
     """Without a rule: the population, its run, and its points after each epoch."""
     population = CASE.space(torch.float64).sample(seeds=4, lr=[0.1, 1.0])
-    points = [fit(population, epochs=e + 1, chunk=8).population.points for e in range(EPOCHS)]
+    points = [fit(population, epochs=e + 1, shard=8).population.points for e in range(EPOCHS)]
     return population, fit(population, epochs=EPOCHS), points
 
 

@@ -16,7 +16,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import keep as keeping
 from modelspace.fit import loop, memory, room
 from modelspace.fit.footprint import footprint
-from modelspace.fit.memory import Memory, check_kept, largest_chunk, largest_members, predict
+from modelspace.fit.memory import Memory, check_kept, largest_members, largest_shard, predict
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.training import Training
 
@@ -45,8 +45,8 @@ def keep(what="all"):
     return keeping.resolve(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
 
 
-def plan(chunk=4, lowering="vmap", workers=1):
-    return Plan(lowering, chunk, False, 1, "", workers=workers)
+def plan(shard=4, lowering="vmap", workers=1):
+    return Plan(lowering, shard, False, 1, "", workers=workers)
 
 
 def predicted(fit, what="all", free=2**40, members=None, **choices):
@@ -57,14 +57,14 @@ def predicted(fit, what="all", free=2**40, members=None, **choices):
 # Parts, by hand
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 8])
+@pytest.mark.parametrize("shard", [1, 4, 8])
 @pytest.mark.parametrize(("optimizer", "copies"), [("adam", 2), ("sgd", 1), (ms.Adam(amsgrad=True), 3)])
-def test_points_gradients_and_optimizer(chunk, optimizer, copies):
-    found = predicted(training(optimizer=optimizer), chunk=chunk)
-    assert found.points == found.gradients == chunk * N * 4
-    assert found.optimizer == copies * chunk * N * 4
+def test_points_gradients_and_optimizer(shard, optimizer, copies):
+    found = predicted(training(optimizer=optimizer), shard=shard)
+    assert found.points == found.gradients == shard * N * 4
+    assert found.optimizer == copies * shard * N * 4
     # The new points and state stand beside the old ones.
-    assert found.update >= (1 + copies) * chunk * N * 4
+    assert found.update >= (1 + copies) * shard * N * 4
 
 
 def test_what_depends_on_the_recipe():
@@ -80,7 +80,7 @@ def test_activations_are_those_of_a_perceptron():
     part = Split(torch.zeros(400, 6), torch.zeros(400, dtype=torch.long))
     data, population = Data("zeros", part, part, part), CASE.space().sample(seeds=8, lr=[0.1])
     fits = (Training(population, data, make_recipe(**{**RECIPE, "batch_size": b})) for b in (100, 200))
-    few, many = (predicted(fit, chunk=8).activations for fit in fits)
+    few, many = (predicted(fit, shard=8).activations for fit in fits)
     numbers = 8 * (8 + 8 + 3)  # of one sample in 8 members: two hidden layers and the outputs
     assert numbers * 4 * 100 <= many - few <= 3 * numbers * 4 * 100
     assert (
@@ -91,13 +91,13 @@ def test_activations_are_those_of_a_perceptron():
 
 def test_convolutions_hold_their_columns():
     case = named("CNN")
-    found = predicted(training(case), chunk=8)
+    found = predicted(training(case), shard=8)
     columns = 16 * 9 * 4 * 5  # the second layer's windows: 16 channels, 9 places, 2×2 positions, 5 samples
     assert found.activations > 8 * columns * 4
 
 
 def test_the_loop_has_one_member_s_activations():
-    few, many = (predicted(training(), lowering="loop", chunk=c) for c in (1, 8))
+    few, many = (predicted(training(), lowering="loop", shard=c) for c in (1, 8))
     assert many.activations - few.activations == 7 * N  # a byte a number: which have a gradient
     assert many.points == 8 * few.points
 
@@ -105,7 +105,7 @@ def test_the_loop_has_one_member_s_activations():
 def test_buffers():
     case = named("residual BatchNorm")
     one = sum(b.numel() * b.element_size() for b in case.make().buffers())
-    assert predicted(training(case), chunk=3).buffers == 2 * 3 * one
+    assert predicted(training(case), shard=3).buffers == 2 * 3 * one
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_every_architecture_has_a_prediction(case):
 def test_more_members_and_larger_shards_take_more():
     fit = training(seeds=64)
     found = footprint(fit, "vmap")
-    by_chunk = [predict(fit, keep(), plan(c), found, 0).needed for c in range(1, 64)]
+    by_shard = [predict(fit, keep(), plan(c), found, 0).needed for c in range(1, 64)]
     by_members = [predict(fit, keep(), plan(), found, 0, m).needed for m in range(4, 500, 7)]
-    assert by_chunk == sorted(set(by_chunk))
+    assert by_shard == sorted(set(by_chunk))
     assert by_members == sorted(set(by_members))
 
 
@@ -176,11 +176,11 @@ def test_more_members_and_larger_shards_take_more():
 def test_the_largest_shard_fits_and_one_more_does_not(lowering, workers):
     fit = training(seeds=64)
     chosen, found = plan(1, lowering, workers), footprint(fit, lowering)
-    free = predicted(fit, lowering=lowering, chunk=20, workers=workers).needed + 10
-    assert largest_chunk(fit, keep(), chosen, found, free) == 20
-    assert predicted(fit, lowering=lowering, chunk=21, workers=workers).needed > free
-    assert largest_chunk(fit, keep(), chosen, found, 10) == 0
-    assert largest_chunk(fit, keep(), chosen, found, 2**40) == 64
+    free = predicted(fit, lowering=lowering, shard=20, workers=workers).needed + 10
+    assert largest_shard(fit, keep(), chosen, found, free) == 20
+    assert predicted(fit, lowering=lowering, shard=21, workers=workers).needed > free
+    assert largest_shard(fit, keep(), chosen, found, 10) == 0
+    assert largest_shard(fit, keep(), chosen, found, 2**40) == 64
 
 
 @pytest.mark.parametrize("what", ["all", 2])
@@ -189,8 +189,8 @@ def test_the_largest_population_fits_and_one_more_does_not(what):
     found, free = footprint(fit, "vmap"), 2 * MIB
     most = largest_members(fit, keep(what), plan(), found, free)
     assert most > 64
-    assert predicted(fit, what, chunk=1, members=most).needed <= free
-    assert predicted(fit, what, chunk=1, members=most + 1).needed > free
+    assert predicted(fit, what, shard=1, members=most).needed <= free
+    assert predicted(fit, what, shard=1, members=most + 1).needed > free
 
 
 def fit_with(monkeypatch, free, seeds=64, **settings):
@@ -201,10 +201,10 @@ def fit_with(monkeypatch, free, seeds=64, **settings):
 
 
 def test_a_smaller_shard_is_taken_and_said(monkeypatch, capsys):
-    free = predicted(training(seeds=64, epochs=1), chunk=3).needed + 10
+    free = predicted(training(seeds=64, epochs=1), shard=3).needed + 10
     _, fit = fit_with(monkeypatch, free, lowering="vmap")
     run = fit()
-    assert run.plan.chunk == 3
+    assert run.plan.shard == 3
     assert (run.status == "finished").all()
     assert "no larger shard fits into memory" in run.plan.reason
     assert capsys.readouterr().err.count("which is room for shards of 3 members") == 1
@@ -212,16 +212,16 @@ def test_a_smaller_shard_is_taken_and_said(monkeypatch, capsys):
 
 
 def test_fewer_processes_where_memory_has_no_room_for_all(monkeypatch, capsys):
-    free = predicted(training(seeds=64, epochs=1), chunk=1).needed + 10
+    free = predicted(training(seeds=64, epochs=1), shard=1).needed + 10
     _, fit = fit_with(monkeypatch, free, lowering="vmap", workers=2)
     run = fit()
-    assert (run.plan.chunk, run.plan.workers) == (1, 1)
+    assert (run.plan.shard, run.plan.workers) == (1, 1)
     assert "room for shards of 1 member\n" in capsys.readouterr().err
 
 
 def test_a_shard_that_was_asked_for_and_does_not_fit(monkeypatch):
-    free = predicted(training(seeds=64, epochs=1), chunk=12).needed + 10
-    _, fit = fit_with(monkeypatch, free, lowering="vmap", chunk=32)
+    free = predicted(training(seeds=64, epochs=1), shard=12).needed + 10
+    _, fit = fit_with(monkeypatch, free, lowering="vmap", shard=32)
     with pytest.raises(
         ModelspaceError, match=r"needs .* free: shards .*shards of 12 members \(--shard 12\) fit"
     ):
@@ -251,7 +251,7 @@ def test_no_room_for_a_single_member(monkeypatch):
 
 def test_no_room_beside_the_kept_points(monkeypatch):
     fit = training(seeds=64, epochs=1)
-    free = predicted(fit, chunk=1).needed - 10
+    free = predicted(fit, shard=1).needed - 10
     _, fit = fit_with(monkeypatch, free)
     with pytest.raises(ModelspaceError, match=r"63 members fit; keep='scores' \(--keep scores\) fits"):
         fit()
@@ -262,9 +262,9 @@ def test_no_room_beside_the_kept_points(monkeypatch):
 
 def test_the_record_is_a_line_plain_values_and_part_of_a_run(tmp_path):
     population = CASE.space().sample(seeds=4, lr=[0.1])
-    settings = {"epochs": 1, "batch_size": 5, "lowering": "vmap", "compile": False, "chunk": 2, "workers": 1}
+    settings = {"epochs": 1, "batch_size": 5, "lowering": "vmap", "compile": False, "shard": 2, "workers": 1}
     run = ms.fit(population, CASE.data(), **settings, out=tmp_path / "run")
-    assert run.memory.chunk == 2
+    assert run.memory.shard_size == 2
     assert str(run.memory).startswith("memory: ")
     assert "KiB (points" in str(run.memory)
     assert Memory.from_plain(run.memory.to_plain()) == run.memory
@@ -278,7 +278,7 @@ def test_the_line():
     others = {"shared": 12, "kept": 520, "curves": 0, "buffers": 0, "coefficients": 0}
     found = Memory(
         **{name: size * MIB for name, size in {**sizes, **others}.items()},
-        processes=1, members=64, chunk=32, free=20 * 2**30,
+        processes=1, members=64, shard_size=32, free=20 * 2**30,
     )  # fmt: skip
     assert str(found) == (
         "memory: 1.4 GiB of 20 GiB free: shards 896 MiB (points 98, optimizer 196, gradients 98, activations 248, "
@@ -340,15 +340,15 @@ MEASURED = """
 import sys, torch, modelspace as ms
 from benchmarks import networks
 from benchmarks.memory import peak_mib
-name, batch, chunk, lowering = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+name, batch, shard, lowering = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 shape = {"MLP": (64,), "Encoder": (8, 8)}.get(name, (1, 8, 8))
 space = ms.ModelSpace(getattr(networks, name), input_shape=shape)
 part = lambda n: (torch.randn(n, *shape), torch.randint(10, (n,)))
 data = ms.data.of_splits(train=part(2 * batch), validation=part(200), test=part(20))
 settings = dict(epochs=1, lowering=lowering, compile=False, threads=2, workers=1)
-ms.fit(space.sample(seeds=2), data, batch_size=8, chunk=1, **settings)  # what is taken once
+ms.fit(space.sample(seeds=2), data, batch_size=8, shard=1, **settings)  # what is taken once
 before = peak_mib()
-run = ms.fit(space.sample(seeds=chunk), data, batch_size=batch, chunk=chunk, **settings)
+run = ms.fit(space.sample(seeds=shard), data, batch_size=batch, shard=shard, **settings)
 print(run.memory.needed / 2**20 / (peak_mib() - before))
 """
 
@@ -356,12 +356,12 @@ print(run.memory.needed / 2**20 / (peak_mib() - before))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux has it")
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "batch", "chunk", "lowering"),
+    ("name", "batch", "shard", "lowering"),
     [("MLP", 1024, 128, "vmap"), ("CNN", 256, 32, "vmap"), ("Residual", 256, 16, "vmap"),
      ("Encoder", 512, 32, "vmap")],
 )  # fmt: skip
-def test_the_prediction_is_what_a_process_takes(name, batch, chunk, lowering):
-    arguments = [sys.executable, "-c", MEASURED, name, str(batch), str(chunk), lowering]
+def test_the_prediction_is_what_a_process_takes(name, batch, shard, lowering):
+    arguments = [sys.executable, "-c", MEASURED, name, str(batch), str(shard), lowering]
     root = Path(__file__).parents[2]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=root)
     assert done.returncode == 0, done.stderr

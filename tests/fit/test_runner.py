@@ -11,7 +11,7 @@ import modelspace as ms
 from modelspace.fit.runner import local
 
 CASE = named("MLP dropout")
-SETTINGS = {"epochs": 2, "batch_size": BATCH, "chunk": 2, "lowering": "vmap", "compile": False, "threads": 1}
+SETTINGS = {"epochs": 2, "batch_size": BATCH, "shard": 2, "lowering": "vmap", "compile": False, "threads": 1}
 
 
 def fit(runner, **settings):

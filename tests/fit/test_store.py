@@ -19,7 +19,7 @@ from modelspace.fit.store import VERSION
 from modelspace.fit.training import Training
 
 CASE = named("residual BatchNorm")
-CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 
 
 def members(seeds=10, **columns):
@@ -435,11 +435,11 @@ def test_fresh_goes_through_no_link(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"workers": 2, "chunk": 10**12}, {"lowering": "vmap", "runner": "x"}], ids=str
+    "wrong", [{"workers": 2, "shard": 10**12}, {"lowering": "vmap", "runner": "x"}], ids=str
 )
 def test_fresh_removes_nothing_before_everything_is_checked(tmp_path, wrong, monkeypatch):
     whole = fit(members(4), tmp_path)
-    if "chunk" in wrong:
+    if "shard" in wrong:
         monkeypatch.setattr(sys.modules["modelspace.fit.loop"], "free_bytes", lambda _: 200_000)
     with pytest.raises(ms.ModelspaceError, match=r"this run needs|unknown runner"):
         fit(members(4), tmp_path, fresh=True, **wrong)

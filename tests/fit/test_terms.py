@@ -56,9 +56,9 @@ def test_validation_and_evaluation_are_under_the_member_s_own_loss():
 def test_members_that_go_astray_under_one_loss_leave_those_of_another_alone():
     space = CASE.space(torch.float64)
     both = space.sample(seeds=2, loss=["hinge", "cross_entropy"], lr=[1e300])
-    one = ms.fit(space.sample(seeds=2, loss=["cross_entropy"], lr=[0.1]), CASE.data(), chunk=2, **SETTINGS)
+    one = ms.fit(space.sample(seeds=2, loss=["cross_entropy"], lr=[0.1]), CASE.data(), shard=2, **SETTINGS)
     mixed = both.with_columns(lr=[1e300, 1e300, 0.1, 0.1])
-    run = ms.fit(mixed, CASE.data(), optimizer="adam", lowering="vmap", chunk=4, compile=False, **SETTINGS)
+    run = ms.fit(mixed, CASE.data(), optimizer="adam", lowering="vmap", shard=4, compile=False, **SETTINGS)
     assert relative_error(run.population.points[2:], one.population.points) < 1e-12
 
 

@@ -14,7 +14,7 @@ from modelspace.explore.journey import _response
 from modelspace.fit.written import read_curves, read_run
 
 CASE = named("residual BatchNorm")
-CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}
+CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 
 
 def fit(out, seeds=5, lr=(0.01, 0.03, 1e300), **settings):

@@ -202,7 +202,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "batch_size": options.batch,
         "early_stopping": options.early_stopping,
         "lowering": lowering,
-        "chunk": options.shard,
+        "shard": options.shard,
         "threads": options.threads,
         "workers": options.workers,
         "runner": _runner(options),

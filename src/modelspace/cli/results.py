@@ -44,7 +44,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "interrupted": run.interrupted,
         "plan": {
             "lowering": run.plan.lowering,
-            "chunk": run.plan.chunk,
+            "shard": run.plan.shard,
             "compiled": run.plan.compiled,
             "threads": run.plan.threads,
             "workers": run.plan.workers,

@@ -45,8 +45,8 @@ def pieces_of(
     first = inputs[:2]
     batched = unbatched_outputs(function, population[list(rows[:2])], first) is None
     one = outputs(rows[:1], first, batched=batched)
-    chunk = balanced(len(rows), MEMBERS)
-    each = chunk * max(one.numel(), first.numel()) // len(first)
+    shard = balanced(len(rows), MEMBERS)
+    each = shard * max(one.numel(), first.numel()) // len(first)
     most = max(2, min(SCORED_AT_ONCE, NUMBERS // max(each, 1)))
     # Pieces of about one size: a last one of a single sample is what a network may squeeze away.
     piece = ceil(len(inputs) / ceil(len(inputs) / most))
@@ -56,5 +56,5 @@ def pieces_of(
             samples = slice(begin, begin + piece)
             yield outputs(members, inputs[samples], batched=batched), labels[samples]
 
-    for start in range(0, len(rows), chunk):
-        yield of(rows[start : start + chunk])
+    for start in range(0, len(rows), shard):
+        yield of(rows[start : start + shard])

@@ -1,6 +1,6 @@
 """The order in which samples are shown: a pure function of (data seed, epoch).
 
-So members with the same data seed see the same batches whatever population, chunk or machine they are in, and
+So members with the same data seed see the same batches whatever population, shard or machine they are in, and
 a resumed run goes on where it was without any stored generator state. The numbers are those of NumPy's
 ``Generator.permutation``, which NumPy may change between feature releases: compare runs under one version.
 """

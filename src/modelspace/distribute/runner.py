@@ -85,13 +85,13 @@ class _Flight:
     Attributes:
         number: Its own.
         rows: Its members.
-        chunk: The shard size of its plan.
+        shard: The shard size of its plan.
         told: Member-steps of it that progress has been told of.
     """
 
     number: int
     rows: Rows
-    chunk: int
+    shard: int
     told: int = 0
 
 
@@ -133,8 +133,8 @@ class _Crew:
         while left or self.flying:
             while left and len(self.flying) < _AHEAD * self._slots():
                 rows = left.popleft()
-                if len(rows) > self.plan.chunk:
-                    left.extendleft(reversed(pieces([rows], self.plan.chunk)))
+                if len(rows) > self.plan.shard:
+                    left.extendleft(reversed(pieces([rows], self.plan.shard)))
                 else:
                     self._send(rows)
             for ref in self._ended():
@@ -142,7 +142,7 @@ class _Crew:
                 reason = self._take(flight, self._answer(ref))
                 if reason is None:
                     continue
-                if flight.chunk == self.plan.chunk:  # others of that size fail for the same reason
+                if flight.shard == self.plan.shard:  # others of that size fail for the same reason
                     self.plan = halved(self.plan, reason)
                 left.appendleft(flight.rows)
             self._progress()
@@ -153,7 +153,7 @@ class _Crew:
         plan = worker.without_processes(self.plan)
         arguments = (self.key, [self.common], plan, piece, self.counter, self.sent)
         ref = self.task.remote(*arguments)
-        self.flying[ref] = _Flight(self.sent, rows, self.plan.chunk)
+        self.flying[ref] = _Flight(self.sent, rows, self.plan.shard)
         self.sent += 1
 
     def _slots(self) -> int:

@@ -95,9 +95,9 @@ class Scoring:
         self._wholes = {n: s for n, s in scores.items() if n not in self._means}
         samples = len(inputs)
         self._piece = ceil(samples / ceil(samples / SCORED_AT_ONCE)) if samples else 1
-        self._most = plan.chunk  # members at once
+        self._most = plan.shard  # members at once
         if samples > self._piece and not self._apart(example):
-            self._piece, self._most = samples, max(1, plan.chunk * SCORED_AT_ONCE // samples)
+            self._piece, self._most = samples, max(1, plan.shard * SCORED_AT_ONCE // samples)
         if samples and self._wholes:
             one = self._outputs(example, inputs[: min(2, self._piece)])
             self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
@@ -358,24 +358,24 @@ def members_scores(
     real = population.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
-    chunk = balanced(len(population), shard_sizes(population.device).scored)
-    plan = _evaluation_plan(function, population, inputs, chunk)
+    shard = balanced(len(population), shard_sizes(population.device).scored)
+    plan = _evaluation_plan(function, population, inputs, shard)
     scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]])
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
-        for start in range(0, len(population), chunk):
-            rows = slice(start, min(start + chunk, len(population)))
+        for start in range(0, len(population), shard):
+            rows = slice(start, min(start + shard, len(population)))
             buffers = {n: b[rows] for n, b in population.buffers.items()}
             parts.append(scoring(population.points[rows], buffers, {n: t[rows] for n, t in own.items()}))
             advance(len(parts[-1]))
     return torch.cat(parts)
 
 
-def _evaluation_plan(function: Function, population: Population, inputs: Tensor, chunk: int) -> Plan:
+def _evaluation_plan(function: Function, population: Population, inputs: Tensor, shard: int) -> Plan:
     """Batched if the forward has a batched form that is the real modules', the loop otherwise."""
     fallback = unbatched_outputs(function, population, inputs)
     lowering: Lowering = "vmap" if fallback is None else "loop"
-    return Plan(lowering, chunk, False, torch.get_num_threads(), fallback or "batched", fallback)
+    return Plan(lowering, shard, False, torch.get_num_threads(), fallback or "batched", fallback)
 
 
 def unbatched_outputs(function: Function, population: Population, inputs: Tensor) -> str | None:

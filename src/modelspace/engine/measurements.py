@@ -38,14 +38,14 @@ class Way:
 
     Attributes:
         lowering: ``"vmap"`` (members batched) or ``"loop"`` (one after the other).
-        chunk: Members in a shard.
+        shard: Members in a shard.
         compiled: Whether the step is one compiled program.
         threads: Threads within an operation.
         workers: Processes that share the shards.
     """
 
     lowering: Lowering
-    chunk: int
+    shard: int
     compiled: bool = False
     threads: int = 1
     workers: int = 1

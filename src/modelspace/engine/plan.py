@@ -36,7 +36,7 @@ Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
 _COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
 _WORTH_A_TRY = 10  # times that cost: a run of such a length tries compiling, whatever the guess
-_LOOP_CHUNK = 16
+_LOOP_SHARD = 16
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
@@ -51,7 +51,7 @@ class Plan:
 
     Attributes:
         lowering: ``"vmap"`` (members batched) or ``"loop"`` (one after the other).
-        chunk: Members in a shard.
+        shard: Members in a shard.
         compiled: Whether the step is one compiled program.
         threads: Threads within an operation.
         reason: Why, in one line.
@@ -62,7 +62,7 @@ class Plan:
     """
 
     lowering: Lowering
-    chunk: int
+    shard: int
     compiled: bool
     threads: int
     reason: str
@@ -73,7 +73,7 @@ class Plan:
 
     def __str__(self) -> str:
         how = "compiled " if self.compiled else ""
-        members = f"{self.chunk} members" if self.chunk > 1 else "1 member"
+        members = f"{self.shard} members" if self.shard > 1 else "1 member"
         threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
         if self.workers > 1:
             threads = f"{self.workers} processes"
@@ -85,7 +85,7 @@ class Plan:
         """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, **run.plan.choices)``."""
         return {
             "lowering": self.lowering,
-            "chunk": self.chunk,
+            "shard": self.shard,
             "compile": self.compiled,
             "threads": self.threads,
             "workers": self.workers,
@@ -111,7 +111,7 @@ def choose_plan(
     calls: int,
     *,
     lowering: Lowering | None = None,
-    chunk: int | None = None,
+    shard: int | None = None,
     compile: bool | None = None,
     threads: int | None = None,
     workers: int | None = 1,
@@ -129,7 +129,7 @@ def choose_plan(
         members: K.
         calls: Calls of the step for each shard.
         lowering: Decide this oneself.
-        chunk: Decide this oneself, 1 … K.
+        shard: Decide this oneself, 1 … K.
         compile: Decide this oneself.
         threads: Decide this oneself, at least 1.
         workers: Decide this oneself, at least 1; None to try as many processes as there are threads.
@@ -145,34 +145,34 @@ def choose_plan(
         The plan, and its step.
 
     Raises:
-        ModelspaceError: ``chunk`` is out of range, ``compile=True`` and compiling fails, or ``vmap`` or compiling is
+        ModelspaceError: ``shard`` is out of range, ``compile=True`` and compiling fails, or ``vmap`` or compiling is
             asked for and is no choice.
     """
     start = time.perf_counter()
-    if chunk is not None and chunk < 1:
-        raise ModelspaceError(f"a shard has at least 1 member; received {chunk}")
+    if shard is not None and shard < 1:
+        raise ModelspaceError(f"a shard has at least 1 member; received {shard}")
     for name, number in (("thread", threads), ("worker", workers)):
         if number is not None and number < 1:
             raise ModelspaceError(f"at least 1 {name} is needed; received {number}")
     means = means_of(threads, workers)
     measurements = Measurements(fingerprint)
     with using_threads(means[0][0]):
-        search = _Search(build, members, calls, chunk, compile, means, key, measurements, unrolled)
+        search = _Search(build, members, calls, shard, compile, means, key, measurements, unrolled)
         search.largest = largest or members
         search.sizes = sizes
         best, reason, fallback = search.best(lowering, unbatched)
-        step = best.program or step_of(build, best.way.lowering, best.way.chunk)[0]
+        step = best.program or step_of(build, best.way.lowering, best.way.shard)[0]
     measurements.keep()
     if is_graph(step):
         reason = f"{reason}, a CUDA graph"
     way = best.way
-    plan = Plan(way.lowering, way.chunk, way.compiled, way.threads, reason, fallback, workers=way.workers)
+    plan = Plan(way.lowering, way.shard, way.compiled, way.threads, reason, fallback, workers=way.workers)
     return replace(plan, seconds=time.perf_counter() - start), step
 
 
-def step_of(build: Build, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def step_of(build: Build, lowering: Lowering, size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """What ``build`` gives; on a GPU the batched step is a CUDA graph, where it can be one and is faster so."""
-    step, arguments = build(lowering, chunk)
+    step, arguments = build(lowering, size)
     return (graphed(step, arguments) if lowering == "vmap" else step), arguments
 
 
@@ -199,7 +199,7 @@ class _Search:
     build: Build
     members: int
     calls: int
-    chunk: int | None
+    shard: int | None
     compile: bool | None
     means: tuple[tuple[int, int], ...]
     key: Any
@@ -245,13 +245,13 @@ class _Search:
     def _total(self, candidate: _Candidate) -> float:
         """The predicted time of the run: shards go out to the processes in rounds."""
         way = candidate.way
-        rounds = ceil(self.members / way.chunk / way.workers)
-        seconds = candidate.seconds * way.workers * way.chunk * self.calls * rounds
+        rounds = ceil(self.members / way.shard / way.workers)
+        seconds = candidate.seconds * way.workers * way.shard * self.calls * rounds
         return seconds + (_FORK_SECONDS if way.workers > 1 else 0.0)
 
     def _sizes(self) -> list[int]:
-        sizes = (self.chunk,) if self.chunk else self.sizes.tried
-        if not self.chunk:
+        sizes = (self.shard,) if self.shard else self.sizes.tried
+        if not self.shard:
             sizes = tuple(min(size, self.largest) for size in sizes)
         return list(dict.fromkeys(balanced(self.members, size) for size in sizes))
 
@@ -260,10 +260,10 @@ class _Search:
 
         def measure() -> Timing:
             try:
-                step, arguments = step_of(self.build, way.lowering, way.chunk)
+                step, arguments = step_of(self.build, way.lowering, way.shard)
                 return self._timing(way, step, arguments)
             except Exception as error:
-                if not is_out_of_memory(error) or way.chunk == 1:
+                if not is_out_of_memory(error) or way.shard == 1:
                     raise
                 return Timing(inf)
 
@@ -277,7 +277,7 @@ class _Search:
                 timing = timing_in_processes(step, arguments, way.workers, budget)
             else:
                 timing = timing_of_calls(step, arguments, budget)
-            return timing.shared_by(way.chunk)
+            return timing.shared_by(way.shard)
 
     def _loop(self) -> _Candidate:
         """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
@@ -288,8 +288,8 @@ class _Search:
             (self._timed(Way("loop", min(self.members, 4), threads=threads)) for threads in sorted(several)),
             key=lambda each: each.seconds,
         )
-        size = self.chunk or min(_LOOP_CHUNK, self.largest)
-        return replace(few, way=replace(few.way, chunk=balanced(self.members, size)))
+        size = self.shard or min(_LOOP_SHARD, self.largest)
+        return replace(few, way=replace(few.way, shard=balanced(self.members, size)))
 
     def _eager(self) -> dict[int, _Candidate]:
         """Shard sizes under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
@@ -317,11 +317,11 @@ class _Search:
         for threads, workers in self.means:
             way = replace(candidate.way, threads=threads, workers=workers)
             if workers > 1:
-                way = self._sized(way, way.chunk)
+                way = self._sized(way, way.shard)
             soon = self._total(candidate) < (4 * _FORK_SECONDS if workers > 1 else _CALLS_SECONDS * 4)
             if way == candidate.way or (found and (soon or self.members < workers)):
                 continue
-            timed = replace(way, chunk=min(way.chunk, 4)) if way.lowering == "loop" else way
+            timed = replace(way, shard=min(way.shard, 4)) if way.lowering == "loop" else way
             found.append(replace(self._timed(timed), way=way))
         # Processes that were lost while they were timed are not taken, unless they alone were asked for.
         timed = [each for each in found if each.seconds < inf]
@@ -332,7 +332,7 @@ class _Search:
         self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
     ) -> tuple[_Candidate, str]:
         """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        way = self._sized(replace(batched.way, compiled=True), min(batched.way.chunk, self.sizes.compiled))
+        way = self._sized(replace(batched.way, compiled=True), min(batched.way.shard, self.sizes.compiled))
         cost = self.measurements.known("compilation") or _COMPILE_SECONDS
         expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
         saved = self._total(best) - self._total(expected)
@@ -351,7 +351,7 @@ class _Search:
                 break
             # A long run repays trying the neighbours too.
             if len(found) == 1 and self._total(found[0]) > _LONG_SECONDS:
-                others = (self._sized(way, size) for size in (way.chunk // 2, way.chunk * 2) if size)
+                others = (self._sized(way, size) for size in (way.shard // 2, way.shard * 2) if size)
                 tries += [other for other in dict.fromkeys(others) if other != way]
         if not found:
             return best, reason
@@ -363,22 +363,22 @@ class _Search:
 
     def _sized(self, way: Way, size: int) -> Way:
         """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""
-        if self.chunk:
+        if self.shard:
             return way
         size = min(size, self.largest // way.workers)
-        return replace(way, chunk=balanced(ceil(self.members / way.workers), size))
+        return replace(way, shard=balanced(ceil(self.members / way.workers), size))
 
     def _is_known(self, way: Way) -> bool:
         with using_threads(way.threads):
-            return is_compiled(self.build("vmap", way.chunk)[1], self.key)
+            return is_compiled(self.build("vmap", way.shard)[1], self.key)
 
     def _compiled(self, way: Way) -> _Candidate:
         """The compiled step, timed."""
         with using_threads(way.threads):
-            step, arguments = self.build("vmap", way.chunk)
+            step, arguments = self.build("vmap", way.shard)
             anew = not is_compiled(arguments, self.key)
             if anew:
-                notice(f"compiling the step of {way.chunk} members (once; about ten seconds)")
+                notice(f"compiling the step of {way.shard} members (once; about ten seconds)")
             began = time.perf_counter()
             program = compiled(step, *arguments, key=self.key)
             if anew:
@@ -389,7 +389,7 @@ class _Search:
 
 def _beyond(size: int, worse: int, found: dict[int, _Candidate]) -> bool:
     """Whether a size lies on the far side of one that is worse than the best so far."""
-    best = _least(found).way.chunk
+    best = _least(found).way.shard
     return best < worse <= size or size <= worse < best
 
 

@@ -90,7 +90,7 @@ def execute(
             left = [rows for shard in left if (rows := record.undone(shard))]
             if reason and left:
                 plan = halved(plan, reason)
-                trainer, left = trainer_of(plan), pieces(left, plan.chunk)
+                trainer, left = trainer_of(plan), pieces(left, plan.shard)
         while left:
             try:
                 trainer(left[0], record, advance)
@@ -102,7 +102,7 @@ def execute(
                 plan = halved(plan, "out of memory")
                 # What the failed attempt holds is freed before the next one asks.
                 error.__traceback__ = None
-                trainer, left = trainer_of(plan), pieces(left, plan.chunk)
+                trainer, left = trainer_of(plan), pieces(left, plan.shard)
     return plan
 
 
@@ -121,13 +121,13 @@ def halved(plan: Plan, reason: str) -> Plan:
     Raises:
         ModelspaceError: its shards are of one member.
     """
-    if plan.chunk == 1:
+    if plan.shard == 1:
         raise ModelspaceError(
             f"{reason}, with a single member at a time: a smaller batch, or --precision bf16-mixed, needs less"
         )
-    chunk = (plan.chunk + 1) // 2
-    notice(f"{reason}: going on in shards of {chunk} members")
-    return replace(plan, chunk=chunk, workers=1, reason=f"{plan.reason}; {reason}: shards halved")
+    shard = (plan.shard + 1) // 2
+    notice(f"{reason}: going on in shards of {shard} members")
+    return replace(plan, shard=shard, workers=1, reason=f"{plan.reason}; {reason}: shards halved")
 
 
 def _in_workers(

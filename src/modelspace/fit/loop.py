@@ -57,7 +57,7 @@ def fit(
     early_stopping: EarlyStopping | int | None = None,
     data_seed: int = 0,
     lowering: Lowering | None = None,
-    chunk: int | None = None,
+    shard: int | None = None,
     compile: bool | None = None,
     threads: int | None = None,
     workers: int | None = None,
@@ -93,10 +93,10 @@ def fit(
         early_stopping: An ``EarlyStopping``, or its patience in epochs.
         data_seed: Seed of the shared data order.
         lowering: ``"vmap"`` or ``"loop"``; measured where None.
-        chunk: Members in a shard; measured where None.
+        shard: Members in a shard; measured where None.
         compile: Whether the step is compiled; where None, if the run is long enough to repay it.
         threads: Threads within an operation; all or one, as measured, where None.
-        workers: Processes that share the shards, each with one thread; measured where None. The same lowering, chunk,
+        workers: Processes that share the shards, each with one thread; measured where None. The same lowering, shard,
             compile, threads and workers (``run.plan.choices``) give the same numbers bit for bit on one machine.
         runner: Who trains the shards: ``"local"``, this machine; ``"ray"``, a Ray cluster, or a Ray of its own
             here (``modelspace.distribute.RayRunner``); or a ``modelspace.fit.Runner`` of your own.
@@ -142,7 +142,7 @@ def fit(
     policy = keeping.resolve(keep, training.curves[1:], recipe.higher_is_better)
     choices = {
         "lowering": lowering,
-        "chunk": chunk,
+        "shard": shard,
         "compile": compile,
         "threads": threads,
         "workers": workers,
@@ -163,7 +163,7 @@ def fit(
         memories.check_kept(training, policy, processes, free)
         results = Results(population, training.curves, epochs, policy, processes=processes)
         record: Results | Logbook = results
-        asked = chunk is not None
+        asked = shard is not None
         fresh_plan = None
         if store is not None and identity is not None and fresh:
             # What can be refused is refused before anything is removed.
@@ -190,7 +190,7 @@ def fit(
                 settings=recipe.describe(),
                 higher_is_better=recipe.higher_is_better,
             )
-        shards = [rows for rows in pieces(groups, plan.chunk) if not record.adopted(rows)]
+        shards = [rows for rows in pieces(groups, plan.shard) if not record.adopted(rows)]
         interrupted = False
         title = f"fitting {sum(map(len, shards)):,} members of {population.space.title}"
         amount = sum(map(len, shards)) * training.steps * epochs

@@ -56,7 +56,7 @@ class Memory:
         curves: The curves of all members, and their table.
         processes: Worker processes, each with a shard; 1 where there are none.
         members: K.
-        chunk: c.
+        shard_size: c.
         free: What was free before; on a device, there.
         on_device: Whether the shard is on a device with memory of its own.
         keeps_there: Whether the kept points are there too.
@@ -75,7 +75,7 @@ class Memory:
     curves: int
     processes: int
     members: int
-    chunk: int
+    shard_size: int
     free: int = 0
     on_device: bool = False
     keeps_there: bool = False
@@ -169,10 +169,10 @@ def predict(
     """
     recipe, space = training.recipe, training.population.space
     count = len(training.population) if members is None else members
-    chunk = min(plan.chunk, count)
+    shard = min(plan.shard, count)
     point = space.dimension * space.dtype.itemsize
     buffers = _buffer_bytes(training)
-    numbers = chunk * point
+    numbers = shard * point
     a = recipe.accumulate
     state = recipe.optimizer.init(torch.empty(1, space.dimension, dtype=space.dtype, device="meta"))
     restores = recipe.early_stopping is not None and recipe.early_stopping.restore_best
@@ -181,28 +181,28 @@ def predict(
         shared=_shared(training),
         points=numbers * (2 if restores else 1),
         gradients=numbers * (1 if a == 1 else 2 * a + 1),
-        optimizer=chunk * sum(value.nbytes for value in state.values()),
-        buffers=chunk * buffers * (3 if restores else 2),
-        coefficients=chunk * training.steps * (names * (8 + space.dtype.itemsize) + 8),
-        activations=found.activations(chunk),
-        update=found.update(chunk),
-        scoring=found.scoring(chunk),
+        optimizer=shard * sum(value.nbytes for value in state.values()),
+        buffers=shard * buffers * (3 if restores else 2),
+        coefficients=shard * training.steps * (names * (8 + space.dtype.itemsize) + 8),
+        activations=found.activations(shard),
+        update=found.update(shard),
+        scoring=found.scoring(shard),
         kept=_kept(training, keep, plan.workers, count),
         curves=_curves(training, count),
         processes=plan.workers,
         members=count,
-        chunk=chunk,
+        shard_size=shard,
         free=free,
         on_device=training.device.type == "cuda",
         keeps_there=training.device.type == "cuda" and keep.best is None,
     )
 
 
-def largest_chunk(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
+def largest_shard(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
     """The most members for which each of the plan's processes has room in a shard; 0 where not even for one."""
 
-    def fits(chunk: int) -> bool:
-        return predict(training, keep, replace(plan, chunk=chunk), found, free).needed <= free
+    def fits(shard: int) -> bool:
+        return predict(training, keep, replace(plan, shard=shard), found, free).needed <= free
 
     return _largest(fits, len(training.population))
 
@@ -211,7 +211,7 @@ def largest_members(training: Training, keep: Keep, plan: Plan, found: Footprint
     """The largest K for which there is room, member by member if need be; 0 where there is for none."""
 
     def fits(members: int) -> bool:
-        small = replace(plan, chunk=1)
+        small = replace(plan, shard=1)
         return predict(training, keep, small, found, free, members).needed <= free
 
     most = 1
@@ -258,19 +258,19 @@ def check(training: Training, keep: Keep, plan: Plan, found: Footprint, free: in
     memory = predict(training, keep, plan, found, free)
     if memory.needed <= free:
         return memory
-    chunk = largest_chunk(training, keep, plan, found, free)
-    advice = [f"shards of {chunk} members (--shard {chunk}) fit"] if chunk else []
-    if not chunk:
+    shard = largest_shard(training, keep, plan, found, free)
+    advice = [f"shards of {shard} members (--shard {shard}) fit"] if shard else []
+    if not shard:
         none = replace(keep, best=0)
         members = largest_members(training, keep, plan, found, free)
         if members:
             advice.append(f"{members:,} members fit")
-        if keep.best != 0 and largest_chunk(training, none, plan, found, free):
+        if keep.best != 0 and largest_shard(training, none, plan, found, free):
             advice.append("keep='scores' (--keep scores) fits")
         if not members:
             advice.append("a smaller batch, or --precision bf16-mixed, needs less")
     text = str(memory).removeprefix("memory: ")
-    one = "with a single member at a time, " if not chunk and memory.chunk == 1 else ""
+    one = "with a single member at a time, " if not shard and memory.shard_size == 1 else ""
     raise ModelspaceError(f"{one}this run needs {text}. {'; '.join(advice)}")
 
 
@@ -294,32 +294,32 @@ def plan_within(
     """
     lowering, workers = choices["lowering"] or "vmap", choices["workers"] or 1
     found = footprint(training, lowering)
-    trial = Plan(lowering, choices["chunk"] if asked else 1, False, 1, "", workers=workers if asked else 1)
+    trial = Plan(lowering, choices["shard"] if asked else 1, False, 1, "", workers=workers if asked else 1)
     check(training, keep, trial, found, free)
-    largest = largest_chunk(training, keep, replace(trial, workers=1), found, free)
-    if not asked and (choices["chunk"] or 0) * workers > largest:
-        choices = {**choices, "chunk": None}
+    largest = largest_shard(training, keep, replace(trial, workers=1), found, free)
+    if not asked and (choices["shard"] or 0) * workers > largest:
+        choices = {**choices, "shard": None}
     plan, step = training.plan(dict(choices), largest)
     if plan.lowering != lowering:
         found = footprint(training, plan.lowering)
     members = len(training.population)
     best = balanced(-(-members // plan.workers), largest // plan.workers)
     limited = (
-        not asked and largest < min(members, max(shard_sizes(training.device).tried)) and plan.chunk == best
+        not asked and largest < min(members, max(shard_sizes(training.device).tried)) and plan.shard == best
     )
     first = plan
-    while not asked and plan.workers > 1 and not largest_chunk(training, keep, plan, found, free):
+    while not asked and plan.workers > 1 and not largest_shard(training, keep, plan, found, free):
         plan = replace(plan, workers=plan.workers - 1)
     if not asked and predict(training, keep, plan, found, free).needed > free:
-        most = largest_chunk(training, keep, plan, found, free)
-        plan = replace(plan, chunk=balanced(-(-members // plan.workers), most))
+        most = largest_shard(training, keep, plan, found, free)
+        plan = replace(plan, shard=balanced(-(-members // plan.workers), most))
     memory = check(training, keep, plan, found, free)
     if limited or plan != first:
-        size = f"{plan.chunk:,} members" if plan.chunk > 1 else "1 member"
+        size = f"{plan.shard:,} members" if plan.shard > 1 else "1 member"
         each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
         notice(f"memory: {size_text(free)} are free, which is room for shards of {size}{each}")
         plan = replace(plan, reason=f"{plan.reason}; no larger shard fits into memory")
-    return plan, step if plan.chunk == first.chunk else None, memory
+    return plan, step if plan.shard == first.shard else None, memory
 
 
 def _shared(training: Training) -> int:

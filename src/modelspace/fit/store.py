@@ -127,7 +127,7 @@ def checked_about(values: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(getattr(torch, name.removeprefix("torch."), None), torch.dtype) for name in types):
         raise ValueError(f"a type is {shortened(types)}")
     plan = values.get("plan") or {}
-    counts = [values.get("epochs", 1), *(plan.get(name, 1) for name in ("chunk", "threads", "workers"))]
+    counts = [values.get("epochs", 1), *(plan.get(name, 1) for name in ("shard", "threads", "workers"))]
     seconds = values.get("seconds", 0.0)
     if (
         min(counts) < 1

@@ -243,11 +243,11 @@ class Training:
             samples_as(part.inputs, self.population.space.dtype).to(self.device),
             part.labels.to(self.device),
             plan,
-            calls=ceil(self.members / plan.chunk) * self.recipe.epochs,
+            calls=ceil(self.members / plan.shard) * self.recipe.epochs,
             example=self.population[[0]],
         )
         if plan.compiled and plan.workers > 1:
-            shard = self.shard(self._rows(0, plan.chunk))
+            shard = self.shard(self._rows(0, plan.shard))
             scoring(shard.points, shard.buffers, self.terms(shard))
         return scoring
 
@@ -274,8 +274,8 @@ class Training:
     def made(self, plan: Plan) -> Callable[..., Any]:
         """The step as a plan says, made anew."""
         if not plan.compiled:
-            return step_of(self.build, plan.lowering, plan.chunk)[0]
-        step, arguments = self.build(plan.lowering, plan.chunk)
+            return step_of(self.build, plan.lowering, plan.shard)[0]
+        step, arguments = self.build(plan.lowering, plan.shard)
         return compiled(step, *arguments)
 
     def trainer(
@@ -293,7 +293,7 @@ class Training:
 
         def train(rows: Sequence[int], record: Record, advance: Callable[[int], None]) -> None:
             # A shard that is not full is filled up with copies of its last member: one shape, one program.
-            filled = torch.tensor([*rows, *[rows[-1]] * (plan.chunk - len(rows))])
+            filled = torch.tensor([*rows, *[rows[-1]] * (plan.shard - len(rows))])
             course = self.course(filled)
             begun = record.begun(rows)
             if begun is not None:
@@ -307,7 +307,7 @@ class Training:
     def _rows(self, start: int, stop: int) -> Tensor:
         return torch.arange(start, stop).clamp(max=len(self.population) - 1)
 
-    def build(self, lowering: Lowering, chunk: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def build(self, lowering: Lowering, size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """A step for shards of this size, and arguments to measure it with."""
         own = self.data_seeds is not None
         accumulate = self.recipe.accumulate
@@ -320,7 +320,7 @@ class Training:
             own_labels=own or self.noise is not None,
             accumulate=accumulate,
         )
-        rows = self._rows(0, chunk)
+        rows = self._rows(0, size)
         shard = self.shard(rows)
         inputs, labels = next(self._batches(rows, 0))
         coefficients = self.coefficients.of(shard, 0, 1, self.steps * self.recipe.epochs)[0]

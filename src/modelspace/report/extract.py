@@ -254,7 +254,7 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
         seconds=float(run.seconds),
         rate=float(run.member_steps_per_second),
         lowering=run.plan.lowering,
-        chunk=run.plan.chunk,
+        shard=run.plan.shard,
         compiled=run.plan.compiled,
         reason=run.plan.reason,
         fallback=run.plan.fallback,

@@ -417,7 +417,7 @@ def _computed(record: ReportRecord) -> Table:
         "lowering": lambda f: (
             "vmap: members batched" if f.lowering == "vmap" else "loop: one after the other"
         ),
-        "shard": lambda f: f"{f.chunk:,} member{'s' if f.chunk != 1 else ''}",
+        "shard": lambda f: f"{f.shard:,} member{'s' if f.shard != 1 else ''}",
         "compiled": lambda f: "yes" if f.compiled else "no",
         "why": lambda f: f.reason or "–",
         "without a batched form": lambda f: f.fallback or "–",

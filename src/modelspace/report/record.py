@@ -188,7 +188,7 @@ class FitRecord:
         seconds: Wall time, plan included.
         rate: Member-steps a second.
         lowering: ``vmap`` or ``loop``.
-        chunk: Members in a shard.
+        shard: Members in a shard.
         compiled: Whether the step was compiled.
         reason: Why.
         fallback: The operation without a batched form, if there is one.
@@ -208,7 +208,7 @@ class FitRecord:
     seconds: float
     rate: float
     lowering: str
-    chunk: int
+    shard: int
     compiled: bool
     reason: str
     fallback: str | None

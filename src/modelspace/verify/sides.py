@@ -249,9 +249,9 @@ class Sides:
         training = self.training.of(members, torch.zeros(_SPEED_MEMBERS, dtype=torch.int64))
         lowering: Lowering | None = "loop" if self.lowering == "loop" else None
         plan, step = choose_plan(training.build, _SPEED_MEMBERS, 1000, lowering=lowering, compile=False)
-        chunk = 1 if plan.lowering == "loop" else plan.chunk
-        step, arguments = training.build(plan.lowering, chunk)
-        return plan, _seconds(lambda: step(*arguments)) / chunk
+        shard = 1 if plan.lowering == "loop" else plan.shard
+        step, arguments = training.build(plan.lowering, shard)
+        return plan, _seconds(lambda: step(*arguments)) / shard
 
     def loop_seconds(self) -> float:
         """A step of an ordinary PyTorch loop."""
