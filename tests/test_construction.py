@@ -154,3 +154,33 @@ def test_what_refuses_to_be_copied_is_named():
 
     with pytest.raises(ModelspaceError, match="Stubborn can't be copied: no copies"):
         copied(Stubborn(2, 2), "meta")
+
+
+class Wide(nn.Module):
+    def __init__(self, width=4, depth=1):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+
+    def forward(self, x):
+        return self.layers[0](x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"width": 2**22}, r"Wide\(width=4194304\) is too large .* 17,592,186,044,416 numbers, 65,536.0 GiB"),
+        ({"depth": 60}, r"Wide\(depth=60\) makes more than 100 tensors"),
+    ],
+)
+def test_what_fits_into_no_machine_is_refused_before_it_is_built(arguments, said, monkeypatch):
+    monkeypatch.setattr("modelspace.construction._MOST_TENSORS", 100)
+    space = ModelSpace(Wide, input_shape=(4,), **arguments)
+    with pytest.raises(ModelspaceError, match=said):
+        space.draw(0)
+
+
+def test_points_that_memory_has_no_room_for_are_refused():
+    with pytest.raises(
+        ModelspaceError, match=r"2 points of 17,592,190,238,720 numbers take 128.0 TiB.* fewer seeds"
+    ):
+        _ = ModelSpace(Wide, input_shape=(4,), width=2**22).sample(seeds=2).points

@@ -5,15 +5,18 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from math import prod
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelspace.errors import ModelspaceError, told
+from modelspace.memory import free_bytes
 
 
 @contextmanager
@@ -96,6 +99,7 @@ class Architecture:
         self.title = title_of(source, hyperparameters)
         self._elsewhere: bool | None = None  # whether building draws from Python's or NumPy's generator
         self._repeatable = False
+        self._fits = False  # whether it was built in memory before
         if isinstance(source, nn.Module):
             if hyperparameters:
                 raise ModelspaceError(
@@ -191,7 +195,12 @@ class Architecture:
     def _called(self) -> nn.Module:
         assert not isinstance(self.source, nn.Module)
         try:
-            module = self.source(**self.hyperparameters)
+            on_meta = torch.get_default_device().type == "meta"
+            with nullcontext() if self._fits or on_meta else _WithinMemory(self.title):
+                module = self.source(**self.hyperparameters)
+            self._fits = self._fits or not on_meta
+        except ModelspaceError:
+            raise
         except Exception as error:
             if torch.get_default_device().type == "meta":
                 raise
@@ -229,6 +238,41 @@ class Architecture:
             module.eval()(sample)
         return module.train(training)
 
+
+class _WithinMemory(TorchDispatchMode):
+    """Refuse a tensor that there is no memory for before it is made, and a network of endless layers.
+
+    Without it the system ends the process when the tensor is filled.
+    """
+
+    def __init__(self, title: str):
+        super().__init__()
+        self.title = title
+        self.made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        device = torch.device(kwargs.get("device") or "cpu")
+        if func._schema.arguments and func._schema.arguments[0].name == "size" and device.type != "meta":
+            self.made += 1
+            numbers = prod(int(size) for size in args[0])
+            needed = numbers * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+            if needed > _LARGE and needed > (free := free_bytes(device)):
+                raise ModelspaceError(
+                    f"{self.title} is too large for this machine: it makes a tensor of {numbers:,} numbers, "
+                    f"{needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free; what it costs, with nothing "
+                    "allocated: modelspace inspect (ms.inspect)"
+                )
+            if self.made > _MOST_TENSORS:
+                raise ModelspaceError(
+                    f"{self.title} makes more than {_MOST_TENSORS:,} tensors: one forward would take seconds, and a "
+                    "step of the population hours; what it costs: modelspace inspect (ms.inspect)"
+                )
+        return func(*args, **kwargs)
+
+
+_LARGE = 2**26  # bytes from which on it is worth asking how much is free
+_MOST_TENSORS = 100_000  # the largest published networks have some thousand
 
 _WRAPPERS = {
     "OptimizedModule": "torch.compile",

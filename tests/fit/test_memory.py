@@ -9,12 +9,13 @@ import torch
 from support.cases import BATCHED, CASES, SAMPLES, named
 
 import modelspace as ms
+from modelspace import memory as room
 from modelspace.cli import main
 from modelspace.data import Data, Split
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit import keep as keeping
-from modelspace.fit import loop, memory, room
+from modelspace.fit import loop, memory
 from modelspace.fit.footprint import footprint
 from modelspace.fit.memory import Memory, check_kept, largest_members, largest_shard, predict
 from modelspace.fit.recipe import make_recipe

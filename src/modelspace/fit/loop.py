@@ -28,13 +28,13 @@ from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.results import Results
 from modelspace.fit.resume import begin, opened, plan_from, planned
-from modelspace.fit.room import free_bytes
 from modelspace.fit.run import Run
 from modelspace.fit.runner import Job, Runner
 from modelspace.fit.runner import resolve as resolve_runner
 from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
+from modelspace.memory import free_bytes
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population

@@ -19,8 +19,8 @@ from modelspace.fit.keep import groups_of
 from modelspace.fit.logbook import check_members, outcome_of
 from modelspace.fit.results import Shapes
 from modelspace.fit.resume import plan_from
-from modelspace.fit.room import free_bytes
 from modelspace.fit.store import Place, Store, curves_of
+from modelspace.memory import free_bytes
 from modelspace.population.tensorfile import DamagedError
 from modelspace.progress import notice, progress
 

@@ -20,8 +20,9 @@ from modelspace.code import Code, code_of
 from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
 from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
+from modelspace.memory import free_bytes
 from modelspace.progress import progress
-from modelspace.show import formula, shape_text
+from modelspace.show import bytes_text, formula, shape_text
 from modelspace.space._card import html_card, text_card
 from modelspace.space._columns import product_table
 from modelspace.space._layout import Layout, differences, layout_of
@@ -622,6 +623,12 @@ class Population:
 def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
     """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
     drawn = list(dict.fromkeys(seeds))
+    needed, free = len(drawn) * space.dimension * space.dtype.itemsize, free_bytes(torch.device("cpu"))
+    if needed > free:
+        raise ModelspaceError(
+            f"{len(drawn):,} points of {space.dimension:,} numbers take {bytes_text(needed)}, and {bytes_text(free)} "
+            f"are free: {'sample fewer seeds' if len(drawn) > 1 else f'{space.title} is too large for this machine'}"
+        )
     points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
     buffers: dict[str, Tensor] = {}
     with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
