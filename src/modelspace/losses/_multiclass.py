@@ -110,16 +110,19 @@ class CrossEntropy(MulticlassLoss):
     def value(self, z: Logits, y: Classes) -> Each:
         return F.cross_entropy(z, y, reduction="none")
 
+    def _are_probabilities(self, outputs: Labels, labels: Labels) -> bool:
+        return labels.dtype.is_floating_point and labels.shape == outputs.shape and outputs.ndim > 1
+
     def per_label(self, outputs: Reals, labels: Labels) -> Reals:
         """Compute ℓ of every label, ``[N, …]``; labels are classes, or class probabilities."""
-        if labels.dtype.is_floating_point and labels.shape == outputs.shape and outputs.ndim > 1:
+        if self._are_probabilities(outputs, labels):
             require_columns(self.name, outputs)
             return F.cross_entropy(outputs, labels.to(outputs.dtype), reduction="none")
         return super().per_label(outputs, labels)
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse anything but class labels in [0, C) and probabilities that sum to 1."""
-        if not (labels.dtype.is_floating_point and labels.shape == outputs.shape):
+        if not self._are_probabilities(outputs, labels):
             class_labels(self.name, outputs, labels)
             return
         within_unit(self.name, "labels", labels, "class probabilities lie between 0 and 1")
@@ -384,7 +387,7 @@ class CrammerSinger(_Hinges):
     Not where no class may have a probability above ½: there all scores alike minimise the risk, whatever the classes'
     probabilities.
     Source: Crammer & Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR
-    2001.
+    2001; what it is calibrated for: Liu, "Fisher consistency of multicategory support vector machines", AISTATS 2007.
     """
 
     properties = Properties(

@@ -237,10 +237,11 @@ class Cauchy(RegressionLoss):
     def value(self, z: Reals, y: Reals) -> Reals:
         r = _residual(z, y)
         c = scalar(self.scale, r)
-        near = torch.log1p((torch.minimum(torch.maximum(r, -c), c) / c).square()) / 2
-        size = torch.maximum(r.abs(), c)
+        inside = r.abs() <= c  # not min and max, which halve the gradient where the two are equal
+        near = torch.log1p((torch.where(inside, r, 0) / c).square()) / 2
+        size = torch.where(inside, c, r.abs())
         far = torch.log(size / c) + torch.log1p((c / size).square()) / 2
-        return c.square() * torch.where(r.abs() <= c, near, far)
+        return c.square() * torch.where(inside, near, far)
 
 
 @dataclass(frozen=True)
