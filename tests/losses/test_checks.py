@@ -198,21 +198,15 @@ EDGES = [(loss, name, allowed) for loss in ms.CATALOGUE.values() for name, allow
     ("loss", "name", "allowed"), EDGES, ids=lambda x: getattr(x, "name", x if isinstance(x, str) else "")
 )
 def test_parameters_are_held_to_their_ranges(loss, name, allowed):
-    """At both limits and beyond, by the words of the range."""
-    tiny = 1e-9
-    below, above = (
-        allowed.low - (tiny if allowed.low_included else 0),
-        allowed.high + (tiny if allowed.high_included else 0),
+    """At both limits and beyond, as the words of the range say."""
+    least, most = (1e-9 if word in allowed.expected else 0 for word in ("at least", "at most"))
+    says = (
+        rf"{name} must be {re.escape(allowed.expected)}; received|several values go as a column, one a member"
     )
-    for value in (below, above, math.nan, "much", [0.5, 0.6]):
-        says = rf"{name} must be {re.escape(allowed.expected)}; received|several values go as a column, one a member"
+    for value in (allowed.low - least, allowed.high + most, math.nan, "much", [0.5, 0.6]):
         with pytest.raises(ModelspaceError, match=says):
             type(loss)(**{name: value})
-    inside = [
-        allowed.low + tiny * (not allowed.low_included),
-        min(allowed.high - tiny * (not allowed.high_included), 1e6),
-    ]
-    for value in inside:
+    for value in (allowed.low + (0 if least else 1e-9), min(allowed.high - (0 if most else 1e-9), 1e6)):
         assert type(loss)(**{name: value}).hyperparameters()[name] == value
 
 

@@ -40,28 +40,24 @@ def kl(student, teacher, t):
     )
 
 
-# A loss, outputs, labels, and the same by PyTorch or by another loss of ours.
-SAME = {
+UP, P = (SIGNS + 1) / 2, V.sigmoid()
+TWO, MU, S, T = LOGITS[:, :2], *LOGITS[:, :3].unbind(1)
+LOGISTIC, ENTROPY = each(ms.Logistic(), V, SIGNS), each(F.cross_entropy, LOGITS, CLASSES)
+MULTINOMIAL = sklearn_loss.HalfMultinomialLoss(n_classes=5).loss(CLASSES.double().numpy(), LOGITS.numpy())
+normal, laplace, gamma, poisson = (
+    getattr(torch.distributions, n) for n in ("Normal", "Laplace", "Gamma", "Poisson")
+)
+SAME = {  # a loss, outputs, labels, and the same by PyTorch, by another library, or by another loss of ours
     "soft_margin": (ms.Logistic(), V, SIGNS, each(F.soft_margin_loss, V, SIGNS)),
     "ranking": (ms.Hinge(), V, SIGNS, F.margin_ranking_loss(V, 0 * V, SIGNS, margin=1, reduction="none")),
     "ranking at 0": (ms.Perceptron(), V, SIGNS, F.margin_ranking_loss(V, 0 * V, SIGNS, reduction="none")),
-    "bce": (
-        ms.BinaryCrossEntropy(),
-        V.sigmoid(),
-        (SIGNS + 1) / 2,
-        nn.BCELoss(reduction="none")(V.sigmoid(), (SIGNS + 1) / 2),
-    ),
+    "bce": (ms.BinaryCrossEntropy(), P, UP, each(F.binary_cross_entropy, P, UP)),
     "mse": (ms.LeastSquares(), Z, Y, each(F.mse_loss, Z, Y) / 2),
     "l1": (ms.Absolute(), Z, Y, each(F.l1_loss, Z, Y)),
     "huber": (ms.Huber(0.7), Z, Y, each(F.huber_loss, Z, Y, delta=0.7)),
     "smooth l1": (ms.Huber(0.7), Z, Y, 0.7 * each(F.smooth_l1_loss, Z, Y, beta=0.7)),
     "poisson": (ms.Poisson(full=False), Z, Y, each(F.poisson_nll_loss, Z, Y)),
-    "gaussian": (
-        ms.Gaussian(),
-        LOGITS[:, :2],
-        LOGITS[:, 2],
-        F.gaussian_nll_loss(LOGITS[:, 0], LOGITS[:, 2], LOGITS[:, 1].exp(), full=True, reduction="none"),
-    ),
+    "gaussian": (ms.Gaussian(), TWO, T, each(F.gaussian_nll_loss, MU, T, var=S.exp(), full=True)),
     "smoothing": (
         ms.LabelSmoothing(0.3),
         LOGITS,
@@ -69,21 +65,33 @@ SAME = {
         each(F.cross_entropy, LOGITS, CLASSES, label_smoothing=0.3),
     ),
     "multi margin": (ms.WestonWatkins(), LOGITS, CLASSES, 5 * each(F.multi_margin_loss, LOGITS, CLASSES)),
-    "bce with logits": (
+    "sets": (
         ms.MultilabelLogistic(),
         LOGITS,
         MASKS,
         each(F.binary_cross_entropy_with_logits, LOGITS, MASKS.double()),
     ),
     "kl": (ms.Distillation(3.0), LOGITS, TAUGHT, kl(LOGITS, TAUGHT, 3.0).sum(1)),
-    "focal at 0": (ms.BinaryFocal(0.0), V, SIGNS, each(ms.Logistic(), V, SIGNS)),
-    "poly1 at 0": (ms.BinaryPoly1(0.0), V, SIGNS, each(ms.Logistic(), V, SIGNS)),
-    "asymmetric at 0": (ms.Asymmetric(0.0, 0.0, 0.0), V, SIGNS, each(ms.Logistic(), V, SIGNS)),
+    "Poisson's": (ms.Poisson(), Z, Y, -poisson(Z.exp()).log_prob(Y)),
+    "gamma's": (ms.Gamma(3.0), Z, Y + 0.5, -gamma(at(3.0), 3.0 / Z.exp()).log_prob(Y + 0.5)),
+    "Gauss's": (ms.Gaussian(), TWO, T, -normal(MU, (S / 2).exp()).log_prob(T)),
+    "Laplace's": (ms.Laplace(), TWO, T, -laplace(MU, S.exp()).log_prob(T)),
+    "SciPy's huber": (ms.Huber(2.0), Z, Y, torch.from_numpy(special.huber(2.0, (Y - Z).numpy()))),
+    "SciPy's pseudo": (
+        ms.PseudoHuber(2.0),
+        Z,
+        Y,
+        torch.from_numpy(special.pseudo_huber(2.0, (Y - Z).numpy())),
+    ),
+    "scikit-learn's multinomial": (ms.CrossEntropy(), LOGITS, CLASSES, torch.from_numpy(MULTINOMIAL)),
+    "focal at 0": (ms.BinaryFocal(0.0), V, SIGNS, LOGISTIC),
+    "poly1 at 0": (ms.BinaryPoly1(0.0), V, SIGNS, LOGISTIC),
+    "asymmetric at 0": (ms.Asymmetric(0.0, 0.0, 0.0), V, SIGNS, LOGISTIC),
     "asymmetric alike": (ms.Asymmetric(2.0, 2.0, 0.0), V, SIGNS, each(ms.BinaryFocal(2.0), V, SIGNS)),
-    "classes, focal at 0": (ms.Focal(0.0), LOGITS, CLASSES, each(F.cross_entropy, LOGITS, CLASSES)),
-    "classes, poly1 at 0": (ms.Poly1(0.0), LOGITS, CLASSES, each(F.cross_entropy, LOGITS, CLASSES)),
-    "smoothing at 0": (ms.LabelSmoothing(0.0), LOGITS, CLASSES, each(F.cross_entropy, LOGITS, CLASSES)),
-    "q to 0": (ms.GeneralisedCrossEntropy(1e-9), LOGITS, CLASSES, each(F.cross_entropy, LOGITS, CLASSES)),
+    "classes, focal at 0": (ms.Focal(0.0), LOGITS, CLASSES, ENTROPY),
+    "classes, poly1 at 0": (ms.Poly1(0.0), LOGITS, CLASSES, ENTROPY),
+    "smoothing at 0": (ms.LabelSmoothing(0.0), LOGITS, CLASSES, ENTROPY),
+    "q to 0": (ms.GeneralisedCrossEntropy(1e-9), LOGITS, CLASSES, ENTROPY),
     "q at 1": (ms.GeneralisedCrossEntropy(1.0), LOGITS, CLASSES, (LOGITS.softmax(1) - HOT).abs().sum(1) / 2),
     "both ways": (
         ms.SymmetricCrossEntropy(0.5, 0.25),
@@ -97,40 +105,6 @@ SAME = {
         LOGITS,
         MASKS,
         each(ms.Tversky(0.3, 0.7, 0.7), LOGITS, MASKS),
-    ),
-    "Poisson's": (ms.Poisson(), Z, Y, -torch.distributions.Poisson(Z.exp()).log_prob(Y)),
-    "gamma's": (
-        ms.Gamma(3.0),
-        Z,
-        Y + 0.5,
-        -torch.distributions.Gamma(at(3.0), 3.0 / Z.exp()).log_prob(Y + 0.5),
-    ),
-    "Gauss's": (
-        ms.Gaussian(),
-        LOGITS[:, :2],
-        LOGITS[:, 2],
-        -torch.distributions.Normal(LOGITS[:, 0], (LOGITS[:, 1] / 2).exp()).log_prob(LOGITS[:, 2]),
-    ),
-    "Laplace's": (
-        ms.Laplace(),
-        LOGITS[:, :2],
-        LOGITS[:, 2],
-        -torch.distributions.Laplace(LOGITS[:, 0], LOGITS[:, 1].exp()).log_prob(LOGITS[:, 2]),
-    ),
-    "SciPy's huber": (ms.Huber(2.0), Z, Y, torch.from_numpy(special.huber(2.0, (Y - Z).numpy()))),
-    "SciPy's pseudo": (
-        ms.PseudoHuber(2.0),
-        Z,
-        Y,
-        torch.from_numpy(special.pseudo_huber(2.0, (Y - Z).numpy())),
-    ),
-    "scikit-learn's multinomial": (
-        ms.CrossEntropy(),
-        LOGITS,
-        CLASSES,
-        torch.from_numpy(
-            sklearn_loss.HalfMultinomialLoss(n_classes=5).loss(CLASSES.double().numpy(), LOGITS.numpy())
-        ),
     ),
 }
 
