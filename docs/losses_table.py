@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from modelspace import losses
-from modelspace.losses.table import KINDS
 
 PAGE = Path(__file__).with_name("losses.md")
 BEGIN, END = "<!-- all losses: begin -->", "<!-- all losses: end -->"
@@ -16,7 +15,7 @@ COLUMNS = ("loss", "formula", "parameters", "convex", "Lipschitz", "smooth", "ca
 def markdown(table: pd.DataFrame) -> str:
     """The catalogue's table in Markdown, kind by kind."""
     parts = []
-    for kind in KINDS:
+    for kind in losses.KINDS:
         own = table[table["kind"] == kind]
         lines = [
             f"### {kind.capitalize()}",

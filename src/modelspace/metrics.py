@@ -11,9 +11,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses import Loss, is_sample_mean
-from modelspace.losses.contracts import Contract, anything, class_labels, plus_minus_one
-from modelspace.losses.shapes import require_class_labels, require_same_shape
+from modelspace.losses import (
+    Contract,
+    Loss,
+    anything,
+    class_labels,
+    plus_minus_one,
+    require_class_labels,
+    require_same_shape,
+)
 from modelspace.widest import widest
 
 
@@ -159,7 +165,14 @@ class Metric:
     def is_sample_mean(self, labels: Shaped[Tensor, "..."]) -> bool:
         """Whether its value is known to be the mean over these samples of what each has by itself."""
         loss = self.function
-        return self.sample_mean or (isinstance(loss, Loss) and is_sample_mean(loss, labels))
+        return self.sample_mean or (isinstance(loss, Loss) and loss.is_sample_mean(labels))
+
+    def check_values(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
+        """Hold real outputs and labels against the contract: its own, or that of the loss that it is."""
+        if isinstance(self.function, Loss):
+            self.function.check_values(outputs, labels)
+        else:
+            self.contract(self.name, outputs, labels)
 
     def check(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the metric's contract; once, before it is used.
@@ -168,7 +181,7 @@ class Metric:
             outputs: The outputs of one member.
             labels: The labels of the same samples; of a mean over samples, some of them are enough.
         """
-        self.contract(self.name, outputs, labels)
+        self.check_values(outputs, labels)
         if self.is_sample_mean(labels):
             self(outputs, labels)
 
@@ -222,7 +235,7 @@ def resolve(
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, Loss):
-        return Metric(metric.name, metric, higher_is_better=False, contract=metric.contract)
+        return Metric(metric.name, metric, higher_is_better=False)
     if isinstance(metric, str):
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)

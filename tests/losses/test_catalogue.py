@@ -1,182 +1,237 @@
-import math
+"""The catalogue, its table and curves say what the losses say; parameters and the loss itself are columns."""
 
+import math
+import re
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
+from losses.table import at
 from torch.func import grad, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from modelspace import losses as ms
 from modelspace.errors import ModelspaceError
-from modelspace.losses import BinaryCrossEntropy, CrossEntropy, Hinge, LeastSquares, Logistic
+from modelspace.losses import CATALOGUE, KINDS, Choice, curve, curves, has_curve, table
+from modelspace.optimizers import RANGES
 
-least_squares, logistic, hinge, cross_entropy = LeastSquares(), Logistic(), Hinge(), CrossEntropy()
-binary_cross_entropy = BinaryCrossEntropy()
-
-
-def batch(kind: str, *shape: int, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(len(shape) * 7 + shape[0])
-    outputs = 3 * torch.randn(*shape, generator=generator, dtype=dtype)
-    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
-    if kind == "classes":
-        return outputs, torch.randint(0, shape[-1], shape[:-1], generator=generator)
-    if kind == "probability":
-        return outputs.sigmoid(), (signs + 1) // 2
-    if kind == "signs":
-        return outputs, signs
-    return outputs, torch.randn(*shape, generator=generator, dtype=dtype)
+ROOT = Path(__file__).parents[2]
 
 
-# Function, labels, torch's exactly equal function, gradient in closed form by z.
-CASES = {
-    "least_squares": (
-        least_squares,
-        "real",
-        lambda z, y: 0.5 * F.mse_loss(z, y, reduction="none"),
-        lambda z, y: z - y,
-    ),
-    "logistic": (
-        logistic,
-        "signs",
-        lambda z, y: F.soft_margin_loss(z, y.to(z), reduction="none"),
-        lambda z, y: -y * torch.sigmoid(-y * z),
-    ),
-    "hinge": (
-        hinge,
-        "signs",
-        lambda z, y: F.margin_ranking_loss(z, torch.zeros_like(z), y.to(z), margin=1, reduction="none"),
-        lambda z, y: -y.to(z) * (y * z < 1),
-    ),
-    "binary": (
-        binary_cross_entropy,
-        "probability",
-        lambda z, y: nn.BCELoss(reduction="none")(z, y.to(z)),
-        lambda z, y: (z - y) / (z * (1 - z)),
-    ),
+def test_to_state_properties_is_to_be_in_the_catalogue_by_kind():
+    assert [type(loss) for loss in CATALOGUE.values()] == sorted(
+        ms.Loss.catalogued, key=lambda loss: KINDS.index(loss.kind)
+    )
+    assert {loss.kind for loss in CATALOGUE.values()} == set(KINDS)
+    assert all(ms.resolve(name) is loss and loss.name == name for name, loss in CATALOGUE.items())
+
+    @dataclass(frozen=True)
+    class Theirs(ms.Hinge):
+        properties = ms.Properties(lambda self: f"{self.gamma} max(0, 1 − v)", convex=True)
+        gamma: float = ms.parameter(2.0, "gain: of the hinge", above=0)
+
+    assert "theirs" not in CATALOGUE
+    assert Theirs not in ms.Loss.catalogued
+    assert Theirs(3.0).properties.formula == "3.0 max(0, 1 − v)"
+    assert Theirs(3.0).parameters() == {"gamma": "3, a positive number: gain: of the hinge"}
+    assert str(Theirs(3.0)) == "theirs(gamma=3)"
+
+
+def test_formulas_are_plain_text_and_sources_are_named():
+    for loss in CATALOGUE.values():
+        known = loss.properties
+        assert not set("\\{}") & set(known.formula + known.minimiser)
+        assert known.formula.count("(") == known.formula.count(")")
+        assert re.search(r"\b(1[6-9]|20)\d\d\b", known.source)
+        assert known.calibrated is True or not known.proper
+    assert ms.Poisson().properties.formula.endswith(" + log y!")
+    assert "y!" not in ms.Poisson(full=False).properties.formula
+    assert [str(ms.Poisson()), str(ms.Poisson(full=False))] == ["poisson", "poisson(full=False)"]
+    assert ms.Poisson(full=False).hyperparameters() == {}
+
+
+def test_one_name_means_one_range_and_no_optimizer_has_it():
+    limits = {}
+    for loss in CATALOGUE.values():
+        assert set(loss.ranges()) == set(loss.hyperparameters()) == set(loss.parameters())
+        assert not set(loss.ranges()) & set(RANGES)
+        for name, allowed in loss.ranges().items():
+            assert limits.setdefault(name, allowed.label) == allowed.label or name.startswith("gamma_")
+            assert ms.ranges()[name] == allowed, f"{loss.name} has another range of {name}"
+    assert {"gamma", "epsilon", "delta", "scale"} <= set(limits)
+    assert CATALOGUE["focal"].parameters() == {"gamma": "2, a number of at least 0: focusing exponent"}
+
+
+def test_each_loss_is_one_row_with_its_own_properties():
+    rows = table()
+    assert list(rows.index) == list(CATALOGUE)
+    stated = (
+        "convex",
+        "lipschitz",
+        "smooth",
+        "bound",
+        "calibrated",
+        "proper",
+        "formula",
+        "minimiser",
+        "source",
+    )
+    for name, loss in CATALOGUE.items():
+        row = rows.loc[name]
+        assert [row[column] for column in stated] == [getattr(loss.properties, column) for column in stated]
+        assert (row["kind"], row["outputs"], row["labels"]) == (loss.kind, loss.outputs, loss.labels)
+        assert all(f"{parameter} = " in row["parameters"] for parameter in loss.hyperparameters())
+
+
+def is_finite(value):
+    return value is not None and value < math.inf
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_filter_keeps_what_is_so_and_of_constants_what_is_finite(value):
+    known = {name: loss.properties for name, loss in CATALOGUE.items()}
+    for name in ("convex", "calibrated", "proper"):
+        expected = [n for n, stated in known.items() if getattr(stated, name) is value]
+        assert list(table(**{name: value}).index) == expected != []
+    for name, field in (("lipschitz", "lipschitz"), ("smooth", "smooth"), ("bounded", "bound")):
+        expected = [n for n, stated in known.items() if is_finite(getattr(stated, field)) is value]
+        assert list(table(**{name: value}).index) == expected != []
+
+
+def test_filters_are_taken_together_and_what_is_unknown_is_refused_with_the_nearest():
+    rows = table(kind="margin", convex=True, smooth=True, labels="sign", calibrated=True)
+    assert {"logistic", "squared_hinge"} <= set(rows.index)
+    assert not {"hinge", "savage", "perceptron"} & set(rows.index)
+    assert table(kind="regression", calibrated=True).empty
+    for asked, says in (
+        ({"kind": "margins"}, "unknown kind of loss 'margins': did you mean 'margin'"),
+        ({"labels": "signs"}, "unknown kind of labels 'signs': did you mean 'sign'"),
+        ({"outputs": "logit"}, "unknown kind of outputs 'logit': did you mean 'logits'"),
+    ):
+        with pytest.raises(ModelspaceError, match=says):
+            table(**asked)
+
+
+def test_the_guide_s_table_is_the_catalogue_s():
+    """Held cell by cell; `python docs/losses_table.py` rewrites it, and changes nothing where nothing changed."""
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    lines = page.split("<!-- all losses: begin -->")[1].split("<!-- all losses: end -->")[0].splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| `")]
+    written = {
+        cells[0].strip(" `"): [re.sub(r"\\(.)", r"\1", c.strip()).replace("&lt;", "<") for c in cells[1:]]
+        for cells in rows
+    }
+    words = {True: "yes", False: "no", None: "–"}
+    expected = {
+        name: [
+            row["formula"],
+            row["parameters"],
+            words[row["convex"]],
+            *(
+                "–" if v is None else "∞" if v == math.inf else f"{v:.4g}"
+                for v in (row["lipschitz"], row["smooth"])
+            ),
+            words[row["calibrated"]],
+            words[row["proper"]],
+            row["source"],
+        ]
+        for name, row in table().iterrows()
+    }
+    assert written == expected, "run python docs/losses_table.py"
+    assert [line.removeprefix("### ").lower() for line in lines if line.startswith("### ")] == list(KINDS)
+    script = runpy.run_path(str(ROOT / "docs" / "losses_table.py"))
+    assert script["rewritten"](page) == page
+    assert script["rewritten"](page.replace("\n| `hinge` |", "\n| `henge` |")) == page
+
+
+def sigmoid(v):
+    return 1 / (1 + math.exp(-v))
+
+
+CLOSED = {  # value, slope and curvature at a point, by hand
+    "logistic": (0.7, lambda v: (math.log1p(math.exp(-v)), -sigmoid(-v), sigmoid(v) * sigmoid(-v))),
+    "exponential": (0.3, lambda v: (math.exp(-v), -math.exp(-v), math.exp(-v))),
+    "hinge": (0.2, lambda v: (1 - v, -1, 0)),
+    "squared_hinge": (-0.5, lambda v: ((1 - v) ** 2, -2 * (1 - v), 2)),
+    "cross_entropy": (1.1, lambda v: (math.log1p(math.exp(-v)), -sigmoid(-v), sigmoid(v) * sigmoid(-v))),
+    "least_squares": (1.7, lambda r: (r * r / 2, r, 1)),
+    "absolute": (-1.2, lambda r: (abs(r), -1, 0)),
+    "poisson": (0.4, lambda z: (math.exp(z) - z, math.exp(z) - 1, math.exp(z))),
+    "binary_cross_entropy": (0.3, lambda z: (-math.log(z), -1 / z, 1 / z**2)),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_equals_torch_function_of_the_same_formula(case):
-    function, kind, reference, _ = CASES[case]
-    outputs, labels = batch(kind, 32)
-    each = reference(outputs, labels)
-    torch.testing.assert_close(function(outputs, labels, reduction="none"), each, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(function(outputs, labels), each.mean(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(function(outputs, labels, reduction="sum"), each.sum(), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_gradient_equals_closed_form(case):
-    function, kind, _, slope = CASES[case]
-    outputs, labels = batch(kind, 32)
-    gradient = grad(lambda z: function(z, labels, reduction="sum"))(outputs)
-    torch.testing.assert_close(gradient, slope(outputs, labels), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", [*CASES, "classes"])
-def test_vmap_and_traced_gradients_equal_the_loop(case, dtype):
-    function, kind = (cross_entropy, "classes") if case == "classes" else CASES[case][:2]
-    outputs, labels = (
-        batch(kind, 5, 6, 3, dtype=dtype) if case == "classes" else batch(kind, 5, 6, dtype=dtype)
+@pytest.mark.parametrize("name", CLOSED)
+def test_values_slopes_and_curvatures_are_those_by_hand(name):
+    point, expected = CLOSED[name]
+    with torch.no_grad():
+        drawn = curve(name, [point])
+    assert (*drawn.value, *drawn.slope, *drawn.curvature) == pytest.approx(
+        expected(point), rel=1e-6, abs=1e-12
     )
-    loop = torch.stack([grad(function)(z, y) for z, y in zip(outputs, labels, strict=True)])
-    assert loop.dtype is dtype
-    # fx counts keyword-only arguments among the positional ones, so it traces a function without any.
-    batched = vmap(grad(lambda z, y: function(z, y)))
-    torch.testing.assert_close(batched(outputs, labels), loop)
-    torch.testing.assert_close(make_fx(batched)(outputs, labels)(outputs, labels), loop)
 
 
-def test_none_of_the_lecture_s_classes_is_its_formula():
-    z, y = torch.tensor([0.5, 2.0]), torch.tensor([1.0, 1.0])
-    assert nn.MSELoss()(z, y) == 2 * least_squares(z, y)
-    assert nn.CrossEntropyLoss()(z, y) != binary_cross_entropy(z.clamp(max=1), y)
+@pytest.mark.parametrize("name", [name for name, loss in CATALOGUE.items() if has_curve(loss)])
+def test_slope_and_curvature_are_the_differences_of_what_they_derive(name):
+    """Away from kinks, where the curvature's neighbours agree."""
+    drawn = curve(name)
+    x, value, slope, curvature = (
+        np.array(v) for v in (drawn.points, drawn.value, drawn.slope, drawn.curvature)
+    )
+    assert np.isfinite([value, slope, curvature]).all()
+    smooth = np.abs(np.diff(curvature)) < 0.5 * (1 + np.abs(curvature[1:])) * (x[1] - x[0]) * 20
+    kinked = np.abs(np.diff(slope, 2, prepend=slope[0], append=slope[-1])) > 1e-2 * (1 + np.abs(slope))
+    inner = smooth[1:] & smooth[:-1] & ~kinked[1:-1] & ~kinked[2:] & ~kinked[:-2]
+    assert inner.sum() > 50
+    for lower, upper in ((value, slope), (slope, curvature)):
+        ratio = (lower[2:] - lower[:-2]) / (x[2:] - x[:-2])
+        scale = 1 + np.abs(upper[1:-1])
+        assert np.abs(ratio - upper[1:-1])[inner].max() < 0.05 * scale[inner].max()
+    if CATALOGUE[name].properties.convex:
+        assert curvature.min() > -1e-9
+        assert (np.diff(slope) > -1e-9).all()
 
 
-@given(st.floats(-1000, 1000), st.sampled_from([-1, 1]))
-@settings(max_examples=200, deadline=None)
-def test_logistic_is_exact_for_every_margin(z, y):
-    v = y * z
-    exact = max(-v, 0.0) + math.log1p(math.exp(-abs(v)))
-    value = logistic(torch.tensor([z], dtype=torch.float64), torch.tensor([y]))
-    assert value.item() == pytest.approx(exact, rel=1e-14, abs=1e-300)
+def test_curves_are_of_the_loss_given_and_only_of_what_has_an_axis_in_common():
+    assert curve(ms.Huber(delta=0.5), [2.0]).value[0] == pytest.approx(0.5 * (2 - 0.25))
+    assert curve(ms.Focal(gamma=0.0), [1.0]).value == pytest.approx(curve("cross_entropy", [1.0]).value)
+    assert [curve(loss).loss for loss in (ms.Huber(delta=0.5), ms.Hinge())] == ["huber(delta=0.5)", "hinge"]
+    for names, says in (
+        (("logistic", "huber"), r"logistic over the margin .*huber over the residual z − y"),
+        ((), "no loss to draw"),
+        (("gaussian",), "'gaussian' has no curve"),
+        (("mse",), "'mse_loss' has no curve"),
+        (("logistik",), "did you mean 'logistic'"),
+    ):
+        with pytest.raises(ModelspaceError, match=says):
+            curves(*names)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_logistic_at_extreme_margins_stays_finite(dtype):
-    outputs = torch.tensor([-1000.0, 1000.0], dtype=dtype, requires_grad=True)
-    value = logistic(outputs, torch.tensor([1, 1]), reduction="none")
-    value.sum().backward()
-    assert value.tolist() == [1000.0, 0.0]
-    assert outputs.grad is not None
-    assert outputs.grad.tolist() == [-1.0, 0.0]
-    overflowing = F.soft_margin_loss(outputs.float(), torch.ones(2), reduction="none")
-    assert overflowing[0] == math.inf, "torch repaired soft_margin_loss: say so in the docstring"
+AMONG = (ms.Logistic(), ms.Hinge(), ms.Focal())
+OUTPUTS, LABELS = torch.randn(3, 5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
 
 
-def test_hinge_at_the_kink_has_torch_s_subgradient():
-    z, one = torch.ones(1), torch.ones(1)
-    reference = grad(lambda x: F.margin_ranking_loss(x, torch.zeros(1), one, margin=1))(z)
-    assert grad(lambda x: hinge(x, one))(z) == reference == -1
+def test_each_member_has_its_own_loss():
+    choice, place, gamma = Choice(AMONG), at(2, 0, 1), at(0.5, 1.0, 2.0)
+
+    def value(outputs, place, gamma):
+        return choice.at({"loss": place, "gamma": gamma})(outputs, LABELS)
+
+    values, slopes = vmap(value)(OUTPUTS, place, gamma), vmap(grad(value))(OUTPUTS, place, gamma)
+    for k, loss in enumerate((ms.Focal(0.5), AMONG[0], AMONG[1])):
+        torch.testing.assert_close(values[k], loss(OUTPUTS[k], LABELS))
+        torch.testing.assert_close(slopes[k], grad(lambda z, loss=loss: loss(z, LABELS))(OUTPUTS[k]))
+    second = Choice(AMONG, loss=1)
+    assert torch.equal(second(OUTPUTS[0], LABELS, reduction="none"), ms.Hinge().per_label(OUTPUTS[0], LABELS))
+    assert str(choice) == "logistic|hinge|focal"
+    assert choice.places(["hinge", "hinge", "logistic"]) == [1, 1, 0]
+    assert {name: allowed.low for name, allowed in choice.ranges().items()} == {"loss": 0, "gamma": 0}
 
 
-def test_binary_form_clamps_the_logarithm():
-    value = binary_cross_entropy(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([1, 0, 1]), reduction="none")
-    assert value.tolist() == [100.0, 100.0, 0.0]
-
-
-@pytest.mark.parametrize("shape", [(8, 4), (8, 4, 5), (8, 4, 2, 3)])
-def test_class_form_is_minus_log_softmax_of_the_label(shape):
-    outputs = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    labels = torch.arange(outputs[:, 0].numel()).reshape(outputs[:, 0].shape) % 4
-    each = -outputs.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
-    torch.testing.assert_close(cross_entropy(outputs, labels, reduction="none"), each)
-    torch.testing.assert_close(cross_entropy(outputs, labels.int()), each.mean())
-    soft = torch.movedim(F.one_hot(labels, 4), -1, 1).to(outputs)
-    torch.testing.assert_close(cross_entropy(outputs, soft), each.mean())
-
-
-@pytest.mark.parametrize("function", [least_squares, logistic, hinge])
-@pytest.mark.parametrize(
-    ("outputs", "labels", "fix"),
-    [
-        ((8, 1), (8,), r"outputs of shape \[8, 1\] and labels of shape \[8\].*outputs\.squeeze\(-1\)"),
-        ((8,), (8, 1), r"outputs of shape \[8\] and labels of shape \[8, 1\].*labels\.squeeze\(-1\)"),
-        ((8, 3), (3,), r"\[8, 3\] and labels of shape \[3\].*make the two shapes equal"),
-        ((8,), (), r"\[8\] and labels of shape \[\].*make the two shapes equal"),
-    ],
-)
-def test_nothing_broadcasts(function, outputs, labels, fix):
-    with pytest.raises(ModelspaceError, match=fix):
-        function(torch.ones(outputs), torch.ones(labels))
-    with pytest.raises(ModelspaceError, match="does not broadcast"):
-        vmap(function)(torch.ones(2, *outputs), torch.ones(2, *labels))
-
-
-@pytest.mark.parametrize(
-    ("outputs", "labels", "fix"),
-    [
-        (torch.ones(8), torch.ones(8), r"outputs \[N, C, ...\] with one column for each"),
-        (torch.ones(8, 1), torch.zeros(8).long(), r"single column.*squeeze\(1\) with the logistic loss"),
-        (torch.ones(8, 1), torch.zeros(8, 1), "single column"),
-        (torch.ones(8, 3), torch.zeros(8), r"torch\.float32: it expects integer class labels"),
-        (torch.ones(8, 3), torch.zeros(8, 3).long(), r"expects labels of shape \[8\].*argmax\(1\)"),
-        (torch.ones(8, 3), torch.zeros(8, 1).long(), r"labels\.squeeze\(1\)"),
-        (torch.ones(8, 3), torch.zeros(7).long(), r"\[8, 3\] and labels of shape \[7\]: it expects .*\[8\]"),
-        (torch.ones(8, 3, 5), torch.zeros(8).long(), r"it expects labels of shape \[8, 5\]"),
-        (torch.tensor(1.0), torch.tensor(1), r"outputs \[N, C, ...\] with one column for each"),
-    ],
-)
-def test_cross_entropy_refuses_shapes_that_fit_no_form(outputs, labels, fix):
-    with pytest.raises(ModelspaceError, match=fix):
-        cross_entropy(outputs, labels)
-
-
-@pytest.mark.parametrize("function", [least_squares, logistic, hinge, binary_cross_entropy])
-def test_an_unknown_reduction_is_named(function):
-    with pytest.raises(ModelspaceError, match="unknown reduction 'average'"):
-        function(torch.ones(3), torch.ones(3), reduction="average")
+def test_what_overflows_in_one_loss_leaves_no_trace_in_another():
+    choice = Choice((ms.Given("explosive", lambda z, y: torch.exp(z.square()).sum()), ms.Hinge()))
+    slope, outputs = grad(lambda z, place: choice.at({"loss": place})(z, LABELS)), 100 * OUTPUTS[0]
+    assert not slope(outputs, at(0.0)[0]).isfinite().all()
+    assert torch.equal(slope(outputs, at(1.0)[0]), grad(lambda z: ms.Hinge()(z, LABELS))(outputs))

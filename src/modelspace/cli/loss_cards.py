@@ -10,10 +10,7 @@ from rich.table import Table
 
 from modelspace import losses
 from modelspace.cli.drawn import drawn
-from modelspace.losses import Loss
-from modelspace.losses.curves import has_curve
-from modelspace.losses.formula import readable
-from modelspace.losses.table import KINDS, kind_of, parameters
+from modelspace.losses import KINDS, Loss, has_curve
 from modelspace.show import Terminal
 
 _WIDTH = 100
@@ -52,7 +49,7 @@ def print_catalogue(names: Iterable[str]) -> None:
         console.print("no loss of the catalogue is as asked")
         return
     for kind in KINDS:
-        own = [name for name in names if kind_of(losses.CATALOGUE[name]) == kind]
+        own = [name for name in names if losses.CATALOGUE[name].kind == kind]
         if not own:
             continue
         table = Table(
@@ -72,7 +69,7 @@ def print_catalogue(names: Iterable[str]) -> None:
             known = _known(losses.CATALOGUE[name])
             constants = (_number(known.lipschitz), _number(known.smooth))
             words = (_word(known.calibrated), _word(known.proper))
-            table.add_row(name, readable(known.formula), _word(known.convex), *constants, *words)
+            table.add_row(name, known.formula, _word(known.convex), *constants, *words)
         console.print(table)
         console.print()
     console.print(f"{len(names)} losses; one in full: modelspace losses {names[0]}")
@@ -96,10 +93,9 @@ def card(loss: Loss) -> str:
     Args:
         loss: Of the catalogue.
     """
-    known = _known(loss)
     summary = (type(loss).__doc__ or "").strip().splitlines()[0]
     lines = [loss.name, *textwrap.wrap(summary, _WIDTH), ""]
-    for what, value in (*facts(loss, meant=True), ("LaTeX", known.formula)):
+    for what, value in facts(loss, meant=True):
         first, *more = textwrap.wrap(value, _WIDTH - 16, break_on_hyphens=False) or [""]
         lines += [f"  {what:<12}  {first}", *(" " * 16 + line for line in more)]
     if has_curve(loss):
@@ -117,21 +113,18 @@ def facts(loss: Loss, *, meant: bool = False) -> list[tuple[str, str]]:
         meant: Whether to say what the words mean.
     """
     known = _known(loss)
-    minimiser = (
-        readable(known.minimiser) if "\\" in known.minimiser else known.minimiser.replace(" - ", " − ")
-    )
     outputs, labels = str(loss.outputs), str(loss.labels)
     rows = [
-        ("kind", kind_of(loss) or "–"),
-        ("formula", readable(known.formula)),
+        ("kind", loss.kind),
+        ("formula", known.formula),
         ("outputs", f"{outputs}: {_OUTPUTS[outputs]}" if meant and outputs in _OUTPUTS else outputs),
         ("labels", f"{labels}: {_LABELS[labels]}" if meant and labels in _LABELS else labels),
-        ("parameters", "; ".join(f"{n} = {text}" for n, text in parameters(loss).items()) or "none"),
+        ("parameters", "; ".join(f"{n} = {text}" for n, text in loss.parameters().items()) or "none"),
         ("convex", _word(known.convex)),
         ("Lipschitz", _number(known.lipschitz)),
         ("smooth", _number(known.smooth)),
         ("bound", _number(known.bound)),
-        ("minimiser", minimiser or "–"),
+        ("minimiser", known.minimiser or "–"),
     ]
     for what in ("calibrated", "proper"):
         value = getattr(known, what)

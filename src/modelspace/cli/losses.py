@@ -11,8 +11,7 @@ from modelspace.cli import loss_cards
 from modelspace.cli.arguments import add_json
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses.curves import has_curve
-from modelspace.losses.table import KINDS, kind_of
+from modelspace.losses import KINDS, has_curve
 from modelspace.report import write_curves_html, write_curves_png
 from modelspace.show import say
 
@@ -112,7 +111,7 @@ def _plain(name: str) -> dict[str, Any]:
     ranges = loss.ranges()
     return {
         "name": name,
-        "kind": kind_of(loss),
+        "kind": loss.kind,
         "outputs": loss.outputs,
         "labels": loss.labels,
         "formula": known.formula,

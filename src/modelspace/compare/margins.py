@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses.shapes import by_class
+from modelspace.losses import by_class
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BARS = 40

@@ -11,7 +11,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace import losses
 from modelspace import metrics as catalogue
 from modelspace.construction import seeded_elsewhere
 from modelspace.engine.compile import CompileError, compiled
@@ -241,9 +240,7 @@ class Scoring:
 
 def is_sample_mean(score: Score, labels: Tensor) -> bool:
     """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
-    if isinstance(score, Metric):
-        return score.is_sample_mean(labels)
-    return isinstance(score, Loss) and losses.is_sample_mean(score, labels)
+    return isinstance(score, Metric | Loss) and score.is_sample_mean(labels)
 
 
 def members_bytes(outputs: Tensor, samples: int) -> int:
@@ -332,7 +329,7 @@ def evaluate(
         if is_sample_mean(metric, labels):
             metric.check(outputs, labels[: len(few)])
         else:  # what is a function of all samples need not be one of a few
-            metric.contract(metric.name, outputs, labels[: len(few)])
+            metric.check_values(outputs, labels[: len(few)])
     terms = {n: t for s in scores.values() if isinstance(s, Loss) for n, t in terms_of(population, s).items()}
     columns = members_scores(population, inputs, labels, scores, terms)
     names = [f"{split}_{name}" if name in population.table else name for name in scores]

@@ -39,7 +39,9 @@ def identity_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) 
     settings = recipe.describe()
     del settings["epochs"]
     own = (each for each in (recipe.optimizer, recipe.schedule) if _top(each) != "modelspace")
-    code = code_of(*recipe.loss.code, *(metric.function for metric in recipe.metrics), *own)
+    tensors = recipe.loss.tensors()
+    held = {"tensors of the loss": tensors} if tensors else {}
+    code = code_of(*recipe.loss.code, *(metric.function for metric in recipe.metrics), *own, **held)
     spec = {
         "space": space.title,
         "architecture": architecture_hash(space),

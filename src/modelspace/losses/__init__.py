@@ -1,113 +1,50 @@
 """Losses: functions of outputs and labels that know what they are, with a contract on both."""
 
-from modelspace.losses.binary import BinaryCrossEntropy
-from modelspace.losses.catalogue import CATALOGUE, ranges
-from modelspace.losses.choice import Choice
-from modelspace.losses.curves import Curve, curve, curves
-from modelspace.losses.given import Given
-from modelspace.losses.loss import Loss
-from modelspace.losses.margin.asymmetric import Asymmetric
-from modelspace.losses.margin.bounded import Savage, Tangent
-from modelspace.losses.margin.exponential import Exponential
-from modelspace.losses.margin.focal import BinaryFocal
-from modelspace.losses.margin.hinge import Hinge
-from modelspace.losses.margin.logistic import Logistic
-from modelspace.losses.margin.perceptron import Perceptron
-from modelspace.losses.margin.poly import BinaryPoly1
-from modelspace.losses.margin.ramp import Ramp
-from modelspace.losses.margin.squares import ModifiedHuber, SquaredHinge, SquaredMargin
-from modelspace.losses.multiclass.brier import Brier
-from modelspace.losses.multiclass.crammer_singer import CrammerSinger
-from modelspace.losses.multiclass.cross_entropy import CrossEntropy
-from modelspace.losses.multiclass.focal import Focal
-from modelspace.losses.multiclass.generalised_cross_entropy import GeneralisedCrossEntropy
-from modelspace.losses.multiclass.label_smoothing import LabelSmoothing
-from modelspace.losses.multiclass.lee_lin_wahba import LeeLinWahba
-from modelspace.losses.multiclass.poly1 import Poly1
-from modelspace.losses.multiclass.symmetric_cross_entropy import SymmetricCrossEntropy
-from modelspace.losses.multiclass.weston_watkins import WestonWatkins
-from modelspace.losses.plot import plot
-from modelspace.losses.properties import Properties
-from modelspace.losses.regression.location_scale import Gaussian, Laplace
-from modelspace.losses.regression.log_mean import Gamma, Poisson, Tweedie
-from modelspace.losses.regression.piecewise import Absolute, EpsilonInsensitive, Pinball
-from modelspace.losses.regression.redescending import Cauchy, Tukey
-from modelspace.losses.regression.smooth_absolute import Huber, LogCosh, PseudoHuber
-from modelspace.losses.regression.squares import LeastSquares
-from modelspace.losses.resolve import resolve
-from modelspace.losses.sample_mean import is_sample_mean
-from modelspace.losses.structured.coral import Coral
-from modelspace.losses.structured.dice import Dice
-from modelspace.losses.structured.distillation import Distillation
-from modelspace.losses.structured.info_nce import InfoNCE
-from modelspace.losses.structured.lovasz import LovaszHinge, LovaszSoftmax
-from modelspace.losses.structured.multilabel_logistic import MultilabelLogistic
-from modelspace.losses.structured.multilabel_ranking import MultilabelRanking
-from modelspace.losses.structured.triplet import Triplet
-from modelspace.losses.structured.tversky import FocalTversky, Tversky
-from modelspace.losses.table import table
+# ruff: noqa: I001, RUF022  two lists of names, packed
+# fmt: off
+from modelspace.losses._base import Loss, Properties, parameter
+from modelspace.losses._catalogue import CATALOGUE, KINDS, ranges, table
+from modelspace.losses._checks import (
+    Contract, anything, by_class, class_labels, plus_minus_one, require_class_labels, require_same_shape,
+)
+from modelspace.losses._choice import Choice
+from modelspace.losses._curves import Curve, curve, curves, has_curve, plot
+from modelspace.losses._embedding import EmbeddingLoss, InfoNCE, Triplet
+from modelspace.losses._given import Given, resolve
+from modelspace.losses._likelihoods import (
+    Gamma, Gaussian, Laplace, LocationScaleLoss, LogMeanLoss, Poisson, Tweedie,
+)
+from modelspace.losses._margin import (
+    Asymmetric, BinaryFocal, BinaryPoly1, Exponential, Hinge, Logistic, MarginLoss, ModifiedHuber, Perceptron,
+    Ramp, Savage, SquaredHinge, SquaredMargin, Tangent,
+)
+from modelspace.losses._multiclass import (
+    Brier, CrammerSinger, CrossEntropy, Focal, GeneralisedCrossEntropy, LabelSmoothing, LeeLinWahba,
+    MulticlassLoss, Poly1, SurprisalLoss, SymmetricCrossEntropy, WestonWatkins,
+)
+from modelspace.losses._probe import tensors_of
+from modelspace.losses._regression import (
+    Absolute, Cauchy, EpsilonInsensitive, Huber, LeastSquares, LogCosh, Pinball, PseudoHuber, RegressionLoss,
+    Tukey,
+)
+from modelspace.losses._segmentation import (
+    Dice, FocalTversky, LovaszHinge, LovaszSoftmax, RegionLoss, Tversky,
+)
+from modelspace.losses._sets import (
+    BinaryCrossEntropy, Coral, Distillation, MultilabelLogistic, MultilabelLoss, MultilabelRanking,
+)
 
 __all__ = [
-    "CATALOGUE",
-    "Absolute",
-    "Asymmetric",
-    "BinaryCrossEntropy",
-    "BinaryFocal",
-    "BinaryPoly1",
-    "Brier",
-    "Cauchy",
-    "Choice",
-    "Coral",
-    "CrammerSinger",
-    "CrossEntropy",
-    "Curve",
-    "Dice",
-    "Distillation",
-    "EpsilonInsensitive",
-    "Exponential",
-    "Focal",
-    "FocalTversky",
-    "Gamma",
-    "Gaussian",
-    "GeneralisedCrossEntropy",
-    "Given",
-    "Hinge",
-    "Huber",
-    "InfoNCE",
-    "LabelSmoothing",
-    "Laplace",
-    "LeastSquares",
-    "LeeLinWahba",
-    "LogCosh",
-    "Logistic",
-    "Loss",
-    "LovaszHinge",
-    "LovaszSoftmax",
-    "ModifiedHuber",
-    "MultilabelLogistic",
-    "MultilabelRanking",
-    "Perceptron",
-    "Pinball",
-    "Poisson",
-    "Poly1",
-    "Properties",
-    "PseudoHuber",
-    "Ramp",
-    "Savage",
-    "SquaredHinge",
-    "SquaredMargin",
-    "SymmetricCrossEntropy",
-    "Tangent",
-    "Triplet",
-    "Tukey",
-    "Tversky",
-    "Tweedie",
-    "WestonWatkins",
-    "curve",
-    "curves",
-    "is_sample_mean",
-    "plot",
-    "ranges",
-    "resolve",
-    "table",
+    "Absolute", "Asymmetric", "BinaryCrossEntropy", "BinaryFocal", "BinaryPoly1", "Brier", "CATALOGUE",
+    "Cauchy", "Choice", "Contract", "Coral", "CrammerSinger", "CrossEntropy", "Curve", "Dice", "Distillation",
+    "EmbeddingLoss", "EpsilonInsensitive", "Exponential", "Focal", "FocalTversky", "Gamma", "Gaussian",
+    "GeneralisedCrossEntropy", "Given", "Hinge", "Huber", "InfoNCE", "KINDS", "LabelSmoothing", "Laplace",
+    "LeastSquares", "LeeLinWahba", "LocationScaleLoss", "LogCosh", "LogMeanLoss", "Logistic", "Loss",
+    "LovaszHinge", "LovaszSoftmax", "MarginLoss", "ModifiedHuber", "MulticlassLoss", "MultilabelLogistic",
+    "MultilabelLoss", "MultilabelRanking", "Perceptron", "Pinball", "Poisson", "Poly1", "Properties",
+    "PseudoHuber", "Ramp", "RegionLoss", "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin",
+    "SurprisalLoss", "SymmetricCrossEntropy", "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie",
+    "WestonWatkins", "anything", "by_class", "class_labels", "curve", "curves", "has_curve", "parameter",
+    "plot", "plus_minus_one", "ranges", "require_class_labels", "require_same_shape", "resolve", "table",
+    "tensors_of",
 ]

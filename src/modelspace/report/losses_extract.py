@@ -9,8 +9,7 @@ from modelspace.compare import compare_losses
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Run
-from modelspace.losses import Curve, Loss, curve
-from modelspace.losses.curves import has_curve
+from modelspace.losses import Curve, Loss, curve, has_curve
 from modelspace.report.record import LossesRecord
 
 _MOST_CURVES = 14

@@ -1,1 +1,0 @@
-"""Losses of two classes that are a function of the margin alone."""

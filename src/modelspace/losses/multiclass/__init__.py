@@ -1,1 +1,0 @@
-"""Losses of C scores and one of C classes."""

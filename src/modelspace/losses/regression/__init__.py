@@ -1,1 +1,0 @@
-"""Losses of a real output and a real label."""

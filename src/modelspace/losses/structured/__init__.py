@@ -1,1 +1,0 @@
-"""Losses of label sets, masks, ranks, embeddings and other networks' outputs."""
