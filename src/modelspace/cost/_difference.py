@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from modelspace.construction import Made, title_of
 from modelspace.cost._alignment import Pair, aligned
-from modelspace.cost._anatomy import on_values
+from modelspace.cost._anatomy import Anatomy, on_values
 from modelspace.cost._batch import Sample
 from modelspace.cost._build import built, with_values
 from modelspace.cost._counts import counts
 from modelspace.cost._facts import Facts, facts_of
 from modelspace.cost._inspection import passed, sample_of, shape_of
-from modelspace.cost._record import Anatomy
 from modelspace.errors import ModelspaceError
 from modelspace.show import shape_text
 from modelspace.trace import Spec

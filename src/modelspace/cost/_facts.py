@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from modelspace.cost._record import Anatomy
+from modelspace.cost._anatomy import Anatomy
 from modelspace.show import shape_text
 
 

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.construction import title_of
-from modelspace.cost._anatomy import anatomy, on_values, smallest_batch
+from modelspace.cost._anatomy import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.cost._batch import Sample, floating
 from modelspace.cost._build import built, with_values
 from modelspace.cost._counts import Counts
 from modelspace.cost._guess import guessed
 from modelspace.cost._largest import LargestBatch, largest_batch
-from modelspace.cost._record import Anatomy
+from modelspace.cost._memory import StepMemory, training_memory
 from modelspace.cost._roofline import TimeBound, time_bound
-from modelspace.cost._stepmemory import StepMemory, training_memory
 from modelspace.cost._tree import Node, tree
 from modelspace.errors import ModelspaceError
 from modelspace.trace import Spec, WithoutValues

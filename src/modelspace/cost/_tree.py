@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from modelspace.cost._record import Anatomy, Layer
+from modelspace.cost._anatomy import Anatomy, Layer
 
 QUANTITIES = ("parameters", "flops", "backward_flops", "bytes", "saved_bytes", "peak_bytes")
 _MAY_DIFFER = ("backward_flops", "peak_bytes")

@@ -1,18 +1,17 @@
 """A module's forward pass whose failure names the layer, what it received and what it expects."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError, at_line, first_line
+from modelspace.trace._calls import Calls, watched_calls
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ def forward_checked(module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with LastOperation() as last:
-            return forward_explained(module, inputs, keywords, lambda: last.attempt)
+        with LastOperation() as last, watched_calls(module) as calls:
+            return forward_explained(module, inputs, keywords, calls, lambda: last.attempt)
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -93,27 +92,27 @@ def forward_explained(
     module: nn.Module,
     inputs: tuple[Any, ...],
     keywords: Mapping[str, Any],
+    calls: Calls,
     attempt: Callable[[], Attempt | None],
 ) -> Any:
-    """Run a module as `forward_checked` does, where a mode that is entered already knows the last operation.
+    """Run a module as `forward_checked` does, where it is watched already.
 
     Args:
         module: Any module.
         inputs: Its positional arguments.
         keywords: Its keyword arguments.
+        calls: Its calls, under watch.
         attempt: Gives the operation that is under way, if any.
 
     Raises:
         ModelspaceError: as `forward_checked`.
     """
-    names = {layer: name for name, layer in module.named_modules()}
-    with _watched(names) as finished:
-        try:
-            return module(*inputs, **keywords)
-        except ModelspaceError:
-            raise
-        except Exception as error:
-            raise explained(error, module, (inputs, keywords), finished, attempt()) from error
+    try:
+        return module(*inputs, **keywords)
+    except ModelspaceError:
+        raise
+    except Exception as error:
+        raise explained(error, module, (inputs, keywords), calls.finished, attempt()) from error
 
 
 def explained(
@@ -142,23 +141,6 @@ def explained(
 
 
 _Call = tuple[str, nn.Module, list[Tensor]]
-
-
-@contextmanager
-def _watched(names: Mapping[nn.Module, str]) -> Iterator[list[str]]:
-    """The names of the calls that ended well, in order."""
-    finished: list[str] = []
-
-    def hook(layer: nn.Module, args: Any, output: Any) -> None:
-        if layer in names:
-            finished.append(names[layer])
-
-    # A global hook: fused kernels (nn.TransformerEncoderLayer) step aside for modules that have their own.
-    handle = register_module_forward_hook(hook)
-    try:
-        yield finished
-    finally:
-        handle.remove()
 
 
 def _failed_call(names: Mapping[nn.Module, str], error: Exception) -> _Call | None:

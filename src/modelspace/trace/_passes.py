@@ -15,9 +15,19 @@ from modelspace.errors import ModelspaceError, first_line
 from modelspace.trace._calls import Calls, watched_calls
 from modelspace.trace._forward import forward_explained
 from modelspace.trace._ledger import SPARSE, Ledger, stored
-from modelspace.trace._nests import Spec, mapped, tensors_in
-from modelspace.trace._standin import fake, held_tensors, lent, needs_values, quiet, real, stand_in
-from modelspace.trace._tracer import ComplexConvolutions, Formula, Tracer, in_phase
+from modelspace.trace._standin import (
+    Spec,
+    fake,
+    held_tensors,
+    lent,
+    mapped,
+    needs_values,
+    quiet,
+    real,
+    stand_in,
+    tensors_in,
+)
+from modelspace.trace._tracer import ComplexConvolutions, Formula, Tracer
 
 LARGEST_REAL = 2**31
 Device = Literal["fake", "cpu"]
@@ -49,6 +59,71 @@ class Subject:
     device: Device
     saved: dict[int | None, int]
     computed: str
+
+    def forward(self) -> Any:
+        """Run the module; its outputs."""
+        with self.tracer.in_phase("forward"):
+            return forward_explained(
+                self.module, self.args, self.kwargs, self.calls, lambda: self.tracer.attempt
+            )
+
+    def forward_backward(
+        self, loss: Callable[[Any], Tensor] | None = None, casting: AbstractContextManager | None = None
+    ) -> Any:
+        """Run a forward, and the backward of a loss of its outputs.
+
+        Args:
+            loss: Makes one number of the outputs; where None, the backward of their sum is run without the sum,
+                which is not the module's own operation.
+            casting: Entered around forward and loss, as autocast is.
+
+        Returns:
+            The outputs and the loss, which stay alive as long as the caller keeps them.
+        """
+        with casting or nullcontext():
+            outputs = self.forward()
+            value = None if loss is None else self._loss(loss, outputs)
+        if value is not None:
+            ends = [value]
+        else:
+            ends = [x for x in tensors_in(outputs) if x.requires_grad and not x.is_leaf]
+        if not ends:
+            return outputs, value
+        edges = [get_gradient_edge(end) for end in ends]
+        ones = [(end.shape, end.dtype, end.device) for end in ends]
+        self._record_saved()
+        try:
+            with self.tracer.in_phase("backward"):
+                seeds = [torch.ones((), dtype=t, device=d).expand(s) for s, t, d in ones]
+                torch.autograd.backward(edges, seeds)  # pyright: ignore[reportArgumentType]
+        except ModelspaceError:
+            raise
+        except Exception as error:
+            raise ModelspaceError(
+                f"the backward of {type(self.module).__name__} failed: {first_line(error)}"
+            ) from error
+        for parameter in self.module.parameters():
+            block = None if parameter.grad is None else self.ledger.block_of(parameter.grad)
+            if block is not None:
+                block.kind = "gradients"
+        return outputs, value
+
+    def _loss(self, loss: Callable[[Any], Tensor], outputs: Any) -> Tensor:
+        with self.tracer.in_phase("forward"):
+            try:
+                return loss(outputs)
+            except Exception as error:
+                raise ModelspaceError(f"the loss failed on the outputs: {first_line(error)}") from error
+
+    def _record_saved(self) -> None:
+        """What the forward made and is still alive; what died was temporary."""
+        for block in self.ledger.blocks:
+            if block.kind != "activations":
+                continue
+            if block.died is None:
+                self.saved[block.owner] = self.saved.get(block.owner, 0) + block.bytes
+            else:
+                block.kind = "temporaries"
 
 
 @dataclass(frozen=True)
@@ -233,73 +308,3 @@ def _input(change: Callable[[Tensor], Tensor], fill: int | None, leaf: Tensor | 
         drawn = torch.Generator().manual_seed(0)
         return torch.randint(leaf.below, leaf.shape, dtype=leaf.dtype, generator=drawn)
     return change(torch.full(leaf.shape, fill, dtype=leaf.dtype))
-
-
-def forward(subject: Subject) -> Any:
-    """The module's outputs."""
-    with in_phase(subject.tracer, "forward"):
-        return forward_explained(subject.module, subject.args, subject.kwargs, lambda: subject.tracer.attempt)
-
-
-def forward_backward(
-    subject: Subject,
-    loss: Callable[[Any], Tensor] | None = None,
-    casting: AbstractContextManager | None = None,
-) -> Any:
-    """A forward, and the backward of a loss of its outputs.
-
-    Args:
-        subject: What is traced.
-        loss: Makes one number of the outputs; where None, the backward of their sum is run without the sum,
-            which is not the module's own operation.
-        casting: Entered around forward and loss, as autocast is.
-
-    Returns:
-        The outputs and the loss, which stay alive as long as the caller keeps them.
-    """
-    with casting or nullcontext():
-        outputs = forward(subject)
-        value = None if loss is None else _loss(subject, loss, outputs)
-    if value is not None:
-        ends = [value]
-    else:
-        ends = [x for x in tensors_in(outputs) if x.requires_grad and not x.is_leaf]
-    if not ends:
-        return outputs, value
-    edges = [get_gradient_edge(end) for end in ends]
-    ones = [(end.shape, end.dtype, end.device) for end in ends]
-    _record_saved(subject)
-    try:
-        with in_phase(subject.tracer, "backward"):
-            seeds = [torch.ones((), dtype=t, device=d).expand(s) for s, t, d in ones]
-            torch.autograd.backward(edges, seeds)  # pyright: ignore[reportArgumentType]
-    except ModelspaceError:
-        raise
-    except Exception as error:
-        raise ModelspaceError(
-            f"the backward of {type(subject.module).__name__} failed: {first_line(error)}"
-        ) from error
-    for parameter in subject.module.parameters():
-        block = None if parameter.grad is None else subject.ledger.block_of(parameter.grad)
-        if block is not None:
-            block.kind = "gradients"
-    return outputs, value
-
-
-def _loss(subject: Subject, loss: Callable[[Any], Tensor], outputs: Any) -> Tensor:
-    with in_phase(subject.tracer, "forward"):
-        try:
-            return loss(outputs)
-        except Exception as error:
-            raise ModelspaceError(f"the loss failed on the outputs: {first_line(error)}") from error
-
-
-def _record_saved(subject: Subject) -> None:
-    """What the forward made and is still alive; what died was temporary."""
-    for block in subject.ledger.blocks:
-        if block.kind != "activations":
-            continue
-        if block.died is None:
-            subject.saved[block.owner] = subject.saved.get(block.owner, 0) + block.bytes
-        else:
-            block.kind = "temporaries"

@@ -1,19 +1,30 @@
-"""The memory of a training step: its peak, when it is, and what fills it."""
+"""The memory of a training step: its peak, when it is, and what fills it; what an optimizer holds."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from modelspace.cost._anatomy import arguments, refuse_lazy
 from modelspace.cost._formulas import all_formulas
-from modelspace.cost._updates import Maker, Matrix, begin, finish, prepared
-from modelspace.errors import unknown_name
-from modelspace.trace import Block, Request, Subject, forward, forward_backward, trace
+from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.trace import Block, PeakMemory, Request, Subject, trace
+
+_Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+_NAMED: dict[str, _Maker] = {
+    "sgd": partial(torch.optim.SGD, lr=0.1),
+    "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "sgd+momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
 
 # The type that parameters are cast to, and the type of autocast.
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
@@ -25,6 +36,19 @@ PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
     "bfloat16 mixed": (torch.float32, torch.bfloat16),
     "float16 mixed": (torch.float32, torch.float16),
 }
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """The bytes of an optimizer of this library, which updates all coordinates as one matrix.
+
+    Attributes:
+        state: What it keeps from step to step.
+        update: What an update takes beside points, gradient and state.
+    """
+
+    state: int
+    update: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +120,7 @@ def training_memory(
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     cast, mixed = PRECISIONS[precision]
-    update = prepared(optimizer, module, cast)
+    update = _prepared(optimizer, module, cast)
     args = arguments(module, input_shape, batch, input_dtype, inputs)
     request = Request(module, args, kwargs or {}, all_formulas(), cast)
     return trace(request, lambda subject: _step(subject, update, loss, mixed))
@@ -140,7 +164,7 @@ def inference_memory(
 
     def run(subject: Subject) -> StepMemory:
         with _autocast(mixed):
-            forward(subject)
+            subject.forward()
         return _found(subject)
 
     return trace(request, run, gradients=False)
@@ -148,14 +172,14 @@ def inference_memory(
 
 def _step(
     subject: Subject,
-    update: Maker | Matrix,
+    update: _Maker | _Matrix,
     loss: Callable[[Any], Tensor] | None,
     mixed: torch.dtype | None,
 ) -> StepMemory:
-    made = begin(subject, update)
+    made = _begin(subject, update)
     # A training loop still holds them when it updates.
-    _outputs = forward_backward(subject, loss, _autocast(mixed))
-    finish(subject, update, made)
+    _outputs = subject.forward_backward(loss, _autocast(mixed))
+    _finish(subject, update, made)
     return _found(subject)
 
 
@@ -194,3 +218,107 @@ def _owners(subject: Subject) -> dict[int, str]:
             if block is not None:
                 found.setdefault(id(block), name)
     return found
+
+
+def _prepared(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Maker | _Matrix:
+    """What the update of a module's parameters will be.
+
+    Args:
+        optimizer: A name (``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``, ``"rmsprop"``), a function that makes
+            a ``torch.optim.Optimizer`` of a list of parameters, or an optimizer of this library.
+        module: Whose parameters.
+        dtype: The type that they are cast to; as they are where None.
+
+    Raises:
+        ModelspaceError: it is none of these.
+    """
+    if isinstance(optimizer, str):
+        if optimizer.lower() not in _NAMED:
+            raise unknown_name("optimizer", optimizer, _NAMED)
+        return _NAMED[optimizer.lower()]
+    if all(hasattr(optimizer, name) for name in ("init", "apply", "coefficients", "hyperparameters")):
+        return _matrix(optimizer, module, dtype)
+    if callable(optimizer):
+        return cast(_Maker, optimizer)
+    raise ModelspaceError(
+        f"an optimizer is one of {', '.join(_NAMED)}, a function of a list of parameters that makes a "
+        f"torch.optim.Optimizer, or an optimizer of this library; received {type(optimizer).__name__}"
+    )
+
+
+def _begin(subject: Subject, update: _Maker | _Matrix) -> torch.optim.Optimizer | None:
+    """Put an optimizer's state on the books, as it is from the second step on; the peak counts from here.
+
+    Raises:
+        ModelspaceError: the optimizer can't be made of these parameters.
+    """
+    trainable = [p for p in subject.module.parameters() if p.requires_grad]
+    if isinstance(update, _Matrix):
+        subject.ledger.hold(update.state, "optimizer state")
+        subject.ledger.forget_peak()
+        return None
+    if not trainable:
+        return None
+    with _explained():
+        made = update(trainable)
+        with subject.tracer.in_phase("update"):
+            for parameter in trainable:
+                parameter.grad = torch.zeros_like(parameter)
+            made.step()
+            made.zero_grad(set_to_none=True)
+    for tensor in _states(made):
+        block = subject.ledger.block_of(tensor)
+        if block is not None:
+            block.kind = "optimizer state"
+    subject.ledger.forget_peak()
+    return made
+
+
+def _finish(subject: Subject, update: _Maker | _Matrix, made: torch.optim.Optimizer | None) -> None:
+    """Run the update that ends a step."""
+    with subject.tracer.in_phase("update"):
+        if isinstance(update, _Matrix):
+            subject.ledger.hold(update.update, "temporaries")
+        elif made is not None:
+            with _explained():
+                made.step()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise what an optimizer refuses as a mistake of its choice."""
+    try:
+        yield
+    except ModelspaceError:
+        raise
+    except Exception as error:
+        raise ModelspaceError(
+            f"the optimizer can't update these parameters: {first_line(error)} (sgd takes sparse gradients; adam and "
+            "rmsprop need layers without sparse=True)"
+            if "sparse" in str(error)
+            else f"the optimizer can't update these parameters: {first_line(error)}"
+        ) from error
+
+
+def _states(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for state in optimizer.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def _matrix(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Matrix:
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    kind = dtype or (trainable[0].dtype if trainable else torch.float32)
+    count = sum(p.numel() for p in trainable)
+    columns = {
+        name: torch.tensor(value, dtype=torch.float64).reshape(1, -1)
+        for name, value in optimizer.hyperparameters().items()
+    }
+    found = optimizer.coefficients(columns, torch.tensor(2.0, dtype=torch.float64))
+    coefficients = {name: c.to("meta", kind).expand(1, 1) for name, c in found.items()}
+    points, gradient = (torch.empty(1, count, dtype=kind, device="meta") for _ in range(2))
+    state = optimizer.init(points)
+    given = [points, gradient, *state.values()]
+    with PeakMemory(given) as memory:
+        optimizer.apply(gradient, state, points, coefficients)
+    held = sum(tensor.nbytes for tensor in state.values())
+    return _Matrix(held, max(0, memory.peak - 2 * points.nbytes - held))
