@@ -1,13 +1,23 @@
-"""A pass as a tree of module calls, each with what it holds and costs, those within it included."""
+"""A pass as a tree of module calls, each with what it and those within hold and cost; what stands out in it."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from modelspace.cost._anatomy import Anatomy, Layer
+from modelspace.cost._counts import Counts
+from modelspace.cost._memory import StepMemory
+from modelspace.show import bytes_text, number, percent
 
 QUANTITIES = ("parameters", "flops", "backward_flops", "bytes", "saved_bytes", "peak_bytes")
 _MAY_DIFFER = ("backward_flops", "peak_bytes")
+_MOST = 3
+# PyTorch marks only what is elementwise or a reduction; these are known to be no products either.
+_NO_PRODUCTS = (
+    *("norm", "pool", "select", "slice", "index", "scatter", "gather", "embedding", "sort", "topk", "cumsum"),
+    *("cumprod", "upsample", "grid_sampler", "pad", "im2col", "col2im", "roll", "softmax", "tril", "triu"),
+    *("unfold", "dropout", "loss", "masked", "where", "nonzero", "bernoulli", "rand"),
+)
 
 
 @dataclass(frozen=True)
@@ -98,14 +108,14 @@ def tree(anatomy: Anatomy, at_peak: Mapping[str | None, int] | None = None, *, f
             times=1,
             again=call.repeat > 0,
             own=own,
-            children=folded(children) if fold else children,
+            children=_folded(children) if fold else children,
             **total,
         )
 
     return node(inside[None][0], "")
 
 
-def folded(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+def _folded(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Nodes in a row that are alike, as one each."""
     found: list[list[Node]] = []
     for node in nodes:
@@ -147,3 +157,123 @@ def _own(call: Layer, peak: int) -> dict[str, int]:
 
 def _relative(name: str, around: str) -> str:
     return name.removeprefix(f"{around}.") if around else name
+
+
+# What stands out, as sentences.
+
+
+def highlights(record: Anatomy, root: Node, step: StepMemory | None = None) -> tuple[str, ...]:
+    """At most three sentences, the most consequential first.
+
+    What may be missing from the count comes before where the parameters are, what fills the memory and where the
+    FLOP go.
+
+    Args:
+        record: The pass.
+        root: Its tree.
+        step: The memory of a training step, where one was traced.
+    """
+    found = [
+        _doubtful(record),
+        record.computed,
+        _holder(record, root),
+        _memory(record, root, step),
+        _ties(record.counts),
+        _frozen(record.counts),
+        _worker(record, root),
+    ]
+    return tuple(sentence for sentence in found if sentence)[:_MOST]
+
+
+def _doubtful(record: Anatomy) -> str | None:
+    unknown = {
+        name: times
+        for name, times in record.unknown.items()
+        if not any(part in name for part in _NO_PRODUCTS)
+    }
+    if not unknown:
+        return None
+    names = ", ".join(f"{name} × {times}" for name, times in unknown.items())
+    return f"not counted, and may hide products: {names}"
+
+
+def _holder(record: Anatomy, root: Node) -> str | None:
+    node = _concentrated(root, "parameters")
+    if node is None:
+        return None
+    held, whole = node.parameters * node.times, record.counts.parameters
+    if held == whole:
+        return None
+    return f"{_named(node)} hold{'s' * (node.times == 1)} {percent(held, whole)} of the parameters: " + (
+        f"{number(held)} of {number(whole)}"
+    )
+
+
+def _worker(record: Anatomy, root: Node) -> str | None:
+    node = _concentrated(root, "flops")
+    if node is None:
+        return None
+    if node.flops * node.times == record.forward_flops:
+        return None
+    share = percent(node.flops * node.times, record.forward_flops)
+    return f"{_named(node)} take{'s' * (node.times == 1)} {share} of the forward's FLOP"
+
+
+def _memory(record: Anatomy, root: Node, step: StepMemory | None) -> str | None:
+    """Of a traced step the kind that fills its peak; elsewhere who keeps most for the backward."""
+    whole = record.saved_bytes
+    most = max(root.walk(), key=lambda node: node.own["saved_bytes"] * node.times)
+    kept = most.own["saved_bytes"] * most.times
+    verb = "keeps" if most.times == 1 else "themselves keep"
+    tail = f"{_named(most)} {verb} most: {bytes_text(kept)}" if kept else ""
+    if step is not None:
+        kind, held = max(step.by_kind.items(), key=lambda item: item[1])
+        return (
+            f"the step's peak is in its {step.phase}: {bytes_text(step.peak_bytes)}, "
+            f"{percent(held, step.peak_bytes)} of it {kind}"
+            + (f"; of the activations {tail}" if tail else "")
+        )
+    if not kept:
+        return None
+    return f"{bytes_text(whole)} of activations wait for the backward; {tail}"
+
+
+def _ties(counts: Counts) -> str | None:
+    tied = counts.tied
+    if not tied:
+        return None
+    first = next(iter(tied))
+    more = f" and {len(tied) - 1} more" if len(tied) > 1 else ""
+    return f"{first} is {tied[first]}{more}: tied, and counted once"
+
+
+def _frozen(counts: Counts) -> str | None:
+    frozen = counts.frozen
+    if not frozen:
+        return None
+    return f"{percent(frozen, counts.parameters)} of the parameters are frozen: {number(frozen)}"
+
+
+def _concentrated(root: Node, quantity: str) -> Node | None:
+    """The deepest node that still holds more than half of a quantity, or else the largest at the top.
+
+    None where the whole is one layer, or there is nothing.
+    """
+    whole = getattr(root, quantity)
+    if not whole or not root.children:
+        return None
+    node = root
+    while node.children:
+        largest = max(node.children, key=lambda child: getattr(child, quantity) * child.times)
+        if 2 * getattr(largest, quantity) * largest.times <= whole and node is not root:
+            break
+        node = largest
+        if node.times > 1 or 2 * getattr(node, quantity) <= whole:
+            break
+    # A wrapper around everything says nothing of where it is.
+    return node if getattr(node, quantity) else None
+
+
+def _named(node: Node) -> str:
+    name = node.name if node.times == 1 else node.name.removesuffix(node.label.partition("–")[0]) + node.label
+    return f"{name or 'the module itself'} ({node.type})" + (f" × {node.times}" if node.times > 1 else "")
