@@ -8,7 +8,7 @@ from modelspace.cost._formulas import register_flop_formula
 from modelspace.cost._inspect import built, inspect
 from modelspace.cost._inspection import COLUMNS, DEFAULT_COLUMNS, Inspection, checked_columns, headings
 from modelspace.cost._largest import LargestBatch, LargestShard, largest_batch, largest_population
-from modelspace.cost._memory import StepMemory, inference_memory, training_memory
+from modelspace.cost._memory import StepMemory, inference_memory, training_memory, update_memory
 from modelspace.cost._roofline import DEVICES, Device, TimeBound, device, measured_here, time_bound
 from modelspace.cost._sample import Sample, guessed
 from modelspace.cost._tree import Node, tree
@@ -54,4 +54,5 @@ __all__ = [
     "time_bound",
     "training_memory",
     "tree",
+    "update_memory",
 ]

@@ -1,18 +1,20 @@
 """The memory of a training step: its peak, when it is, and what fills it; what an optimizer holds."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from modelspace.cost._anatomy import arguments, refuse_lazy
 from modelspace.cost._formulas import all_formulas
 from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.optimizers import Optimizer, applied
 from modelspace.trace import Block, PeakMemory, Request, Subject, trace
 
 _Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -313,12 +315,27 @@ def _matrix(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Ma
         name: torch.tensor(value, dtype=torch.float64).reshape(1, -1)
         for name, value in optimizer.hyperparameters().items()
     }
-    found = optimizer.coefficients(columns, torch.tensor(2.0, dtype=torch.float64))
-    coefficients = {name: c.to("meta", kind).expand(1, 1) for name, c in found.items()}
-    points, gradient = (torch.empty(1, count, dtype=kind, device="meta") for _ in range(2))
-    state = optimizer.init(points)
-    given = [points, gradient, *state.values()]
-    with PeakMemory(given) as memory:
-        optimizer.apply(gradient, state, points, coefficients)
+    names = optimizer.coefficients(columns, torch.tensor(2.0, dtype=torch.float64))
+    return _Matrix(*update_memory(optimizer, torch.empty(1, count, dtype=kind, device="meta"), names))
+
+
+def update_memory(
+    optimizer: Optimizer, points: Shaped[Tensor, "member parameter"], names: Iterable[str]
+) -> tuple[int, int]:
+    """Find what an optimizer of this library holds, by one update on the meta device.
+
+    Args:
+        optimizer: It.
+        points: One row a member, on the meta device.
+        names: What its update multiplies with, one number a member each.
+
+    Returns:
+        Bytes of its state, and the most that an update takes beside points, gradient and state.
+    """
+    gradient, state = torch.empty_like(points), optimizer.init(points)
+    kind = points.dtype.to_real()
+    coefficients = {name: torch.empty(len(points), 1, dtype=kind, device=points.device) for name in names}
     held = sum(tensor.nbytes for tensor in state.values())
-    return _Matrix(held, max(0, memory.peak - 2 * points.nbytes - held))
+    with PeakMemory([points, gradient, *state.values()]) as memory:
+        applied(optimizer, gradient, state, points, coefficients)
+    return held, max(0, memory.peak - 2 * points.nbytes - held)
