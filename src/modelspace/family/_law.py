@@ -117,8 +117,8 @@ class Law:
 
     def refuted(self, member: Mapping[str, Any], traced: int) -> "Law":
         """The law without the piece that a traced member contradicts."""
-        why = f"a law was found, but it gives {self.value(member):,} at {said(member)}, where the trace gives {traced:,}"
-        wrong = self.piece(member)
+        wrong, value = self.piece(member), self.value(member)
+        why = f"a law was found, but it gives {value:,} at {said(member)}, where the trace gives {traced:,}"
         pieces = (replace(p, polynomial=None, reason=why) if p is wrong else p for p in self.pieces)
         return replace(self, pieces=tuple(pieces))
 
