@@ -215,7 +215,7 @@ def _terms(polynomial: Any) -> list[dict[str, Any]]:
     return [
         {
             "coefficient": str(coefficient),
-            "exponents": {x.name: e for x, e in zip(polynomial.gens, exponents, strict=True) if e},
+            "exponents": {str(x): e for x, e in zip(polynomial.gens, exponents, strict=True) if e},
         }
         for exponents, coefficient in polynomial.terms(order="grlex")
         if coefficient

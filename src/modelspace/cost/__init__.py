@@ -1,6 +1,6 @@
 """What a module holds, does and costs, without data or memory: counts, FLOP, bytes, time; two side by side."""
 
-from modelspace.cost._anatomy import Anatomy, Layer, Operation, anatomy, on_values, smallest_batch
+from modelspace.cost._anatomy import Anatomy, Layer, anatomy, on_values, smallest_batch
 from modelspace.cost._counts import Counts, counts
 from modelspace.cost._diff import diff
 from modelspace.cost._difference import Change, Difference
@@ -12,7 +12,7 @@ from modelspace.cost._memory import StepMemory, inference_memory, training_memor
 from modelspace.cost._roofline import DEVICES, Device, TimeBound, device, measured_here, time_bound
 from modelspace.cost._sample import Sample, guessed
 from modelspace.cost._tree import Node, tree
-from modelspace.trace import MetaBuild, Spec, WithoutValues
+from modelspace.trace import MetaBuild, Operation, Spec, WithoutValues
 
 __all__ = [
     "COLUMNS",

@@ -1,7 +1,7 @@
 """What a module does on one batch, counted without data: calls, shapes, FLOP and memory, as one frozen record."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,8 @@ from modelspace.cost._formulas import all_formulas
 from modelspace.errors import ModelspaceError
 from modelspace.trace import (
     Call,
-    Kind,
+    Operation,
     Phase,
-    Request,
     Result,
     Spec,
     Subject,
@@ -62,31 +61,6 @@ class Layer:
     def intensity(self) -> float:
         """Forward FLOP a byte moved; 0 where nothing is moved."""
         return self.flops / self.bytes if self.bytes else 0.0
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Equal operations of one module call: a product written as a function, a sum, a copy.
-
-    Attributes:
-        call: The index, among the calls, of the call whose forward it is or belongs to; None outside all.
-        name: The operation's name in PyTorch, ``aten.mm``.
-        phase: ``"forward"``, ``"backward"``, or ``"recomputed"`` in the backward by activation checkpointing.
-        times: How often it ran.
-        flops: FLOP of one; 0 where it has no formula.
-        bytes: Bytes that one reads and writes.
-        dtype: The type of its first floating-point argument; None where it has none.
-        output_shape: The shape of its first result.
-    """
-
-    call: int | None
-    name: str
-    phase: Phase
-    times: int
-    flops: int
-    bytes: int
-    dtype: torch.dtype | None
-    output_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -203,9 +177,7 @@ def anatomy(
         >>> anatomy(nn.Bilinear(4, 5, 3), inputs=(Spec((8, 4)), Spec((8, 5)))).forward_flops
         1200
     """
-    refuse_lazy(module)
     args = arguments(module, input_shape, batch, input_dtype, inputs)
-    request = Request(module, args, kwargs or {}, all_formulas(flop_formulas))
 
     def run(subject: Subject) -> Anatomy:
         if backward:
@@ -214,7 +186,7 @@ def anatomy(
             subject.forward()
         return _record(subject)
 
-    return trace(request, run, gradients=backward)
+    return trace(module, args, kwargs or {}, run, formulas=all_formulas(flop_formulas), gradients=backward)
 
 
 def smallest_batch(measure: Callable[[int], Result]) -> Result:
@@ -270,8 +242,15 @@ def arguments(
     """The positional arguments of a forward, as nests of tensors and `Spec`.
 
     Raises:
-        ModelspaceError: ``batch`` is below 1, or neither or both of ``input_shape`` and ``inputs`` are given.
+        ModelspaceError: a shape of the module is not known yet, ``batch`` is below 1, or neither or both of
+            ``input_shape`` and ``inputs`` are given.
     """
+    lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise ModelspaceError(
+            f"{type(module).__name__} has lazy parameters without a shape ({', '.join(lazy)}): "
+            "run it once on a batch first"
+        )
     if batch < 1:
         raise ModelspaceError(f"batch is {batch}: an anatomy needs a batch of one or more samples")
     if (input_shape is None) == (inputs is None):
@@ -284,53 +263,19 @@ def arguments(
     return inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
 
 
-def refuse_lazy(module: nn.Module) -> None:
-    """Refuse a module whose shapes are not known yet."""
-    lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
-    if lazy:
-        raise ModelspaceError(
-            f"{type(module).__name__} has lazy parameters without a shape ({', '.join(lazy)}): "
-            "run it once on a batch first"
-        )
-
-
 def _record(subject: Subject) -> Anatomy:
-    done = subject.tracer.operations
+    tracer = subject.tracer
+    operations = tuple(operation._replace(times=times) for operation, times in tracer.operations.items())
+    ahead, moved = _by_call(operations, "forward")
+    back, moved_back = _by_call(operations, "backward", "recomputed")
+    again, _ = _by_call(operations, "recomputed")
     shapes: list[tuple[int, ...]] = []
     mapped((subject.args, subject.kwargs), lambda tensor: shapes.append(tuple(tensor.shape)))
     first = next((shape for shape in shapes if shape), (1,))
-    return Anatomy(
-        calls=_rows(subject),
-        operations=tuple(
-            Operation(k.call, k.name, k.phase, times, k.flops, k.bytes, k.dtype, k.output_shape)
-            for k, times in done.items()
-        ),
-        counts=counts(subject.module),
-        forward_flops=_flops(done, "forward"),
-        backward_flops=_flops(done, "backward", "recomputed"),
-        recomputed_flops=_flops(done, "recomputed"),
-        forward_bytes=sum(_of_calls(done, "forward")[1].values()),
-        backward_bytes=sum(_of_calls(done, "backward", "recomputed")[1].values()),
-        peak_bytes=subject.ledger.peak,
-        saved_bytes=sum(subject.saved.values()),
-        uncounted=dict(sorted(subject.tracer.uncounted.items())),
-        unknown=dict(sorted(subject.tracer.unknown.items())),
-        workspaces=dict(subject.tracer.workspaces),
-        batch=first[0],
-        input_shape=first[1:],
-        device=subject.device,
-        computed=subject.computed,
-    )
-
-
-def _rows(subject: Subject) -> tuple[Layer, ...]:
-    calls = subject.calls.made
-    owned = _owned(subject.module, calls)
-    ahead, moved = _of_calls(subject.tracer.operations, "forward")
-    back, _ = _of_calls(subject.tracer.operations, "backward", "recomputed")
+    owned = _owned(subject.module, subject.calls.made)
     seen: set[nn.Parameter] = set()
     rows = []
-    for index, call in enumerate(calls):
+    for index, call in enumerate(subject.calls.made):
         fresh = set(owned[call.module]) - seen
         seen |= fresh
         rows.append(
@@ -348,7 +293,36 @@ def _rows(subject: Subject) -> tuple[Layer, ...]:
                 repeat=call.repeat,
             )
         )
-    return tuple(rows)
+    return Anatomy(
+        calls=tuple(rows),
+        operations=operations,
+        counts=counts(subject.module),
+        forward_flops=ahead.total(),
+        backward_flops=back.total(),
+        recomputed_flops=again.total(),
+        forward_bytes=moved.total(),
+        backward_bytes=moved_back.total(),
+        peak_bytes=subject.ledger.peak,
+        saved_bytes=sum(subject.saved.values()),
+        uncounted=dict(sorted(tracer.uncounted.items())),
+        unknown=dict(sorted(tracer.unknown.items())),
+        workspaces=dict(tracer.workspaces),
+        batch=first[0],
+        input_shape=first[1:],
+        device=subject.device,
+        computed=subject.computed,
+    )
+
+
+def _by_call(operations: Iterable[Operation], *phases: Phase) -> tuple[Counter, Counter]:
+    """FLOP and bytes of some phases by the index of the module call."""
+    flops: Counter = Counter()
+    moved: Counter = Counter()
+    for operation in operations:
+        if operation.phase in phases:
+            flops[operation.call] += operation.flops * operation.times
+            moved[operation.call] += operation.bytes * operation.times
+    return flops, moved
 
 
 def _owned(module: nn.Module, calls: list[Call]) -> dict[nn.Module, list[nn.Parameter]]:
@@ -364,19 +338,3 @@ def _owned(module: nn.Module, calls: list[Call]) -> dict[nn.Module, list[nn.Para
 
     collect(module, module)
     return owned
-
-
-def _flops(operations: Mapping[Kind, int], *phases: Phase) -> int:
-    """FLOP of all operations of some phases."""
-    return sum(kind.flops * times for kind, times in operations.items() if kind.phase in phases)
-
-
-def _of_calls(operations: Mapping[Kind, int], *phases: Phase) -> tuple[Counter, Counter]:
-    """FLOP and bytes by the index of the module call."""
-    counted: Counter = Counter()
-    moved: Counter = Counter()
-    for kind, times in operations.items():
-        if kind.phase in phases:
-            counted[kind.call] += kind.flops * times
-            moved[kind.call] += kind.bytes * times
-    return counted, moved

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from modelspace.cost._anatomy import arguments, refuse_lazy
+from modelspace.cost._anatomy import arguments
 from modelspace.cost._formulas import all_formulas
 from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.optimizers import Optimizer, applied
-from modelspace.trace import Block, PeakMemory, Request, Subject, trace
+from modelspace.trace import Block, PeakMemory, Subject, trace
 
 _Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+# Of an optimizer of this library, which updates all coordinates as one matrix: see `update_memory`.
+_Matrix = tuple[int, int]
 
 _NAMED: dict[str, _Maker] = {
     "sgd": partial(torch.optim.SGD, lr=0.1),
@@ -38,19 +40,6 @@ PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
     "bfloat16 mixed": (torch.float32, torch.bfloat16),
     "float16 mixed": (torch.float32, torch.float16),
 }
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """The bytes of an optimizer of this library, which updates all coordinates as one matrix.
-
-    Attributes:
-        state: What it keeps from step to step.
-        update: What an update takes beside points, gradient and state.
-    """
-
-    state: int
-    update: int
 
 
 @dataclass(frozen=True)
@@ -118,14 +107,18 @@ def training_memory(
         >>> found.by_kind["parameters"], found.by_kind["optimizer state"], found.phase
         (4000000, 8000004, 'update')
     """
-    refuse_lazy(module)
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
-    cast, mixed = PRECISIONS[precision]
+    cast, casting = _precision(precision)
     update = _prepared(optimizer, module, cast)
     args = arguments(module, input_shape, batch, input_dtype, inputs)
-    request = Request(module, args, kwargs or {}, all_formulas(), cast)
-    return trace(request, lambda subject: _step(subject, update, loss, mixed))
+
+    def run(subject: Subject) -> StepMemory:
+        made = _begin(subject, update)
+        # A training loop still holds them when it updates.
+        _outputs = subject.forward_backward(loss, casting)
+        _finish(subject, update, made)
+        return _found(subject)
+
+    return trace(module, args, kwargs or {}, run, formulas=all_formulas(), dtype=cast)
 
 
 def inference_memory(
@@ -157,36 +150,27 @@ def inference_memory(
         >>> inference_memory(net, (100,)).peak_bytes == 4 * (2 * 100 * 100 + 3 * 100)
         True
     """
-    refuse_lazy(module)
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
-    cast, mixed = PRECISIONS[precision]
+    cast, casting = _precision(precision)
     args = arguments(module, input_shape, batch, input_dtype, inputs)
-    request = Request(module, args, kwargs or {}, all_formulas(), cast)
 
     def run(subject: Subject) -> StepMemory:
-        with _autocast(mixed):
+        with casting:
             subject.forward()
         return _found(subject)
 
-    return trace(request, run, gradients=False)
+    return trace(module, args, kwargs or {}, run, formulas=all_formulas(), dtype=cast, gradients=False)
 
 
-def _step(
-    subject: Subject,
-    update: _Maker | _Matrix,
-    loss: Callable[[Any], Tensor] | None,
-    mixed: torch.dtype | None,
-) -> StepMemory:
-    made = _begin(subject, update)
-    # A training loop still holds them when it updates.
-    _outputs = subject.forward_backward(loss, _autocast(mixed))
-    _finish(subject, update, made)
-    return _found(subject)
+def _precision(name: str) -> tuple[torch.dtype | None, AbstractContextManager[Any]]:
+    """The type that parameters are cast to, and what is entered around forward and loss.
 
-
-def _autocast(dtype: torch.dtype | None):
-    return nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+    Raises:
+        ModelspaceError: an unknown precision.
+    """
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+    cast, mixed = PRECISIONS[name]
+    return cast, nullcontext() if mixed is None else torch.autocast("cpu", dtype=mixed)
 
 
 def _found(subject: Subject) -> StepMemory:
@@ -255,8 +239,8 @@ def _begin(subject: Subject, update: _Maker | _Matrix) -> torch.optim.Optimizer 
         ModelspaceError: the optimizer can't be made of these parameters.
     """
     trainable = [p for p in subject.module.parameters() if p.requires_grad]
-    if isinstance(update, _Matrix):
-        subject.ledger.hold(update.state, "optimizer state")
+    if isinstance(update, tuple):
+        subject.ledger.hold(update[0], "optimizer state")
         subject.ledger.forget_peak()
         return None
     if not trainable:
@@ -268,7 +252,8 @@ def _begin(subject: Subject, update: _Maker | _Matrix) -> torch.optim.Optimizer 
                 parameter.grad = torch.zeros_like(parameter)
             made.step()
             made.zero_grad(set_to_none=True)
-    for tensor in _states(made):
+    states = [value for state in made.state.values() for value in state.values()]
+    for tensor in (value for value in states if isinstance(value, Tensor)):
         block = subject.ledger.block_of(tensor)
         if block is not None:
             block.kind = "optimizer state"
@@ -279,8 +264,8 @@ def _begin(subject: Subject, update: _Maker | _Matrix) -> torch.optim.Optimizer 
 def _finish(subject: Subject, update: _Maker | _Matrix, made: torch.optim.Optimizer | None) -> None:
     """Run the update that ends a step."""
     with subject.tracer.in_phase("update"):
-        if isinstance(update, _Matrix):
-            subject.ledger.hold(update.update, "temporaries")
+        if isinstance(update, tuple):
+            subject.ledger.hold(update[1], "temporaries")
         elif made is not None:
             with _explained():
                 made.step()
@@ -294,17 +279,9 @@ def _explained() -> Iterator[None]:
     except ModelspaceError:
         raise
     except Exception as error:
-        raise ModelspaceError(
-            f"the optimizer can't update these parameters: {first_line(error)} (sgd takes sparse gradients; adam and "
-            "rmsprop need layers without sparse=True)"
-            if "sparse" in str(error)
-            else f"the optimizer can't update these parameters: {first_line(error)}"
-        ) from error
-
-
-def _states(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    for state in optimizer.state.values():
-        yield from (value for value in state.values() if isinstance(value, Tensor))
+        hint = " (sgd takes sparse gradients; adam and rmsprop need layers without sparse=True)"
+        why = first_line(error) + (hint if "sparse" in str(error) else "")
+        raise ModelspaceError(f"the optimizer can't update these parameters: {why}") from error
 
 
 def _matrix(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Matrix:
@@ -316,7 +293,7 @@ def _matrix(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Ma
         for name, value in optimizer.hyperparameters().items()
     }
     names = optimizer.coefficients(columns, torch.tensor(2.0, dtype=torch.float64))
-    return _Matrix(*update_memory(optimizer, torch.empty(1, count, dtype=kind, device="meta"), names))
+    return update_memory(optimizer, torch.empty(1, count, dtype=kind, device="meta"), names)
 
 
 def update_memory(

@@ -127,7 +127,7 @@ class Law:
         piece = self.piece(member)
         if piece is None or piece.polynomial is None:
             return None
-        value = piece.polynomial(*(member[name] for name, _ in piece.along))
+        value: Any = piece.polynomial(*(member[name] for name, _ in piece.along))
         # No count is a fraction: such a member is outside of what the law was found on.
         return int(value) if value.is_Integer else None
 
@@ -208,7 +208,7 @@ def _joined(
 ) -> str:
     parts = []
     for exponents, c in polynomial.terms(order="grlex"):
-        factors = [power(x.name, e) for x, e in zip(polynomial.gens, exponents, strict=True) if e]
+        factors = [power(str(x), e) for x, e in zip(polynomial.gens, exponents, strict=True) if e]
         if abs(c) != 1 or not factors:
             factors.insert(0, number(abs(c)))
         sign = (" − " if c < 0 else " + ") if parts else ("−" if c < 0 else "")

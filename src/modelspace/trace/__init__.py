@@ -1,24 +1,23 @@
 """One forward, recorded: its calls, its operations, the user's line, the bytes that live."""
 
-from modelspace.trace._calls import Call, Operation, recorded, watched_calls
+from modelspace.trace._calls import Call, FunctionCall, recorded, watched_calls
 from modelspace.trace._forward import explained, forward_checked
 from modelspace.trace._ledger import SPARSE, Block, Ledger, PeakMemory, stored
-from modelspace.trace._passes import Request, Result, Subject, WithoutValues, trace
+from modelspace.trace._passes import Result, Subject, WithoutValues, trace
 from modelspace.trace._standin import MetaBuild, SparseWithoutValues, Spec, held_tensors, mapped
-from modelspace.trace._tracer import Formula, Kind, Phase
+from modelspace.trace._tracer import Formula, Operation, Phase
 
 __all__ = [
     "SPARSE",
     "Block",
     "Call",
     "Formula",
-    "Kind",
+    "FunctionCall",
     "Ledger",
     "MetaBuild",
     "Operation",
     "PeakMemory",
     "Phase",
-    "Request",
     "Result",
     "SparseWithoutValues",
     "Spec",

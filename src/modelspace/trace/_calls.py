@@ -122,7 +122,7 @@ def watched_calls(module: nn.Module, copied: nn.Module | None = None) -> Iterato
 
 
 @dataclass(eq=False)
-class Operation:
+class FunctionCall:
     """One function of torch, or method of a tensor, as a forward calls it.
 
     Attributes:
@@ -158,14 +158,14 @@ class Operation:
 
 
 @contextmanager
-def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[Operation]]:
+def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[FunctionCall]]:
     """Keep what the module's forwards call while the block runs, within all modes that are entered around them.
 
     Args:
         module: What is called; its forward is replaced by one that is followed.
         copies: Whether what comes out is copied: what is computed later may write into it.
     """
-    found: list[Operation] = []
+    found: list[FunctionCall] = []
     forward, own = module.forward, "forward" in vars(module)
     with watched_calls(module) as calls:
 
@@ -186,7 +186,7 @@ def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[Operat
 class _Recorder(TorchFunctionMode):
     """Writes down each operation; what an operation calls inside itself is not seen, being its own affair."""
 
-    def __init__(self, found: list[Operation], calls: Calls, copies: bool):
+    def __init__(self, found: list[FunctionCall], calls: Calls, copies: bool):
         super().__init__()
         self._found, self._calls, self._copies = found, calls, copies
 
@@ -198,7 +198,7 @@ class _Recorder(TorchFunctionMode):
         versions = [_version(x) for x in tensors]
         at = self._calls.current
         call = None if at is None else self._calls.made[at]
-        operation = Operation(name, call, args, kwargs, tensors, _frames())
+        operation = FunctionCall(name, call, args, kwargs, tensors, _frames())
         self._found.append(operation)  # before it may fail
         result = func(*args, **kwargs)
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]

@@ -22,17 +22,19 @@ Phase = Literal["forward", "backward", "recomputed", "update"]
 aten = torch.ops.aten
 
 
-class Kind(NamedTuple):
-    """What makes two operations one line of the account.
+class Operation(NamedTuple):
+    """Equal operations of one module call: a product written as a function, a sum, a copy.
 
     Attributes:
-        call: The index of the module call that it belongs to; None outside all of them.
-        name: The operation.
-        phase: When it ran.
-        flops: Its FLOP; 0 where it has no formula.
-        bytes: What it reads and writes.
-        dtype: The type of its first floating-point argument.
+        call: The index, among the calls, of the call whose forward it is or belongs to; None outside all.
+        name: The operation's name in PyTorch, ``aten.mm``.
+        phase: ``"forward"``, ``"backward"``, ``"update"``, or ``"recomputed"`` in the backward by activation
+            checkpointing.
+        flops: FLOP of one; 0 where it has no formula.
+        bytes: Bytes that one reads and writes.
+        dtype: The type of its first floating-point argument; None where it has none.
         output_shape: The shape of its first result.
+        times: How often it ran.
     """
 
     call: int | None
@@ -42,6 +44,7 @@ class Kind(NamedTuple):
     bytes: int
     dtype: torch.dtype | None
     output_shape: tuple[int, ...]
+    times: int = 1
 
 
 _CONVOLUTIONS = frozenset(
@@ -84,7 +87,7 @@ class Tracer(TorchDispatchMode):
         super().__init__()
         self._foreign = foreign
         self.phase: Phase = "forward"
-        self.operations: Counter[Kind] = Counter()
+        self.operations: Counter[Operation] = Counter()
         self.uncounted: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.workspaces: Counter[str] = Counter()
@@ -183,7 +186,7 @@ class Tracer(TorchDispatchMode):
         dtype = next((x.dtype for x in given if x.is_floating_point()), None)
         shape = tuple(made[0].shape) if made else ()
         moved = bytes_moved(func, given, made)
-        self.operations[Kind(owner, str(packet), self._phase(), flops, moved, dtype, shape)] += 1
+        self.operations[Operation(owner, str(packet), self._phase(), flops, moved, dtype, shape)] += 1
 
     def _owner(self) -> int | None:
         current = self._calls.current

@@ -11,7 +11,7 @@ from modelspace.engine.real_modules import real_module
 from modelspace.engine.witness import apart
 from modelspace.population import Population
 from modelspace.reference import stateless_randomness
-from modelspace.trace import Operation, recorded
+from modelspace.trace import FunctionCall, recorded
 
 
 class Call(NamedTuple):
@@ -79,6 +79,6 @@ def _engine_s(
     return [Call(*name, [x[0] for x in results]) for name, results in zip(named, stacked, strict=True)]
 
 
-def _calls(operations: Iterable[Operation]) -> list[Call]:
+def _calls(operations: Iterable[FunctionCall]) -> list[Call]:
     """Those that return what the forward itself makes."""
     return [Call(o.name, o.line, o.returned) for o in operations if o.returned]
