@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from modelspace.construction import held_tensors
 from modelspace.cost._counts import Counts, counts
 from modelspace.cost._formulas import all_formulas
 from modelspace.errors import ModelspaceError
@@ -19,7 +20,6 @@ from modelspace.trace import (
     Spec,
     Subject,
     WithoutValues,
-    held_tensors,
     mapped,
     trace,
 )

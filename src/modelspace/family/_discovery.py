@@ -352,8 +352,7 @@ def interpolated(
         {j: prod(((x - i) * QQ(1, j - i) for i in own if i != j), start=domain.one) for j in own}
         for x, own in zip(symbols, nodes, strict=True)
     ]
-    terms = (
-        values[at] * prod((own[j] for own, j in zip(basis, at, strict=True)), start=domain.one)
-        for at in product(*nodes)
-    )
-    return Poly.from_dict(dict(sum(terms, domain.zero)), *domain.symbols, domain=QQ)
+    total: Any = domain.zero
+    for at in product(*nodes):
+        total += values[at] * prod((own[j] for own, j in zip(basis, at, strict=True)), start=domain.one)
+    return Poly.from_dict(dict(total), *domain.symbols, domain=QQ)

@@ -4,7 +4,7 @@ from modelspace.trace._calls import Call, FunctionCall, recorded, watched_calls
 from modelspace.trace._forward import explained, forward_checked
 from modelspace.trace._ledger import SPARSE, Block, Ledger, PeakMemory, stored
 from modelspace.trace._passes import Result, Subject, WithoutValues, trace
-from modelspace.trace._standin import MetaBuild, SparseWithoutValues, Spec, held_tensors, mapped
+from modelspace.trace._standin import MetaBuild, SparseWithoutValues, Spec, mapped
 from modelspace.trace._tracer import Formula, Operation, Phase
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "WithoutValues",
     "explained",
     "forward_checked",
-    "held_tensors",
     "mapped",
     "recorded",
     "stored",

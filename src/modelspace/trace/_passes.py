@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 
+from modelspace.construction import held_tensors
 from modelspace.errors import ModelspaceError, first_line
 from modelspace.trace._calls import Calls, watched_calls
 from modelspace.trace._forward import forward_explained
@@ -18,7 +19,6 @@ from modelspace.trace._ledger import SPARSE, Ledger, stored
 from modelspace.trace._standin import (
     Spec,
     fake,
-    held_tensors,
     lent,
     mapped,
     needs_values,

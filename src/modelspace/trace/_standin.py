@@ -1,6 +1,5 @@
 """Stand-ins with shapes, types and a device, and no values: for inputs, nested as they may be, and for a module."""
 
-import copy
 import dataclasses
 import logging
 import sys
@@ -22,6 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
+from modelspace.construction import with_tensors
 from modelspace.errors import ModelspaceError
 
 
@@ -145,14 +145,7 @@ def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Ten
 
 
 def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.Module, dict[int, Tensor]]:
-    """A copy of a module with each tensor changed; a tensor met twice (a tie) is changed once.
-
-    Returns:
-        The copy, and each tensor's substitute by the identity of the tensor.
-
-    Args:
-        module: Any module.
-        change: Makes a tensor's substitute, as `fake` and `real` do.
+    """A copy of a module with each tensor changed, as `fake` and `real` do, and each tensor's substitute.
 
     Raises:
         ModelspaceError: the module refuses to be copied.
@@ -163,25 +156,7 @@ def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.
                 f"layer {name or 'itself'} (DistributedDataParallel) belongs to a group of processes and can't be "
                 "copied: give the module that it wraps, .module"
             )
-    memo: dict[int, Any] = {}
-    for tensor in held_tensors(module):
-        if id(tensor) not in memo:
-            memo[id(tensor)] = change(tensor)
-    changed: dict[int, Tensor] = dict(memo)
-    try:
-        found = copy.deepcopy(module, memo)
-    except Exception as error:
-        raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
-    for before, after in zip(module.modules(), found.modules(), strict=True):
-        if isinstance(before, torch.jit.ScriptModule):
-            # TorchScript copies its tensors itself, without the memo.
-            for name, tensor in (*before._parameters.items(), *before._buffers.items()):
-                if tensor is not None:
-                    setattr(after, name, changed[id(tensor)])
-        elif isinstance(after, nn.DataParallel):
-            # The copy is on one device, the CPU.
-            after.device_ids = []
-    return found, changed
+    return with_tensors(module, change)
 
 
 @contextmanager
@@ -211,33 +186,6 @@ def _put(layer: nn.Module, owner: Any, name: str, value: Tensor) -> None:
         setattr(layer, name, value)
     else:
         owner[name] = value
-
-
-def held_tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too; ties repeat."""
-    return [tensor for layer in module.modules() for tensor in _tensors_of(layer)]
-
-
-def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
-    for owned in (layer._parameters, layer._buffers):
-        yield from (tensor for tensor in owned.values() if tensor is not None)
-    seen: set[int] = set()
-    for name, value in vars(layer).items():
-        if name not in ("_parameters", "_buffers", "_modules"):
-            yield from _held(value, seen)
-
-
-def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif id(value) not in seen and isinstance(value, list | tuple | dict):
-        seen.add(id(value))
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _held(item, seen)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and id(value) not in seen:
-        seen.add(id(value))
-        for item in vars(value).values() if hasattr(value, "__dict__") else ():
-            yield from _held(item, seen)
 
 
 class SparseWithoutValues(Exception):
