@@ -2,10 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +19,30 @@ from modelspace.errors import ModelspaceError
 from modelspace.show import shape_text
 from modelspace.trace import Spec
 
+_COSTS = {
+    "flops": "FLOP forward",
+    "backward_flops": "FLOP backward",
+    "saved_bytes": "activations in bytes",
+}
 Source = nn.Module | Callable[..., nn.Module] | Made
 
 
-@dataclass(frozen=True)
-class Facts:
-    """One module by itself, without its submodules.
+class Facts(NamedTuple):
+    """One module by itself, without its submodules, everything but the count as text by name.
 
     Attributes:
         name: Its qualified name, "" for the outermost.
         type: Its class's name.
-        arguments: What it says of itself in its ``repr``: ``in_features=4, out_features=3, bias=True``.
-        tensors: Its own parameters and buffers by name, as text: shape, type, frozen or not.
-        parameters: Their elements, ties included.
-        outputs: The output shape of each of its calls; empty where it isn't called or nothing was traced.
-        flops: Forward FLOP of its calls, without those within.
-        backward_flops: Backward FLOP of its calls, without those within.
-        saved_bytes: Bytes of activations that its calls keep.
+        parameters: Elements of its own parameters, ties included.
+        structure: Class, arguments, own tensors: what makes two modules of unlike names the same.
+        costs: What its calls return, and what they cost without those within.
     """
 
     name: str
     type: str
-    arguments: str
-    tensors: tuple[tuple[str, str], ...]
     parameters: int
-    outputs: tuple[tuple[int, ...], ...] = ()
-    flops: int = 0
-    backward_flops: int = 0
-    saved_bytes: int = 0
-
-    @property
-    def structure(self) -> tuple:
-        """What makes two modules of unlike names the same."""
-        return self.type, self.arguments, self.tensors
+    structure: dict[str, str]
+    costs: dict[str, str]
 
 
 Pair = tuple[Facts | None, Facts | None]
@@ -157,30 +147,13 @@ def _change(pair: Pair) -> Change | None:
         return Change("removed", a.name, a.name, a.type, (a.parameters, 0), {})
     assert a is not None
     assert b is not None
-    what = _what(a, b)
+    sides = ((a.structure, b.structure), (a.costs, b.costs))
+    both = {name: (x.get(name, "none"), y.get(name, "none")) for x, y in sides for name in {**x, **y}}
+    what = {name: (x, y) for name, (x, y) in both.items() if x != y}
     if a.name == b.name and not what:
         return None
     kind = "renamed" if a.name != b.name and not what else "changed"
     return Change(kind, b.name, a.name, b.type, (a.parameters, b.parameters), what)
-
-
-def _what(a: Facts, b: Facts) -> dict[str, tuple[str, str]]:
-    """Everything that differs between two modules, as text."""
-    sides: list[tuple[str, str, str]] = [("type", a.type, b.type), ("arguments", a.arguments, b.arguments)]
-    own, other = dict(a.tensors), dict(b.tensors)
-    sides += [(name, own.get(name, "none"), other.get(name, "none")) for name in {**own, **other}]
-    sides.append(("output", _shapes(a.outputs), _shapes(b.outputs)))
-    for name, heading in (
-        ("flops", "FLOP forward"),
-        ("backward_flops", "FLOP backward"),
-        ("saved_bytes", "activations in bytes"),
-    ):
-        sides.append((heading, f"{getattr(a, name):,}", f"{getattr(b, name):,}"))
-    return {name: (x, y) for name, x, y in sides if x != y}
-
-
-def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
-    return ", ".join(shape_text(shape) if shape else "no tensor" for shape in shapes) or "not called"
 
 
 # Which module of one is which of the other, and what is known of each.
@@ -197,8 +170,8 @@ def aligned(a: Mapping[str, Facts], b: Mapping[str, Facts]) -> list[Pair]:
         b: The second's.
 
     Example:
-        >>> old = {n: Facts(n, t, "", (), 0) for n, t in [("", "Net"), ("conv", "Conv2d"), ("fc", "Linear")]}
-        >>> new = {n: Facts(n, t, "", (), 0) for n, t in [("", "Net"), ("conv", "Conv2d"), ("head", "Linear")]}
+        >>> old = {n: Facts(n, t, 0, {"type": t}, {}) for n, t in [("", "Net"), ("conv", "Conv2d"), ("fc", "Linear")]}
+        >>> new = {n: Facts(n, t, 0, {"type": t}, {}) for n, t in [("", "Net"), ("conv", "Conv2d"), ("head", "Linear")]}
         >>> [(x and x.name, y and y.name) for x, y in aligned(old, new)]
         [('', ''), ('conv', 'conv'), ('fc', 'head')]
     """
@@ -206,7 +179,10 @@ def aligned(a: Mapping[str, Facts], b: Mapping[str, Facts]) -> list[Pair]:
     left = [name for name in a if name not in b]
     right = [name for name in b if name not in a]
     matcher = SequenceMatcher(
-        None, [a[name].structure for name in left], [b[name].structure for name in right], autojunk=False
+        None,
+        [tuple(a[name].structure.items()) for name in left],
+        [tuple(b[name].structure.items()) for name in right],
+        autojunk=False,
     )
     for i, j, length in matcher.get_matching_blocks():
         partner.update(zip(right[j : j + length], left[i : i + length], strict=True))
@@ -226,45 +202,24 @@ def aligned(a: Mapping[str, Facts], b: Mapping[str, Facts]) -> list[Pair]:
 
 
 def facts_of(module: nn.Module, record: Anatomy | None) -> dict[str, Facts]:
-    """Every module's facts by its name, in the order in which they were made.
-
-    Args:
-        module: The outermost module.
-        record: Its pass; None where there is none.
-    """
-    outputs: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    """Every module's facts by its name, in the order in which they were made; no costs where there is no pass."""
+    outputs: dict[str, list[str]] = defaultdict(list)
     costs: dict[str, Counter[str]] = defaultdict(Counter)
     for call in record.calls if record is not None else ():
-        outputs[call.name].append(call.output_shape)
-        costs[call.name].update(
-            flops=call.flops, backward_flops=call.backward_flops, saved_bytes=call.saved_bytes
-        )
-    return {
-        name: Facts(
-            name=name,
-            type=type(layer).__name__,
-            arguments=layer.extra_repr(),
-            tensors=_tensors(layer),
-            parameters=sum(p.numel() for p in layer.parameters(recurse=False)),
-            outputs=tuple(outputs[name]),
-            flops=costs[name]["flops"],
-            backward_flops=costs[name]["backward_flops"],
-            saved_bytes=costs[name]["saved_bytes"],
-        )
-        for name, layer in module.named_modules()
-    }
+        outputs[call.name].append(shape_text(call.output_shape) if call.output_shape else "no tensor")
+        costs[call.name].update({quantity: getattr(call, quantity) for quantity in _COSTS})
+    found = {}
+    for name, layer in module.named_modules():
+        structure = {"type": type(layer).__name__, "arguments": layer.extra_repr()}
+        for own, p in layer.named_parameters(recurse=False):
+            structure[own] = _text(p) + ("" if p.requires_grad else " frozen")
+        structure |= {own: f"{_text(b)} buffer" for own, b in layer.named_buffers(recurse=False)}
+        count = sum(p.numel() for p in layer.parameters(recurse=False))
+        called = {"output": ", ".join(outputs[name]) or "not called"}
+        called |= {heading: f"{costs[name][quantity]:,}" for quantity, heading in _COSTS.items()}
+        found[name] = Facts(name, type(layer).__name__, count, structure, called)
+    return found
 
 
-def _tensors(layer: nn.Module) -> tuple[tuple[str, str], ...]:
-    named = [
-        *(
-            (name, p, "" if p.requires_grad else " frozen")
-            for name, p in layer.named_parameters(recurse=False)
-        ),
-        *((name, b, " buffer") for name, b in layer.named_buffers(recurse=False)),
-    ]
-    return tuple((name, f"{shape_text(tuple(t.shape))} {_type(t.dtype)}{kind}") for name, t, kind in named)
-
-
-def _type(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _text(tensor: Tensor) -> str:
+    return f"{shape_text(tuple(tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"

@@ -207,17 +207,7 @@ def _owners(subject: Subject) -> dict[int, str]:
 
 
 def _prepared(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Maker | _Matrix:
-    """What the update of a module's parameters will be.
-
-    Args:
-        optimizer: A name (``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``, ``"rmsprop"``), a function that makes
-            a ``torch.optim.Optimizer`` of a list of parameters, or an optimizer of this library.
-        module: Whose parameters.
-        dtype: The type that they are cast to; as they are where None.
-
-    Raises:
-        ModelspaceError: it is none of these.
-    """
+    """What the update of a module's parameters, cast to a type, will be: see `training_memory`."""
     if isinstance(optimizer, str):
         if optimizer.lower() not in _NAMED:
             raise unknown_name("optimizer", optimizer, _NAMED)

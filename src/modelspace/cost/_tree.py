@@ -167,11 +167,6 @@ def highlights(record: Anatomy, root: Node, step: StepMemory | None = None) -> t
 
     What may be missing from the count comes before where the parameters are, what fills the memory and where the
     FLOP go.
-
-    Args:
-        record: The pass.
-        root: Its tree.
-        step: The memory of a training step, where one was traced.
     """
     found = [
         _doubtful(record),

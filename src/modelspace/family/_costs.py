@@ -174,13 +174,7 @@ def _remembered(
 
 
 class Costs:
-    """The laws of a family's quantities, and its members' costs.
-
-    Args:
-        axes: The hyper-parameters.
-        quantities: The names of what is known of each member.
-        members: What builds and traces them.
-    """
+    """The laws of a family's quantities, and its members' costs."""
 
     def __init__(self, axes: Axes, quantities: tuple[str, ...], members: Members):
         self.axes, self.quantities, self.members = axes, quantities, members
@@ -264,13 +258,7 @@ class _Laws(Mapping[str, Law]):
 
 
 def table_of(axes: Axes, quantities: Sequence[str], rows: Sequence[Member | ModelspaceError]) -> pd.DataFrame:
-    """One row a member: hyper-parameters, then quantities; ``<NA>`` where it can't be built.
-
-    Args:
-        axes: The family's hyper-parameters.
-        quantities: The columns that follow them.
-        rows: What each member costs, or why it has no cost.
-    """
+    """One row a member: hyper-parameters, then quantities; ``<NA>`` where it can't be built."""
     members = list(axes.members())
     columns: dict[str, Any] = {name: _column([member[name] for member in members]) for name in axes.listed}
     for quantity in quantities:

@@ -63,11 +63,6 @@ def law_of(quantity: str, measure: Measure, axes: Axes) -> Law:
     progressions are tried first. Where no polynomial fits, the part is divided: by residue, where that makes
     it fit (a floor division), else by the listed values of one hyper-parameter, at worst into single members.
 
-    Args:
-        quantity: Its name.
-        measure: Its value at a member.
-        axes: The family's hyper-parameters.
-
     Returns:
         The law; pieces without a polynomial say why.
     """
@@ -85,11 +80,6 @@ def law_of(quantity: str, measure: Measure, axes: Axes) -> Law:
 
 def law_within(quantity: str, measure: Measure, axes: Axes) -> Law:
     """The law of a maximum, which is polynomial only in places: tried between the listed values, all corners checked.
-
-    Args:
-        quantity: Its name.
-        measure: Its value at a member.
-        axes: The family's hyper-parameters.
 
     Returns:
         The law, which ends at the largest listed values; without a polynomial where any check fails.
@@ -248,13 +238,6 @@ def degree_along(
     The least d for which the polynomial through d + 1 members gives the next two members exactly, and those
     far from them: a width that is rounded up to 8 is a constant for eight members.
 
-    Args:
-        measure: The quantity of a member.
-        anchor: Values of the others.
-        name: The hyper-parameter.
-        along: Its values, from the first on.
-        far: Further values of it.
-
     Raises:
         NoLaw: no degree up to `HIGHEST_DEGREE` does, or a member can't be built.
     """
@@ -279,11 +262,7 @@ def piece_along(
 ) -> Piece:
     """The polynomial in all hyper-parameters at once, over a grid of the degrees in each.
 
-    Args:
-        measure: The quantity of a member.
-        fixed: The hyper-parameters that have one value here.
-        along: Where the others are.
-        checks: Members that have to agree, besides `_FURTHER_CHECKS` off the grid.
+    Beside ``checks``, `_FURTHER_CHECKS` members off the grid and the next ones along it have to agree.
 
     Raises:
         NoLaw: a member disagrees, or can't be built.

@@ -260,12 +260,6 @@ def _nearest_on(
     Bisection between members on the lattice, then each member between the two that enclose the target. It
     needs a quantity that grows along the path, and says so where a value that it meets does not.
 
-    Args:
-        path: Where to look.
-        value: The quantity of a member; raises a ModelspaceError where it can't be built.
-        target: What it should be.
-        quantity: Its name, for messages.
-
     Returns:
         The integer, the one before and the one after; of two that are equally near, the smaller member.
 

@@ -2,8 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,8 @@ from modelspace.errors import ModelspaceError, at_line, first_line
 from modelspace.trace._calls import Calls, watched_calls
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """An operation that was begun and has not ended.
-
-    Attributes:
-        name: Its name in PyTorch, ``aten.mm``.
-        shapes: The shape of each tensor that it was given.
-    """
+class Attempt(NamedTuple):
+    """An operation that was begun and has not ended: its name in PyTorch, and the shapes that it was given."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
@@ -95,18 +88,7 @@ def forward_explained(
     calls: Calls,
     attempt: Callable[[], Attempt | None],
 ) -> Any:
-    """Run a module as `forward_checked` does, where it is watched already.
-
-    Args:
-        module: Any module.
-        inputs: Its positional arguments.
-        keywords: Its keyword arguments.
-        calls: Its calls, under watch.
-        attempt: Gives the operation that is under way, if any.
-
-    Raises:
-        ModelspaceError: as `forward_checked`.
-    """
+    """Run a module as `forward_checked` does, where its calls and its last operation are watched already."""
     try:
         return module(*inputs, **keywords)
     except ModelspaceError:

@@ -119,19 +119,11 @@ class MetaBuild(TorchFunctionMode):
 
 
 def fake(tensor: Shaped[Tensor, "..."], mode: FakeTensorMode, dtype: torch.dtype | None = None) -> Tensor:
-    """A fake CPU tensor of the same shape, strides and type; a parameter stays a parameter.
-
-    Args:
-        tensor: Any dense tensor.
-        mode: The mode that owns the fakes.
-        dtype: Another type for a floating-point tensor.
-    """
+    """A fake CPU tensor of the same shape, strides and type, or of another floating-point type."""
     kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     with mode, torch.no_grad():
         data = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=kind, device="cpu")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(data, requires_grad=tensor.requires_grad)
-    return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+    return _like(tensor, data)
 
 
 def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Tensor:
@@ -139,6 +131,11 @@ def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Ten
     data = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone().cpu()
     if dtype is not None and data.is_floating_point():
         data = data.to(dtype)
+    return _like(tensor, data)
+
+
+def _like(tensor: Tensor, data: Tensor) -> Tensor:
+    """A parameter stays a parameter."""
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(data, requires_grad=tensor.requires_grad)
     return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)

@@ -158,25 +158,11 @@ class Tracer(TorchDispatchMode):
         self._met_complex = self._met_complex or any(tensor.is_complex() for tensor in (*given, *made))
         for tensor in made:
             self._ledger.watch(tensor, self._birth(), owner)
-        if not moves_nothing(func):
-            self._count(func, packet, args, kwargs, given, out, made, owner)
-        return out
-
-    def _count(
-        self,
-        func: Any,
-        packet: Any,
-        args: tuple,
-        kwargs: dict[str, Any],
-        given: list[Tensor],
-        out: Any,
-        made: list[Tensor],
-        owner: int | None,
-    ) -> None:
-        formula = self._formulas.get(packet)
+        if moves_nothing(func):
+            return out
         flops = 0
-        if formula is not None:
-            flops = int(formula(*args, **kwargs, out_val=out)) * self._times(packet)
+        if packet in self._formulas:
+            flops = int(self._formulas[packet](*args, **kwargs, out_val=out)) * self._times(packet)
         elif computes(func):
             self.uncounted[str(packet)] += 1
             if not elementwise(func):
@@ -187,6 +173,7 @@ class Tracer(TorchDispatchMode):
         shape = tuple(made[0].shape) if made else ()
         moved = bytes_moved(func, given, made)
         self.operations[Operation(owner, str(packet), self._phase(), flops, moved, dtype, shape)] += 1
+        return out
 
     def _owner(self) -> int | None:
         current = self._calls.current
@@ -227,13 +214,11 @@ class ComplexConvolutions(TorchFunctionMode):
         self._tracer = tracer
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in _CONVOLUTIONS and _complex((*args, *(kwargs or {}).values())):
-            self._tracer.complex_convolution()
+        if func in _CONVOLUTIONS:
+            given = (value for value in (*args, *(kwargs or {}).values()) if isinstance(value, Tensor))
+            if any(value.is_complex() for value in given):
+                self._tracer.complex_convolution()
         return func(*args, **(kwargs or {}))
-
-
-def _complex(values: Iterable[Any]) -> bool:
-    return any(isinstance(value, Tensor) and value.is_complex() for value in values)
 
 
 # What an operation is to the count: arithmetic, a product, or only memory; and the bytes that it moves.
