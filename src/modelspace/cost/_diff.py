@@ -170,10 +170,10 @@ def aligned(a: Mapping[str, Facts], b: Mapping[str, Facts]) -> list[Pair]:
         b: The second's.
 
     Example:
-        >>> old = {n: Facts(n, t, 0, {"type": t}, {}) for n, t in [("", "Net"), ("conv", "Conv2d"), ("fc", "Linear")]}
-        >>> new = {n: Facts(n, t, 0, {"type": t}, {}) for n, t in [("", "Net"), ("conv", "Conv2d"), ("head", "Linear")]}
+        >>> made = lambda **kinds: {n: Facts(n, t, 0, {"type": t}, {}) for n, t in kinds.items()}
+        >>> old, new = made(conv="Conv2d", fc="Linear"), made(conv="Conv2d", head="Linear")
         >>> [(x and x.name, y and y.name) for x, y in aligned(old, new)]
-        [('', ''), ('conv', 'conv'), ('fc', 'head')]
+        [('conv', 'conv'), ('fc', 'head')]
     """
     partner = {name: name for name in b if name in a}
     left = [name for name in a if name not in b]

@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
-from modelspace.cost._anatomy import Anatomy, Layer
+from modelspace.cost._anatomy import Anatomy
 from modelspace.cost._counts import Counts
 from modelspace.cost._memory import StepMemory
 from modelspace.show import bytes_text, number, percent
@@ -98,11 +99,11 @@ def tree(anatomy: Anatomy, at_peak: Mapping[str | None, int] | None = None, *, f
     def node(index: int, around: str) -> Node:
         call = anatomy.calls[index]
         children = tuple(node(child, call.name) for child in inside[index])
-        own = _own(call, peaks.pop(call.name, 0))
+        own = {key: getattr(call, key) for key in QUANTITIES[:-1]} | {"peak_bytes": peaks.pop(call.name, 0)}
         total = {key: own[key] + sum(getattr(child, key) for child in children) for key in QUANTITIES}
         return Node(
             name=call.name,
-            label=_relative(call.name, around),
+            label=call.name.removeprefix(f"{around}.") if around else call.name,
             type=call.type,
             output_shape=call.output_shape,
             times=1,
@@ -117,17 +118,14 @@ def tree(anatomy: Anatomy, at_peak: Mapping[str | None, int] | None = None, *, f
 
 def _folded(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Nodes in a row that are alike, as one each."""
-    found: list[list[Node]] = []
-    for node in nodes:
-        if found and _kind(found[-1][0]) == _kind(node) and _numbered(node.label):
-            found[-1].append(node)
-        else:
-            found.append([node])
-    return tuple(run[0] if len(run) == 1 else _joined(run) for run in found)
+    runs = (list(run) for _, run in groupby(nodes, _kind))
+    return tuple(node for run in runs for node in ([_joined(run)] if _numbered(run[0].label) else run))
 
 
 def _joined(run: list[Node]) -> Node:
     first, last = run[0], run[-1]
+    if first is last:
+        return first
     label = f"{first.label}–{last.label.rpartition('.')[2]}"
     means = {key: round(sum(getattr(node, key) for node in run) / len(run)) for key in _MAY_DIFFER}
     return Node(**{**vars(first), "label": label, "times": len(run), **means})
@@ -142,21 +140,6 @@ def _kind(node: Node) -> tuple:
 
 def _numbered(label: str) -> bool:
     return label.rpartition(".")[2].isdigit()
-
-
-def _own(call: Layer, peak: int) -> dict[str, int]:
-    return {
-        "parameters": call.parameters,
-        "flops": call.flops,
-        "backward_flops": call.backward_flops,
-        "bytes": call.bytes,
-        "saved_bytes": call.saved_bytes,
-        "peak_bytes": peak,
-    }
-
-
-def _relative(name: str, around: str) -> str:
-    return name.removeprefix(f"{around}.") if around else name
 
 
 # What stands out, as sentences.
