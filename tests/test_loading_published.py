@@ -9,7 +9,7 @@ import torch
 from support.commands import printed
 from support.zoo import without_torchvision_s_library
 
-from modelspace.cost._build import built
+from modelspace.cost import built
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_object
 

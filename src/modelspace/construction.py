@@ -1,6 +1,7 @@
 """How a module is made: from a class or factory with its arguments, or from an existing module; its copies."""
 
 import copy
+import dataclasses
 import inspect
 import random
 import re
@@ -342,26 +343,77 @@ def copied(module: nn.Module, device: str) -> nn.Module:
     """
 
     def moved(tensor: Tensor) -> Tensor:
-        if device == "meta":
-            data = torch.empty_like(tensor, device="meta")
-        elif tensor.is_meta:
-            data = torch.zeros_like(tensor, device=device)
+        if device == "meta" or tensor.is_meta:
+            data = (torch.empty_like if device == "meta" else torch.zeros_like)(tensor, device=device)
         else:
             data = tensor.detach().clone().to(device)
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(data, requires_grad=tensor.requires_grad)
         return data
 
+    return with_tensors(module, moved)[0]
+
+
+def with_tensors(
+    module: nn.Module, change: Callable[[Tensor], Tensor]
+) -> tuple[nn.Module, dict[int, Tensor]]:
+    """A copy of a module with each tensor changed; a tensor met twice (a tie) is changed once.
+
+    Args:
+        module: Any module.
+        change: Makes a tensor's substitute.
+
+    Returns:
+        The copy, and each tensor's substitute by the identity of the tensor.
+
+    Raises:
+        ModelspaceError: the module refuses to be copied.
+    """
     memo: dict[int, Any] = {}
-    for layer in module.modules():
-        # Tensors kept as plain attributes, not registered as buffers, are the network's all the same.
-        for tensor in (*layer._parameters.values(), *layer._buffers.values(), *vars(layer).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                memo[id(tensor)] = moved(tensor)
+    for tensor in held_tensors(module):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = change(tensor)
+    changed: dict[int, Tensor] = dict(memo)
     try:
-        return copy.deepcopy(module, memo)
+        found = copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
+    for before, after in zip(module.modules(), found.modules(), strict=True):
+        if isinstance(before, torch.jit.ScriptModule):
+            # TorchScript copies its tensors itself, without the memo.
+            for name, tensor in (*before._parameters.items(), *before._buffers.items()):
+                if tensor is not None:
+                    setattr(after, name, changed[id(tensor)])
+        elif isinstance(after, nn.DataParallel):
+            after.device_ids = []  # the copy is on one device, the CPU
+    return found, changed
+
+
+def held_tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too; ties repeat."""
+    return [tensor for layer in module.modules() for tensor in _tensors_of(layer)]
+
+
+def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
+    for owned in (layer._parameters, layer._buffers):
+        yield from (tensor for tensor in owned.values() if tensor is not None)
+    seen: set[int] = set()
+    for name, value in vars(layer).items():
+        if name not in ("_parameters", "_buffers", "_modules"):
+            yield from _held(value, seen)
+
+
+def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif id(value) not in seen and isinstance(value, list | tuple | dict):
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _held(item, seen)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and id(value) not in seen:
+        seen.add(id(value))
+        for item in vars(value).values() if hasattr(value, "__dict__") else ():
+            yield from _held(item, seen)
 
 
 def apart_from(module: nn.Module, other: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modelspace.cost import Spec, anatomy
 from modelspace.errors import ModelspaceError
-from modelspace.trace._operations import bytes_moved
+from modelspace.trace._tracer import bytes_moved
 
 
 class Rows(nn.Module):

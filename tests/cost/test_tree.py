@@ -1,8 +1,7 @@
 import pytest
 from torch import nn
 
-from modelspace.cost import anatomy, highlights, inspect, training_memory, tree
-from modelspace.cost._text import text
+from modelspace.cost import anatomy, inspect, training_memory, tree
 
 
 class Twice(nn.Module):
@@ -64,13 +63,13 @@ def test_bytes_at_the_peak_add_up_to_what_modules_hold():
 
 def test_what_stands_out():
     net = nn.Sequential(nn.Linear(4, 90), nn.ReLU(), nn.Linear(90, 2))
-    sentences = highlights(inspect(net, (4,), batch=10))
+    sentences = inspect(net, (4,), batch=10).highlights()
     assert len(sentences) == 3
     assert sentences[0] == "0 (Linear) holds 71 % of the parameters: 450 of 632"
     # ReLU's backward needs its 90 outputs alone; with the 2 at the end, of 4 bytes and 10 samples each.
     assert pytest.approx(3.6, abs=0.05) == 4 * 10 * (90 + 2) / 1024
     assert sentences[1].startswith("3.6 KiB of activations wait for the backward; 1 (ReLU) keeps most")
-    frozen = highlights(inspect(nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 4)), (4,)))
+    frozen = inspect(nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 4)), (4,)).highlights()
     assert any("50 % of the parameters are frozen" in sentence for sentence in frozen)
 
 
@@ -79,23 +78,23 @@ def test_what_may_hide_products_comes_first():
         def forward(self, x):
             return super().forward(x) + x.matrix_exp()
 
-    assert highlights(inspect(Hidden(4, 4), (4, 4)))[0].startswith("not counted, and may hide products: ")
+    assert inspect(Hidden(4, 4), (4, 4)).highlights()[0].startswith("not counted, and may hide products: ")
 
 
 def test_the_text_shows_every_line_and_any_column():
     net = nn.Sequential(*[nn.Sequential(block(), block()) for _ in range(5)])
-    shown = text(inspect(net, (6,)), columns=("parameters", "backward", "intensity"), depth=2)
+    shown = inspect(net, (6,)).text(columns=("parameters", "backward", "intensity"), depth=2)
     lines = shown.splitlines()
     assert any(line.startswith("└─ 0–4 × 5") and "5 × 84" in line for line in lines)
     assert any(line.startswith("   └─ 0–1 × 2") for line in lines)
     assert not any("Tanh" in line for line in lines if line.lstrip(" │").startswith(("├", "└")))
-    assert any("Tanh" in line for line in text(inspect(net, (6,)), depth=3).splitlines())
+    assert any("Tanh" in line for line in inspect(net, (6,)).text(depth=3).splitlines())
     assert "a multiply-and-add is two; a MAC is FLOP / 2" in shown
 
 
 def test_sorted_lines_are_each_layer_s_own():
     net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 50), nn.Linear(50, 2)))
-    lines = text(inspect(net, (3,)), sort="parameters").splitlines()
+    lines = inspect(net, (3,)).text(sort="parameters").splitlines()
     order = [line.split()[0] for line in lines if " Linear " in line]
     assert order == ["1.0", "1.1", "0"]
 

@@ -1,16 +1,17 @@
 """Laws of functions that are known, so that what is found can be held against the truth everywhere."""
 
+from fractions import Fraction
 from itertools import product
 
 import pytest
+from family.formulas import evaluated, total
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelspace.errors import ModelspaceError
 from modelspace.family._axes import axes_of
-from modelspace.family._discovery import law_of, law_within
-from modelspace.family._interpolation import piece_along
-from modelspace.family._progression import Progression
+from modelspace.family._discovery import candidates, interpolated, law_of, law_within, piece_along
+from modelspace.family._law import Piece, Progression
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -129,7 +130,7 @@ def test_no_law_says_why():
 def test_a_law_that_a_listed_member_contradicts_is_none():
     # A polynomial of small members, clamped where only the largest listed one sees it.
     law, _ = found(lambda width: min(width, 100), width=[1, 2, 500])
-    assert not any(p.polynomial for p in law.pieces)
+    assert not law.holds
     # Seen by no single hyper-parameter's largest value, but by the small grid's cross terms.
     law, _ = found(lambda a, b: a * b + (a > 2) * (b > 2), a=[1, 2, 3], b=[1, 2, 3])
     for member in everywhere(a=range(1, 4), b=range(1, 4)):
@@ -168,3 +169,76 @@ def test_what_is_called_checked_was_not_used_and_is_counted_once():
     piece = piece_along(measure, {}, {"width": Progression(1)}, checks)
     assert (piece.found_from, piece.checked_on) == (3, 4)  # 1, 2, 3; then 4, 5, 6 and 50
     assert asked == {1, 2, 3, 4, 5, 6, 50}
+
+
+COEFFICIENTS = st.fractions(-50, 50, max_denominator=6)
+
+
+@st.composite
+def polynomials(draw):
+    """Coefficients of a polynomial in up to three variables, by exponents, and its degrees."""
+    degrees = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    exponents = list(product(*(range(d + 1) for d in degrees)))
+    return {e: draw(COEFFICIENTS) for e in exponents}, degrees
+
+
+def by_hand(coefficients, at):
+    value = Fraction(0)
+    for exponents, c in coefficients.items():
+        for x, e in zip(at, exponents, strict=True):
+            c *= Fraction(x) ** e
+        value += c
+    return value
+
+
+def through(coefficients, nodes):
+    names = tuple("xyz"[: len(nodes)])
+    return interpolated(names, nodes, {at: by_hand(coefficients, at) for at in product(*nodes)})
+
+
+@FEW
+@given(polynomials(), st.data())
+def test_interpolation_gives_the_coefficients_back(drawn, data):
+    coefficients, degrees = drawn
+    distinct = st.integers(-20, 20)
+    nodes = [data.draw(st.lists(distinct, min_size=d + 1, max_size=d + 1, unique=True)) for d in degrees]
+    found = {e: Fraction(c.p, c.q) for e, c in through(coefficients, nodes).terms() if c}
+    assert found == {e: c for e, c in coefficients.items() if c}
+
+
+@FEW
+@given(polynomials(), st.lists(st.integers(0, 10**9), min_size=3, max_size=3))
+def test_value_and_text_are_the_polynomial(drawn, at):
+    coefficients, degrees = drawn
+    found = through(coefficients, [range(1, d + 2) for d in degrees])
+    own = at[: len(degrees)]
+    expected = by_hand(coefficients, own)
+    value = found(*own)
+    assert Fraction(value.p, value.q) == expected
+    assert total(Piece((), (), found).formula, dict(zip("xyz", at, strict=True))) == expected
+
+
+def test_the_evaluator_of_these_tests_evaluates():
+    text = "n(a, b) = −1/2·a²·b − 3·b + 10   where a ≡ 1 (mod 2)\nn(a, b) = a¹²   where a = 4, b ≥ 2"
+    assert evaluated(text, a=3, b=4) == -18 - 12 + 10
+    assert evaluated(text, a=4, b=2) == 4**12
+    assert evaluated(text, a=4, b=1) is None
+
+
+@FEW
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=5, unique=True))
+def test_every_candidate_passes_through_all_values(values):
+    along = list(candidates(values))
+    assert along[0] == Progression(min(1, min(values)))
+    assert len(set(along)) == len(along)
+    assert all(value in p for p in along for value in values)
+    assert all(p.start <= min(values) for p in along)
+
+
+def test_factor_keeps_to_one_residue():
+    assert {p.step % 3 for p in candidates([64, 256], factor=3)} == {0}
+    assert next(iter(candidates([64, 256], factor=3))) == Progression(1, 3)
+
+
+def test_steps_are_the_common_divisors_up_to_a_limit():
+    assert {p.step for p in candidates([0, 720720])} == {d for d in range(1, 129) if 720720 % d == 0}

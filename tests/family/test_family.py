@@ -10,7 +10,7 @@ from torch import nn
 
 import modelspace as ms
 from modelspace.errors import ModelspaceError
-from modelspace.family import Family, _members
+from modelspace.family import Family, _costs
 from modelspace.space import ModelSpace
 
 TOKENS = {"input_shape": lambda context=8, **_: (context,), "input_dtype": torch.long}
@@ -138,7 +138,7 @@ def test_a_hundred_billion_parameters_without_building(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("built")
 
-    monkeypatch.setattr(_members, "ModelSpace", refuse)
+    monkeypatch.setattr(_costs, "ModelSpace", refuse)
     began = time.perf_counter()
     n = family.laws["n"](width=12288, depth=96, context=2048)
     assert time.perf_counter() - began < 1

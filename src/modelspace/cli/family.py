@@ -12,7 +12,7 @@ from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_
 from modelspace.cli.parser import typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.family import Family, Law, Polynomial, Solution
+from modelspace.family import Family, Law, Solution
 from modelspace.loading import load_architecture
 from modelspace.show import say
 
@@ -199,7 +199,7 @@ def summary(family: Family, solution: Solution | None) -> dict[str, Any]:
 def _pieces(law: Law) -> list[dict[str, Any]]:
     return [
         {
-            "formula": None if piece.polynomial is None else str(piece.polynomial),
+            "formula": piece.formula,
             "terms": None if piece.polynomial is None else _terms(piece.polynomial),
             "where": piece.conditions,
             "found_from": piece.found_from,
@@ -210,14 +210,15 @@ def _pieces(law: Law) -> list[dict[str, Any]]:
     ]
 
 
-def _terms(polynomial: Polynomial) -> list[dict[str, Any]]:
+def _terms(polynomial: Any) -> list[dict[str, Any]]:
     """Each term for a program: its coefficient, ``"-1/2"``, and the exponents that aren't zero."""
     return [
         {
             "coefficient": str(coefficient),
-            "exponents": {n: e for n, e in zip(polynomial.variables, exponents, strict=True) if e},
+            "exponents": {str(x): e for x, e in zip(polynomial.gens, exponents, strict=True) if e},
         }
-        for exponents, coefficient in polynomial.terms
+        for exponents, coefficient in polynomial.terms(order="grlex")
+        if coefficient
     ]
 
 

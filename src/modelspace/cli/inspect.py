@@ -18,16 +18,7 @@ from modelspace.cli.arguments import (
 )
 from modelspace.cli.results import print_json
 from modelspace.cli.sizes import memory_size
-from modelspace.cost import (
-    COLUMNS,
-    DEFAULT_COLUMNS,
-    Inspection,
-    Spec,
-    checked_columns,
-    highlights,
-    inspect,
-    write,
-)
+from modelspace.cost import COLUMNS, DEFAULT_COLUMNS, Inspection, Spec, checked_columns, inspect
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.loading import load_architecture
@@ -136,7 +127,7 @@ def call(options: argparse.Namespace) -> int:
     else:
         wide = sys.stdout.isatty()
         console = Terminal(width=None if wide else 200, soft_wrap=not wide)
-        write(found, console, columns, options.depth, options.sort)
+        found.write(console, columns, options.depth, options.sort)
     return 0
 
 
@@ -217,7 +208,7 @@ def summary(found: Inspection) -> dict[str, Any]:
         "unknown_workspaces": dict(record.workspaces),
         "device": record.device,
         "computed": record.computed,
-        "highlights": list(highlights(found)),
+        "highlights": list(found.highlights()),
     }
     if step is not None:
         plain["step"] = {

@@ -1,30 +1,18 @@
 """What a module holds, does and costs, without data or memory: counts, FLOP, bytes, time; two side by side."""
 
-from modelspace.cost._anatomy import anatomy, on_values, smallest_batch
-from modelspace.cost._batch import Sample
+from modelspace.cost._anatomy import Anatomy, Layer, anatomy, on_values, smallest_batch
 from modelspace.cost._counts import Counts, counts
-from modelspace.cost._devices import DEVICES, Device, device, measured_here
-from modelspace.cost._difference import Change, Difference, diff
+from modelspace.cost._diff import diff
+from modelspace.cost._difference import Change, Difference
 from modelspace.cost._formulas import register_flop_formula
-from modelspace.cost._guess import guessed
-from modelspace.cost._highlights import highlights
-from modelspace.cost._inspection import Inspection, inspect
+from modelspace.cost._inspect import built, inspect
+from modelspace.cost._inspection import COLUMNS, DEFAULT_COLUMNS, Inspection, checked_columns, headings
 from modelspace.cost._largest import LargestBatch, LargestShard, largest_batch, largest_population
-from modelspace.cost._record import Anatomy, Layer, Operation
-from modelspace.cost._roofline import TimeBound, time_bound
-from modelspace.cost._stepmemory import StepMemory, inference_memory, training_memory
-from modelspace.cost._text import (
-    COLUMNS,
-    DEFAULT_COLUMNS,
-    checked_columns,
-    facts,
-    headings,
-    rows,
-    totals,
-    write,
-)
+from modelspace.cost._memory import StepMemory, inference_memory, training_memory, update_memory
+from modelspace.cost._roofline import DEVICES, Device, TimeBound, device, measured_here, time_bound
+from modelspace.cost._sample import Sample, guessed
 from modelspace.cost._tree import Node, tree
-from modelspace.trace import MetaBuild, Spec, WithoutValues
+from modelspace.trace import MetaBuild, Operation, Spec, WithoutValues
 
 __all__ = [
     "COLUMNS",
@@ -48,14 +36,13 @@ __all__ = [
     "TimeBound",
     "WithoutValues",
     "anatomy",
+    "built",
     "checked_columns",
     "counts",
     "device",
     "diff",
-    "facts",
     "guessed",
     "headings",
-    "highlights",
     "inference_memory",
     "inspect",
     "largest_batch",
@@ -63,11 +50,9 @@ __all__ = [
     "measured_here",
     "on_values",
     "register_flop_formula",
-    "rows",
     "smallest_batch",
     "time_bound",
-    "totals",
     "training_memory",
     "tree",
-    "write",
+    "update_memory",
 ]

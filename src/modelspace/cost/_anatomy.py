@@ -1,31 +1,131 @@
-"""What a module does on one batch, counted without data: calls, shapes, FLOP and memory."""
+"""What a module does on one batch, counted without data: calls, shapes, FLOP and memory, as one frozen record."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from modelspace.cost._counts import counts
+from modelspace.construction import held_tensors
+from modelspace.cost._counts import Counts, counts
 from modelspace.cost._formulas import all_formulas
-from modelspace.cost._record import Anatomy, Layer, Operation
 from modelspace.errors import ModelspaceError
 from modelspace.trace import (
     Call,
-    Request,
+    Operation,
+    Phase,
     Result,
     Spec,
     Subject,
     WithoutValues,
-    flops,
-    forward,
-    forward_backward,
-    held_tensors,
     mapped,
-    of_calls,
     trace,
 )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one module. FLOP and bytes are those outside the calls within it: the rows add up.
+
+    Attributes:
+        name: Qualified name, "" for the module itself.
+        type: The class's name.
+        parameters: Elements of the parameters that are this row's alone: its own, and those of submodules
+            that are never called (which it uses itself), trainable and frozen. A tied tensor counts in the
+            first row that has it, and a layer called again has none left: the rows add up to the module's.
+        output_shape: Shape of its first output tensor, batch included; empty if it returned none.
+        flops: Forward FLOP.
+        backward_flops: FLOP of the backward of what this call did, recomputed ones included.
+        output_shapes: The shape of each tensor that it returned.
+        bytes: Bytes that its forward's operations read and write.
+        saved_bytes: Bytes that it made in the forward and that are kept for the backward.
+        parent: The index, among the calls, of the call that made this one; None for the outermost.
+        repeat: How many calls of the same module came before.
+    """
+
+    name: str
+    type: str
+    parameters: int
+    output_shape: tuple[int, ...]
+    flops: int
+    backward_flops: int = 0
+    output_shapes: tuple[tuple[int, ...], ...] = ()
+    bytes: int = 0
+    saved_bytes: int = 0
+    parent: int | None = None
+    repeat: int = 0
+
+    @property
+    def intensity(self) -> float:
+        """Forward FLOP a byte moved; 0 where nothing is moved."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A module's layers and what one training pass over one batch costs.
+
+    One multiply-and-add is two FLOP (a MAC is FLOP / 2). Matrix products, convolutions, attention and recurrences
+    are counted; elementwise arithmetic is not, and is listed in ``uncounted`` with everything else without a formula.
+
+    Attributes:
+        calls: Every module call, in the order in which they began.
+        operations: What they did, by module call.
+        counts: What the module holds.
+        forward_flops: FLOP of the batch's forward.
+        backward_flops: FLOP of the backward into every trainable parameter, not into the inputs, with what
+            activation checkpointing computes again.
+        recomputed_flops: The part of ``backward_flops`` that is computed again.
+        forward_bytes: Bytes that the forward's operations read and write, each by itself.
+        backward_bytes: The same of the backward.
+        peak_bytes: Most bytes alive at once: parameters, buffers, inputs, activations and gradients; no
+            optimizer state, no kernel workspace.
+        saved_bytes: Bytes made in the forward that are kept for the backward.
+        uncounted: Operations that ran and have no FLOP formula, with the number of their calls.
+        unknown: Those of them that may hide products: neither elementwise nor a reduction, says PyTorch.
+        workspaces: Operations whose kernels take memory of their own that no shape tells; it is not in
+            ``peak_bytes``.
+        batch: Samples in the batch.
+        input_shape: Shape of one sample of the first input.
+        device: ``"fake"`` where shapes alone were enough, ``"cpu"`` where the pass was computed.
+        computed: Why it was computed, and on which inputs: the counts hold for these. "" where it was not.
+    """
+
+    calls: tuple[Layer, ...]
+    operations: tuple[Operation, ...]
+    counts: Counts
+    forward_flops: int
+    backward_flops: int
+    recomputed_flops: int
+    forward_bytes: int
+    backward_bytes: int
+    peak_bytes: int
+    saved_bytes: int
+    uncounted: Mapping[str, int]
+    unknown: Mapping[str, int]
+    workspaces: Mapping[str, int]
+    batch: int
+    input_shape: tuple[int, ...]
+    device: Literal["fake", "cpu"]
+    computed: str = ""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The calls of layers without submodules, and of modules with parameters or FLOP of their own."""
+        inner = {call.parent for call in self.calls}
+        return tuple(
+            call
+            for index, call in enumerate(self.calls)
+            if index not in inner or call.parameters or call.flops or call.backward_flops
+        )
+
+    @property
+    def intensity(self) -> float:
+        """FLOP of the pass a byte moved."""
+        moved = self.forward_bytes + self.backward_bytes
+        return (self.forward_flops + self.backward_flops) / moved if moved else 0.0
 
 
 def anatomy(
@@ -77,10 +177,16 @@ def anatomy(
         >>> anatomy(nn.Bilinear(4, 5, 3), inputs=(Spec((8, 4)), Spec((8, 5)))).forward_flops
         1200
     """
-    refuse_lazy(module)
     args = arguments(module, input_shape, batch, input_dtype, inputs)
-    request = Request(module, args, kwargs or {}, all_formulas(flop_formulas))
-    return trace(request, _passed if backward else _forwarded, gradients=backward)
+
+    def run(subject: Subject) -> Anatomy:
+        if backward:
+            subject.forward_backward()
+        else:
+            subject.forward()
+        return _record(subject)
+
+    return trace(module, args, kwargs or {}, run, formulas=all_formulas(flop_formulas), gradients=backward)
 
 
 def smallest_batch(measure: Callable[[int], Result]) -> Result:
@@ -136,8 +242,15 @@ def arguments(
     """The positional arguments of a forward, as nests of tensors and `Spec`.
 
     Raises:
-        ModelspaceError: ``batch`` is below 1, or neither or both of ``input_shape`` and ``inputs`` are given.
+        ModelspaceError: a shape of the module is not known yet, ``batch`` is below 1, or neither or both of
+            ``input_shape`` and ``inputs`` are given.
     """
+    lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise ModelspaceError(
+            f"{type(module).__name__} has lazy parameters without a shape ({', '.join(lazy)}): "
+            "run it once on a batch first"
+        )
     if batch < 1:
         raise ModelspaceError(f"batch is {batch}: an anatomy needs a batch of one or more samples")
     if (input_shape is None) == (inputs is None):
@@ -150,63 +263,19 @@ def arguments(
     return inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
 
 
-def refuse_lazy(module: nn.Module) -> None:
-    """Refuse a module whose shapes are not known yet."""
-    lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
-    if lazy:
-        raise ModelspaceError(
-            f"{type(module).__name__} has lazy parameters without a shape ({', '.join(lazy)}): "
-            "run it once on a batch first"
-        )
-
-
-def _passed(subject: Subject) -> Anatomy:
-    forward_backward(subject)
-    return _record(subject)
-
-
-def _forwarded(subject: Subject) -> Anatomy:
-    forward(subject)
-    return _record(subject)
-
-
 def _record(subject: Subject) -> Anatomy:
-    done = subject.tracer.operations
+    tracer = subject.tracer
+    operations = tuple(operation._replace(times=times) for operation, times in tracer.operations.items())
+    ahead, moved = _by_call(operations, "forward")
+    back, moved_back = _by_call(operations, "backward", "recomputed")
+    again, _ = _by_call(operations, "recomputed")
     shapes: list[tuple[int, ...]] = []
     mapped((subject.args, subject.kwargs), lambda tensor: shapes.append(tuple(tensor.shape)))
     first = next((shape for shape in shapes if shape), (1,))
-    return Anatomy(
-        calls=_rows(subject),
-        operations=tuple(
-            Operation(k.call, k.name, k.phase, times, k.flops, k.bytes, k.dtype, k.output_shape)
-            for k, times in done.items()
-        ),
-        counts=counts(subject.module),
-        forward_flops=flops(done, "forward"),
-        backward_flops=flops(done, "backward", "recomputed"),
-        recomputed_flops=flops(done, "recomputed"),
-        forward_bytes=sum(of_calls(done, "forward")[1].values()),
-        backward_bytes=sum(of_calls(done, "backward", "recomputed")[1].values()),
-        peak_bytes=subject.ledger.peak,
-        saved_bytes=sum(subject.saved.values()),
-        uncounted=dict(sorted(subject.tracer.uncounted.items())),
-        unknown=dict(sorted(subject.tracer.unknown.items())),
-        workspaces=dict(subject.tracer.workspaces),
-        batch=first[0],
-        input_shape=first[1:],
-        device=subject.device,
-        computed=subject.computed,
-    )
-
-
-def _rows(subject: Subject) -> tuple[Layer, ...]:
-    calls = subject.calls.made
-    owned = _owned(subject.module, calls)
-    ahead, moved = of_calls(subject.tracer.operations, "forward")
-    back, _ = of_calls(subject.tracer.operations, "backward", "recomputed")
+    owned = _owned(subject.module, subject.calls.made)
     seen: set[nn.Parameter] = set()
     rows = []
-    for index, call in enumerate(calls):
+    for index, call in enumerate(subject.calls.made):
         fresh = set(owned[call.module]) - seen
         seen |= fresh
         rows.append(
@@ -224,7 +293,36 @@ def _rows(subject: Subject) -> tuple[Layer, ...]:
                 repeat=call.repeat,
             )
         )
-    return tuple(rows)
+    return Anatomy(
+        calls=tuple(rows),
+        operations=operations,
+        counts=counts(subject.module),
+        forward_flops=ahead.total(),
+        backward_flops=back.total(),
+        recomputed_flops=again.total(),
+        forward_bytes=moved.total(),
+        backward_bytes=moved_back.total(),
+        peak_bytes=subject.ledger.peak,
+        saved_bytes=sum(subject.saved.values()),
+        uncounted=dict(sorted(tracer.uncounted.items())),
+        unknown=dict(sorted(tracer.unknown.items())),
+        workspaces=dict(tracer.workspaces),
+        batch=first[0],
+        input_shape=first[1:],
+        device=subject.device,
+        computed=subject.computed,
+    )
+
+
+def _by_call(operations: Iterable[Operation], *phases: Phase) -> tuple[Counter, Counter]:
+    """FLOP and bytes of some phases by the index of the module call."""
+    flops: Counter = Counter()
+    moved: Counter = Counter()
+    for operation in operations:
+        if operation.phase in phases:
+            flops[operation.call] += operation.flops * operation.times
+            moved[operation.call] += operation.bytes * operation.times
+    return flops, moved
 
 
 def _owned(module: nn.Module, calls: list[Call]) -> dict[nn.Module, list[nn.Parameter]]:

@@ -1,27 +1,23 @@
-"""``diff``: two architectures side by side, as one frozen record."""
+"""How two architectures differ, as one frozen record with its text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from html import escape
 
-import torch
-from torch import Tensor, nn
+from modelspace.show import bytes_text
 
-from modelspace.construction import Made, title_of
-from modelspace.cost._alignment import Pair, aligned
-from modelspace.cost._anatomy import on_values
-from modelspace.cost._batch import Sample
-from modelspace.cost._build import built, with_values
-from modelspace.cost._counts import counts
-from modelspace.cost._facts import Facts, facts_of
-from modelspace.cost._inspection import passed, sample_of, shape_of
-from modelspace.cost._record import Anatomy
-from modelspace.errors import ModelspaceError
-from modelspace.show import shape_text
-from modelspace.trace import Spec
-
-Source = nn.Module | Callable[..., nn.Module] | Made
+_LABELS = {
+    "parameters": "parameters",
+    "trainable": "trainable",
+    "frozen": "frozen",
+    "buffers": "buffers",
+    "modules": "modules",
+    "forward_flops": "FLOP forward",
+    "backward_flops": "FLOP backward",
+    "saved_bytes": "activations kept",
+    "peak_bytes": "peak memory",
+}
+_SIGNS = {"added": "+", "removed": "−", "renamed": "→", "changed": "~"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,14 @@ class Change:
     type: str
     parameters: tuple[int, int]
     what: Mapping[str, tuple[str, str]]
+
+    def line(self) -> str:
+        """``~ fc (Linear)  weight 1000×512 float32 → 10×512 float32``."""
+        name = self.name or "(itself)"
+        if self.before is not None and self.before != self.name:
+            name = f"{self.before or '(itself)'} → {name}"
+        what = ";  ".join(f"{key} {a or 'none'} → {b or 'none'}" for key, (a, b) in self.what.items())
+        return f"{_SIGNS[self.kind]} {name} ({self.type})" + (f"  {what}" if what else "")
 
 
 @dataclass(frozen=True)
@@ -73,137 +77,90 @@ class Difference:
         """Whether nothing differs."""
         return not self.changes and not self.ties and all(a == b for a, b in self.totals.values())
 
-    def __repr__(self) -> str:
-        from modelspace.cost._difference_text import text
+    def text(self, limit: int = 60) -> str:
+        """Return it in lines: totals, then each module that differs, without what lies in an added or removed one.
 
-        return text(self)
+        Args:
+            limit: Modules that are listed.
+        """
+        a, b = self.titles
+        lines = [f"A: {a}", f"B: {b}"]
+        if self.equal:
+            of = "structure" if self.untraced else "structure and cost"
+            lines.append(f"no difference in {of}: {self.same} modules are the same")
+        rows = self._total_rows()
+        if rows:
+            widths = [max(len(row[i]) for row in [("", "A", "B", "B / A"), *rows]) for i in range(4)]
+            for row in [("", "A", "B", "B / A"), *rows]:
+                cells = [
+                    row[0].ljust(widths[0]),
+                    *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+                ]
+                lines.append(("  " + "   ".join(cells)).rstrip())
+        if not self.equal:
+            lines.append(self._counted())
+        listed = self._outermost()
+        lines += [change.line() for change in listed[:limit]]
+        if len(listed) > limit:
+            lines.append(f"… {len(listed) - limit} more")
+        lines += [f"= {alias} is tied to {name} in the {side} only" for alias, name, side in self.ties]
+        if self.inputs is not None:
+            x, y = self.inputs
+            lines.append(f"traced on {x}" + ("" if x == y else f" (A) and {y} (B)"))
+        if self.untraced is not None:
+            lines.append(f"costs are not compared: {self.untraced}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        from modelspace.cost._difference_text import html
+        def row(cells: tuple[str, ...], tag: str = "td") -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-        return html(self)
+        a, b = self.titles
+        totals = "".join(row(cells) for cells in self._total_rows())
+        changes = "".join(f"<li>{escape(change.line())}</li>" for change in self._outermost())
+        ties = "".join(
+            f"<li>{escape(f'{alias} is tied to {name} in the {side} only')}</li>"
+            for alias, name, side in self.ties
+        )
+        notes = f"<p>{escape(self.untraced)}</p>" if self.untraced else ""
+        return (
+            f"<div><p><strong>{escape(a)}</strong> and <strong>{escape(b)}</strong>: {escape(self._counted())}</p>"
+            f"<table><thead>{row(('', 'A', 'B', 'B / A'), 'th')}</thead><tbody>{totals}</tbody></table>"
+            f"<ul>{changes}{ties}</ul>{notes}</div>"
+        )
 
+    def _total_rows(self) -> list[tuple[str, str, str, str]]:
+        """The totals that differ, and the parameters: name, both sides, their ratio."""
+        rows = []
+        for name, (a, b) in self.totals.items():
+            if a == b and name != "parameters":
+                continue
+            write = bytes_text if name.endswith("_bytes") else "{:,}".format
+            rows.append((_LABELS[name], write(a), write(b), f"{b / a:.4g}" if a else "–"))
+        return rows
 
-def diff(
-    a: Source,
-    b: Source,
-    *,
-    input_shape: tuple[int, ...] | Spec | Tensor | None = None,
-    batch: int | None = None,
-    input_dtype: torch.dtype | None = None,
-    arguments: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
-) -> Difference:
-    """How two architectures differ: modules, shapes, counts, costs. Their values are not compared.
+    def _counted(self) -> str:
+        """How many modules are the same, and how many are not."""
+        parts = [f"{self.same} module{'s' * (self.same != 1)} the same"]
+        for kind, words in (
+            ("changed", "changed"),
+            ("renamed", "only renamed"),
+            ("added", "only in B"),
+            ("removed", "only in A"),
+        ):
+            many = sum(change.kind == kind for change in self.changes)
+            parts += [f"{many} {words}"] * bool(many)
+        return ", ".join(parts)
 
-    Modules are aligned by name, the others by structure. Costs are of one forward and backward, traced by shapes
-    alone; where the input can neither be guessed nor run, only what they hold is compared, and the record says why.
+    def _outermost(self) -> list[Change]:
+        """The changes without those inside a module that is itself on one side only."""
+        alone = {(change.kind, change.name) for change in self.changes if change.kind in ("added", "removed")}
 
-    Args:
-        a: A class, a factory, a module or a space.
-        b: The other one.
-        input_shape: One sample's shape for both, without the batch; guessed for each where None. A `Spec` or samples
-            for a forward that reads values, as in ``inspect``.
-        batch: Samples that the cost is for; the smallest that trains where None.
-        input_dtype: The samples' type; found out where None.
-        arguments: The arguments of the two classes or factories.
+        def within(change: Change) -> bool:
+            parts = change.name.split(".")
+            return any((change.kind, ".".join(parts[:i])) in alone for i in range(1, len(parts)))
 
-    Raises:
-        ModelspaceError: one can't be built; or ``input_shape`` is given and doesn't run.
+        return [change for change in self.changes if not within(change)]
 
-    Example:
-        >>> found = diff(nn.Linear(4, 3), nn.Linear(4, 5), input_shape=(4,))
-        >>> found.equal, found.totals["parameters"], found.changes[0].what["weight"]
-        (False, (15, 25), ('3×4 float32', '5×4 float32'))
-    """
-    sources = [_source(side, given) for side, given in zip((a, b), arguments, strict=True)]
-    shape = shape_of(input_shape)
-    modules = [built(source, given, input_shape=shape) for source, given in sources]
-
-    def measured(module: nn.Module) -> tuple[Sample, Anatomy]:
-        sample = sample_of(module, input_shape, input_dtype)
-        return sample, passed(module, sample, batch)
-
-    records: list[Anatomy] = []
-    inputs: list[str] = []
-    untraced = None
-    try:
-        for module, (source, given) in zip(modules, sources, strict=True):
-            sample, record = on_values(
-                module,
-                partial(with_values, source, given, input_shape=shape),
-                measured,
-                lambda found: found[1].computed,
-            )
-            records.append(record)
-            inputs.append(f"{sample}, batch {record.batch}")
-    except ModelspaceError as error:
-        if input_shape is not None:
-            raise
-        untraced, records = str(error), []
-    first, second = (
-        facts_of(module, record) for module, record in zip(modules, records or [None, None], strict=True)
-    )
-    pairs = aligned(first, second)
-    changes = tuple(change for pair in pairs if (change := _change(pair)))
-    held = [counts(module) for module in modules]
-    totals = {
-        name: (getattr(held[0], name), getattr(held[1], name))
-        for name in ("parameters", "trainable", "frozen", "buffers")
-    }
-    totals["modules"] = (len(first), len(second))
-    if records:
-        for name in ("forward_flops", "backward_flops", "saved_bytes", "peak_bytes"):
-            totals[name] = (getattr(records[0], name), getattr(records[1], name))
-    ties = [set(side.tied.items()) for side in held]
-    return Difference(
-        titles=(title_of(*sources[0]), title_of(*sources[1])),
-        changes=changes,
-        same=len(pairs) - len(changes),
-        totals=totals,
-        ties=(
-            *((alias, name, "first") for alias, name in sorted(ties[0] - ties[1])),
-            *((alias, name, "second") for alias, name in sorted(ties[1] - ties[0])),
-        ),
-        inputs=(inputs[0], inputs[1]) if records else None,
-        untraced=untraced,
-    )
-
-
-def _source(side: Source, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    if isinstance(side, Made) and not isinstance(side, nn.Module | type):
-        return side.architecture, {**side.hyperparameters, **given}
-    return side, given
-
-
-def _change(pair: Pair) -> Change | None:
-    a, b = pair
-    if a is None and b is not None:
-        return Change("added", b.name, None, b.type, (0, b.parameters), {})
-    if b is None and a is not None:
-        return Change("removed", a.name, a.name, a.type, (a.parameters, 0), {})
-    assert a is not None
-    assert b is not None
-    what = _what(a, b)
-    if a.name == b.name and not what:
-        return None
-    kind = "renamed" if a.name != b.name and not what else "changed"
-    return Change(kind, b.name, a.name, b.type, (a.parameters, b.parameters), what)
-
-
-def _what(a: Facts, b: Facts) -> dict[str, tuple[str, str]]:
-    """Everything that differs between two modules, as text."""
-    sides: list[tuple[str, str, str]] = [("type", a.type, b.type), ("arguments", a.arguments, b.arguments)]
-    own, other = dict(a.tensors), dict(b.tensors)
-    sides += [(name, own.get(name, "none"), other.get(name, "none")) for name in {**own, **other}]
-    sides.append(("output", _shapes(a.outputs), _shapes(b.outputs)))
-    for name, heading in (
-        ("flops", "FLOP forward"),
-        ("backward_flops", "FLOP backward"),
-        ("saved_bytes", "activations in bytes"),
-    ):
-        sides.append((heading, f"{getattr(a, name):,}", f"{getattr(b, name):,}"))
-    return {name: (x, y) for name, x, y in sides if x != y}
-
-
-def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
-    return ", ".join(shape_text(shape) if shape else "no tensor" for shape in shapes) or "not called"
+    def __repr__(self) -> str:
+        return self.text()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modelspace.cost._anatomy import smallest_batch
-from modelspace.cost._stepmemory import StepMemory, training_memory
+from modelspace.cost._memory import StepMemory, training_memory
 from modelspace.errors import ModelspaceError
 
 _MOST = 2**24

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -11,13 +12,12 @@ from torch import nn
 
 from modelspace.errors import ModelspaceError
 from modelspace.family._axes import axes_of
-from modelspace.family._costs import Costs
+from modelspace.family._costs import QUANTITIES, Costs, Member, Members, Shape, table_of
 from modelspace.family._law import Law
-from modelspace.family._members import QUANTITIES, Member, Members, Shape
-from modelspace.family._search import Wanted, solved
-from modelspace.family._solution import Solution
-from modelspace.family._table import table_of
+from modelspace.family._solve import Solution, solved
 from modelspace.space import ModelSpace
+
+_SHOWN = 12  # rows
 
 
 class Family:
@@ -179,8 +179,7 @@ class Family:
               found by    n(in_features) = 5·in_features + 5
         """
         targets = {"parameters": parameters, "flops": flops, "memory": memory}
-        wanted = Wanted(targets, over, dict(ratio or {}), prefer, within, given)
-        return solved(wanted, self.axes, self._costs)
+        return solved(targets, over, ratio or {}, prefer, within, given, self.axes, self._costs)
 
     def plot(self, path: Any = None) -> Any:
         """Scaling plots: n, FLOP and memory against each integer hyper-parameter, on logarithmic axes.
@@ -215,11 +214,35 @@ class Family:
         return self._members.space(members[row])
 
     def __repr__(self) -> str:
-        from modelspace.family._card import text_card
-
-        return text_card(self)
+        table = self.table.to_string(max_rows=_SHOWN, index=True)
+        return "\n".join([f"{self.title}: {self._members_text()}", *self._notes(), table, *self._refusals()])
 
     def _repr_html_(self) -> str:
-        from modelspace.family._card import html_card
+        table = self.table.to_html(max_rows=_SHOWN, escape=True)
+        notes = "".join(f"<li><code>{escape(line)}</code></li>" for line in self._notes())
+        refused = "".join(f"<p>{escape(line)}</p>" for line in self._refusals())
+        return (
+            f"<div><p><strong>{escape(self.title)}</strong> {escape(self._members_text())}</p>"
+            f"<ul>{notes}</ul>{table}{refused}</div>"
+        )
 
-        return html_card(self)
+    def _members_text(self) -> str:
+        return f"{len(self):,} space{'s' if len(self) > 1 else ''}"
+
+    def _notes(self) -> list[str]:
+        # The table first: the members traced for it may contradict a law.
+        measured = len(self.table)
+        lines = []
+        for quantity in self.quantities:
+            if quantity != "peak_bytes" or self.memory_by_law:
+                lines += str(self.laws[quantity]).splitlines()
+            else:
+                lines.append(f"peak_bytes: a maximum, measured in each of the {measured} members")
+        if len(self.quantities) > 1:
+            samples = "a sample" if self.batch == 1 else f"a batch of {self.batch}"
+            of = "FLOP and bytes" if "peak_bytes" in self.quantities else "FLOP"
+            lines.append(f"{of} are of one forward and backward over {samples}")
+        return lines
+
+    def _refusals(self) -> list[str]:
+        return [f"row {row} can't be built: {reason}" for row, reason in self.refused.items()]

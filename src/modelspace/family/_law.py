@@ -1,13 +1,54 @@
 """Laws: one quantity of a family in closed form, with where it holds and on how many members it was checked."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sympy import Poly, Rational
+
 from modelspace.errors import ModelspaceError
-from modelspace.family._axes import said
-from modelspace.family._polynomial import Polynomial, latex_name
-from modelspace.family._progression import Progression
+from modelspace.family._axes import is_integer, said
+from modelspace.show import superscript
+
+
+@dataclass(frozen=True)
+class Progression:
+    """The integers start, start + step, start + 2·step and so on.
+
+    Attributes:
+        start: The first.
+        step: The difference, at least 1.
+        stop: The last one allowed; without end where None.
+    """
+
+    start: int
+    step: int = 1
+    stop: int | None = None
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int) or not is_integer(value):
+            return False
+        within = value >= self.start and (self.stop is None or value <= self.stop)
+        return within and (value - self.start) % self.step == 0
+
+    def __getitem__(self, index: int) -> int:
+        return self.start + index * self.step
+
+    def conditions(self, name: str, phrases: tuple[str, str, str]) -> list[str]:
+        """What is asked of a value, as far as it isn't clear; phrases of a residue, a range and a least one."""
+        residue, between, least = phrases
+        parts = []
+        if self.step > 1:
+            parts.append(residue.format(name, self.start % self.step, self.step))
+        if self.stop is not None:
+            parts.append(between.format(name, self.start, self.stop))
+        elif self.start > max(1, self.step):
+            parts.append(least.format(name, self.start))
+        return parts
+
+
+_PLAIN = ("{} ≡ {} (mod {})", "{1} ≤ {0} ≤ {2}", "{} ≥ {}")
+_LATEX = (r"{} \equiv {} \pmod{{{}}}", r"{1} \le {0} \le {2}", r"{} \ge {}")
 
 
 @dataclass(frozen=True)
@@ -17,7 +58,7 @@ class Piece:
     Attributes:
         fixed: The hyper-parameters that have one value here, by name.
         along: Where the others may be.
-        polynomial: The polynomial in the others; None where none was found.
+        polynomial: The polynomial in the others, with rational coefficients; None where none was found.
         found_from: How many members it was found from.
         checked_on: How many members agreed with it, exactly, that it was not found from.
         reason: Why there is none; empty where there is one.
@@ -25,7 +66,7 @@ class Piece:
 
     fixed: tuple[tuple[str, Any], ...]
     along: tuple[tuple[str, Progression], ...]
-    polynomial: Polynomial | None = None
+    polynomial: Poly | None = None
     found_from: int = 0
     checked_on: int = 0
     reason: str = ""
@@ -36,10 +77,15 @@ class Piece:
         return same and all(member[name] in progression for name, progression in self.along)
 
     @property
+    def formula(self) -> str | None:
+        """``3·width² + 2·width``."""
+        return None if self.polynomial is None else _text(self.polynomial)
+
+    @property
     def conditions(self) -> str:
         """``depth = 2, width ≡ 0 (mod 8)``."""
         parts = [f"{name} = {value!r}" for name, value in self.fixed]
-        return ", ".join(filter(None, [*parts, *(p.condition(name) for name, p in self.along)]))
+        return ", ".join([*parts, *(c for name, p in self.along for c in p.conditions(name, _PLAIN))])
 
 
 @dataclass(frozen=True)
@@ -63,20 +109,27 @@ class Law:
     @property
     def holds(self) -> bool:
         """Whether any part of the family has a law."""
-        return any(piece.polynomial for piece in self.pieces)
+        return any(piece.polynomial is not None for piece in self.pieces)
 
     def piece(self, member: Mapping[str, Any]) -> Piece | None:
         """The piece with a polynomial for a member; None where there is none."""
-        return next((p for p in self.pieces if p.polynomial and p.concerns(member)), None)
+        return next((p for p in self.pieces if p.polynomial is not None and p.concerns(member)), None)
+
+    def refuted(self, member: Mapping[str, Any], traced: int) -> "Law":
+        """The law without the piece that a traced member contradicts."""
+        wrong, value = self.piece(member), self.value(member)
+        why = f"a law was found, but it gives {value:,} at {said(member)}, where the trace gives {traced:,}"
+        pieces = (replace(p, polynomial=None, reason=why) if p is wrong else p for p in self.pieces)
+        return replace(self, pieces=tuple(pieces))
 
     def value(self, member: Mapping[str, Any]) -> int | None:
         """What the law gives; None where none holds."""
         piece = self.piece(member)
         if piece is None or piece.polynomial is None:
             return None
-        value = piece.polynomial(member)
+        value: Any = piece.polynomial(*(member[name] for name, _ in piece.along))
         # No count is a fraction: such a member is outside of what the law was found on.
-        return value.numerator if value.denominator == 1 else None
+        return int(value) if value.is_Integer else None
 
     def __call__(self, **member: Any) -> int:
         """What the law gives for one value a hyper-parameter; nothing is built.
@@ -99,7 +152,12 @@ class Law:
 
     def __str__(self) -> str:
         head = f"{self.quantity}({', '.join(self.variables)})"
-        return "\n".join(_line(head, piece) for piece in self.pieces)
+        lines = []
+        for piece in self.pieces:
+            where = f"   where {piece.conditions}" if piece.conditions else ""
+            no_law = f": no law, each member is traced ({piece.reason})"
+            lines.append(head + (no_law if piece.formula is None else f" = {piece.formula}") + where)
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)
@@ -112,9 +170,14 @@ class Law:
             >>> Family(nn.Bilinear, in1_features=[1, 2], in2_features=3, out_features=1).laws["n"].latex()
             'n(\\mathrm{in1\\_features}) = 3\\,\\mathrm{in1\\_features} + 1'
         """
-        symbol = "n" if self.quantity == "n" else latex_name(self.quantity)
-        head = f"{symbol}({', '.join(latex_name(name) for name in self.variables)}) = "
-        parts = [(_latex_right(piece), _latex_conditions(piece)) for piece in self.pieces]
+        symbol = "n" if self.quantity == "n" else _latex_name(self.quantity)
+        head = f"{symbol}({', '.join(_latex_name(name) for name in self.variables)}) = "
+        parts = []
+        for piece in self.pieces:
+            fixed = [f"{_latex_name(name)} = {_latex_value(value)}" for name, value in piece.fixed]
+            where = [c for name, along in piece.along for c in along.conditions(_latex_name(name), _LATEX)]
+            right = r"\text{no law}" if piece.polynomial is None else _latex(piece.polynomial)
+            parts.append((right, r",\ ".join([*fixed, *where])))
         if len(parts) == 1:
             right, where = parts[0]
             return head + right + (rf" \quad ({where})" if where else "")
@@ -125,28 +188,38 @@ class Law:
         return f"${self.latex()}$"
 
 
-def _line(head: str, piece: Piece) -> str:
-    where = f"   where {piece.conditions}" if piece.conditions else ""
-    if piece.polynomial is None:
-        return f"{head}: no law, each member is traced ({piece.reason}){where}"
-    return f"{head} = {piece.polynomial}{where}"
+def _text(polynomial: Poly) -> str:
+    """``2·x·y + 1``, the highest degree first."""
+    return _joined(polynomial, "·", lambda name, e: name + (superscript(e) if e > 1 else ""), str)
 
 
-def _latex_right(piece: Piece) -> str:
-    return r"\text{no law}" if piece.polynomial is None else piece.polynomial.latex()
+def _latex(polynomial: Poly) -> str:
+    def power(name: str, exponent: int) -> str:
+        return _latex_name(name) + (f"^{{{exponent}}}" if exponent > 1 else "")
+
+    def number(c: Rational) -> str:
+        return str(c) if c.q == 1 else rf"\frac{{{c.p}}}{{{c.q}}}"
+
+    return _joined(polynomial, r"\,", power, number).replace("−", "-")
 
 
-def _latex_conditions(piece: Piece) -> str:
-    parts = [f"{latex_name(name)} = {_latex_value(value)}" for name, value in piece.fixed]
-    for name, along in piece.along:
-        symbol = latex_name(name)
-        if along.step > 1:
-            parts.append(rf"{symbol} \equiv {along.start % along.step} \pmod{{{along.step}}}")
-        if along.stop is not None:
-            parts.append(rf"{along.start} \le {symbol} \le {along.stop}")
-        elif along.start > max(1, along.step):
-            parts.append(rf"{symbol} \ge {along.start}")
-    return r",\ ".join(parts)
+def _joined(
+    polynomial: Poly, times: str, power: Callable[[str, int], str], number: Callable[[Rational], str]
+) -> str:
+    parts = []
+    for exponents, c in polynomial.terms(order="grlex"):
+        factors = [power(str(x), e) for x, e in zip(polynomial.gens, exponents, strict=True) if e]
+        if abs(c) != 1 or not factors:
+            factors.insert(0, number(abs(c)))
+        sign = (" − " if c < 0 else " + ") if parts else ("−" if c < 0 else "")
+        parts.append(sign + times.join(factors))
+    return "".join(parts)
+
+
+def _latex_name(name: str) -> str:
+    """A hyper-parameter's name, upright."""
+    escaped = name.replace("_", r"\_")
+    return rf"\mathrm{{{escaped}}}"
 
 
 def _latex_value(value: Any) -> str:

@@ -24,13 +24,12 @@ import torch
 from torch import Tensor
 
 from modelspace.construction import seeded_elsewhere
-from modelspace.cost import Anatomy, anatomy
+from modelspace.cost import Anatomy, anatomy, update_memory
 from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
 from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training
-from modelspace.optimizers import applied
 from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
@@ -177,19 +176,11 @@ def _with_outputs(training: Training, function: Function, line: Line) -> Line:
 def _update(training: Training, count: int) -> int:
     """The most that the update holds beyond points, state and gradient."""
     points, _ = _members(training, count)
-    optimizer, gradient = training.recipe.optimizer, torch.empty_like(points)
-    state = optimizer.init(points)
-    coefficients = {
-        n: torch.empty(count, 1, dtype=points.dtype.to_real(), device=_META)
-        for n in training.coefficients.names
-    }
-    given = [points, gradient, *state.values()]
-    with PeakMemory(given) as memory:
-        applied(optimizer, gradient, state, points, coefficients)
+    state, most = update_memory(training.recipe.optimizer, points, training.coefficients.names)
     # The rows that count are put back there by a selection, which copies once more.
-    again = 0 if training.device.type == "cpu" else points.nbytes + _held(list(state.values()))
+    again = 0 if training.device.type == "cpu" else points.nbytes + state
     clipped = points.nbytes if training.coefficients.clipping else 0
-    return memory.peak - _held(given) + again + clipped
+    return most + again + clipped
 
 
 def _by_anatomy(training: Training, lowering: Lowering, update: Line) -> Footprint:

@@ -2,7 +2,7 @@
 
 import os
 
-from modelspace.cost import COLUMNS, Inspection, facts, headings, highlights, rows, totals
+from modelspace.cost import COLUMNS, Inspection, headings
 from modelspace.report import document
 from modelspace.report.inspection_figures import treemap
 from modelspace.report.parts import Plot, Table
@@ -29,9 +29,9 @@ def inspection_page(inspection: Inspection) -> str:
         "inspection.html.j2",
         title=inspection.title,
         digits=str(inspection.dimension),
-        facts=facts(inspection),
-        highlights=highlights(inspection),
-        totals=totals(inspection),
+        facts=inspection.facts(),
+        highlights=inspection.highlights(),
+        totals=inspection.totals(),
         plots=_plots(inspection),
         table=_table(inspection),
     )
@@ -66,4 +66,4 @@ def _plots(inspection: Inspection) -> list[Plot]:
 
 def _table(inspection: Inspection) -> Table:
     names = [name for name in COLUMNS if name != "memory" or inspection.memory is not None]
-    return Table("Every module call", headings(names), list(rows(inspection, names, _DEEP)), 2)
+    return Table("Every module call", headings(names), list(inspection.rows(names, _DEEP)), 2)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
-from modelspace.family import Family
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from modelspace.family import Family
 
 LABELS = {
     "n": "n, coordinates",
@@ -45,7 +46,7 @@ class Curve:
     y: tuple[int, ...]
 
 
-def curves_of(family: Family) -> tuple[Curve, ...]:
+def curves_of(family: "Family") -> tuple[Curve, ...]:
     """Every curve of a family's table; members that can't be built are left out.
 
     Args:
@@ -120,7 +121,7 @@ def scaling_figure(curves: Sequence[Curve], title: str) -> "go.Figure":
     return figure
 
 
-def plot_family(family: Family, path: str | os.PathLike[str] | None = None) -> "go.Figure":
+def plot_family(family: "Family", path: str | os.PathLike[str] | None = None) -> "go.Figure":
     """Draw a family's scaling plots, and write them as one HTML page that needs no network.
 
     Args:

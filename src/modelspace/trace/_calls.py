@@ -1,15 +1,22 @@
-"""Which module call is under way: every call of every submodule, nested, in the order in which they begin."""
+"""What a forward calls: each submodule, nested, in the order of beginnings; each function, with the user's line."""
 
+import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
 
-from modelspace.trace._nests import tensors_in
+from modelspace.errors import users_line
+from modelspace.trace._standin import tensors_in
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -40,12 +47,14 @@ class Calls:
     Attributes:
         made: Every call, in the order of their beginnings.
         stack: The indices of those under way, innermost last.
+        finished: The names of those that ended well, in the order of their ends.
         repeating: Whether calls are made again, in a backward under activation checkpointing: they are no new calls.
     """
 
     names: dict[nn.Module, str]
     made: list[Call] = field(default_factory=list)
     stack: list[int] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
     repeating: bool = False
     _of: dict[nn.Module, list[int]] = field(default_factory=lambda: defaultdict(list))
     _again: dict[nn.Module, int] = field(default_factory=lambda: defaultdict(int))
@@ -91,13 +100,18 @@ def watched_calls(module: nn.Module, copied: nn.Module | None = None) -> Iterato
         if layer in own:
             calls.enter(own[layer])
 
+    def ended(layer: nn.Module, args: Any, output: Any) -> None:
+        if layer in own:
+            calls.finished.append(calls.names[own[layer]])
+
     def after(layer: nn.Module, args: Any, output: Any) -> None:
         if layer in own and calls.stack and calls.made[calls.stack[-1]].module is own[layer]:
             calls.leave(output)
 
-    # Called after a failure too, which the user's own forward may catch.
     handles = [
         register_module_forward_pre_hook(before),
+        register_module_forward_hook(ended),
+        # Called after a failure too, which the user's own forward may catch.
         register_module_forward_hook(after, always_call=True),
     ]
     try:
@@ -105,3 +119,159 @@ def watched_calls(module: nn.Module, copied: nn.Module | None = None) -> Iterato
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(eq=False)
+class FunctionCall:
+    """One function of torch, or method of a tensor, as a forward calls it.
+
+    Attributes:
+        name: ``"linear"``, ``"view"``, ``"add_"``.
+        call: The module call in whose forward it is.
+        arguments: Positional arguments, as given.
+        keywords: Keyword arguments, as given.
+        tensors: All tensors among the arguments.
+        returned: All tensors that came out.
+        written: Arguments that it wrote into.
+        frames: The running lines between the forward and it, outermost first.
+    """
+
+    name: str
+    call: Call | None
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    tensors: list[Tensor]
+    frames: list[traceback.FrameSummary]
+    returned: list[Tensor] = field(default_factory=list)
+    written: list[Tensor] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The user's line that called it, ``line 7 of net.py: code``; empty where it can't be told."""
+        return users_line(self.frames)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors that it made: not an argument handed back as it is, as by dropout in evaluation."""
+        unchanged = {id(x) for x in self.tensors} - {id(x) for x in self.written}
+        return [x for x in self.returned if id(x) not in unchanged]
+
+
+@contextmanager
+def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[FunctionCall]]:
+    """Keep what the module's forwards call while the block runs, within all modes that are entered around them.
+
+    Args:
+        module: What is called; its forward is replaced by one that is followed.
+        copies: Whether what comes out is copied: what is computed later may write into it.
+    """
+    found: list[FunctionCall] = []
+    forward, own = module.forward, "forward" in vars(module)
+    with watched_calls(module) as calls:
+
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            with _Recorder(found, calls, copies):
+                return forward(*args, **kwargs)
+
+        module.forward = followed
+        try:
+            yield found
+        finally:
+            if own:
+                module.forward = forward
+            else:
+                del module.forward
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down each operation; what an operation calls inside itself is not seen, being its own affair."""
+
+    def __init__(self, found: list[FunctionCall], calls: Calls, copies: bool):
+        super().__init__()
+        self._found, self._calls, self._copies = found, calls, copies
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, _name(func)
+        if name in _QUESTIONS and func is not torch.autograd.grad:
+            return func(*args, **kwargs)
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        versions = [_version(x) for x in tensors]
+        at = self._calls.current
+        call = None if at is None else self._calls.made[at]
+        operation = FunctionCall(name, call, args, kwargs, tensors, _frames())
+        self._found.append(operation)  # before it may fail
+        result = func(*args, **kwargs)
+        made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        operation.written = [x for x, was in zip(tensors, versions, strict=True) if _version(x) != was]
+        operation.returned = [x.detach().clone() for x in made] if self._copies else made
+        if not tensors and not made:
+            self._found.pop()  # a switch, such as no_grad's
+        return result
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in ("__get__", "__set__"):
+        full = resolve_name(func) or ""
+        return full.removesuffix(f".{name}").rpartition(".")[2] or getattr(func.__self__, "__name__", name)
+    return name
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _frames() -> list[traceback.FrameSummary]:
+    """The running lines down to that of the forward which is followed; their text is read when it is asked for."""
+    frames: list[traceback.FrameSummary] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not (
+        frame.f_code.co_name == "followed" and frame.f_code.co_filename == __file__
+    ):
+        code = frame.f_code
+        frames.append(
+            traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
+        )
+        frame = frame.f_back
+    return frames[::-1]
+
+
+# Asked of a tensor, and computing nothing.
+_QUESTIONS = frozenset(
+    {
+        *(
+            "shape",
+            "dtype",
+            "device",
+            "requires_grad",
+            "is_leaf",
+            "ndim",
+            "layout",
+            "grad",
+            "grad_fn",
+            "names",
+        ),
+        *("size", "dim", "numel", "stride", "is_floating_point", "is_contiguous", "is_nested", "_version"),
+        *(
+            "is_cuda",
+            "is_meta",
+            "is_mkldnn",
+            "is_sparse",
+            "is_quantized",
+            "data_ptr",
+            "is_cpu",
+            "is_xpu",
+            "is_mps",
+        ),
+        *(
+            "is_complex",
+            "element_size",
+            "nelement",
+            "storage_offset",
+            "is_inference",
+            "get_device",
+            "_is_view",
+        ),
+        *("_base", "ndimension", "itemsize", "nbytes", "__len__", "__hash__", "__repr__"),
+    }
+)

@@ -1,28 +1,20 @@
 """A module's forward pass whose failure names the layer, what it received and what it expects."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError, at_line, first_line
+from modelspace.trace._calls import Calls, watched_calls
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """An operation that was begun and has not ended.
-
-    Attributes:
-        name: Its name in PyTorch, ``aten.mm``.
-        shapes: The shape of each tensor that it was given.
-    """
+class Attempt(NamedTuple):
+    """An operation that was begun and has not ended: its name in PyTorch, and the shapes that it was given."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
@@ -83,8 +75,8 @@ def forward_checked(module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with LastOperation() as last:
-            return forward_explained(module, inputs, keywords, lambda: last.attempt)
+        with LastOperation() as last, watched_calls(module) as calls:
+            return forward_explained(module, inputs, keywords, calls, lambda: last.attempt)
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -93,27 +85,16 @@ def forward_explained(
     module: nn.Module,
     inputs: tuple[Any, ...],
     keywords: Mapping[str, Any],
+    calls: Calls,
     attempt: Callable[[], Attempt | None],
 ) -> Any:
-    """Run a module as `forward_checked` does, where a mode that is entered already knows the last operation.
-
-    Args:
-        module: Any module.
-        inputs: Its positional arguments.
-        keywords: Its keyword arguments.
-        attempt: Gives the operation that is under way, if any.
-
-    Raises:
-        ModelspaceError: as `forward_checked`.
-    """
-    names = {layer: name for name, layer in module.named_modules()}
-    with _watched(names) as finished:
-        try:
-            return module(*inputs, **keywords)
-        except ModelspaceError:
-            raise
-        except Exception as error:
-            raise explained(error, module, (inputs, keywords), finished, attempt()) from error
+    """Run a module as `forward_checked` does, where its calls and its last operation are watched already."""
+    try:
+        return module(*inputs, **keywords)
+    except ModelspaceError:
+        raise
+    except Exception as error:
+        raise explained(error, module, (inputs, keywords), calls.finished, attempt()) from error
 
 
 def explained(
@@ -142,23 +123,6 @@ def explained(
 
 
 _Call = tuple[str, nn.Module, list[Tensor]]
-
-
-@contextmanager
-def _watched(names: Mapping[nn.Module, str]) -> Iterator[list[str]]:
-    """The names of the calls that ended well, in order."""
-    finished: list[str] = []
-
-    def hook(layer: nn.Module, args: Any, output: Any) -> None:
-        if layer in names:
-            finished.append(names[layer])
-
-    # A global hook: fused kernels (nn.TransformerEncoderLayer) step aside for modules that have their own.
-    handle = register_module_forward_hook(hook)
-    try:
-        yield finished
-    finally:
-        handle.remove()
 
 
 def _failed_call(names: Mapping[nn.Module, str], error: Exception) -> _Call | None:

@@ -1,13 +1,15 @@
-"""The books of live memory: which storage was born when, by whom, of what kind, and when it died."""
+"""The books of live memory: which storage was born when, by whom, of what kind, when it died; the peak of a block."""
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _BY_ROW = (torch.sparse_csr, torch.sparse_bsr)
 SPARSE = frozenset({torch.sparse_coo, *_BY_ROW, torch.sparse_csc, torch.sparse_bsc})
@@ -128,3 +130,46 @@ class Ledger:
         block.died = self._entry
         self._alive.pop(key, None)
         self.live -= block.bytes
+
+
+class PeakMemory(TorchDispatchMode):
+    """Bytes of all live storages, and the most they came to, while this mode is entered.
+
+    It sees what the dispatcher sees: every tensor an operation returns, gradients and what autograd keeps
+    included, on any device, meta too. It does not see a kernel's own workspace (an LSTM's, a convolution's),
+    nor the allocator's rounding. Cost: a few microseconds an operation.
+
+    Args:
+        tensors: What is live already: parameters, buffers, inputs. Tensors that share a storage count once.
+
+    Example:
+        >>> with PeakMemory([]) as memory:
+        ...     x = torch.zeros(1000)
+        ...     y = x + 1
+        ...     del x
+        >>> memory.live, memory.peak
+        (4000, 8000)
+    """
+
+    def __init__(self, tensors: Iterable[Shaped[Tensor, "..."]] = ()):
+        super().__init__()
+        self._ledger = Ledger()
+        for tensor in tensors:
+            self._ledger.watch(tensor, "given", None)
+
+    @property
+    def live(self) -> int:
+        """Bytes now."""
+        return self._ledger.live
+
+    @property
+    def peak(self) -> int:
+        """The most bytes at the end of any operation."""
+        return self._ledger.peak
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._ledger.watch(leaf, "made", None)
+        return result

@@ -1,6 +1,5 @@
-"""A module's stand-in: the same code and ties, with tensors that have shapes, types and a device, and no values."""
+"""Stand-ins with shapes, types and a device, and no values: for inputs, nested as they may be, and for a module."""
 
-import copy
 import dataclasses
 import logging
 import sys
@@ -22,7 +21,78 @@ from torch._subclasses.fake_tensor import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
+from modelspace.construction import with_tensors
 from modelspace.errors import ModelspaceError
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A tensor's shape and type, in place of a tensor that would have to be allocated.
+
+    Attributes:
+        shape: The whole shape, batch included.
+        dtype: The type of its elements.
+        below: Where a forward reads values, integers drawn below this; ones where None.
+
+    Example:
+        >>> Spec((8, 128), torch.long).shape
+        (8, 128)
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    below: int | None = None
+
+
+def mapped(nest: Any, change: Callable[[Any], Any]) -> Any:
+    """The same nest with each tensor and each `Spec` changed; anything else stays.
+
+    Args:
+        nest: Tuples, lists, dictionaries, named tuples and dataclasses, in any depth.
+        change: Called with each leaf that is a tensor or a `Spec`.
+
+    Example:
+        >>> mapped({"tokens": Spec((2, 3)), "cache": None}, lambda spec: spec.shape)
+        {'tokens': (2, 3), 'cache': None}
+    """
+    if isinstance(nest, Tensor | Spec):
+        return change(nest)
+    if isinstance(nest, Mapping):
+        items = {key: mapped(value, change) for key, value in nest.items()}
+        return items if type(nest) is dict else _rebuilt(nest, items)
+    if isinstance(nest, tuple) and hasattr(nest, "_fields"):
+        return type(nest)(*(mapped(value, change) for value in nest))
+    if isinstance(nest, list | tuple):
+        return type(nest)(mapped(value, change) for value in nest)
+    if dataclasses.is_dataclass(nest) and not isinstance(nest, type):
+        fields = {f.name: mapped(getattr(nest, f.name), change) for f in dataclasses.fields(nest) if f.init}
+        return dataclasses.replace(nest, **fields)
+    return nest
+
+
+def _rebuilt(nest: Mapping, items: dict[Any, Any]) -> Any:
+    try:
+        return type(nest)(**items) if dataclasses.is_dataclass(nest) else type(nest)(items)  # pyright: ignore[reportCallIssue]
+    except Exception as error:
+        raise ModelspaceError(
+            f"a {type(nest).__name__} can't be made anew from its items ({error}): give a plain dictionary"
+        ) from error
+
+
+def tensors_in(nest: Any) -> Iterator[Tensor]:
+    """Every tensor of a nest, in order."""
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, Mapping):
+        for value in nest.values():
+            yield from tensors_in(value)
+    elif isinstance(nest, list | tuple):
+        for value in nest:
+            yield from tensors_in(value)
+    elif dataclasses.is_dataclass(nest) and not isinstance(nest, type):
+        for item in dataclasses.fields(nest):
+            yield from tensors_in(getattr(nest, item.name, None))
+
 
 # Constructors read the values of these (rates of stochastic depth, tables of positions), and they are small.
 _KEPT_REAL = frozenset({torch.arange, torch.tensor, torch.linspace, torch.logspace})
@@ -49,19 +119,11 @@ class MetaBuild(TorchFunctionMode):
 
 
 def fake(tensor: Shaped[Tensor, "..."], mode: FakeTensorMode, dtype: torch.dtype | None = None) -> Tensor:
-    """A fake CPU tensor of the same shape, strides and type; a parameter stays a parameter.
-
-    Args:
-        tensor: Any dense tensor.
-        mode: The mode that owns the fakes.
-        dtype: Another type for a floating-point tensor.
-    """
+    """A fake CPU tensor of the same shape, strides and type, or of another floating-point type."""
     kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     with mode, torch.no_grad():
         data = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=kind, device="cpu")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(data, requires_grad=tensor.requires_grad)
-    return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+    return _like(tensor, data)
 
 
 def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Tensor:
@@ -69,20 +131,18 @@ def real(tensor: Shaped[Tensor, "..."], dtype: torch.dtype | None = None) -> Ten
     data = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone().cpu()
     if dtype is not None and data.is_floating_point():
         data = data.to(dtype)
+    return _like(tensor, data)
+
+
+def _like(tensor: Tensor, data: Tensor) -> Tensor:
+    """A parameter stays a parameter."""
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(data, requires_grad=tensor.requires_grad)
     return data.requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
 
 def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.Module, dict[int, Tensor]]:
-    """A copy of a module with each tensor changed; a tensor met twice (a tie) is changed once.
-
-    Returns:
-        The copy, and each tensor's substitute by the identity of the tensor.
-
-    Args:
-        module: Any module.
-        change: Makes a tensor's substitute, as `fake` and `real` do.
+    """A copy of a module with each tensor changed, as `fake` and `real` do, and each tensor's substitute.
 
     Raises:
         ModelspaceError: the module refuses to be copied.
@@ -93,25 +153,7 @@ def stand_in(module: nn.Module, change: Callable[[Tensor], Tensor]) -> tuple[nn.
                 f"layer {name or 'itself'} (DistributedDataParallel) belongs to a group of processes and can't be "
                 "copied: give the module that it wraps, .module"
             )
-    memo: dict[int, Any] = {}
-    for tensor in held_tensors(module):
-        if id(tensor) not in memo:
-            memo[id(tensor)] = change(tensor)
-    changed: dict[int, Tensor] = dict(memo)
-    try:
-        found = copy.deepcopy(module, memo)
-    except Exception as error:
-        raise ModelspaceError(f"{type(module).__name__} can't be copied: {error}") from error
-    for before, after in zip(module.modules(), found.modules(), strict=True):
-        if isinstance(before, torch.jit.ScriptModule):
-            # TorchScript copies its tensors itself, without the memo.
-            for name, tensor in (*before._parameters.items(), *before._buffers.items()):
-                if tensor is not None:
-                    setattr(after, name, changed[id(tensor)])
-        elif isinstance(after, nn.DataParallel):
-            # The copy is on one device, the CPU.
-            after.device_ids = []
-    return found, changed
+    return with_tensors(module, change)
 
 
 @contextmanager
@@ -141,33 +183,6 @@ def _put(layer: nn.Module, owner: Any, name: str, value: Tensor) -> None:
         setattr(layer, name, value)
     else:
         owner[name] = value
-
-
-def held_tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters, buffers, and tensors kept as plain attributes, in lists and dictionaries too; ties repeat."""
-    return [tensor for layer in module.modules() for tensor in _tensors_of(layer)]
-
-
-def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
-    for owned in (layer._parameters, layer._buffers):
-        yield from (tensor for tensor in owned.values() if tensor is not None)
-    seen: set[int] = set()
-    for name, value in vars(layer).items():
-        if name not in ("_parameters", "_buffers", "_modules"):
-            yield from _held(value, seen)
-
-
-def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif id(value) not in seen and isinstance(value, list | tuple | dict):
-        seen.add(id(value))
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _held(item, seen)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and id(value) not in seen:
-        seen.add(id(value))
-        for item in vars(value).values() if hasattr(value, "__dict__") else ():
-            yield from _held(item, seen)
 
 
 class SparseWithoutValues(Exception):

@@ -1,8 +1,9 @@
 """The mode that sees every operation of a pass: its FLOP, its bytes, whose it is, and what it keeps alive."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,34 +15,26 @@ from torch.utils._pytree import tree_leaves
 
 from modelspace.trace._calls import Calls
 from modelspace.trace._forward import Attempt
-from modelspace.trace._ledger import Ledger
-from modelspace.trace._operations import (
-    QUERIES,
-    WORKSPACES,
-    bytes_moved,
-    composite,
-    computes,
-    elementwise,
-    grouped_shape,
-    moves_nothing,
-)
+from modelspace.trace._ledger import Ledger, stored
 
 Formula = Callable[..., int]
 Phase = Literal["forward", "backward", "recomputed", "update"]
 aten = torch.ops.aten
 
 
-class Kind(NamedTuple):
-    """What makes two operations one line of the account.
+class Operation(NamedTuple):
+    """Equal operations of one module call: a product written as a function, a sum, a copy.
 
     Attributes:
-        call: The index of the module call that it belongs to; None outside all of them.
-        name: The operation.
-        phase: When it ran.
-        flops: Its FLOP; 0 where it has no formula.
-        bytes: What it reads and writes.
-        dtype: The type of its first floating-point argument.
+        call: The index, among the calls, of the call whose forward it is or belongs to; None outside all.
+        name: The operation's name in PyTorch, ``aten.mm``.
+        phase: ``"forward"``, ``"backward"``, ``"update"``, or ``"recomputed"`` in the backward by activation
+            checkpointing.
+        flops: FLOP of one; 0 where it has no formula.
+        bytes: Bytes that one reads and writes.
+        dtype: The type of its first floating-point argument; None where it has none.
         output_shape: The shape of its first result.
+        times: How often it ran.
     """
 
     call: int | None
@@ -51,6 +44,7 @@ class Kind(NamedTuple):
     bytes: int
     dtype: torch.dtype | None
     output_shape: tuple[int, ...]
+    times: int = 1
 
 
 _CONVOLUTIONS = frozenset(
@@ -93,7 +87,7 @@ class Tracer(TorchDispatchMode):
         super().__init__()
         self._foreign = foreign
         self.phase: Phase = "forward"
-        self.operations: Counter[Kind] = Counter()
+        self.operations: Counter[Operation] = Counter()
         self.uncounted: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.workspaces: Counter[str] = Counter()
@@ -108,8 +102,17 @@ class Tracer(TorchDispatchMode):
         self._counts_twice = False
         self._twice: set[int] = set()
 
-    def set_phase(self, phase: Phase) -> None:
-        """Account for what follows under a phase; calls made in a later one than the forward are repeated ones."""
+    @contextmanager
+    def in_phase(self, phase: Phase) -> Iterator[None]:
+        """Account for what the block runs under a phase; calls made in a later one than the forward are repeated."""
+        before = self.phase
+        self._enter_phase(phase)
+        try:
+            yield
+        finally:
+            self._enter_phase(before)
+
+    def _enter_phase(self, phase: Phase) -> None:
         self.phase = self._ledger.phase = phase
         self._calls.repeating = phase != "forward"
 
@@ -155,25 +158,11 @@ class Tracer(TorchDispatchMode):
         self._met_complex = self._met_complex or any(tensor.is_complex() for tensor in (*given, *made))
         for tensor in made:
             self._ledger.watch(tensor, self._birth(), owner)
-        if not moves_nothing(func):
-            self._count(func, packet, args, kwargs, given, out, made, owner)
-        return out
-
-    def _count(
-        self,
-        func: Any,
-        packet: Any,
-        args: tuple,
-        kwargs: dict[str, Any],
-        given: list[Tensor],
-        out: Any,
-        made: list[Tensor],
-        owner: int | None,
-    ) -> None:
-        formula = self._formulas.get(packet)
+        if moves_nothing(func):
+            return out
         flops = 0
-        if formula is not None:
-            flops = int(formula(*args, **kwargs, out_val=out)) * self._times(packet)
+        if packet in self._formulas:
+            flops = int(self._formulas[packet](*args, **kwargs, out_val=out)) * self._times(packet)
         elif computes(func):
             self.uncounted[str(packet)] += 1
             if not elementwise(func):
@@ -183,7 +172,8 @@ class Tracer(TorchDispatchMode):
         dtype = next((x.dtype for x in given if x.is_floating_point()), None)
         shape = tuple(made[0].shape) if made else ()
         moved = bytes_moved(func, given, made)
-        self.operations[Kind(owner, str(packet), self._phase(), flops, moved, dtype, shape)] += 1
+        self.operations[Operation(owner, str(packet), self._phase(), flops, moved, dtype, shape)] += 1
+        return out
 
     def _owner(self) -> int | None:
         current = self._calls.current
@@ -224,37 +214,113 @@ class ComplexConvolutions(TorchFunctionMode):
         self._tracer = tracer
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in _CONVOLUTIONS and _complex((*args, *(kwargs or {}).values())):
-            self._tracer.complex_convolution()
+        if func in _CONVOLUTIONS:
+            given = (value for value in (*args, *(kwargs or {}).values()) if isinstance(value, Tensor))
+            if any(value.is_complex() for value in given):
+                self._tracer.complex_convolution()
         return func(*args, **(kwargs or {}))
 
 
-def _complex(values: Iterable[Any]) -> bool:
-    return any(isinstance(value, Tensor) and value.is_complex() for value in values)
+# What an operation is to the count: arithmetic, a product, or only memory; and the bytes that it moves.
+
+# FakeTensor asks these of itself at every turn.
+QUERIES = frozenset(
+    {
+        *(aten.sym_is_contiguous.default, aten.is_contiguous.default, aten.is_contiguous.memory_format),
+        *(aten.is_strides_like_format.default, aten.is_non_overlapping_and_dense.default),
+        *(aten.size.default, aten.sym_size.default, aten.stride.default, aten.sym_stride.default),
+        *(aten.storage_offset.default, aten.sym_storage_offset.default),
+        *(aten.numel.default, aten.sym_numel.default, aten.dim.default, torch.ops.prim.layout.default),
+    }
+)
+
+# They allocate, fill, copy or relabel memory.
+_ALLOCATIONS = frozenset(
+    {
+        *(aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided),
+        *(aten.squeeze_, aten.unsqueeze_, aten.transpose_, aten.t_, aten.as_strided_),
+        *(aten.detach, aten._unsafe_view, aten.lift_fresh, aten._reshape_alias, aten.alias, aten.lift),
+    }
+)
+_FILLS = frozenset(
+    {
+        *(aten.zeros, aten.zeros_like, aten.new_zeros, aten.ones, aten.ones_like, aten.new_ones),
+        *(aten.full, aten.full_like, aten.new_full, aten.arange, aten.scalar_tensor),
+        *(aten.fill_, aten.fill, aten.zero_, aten.copy_, aten.clone, aten._to_copy, aten.copy),
+        *(aten.cat, aten.stack, aten.repeat, aten.constant_pad_nd, aten.roll, aten.flip),
+    }
+)
+# Of their table they read only the rows that they return.
+_LOOKUPS = frozenset({aten.embedding, aten.index_select, aten.index, aten.gather, aten._embedding_bag})
+
+# What their kernels take beside arguments and results (oneDNN's and cuDNN's scratch, reordered operands, what a
+# recurrence keeps for its backward) no shape tells.
+_SCRATCH = (
+    *("convolution", "convolution_backward", "_convolution", "mkldnn_rnn_layer", "mkldnn_rnn_layer_backward"),
+    *("_cudnn_rnn", "_cudnn_rnn_backward", "miopen_rnn", "miopen_rnn_backward"),
+)
+WORKSPACES = frozenset(getattr(aten, name) for name in _SCRATCH if hasattr(aten, name))
 
 
-def flops(operations: Mapping[Kind, int], *phases: Phase) -> int:
-    """FLOP of all operations of some phases."""
-    return sum(kind.flops * times for kind, times in operations.items() if kind.phase in phases)
+@cache
+def composite(func: Any) -> bool:
+    """Whether an operation is made of others, with no kernel of its own; in inference mode such a one comes whole."""
+    name, has = func.name(), torch._C._dispatch_has_kernel_for_dispatch_key
+    return has(name, "CompositeImplicitAutograd") and not has(name, "CPU")
 
 
-def of_calls(operations: Mapping[Kind, int], *phases: Phase) -> tuple[Counter, Counter]:
-    """FLOP and bytes by the index of the module call."""
-    counted: Counter = Counter()
-    moved: Counter = Counter()
-    for kind, times in operations.items():
-        if kind.phase in phases:
-            counted[kind.call] += kind.flops * times
-            moved[kind.call] += kind.bytes * times
-    return counted, moved
+def moves_nothing(func: Any) -> bool:
+    """Whether an operation only relabels memory, or reserves it."""
+    return getattr(func, "is_view", False) or getattr(func, "_overloadpacket", None) in _ALLOCATIONS
 
 
-@contextlib.contextmanager
-def in_phase(tracer: Tracer, phase: Phase) -> Iterator[None]:
-    """Account for what the block runs under a phase."""
-    before = tracer.phase
-    tracer.set_phase(phase)
-    try:
-        yield
-    finally:
-        tracer.set_phase(before)
+def computes(func: Any) -> bool:
+    """Whether an operation does arithmetic, as far as its name tells."""
+    packet = getattr(func, "_overloadpacket", func)
+    library = getattr(func, "namespace", "")
+    return not moves_nothing(func) and packet not in _FILLS and library not in ("prim", "profiler")
+
+
+def elementwise(func: Any) -> bool:
+    """Whether PyTorch says of an operation that it treats each element by itself, or reduces them."""
+    tags = getattr(func, "tags", ())
+    return torch.Tag.pointwise in tags or any(str(tag).endswith("reduction") for tag in tags)
+
+
+def bytes_moved(func: Any, given: Iterable[Tensor], made: Iterable[Tensor]) -> int:
+    """Bytes read and written: each argument and each result once, expanded dimensions not repeated."""
+    if moves_nothing(func):
+        return 0
+    written = sum(_extent(tensor) for tensor in made)
+    if getattr(func, "_overloadpacket", None) in _LOOKUPS:
+        _, *indices = given
+        return 2 * written + sum(_extent(tensor) for tensor in indices)
+    return written + sum(_extent(tensor) for tensor in given)
+
+
+def _extent(tensor: Tensor) -> int:
+    extent = 0
+    for part in stored(tensor):
+        count = 1
+        for size, stride in zip(part.shape, part.stride(), strict=True):
+            count *= size if stride or not size else 1
+        extent += count * part.element_size()
+    return extent
+
+
+def grouped_shape(a: Tensor, b: Tensor, offsets: Tensor | None) -> tuple[int, ...]:
+    """The shape of a grouped product, whose own shape function takes bfloat16 only.
+
+    Args:
+        a: ``[rows, inner]``, or ``[group, rows, inner]``.
+        b: ``[inner, columns]``, or ``[group, inner, columns]``.
+        offsets: The end of each group in the dimension that is divided.
+
+    Example:
+        >>> grouped_shape(torch.zeros(32, 16), torch.zeros(4, 16, 8), torch.zeros(4))
+        (32, 8)
+    """
+    if a.ndim == b.ndim:
+        groups = a.shape[0] if a.ndim == 3 else (0 if offsets is None else offsets.shape[0])
+        return groups, a.shape[-2], b.shape[-1]
+    return a.shape[-2], b.shape[-1]

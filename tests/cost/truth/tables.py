@@ -10,8 +10,7 @@ from unittest import mock
 import torch
 from support.zoo import without_torchvision_s_library
 
-from modelspace.cost import Spec, anatomy, counts
-from modelspace.cost._build import built
+from modelspace.cost import Spec, anatomy, built, counts
 
 # Kept: the library forgets what was defined in it when it goes.
 LIBRARY = without_torchvision_s_library()

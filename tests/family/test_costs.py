@@ -2,8 +2,7 @@ import pandas as pd
 
 from modelspace.errors import ModelspaceError
 from modelspace.family._axes import axes_of
-from modelspace.family._members import Member
-from modelspace.family._table import table_of
+from modelspace.family._costs import Member, table_of
 
 AXES = axes_of({"width": [1, 2], "norm": ["batch", None]})
 
