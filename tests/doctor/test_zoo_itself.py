@@ -41,6 +41,7 @@ SYMPTOMS = {
     "cannot-overfit": parameters.cannot_overfit,
     "inplace-backward": computation.inplace_backward,
     "inplace-hook": computation.inplace_hook,
+    "backward-fails": computation.backward_fails,
     "nondeterminism": computation.nondeterminism,
     "equal-units": parameters.equal_units,
     "unseeded-draws": parameters.unseeded_draws,

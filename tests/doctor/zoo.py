@@ -4,6 +4,7 @@ One mistake is one ``Fault`` in the tuple ``FAULTS`` of a file of ``doctor/ailme
 """
 
 from doctor.ailments import (
+    backward,
     batches,
     chance,
     columns,
@@ -56,5 +57,6 @@ _FAMILIES = (
     symmetry,
     depth,
     inplace,
+    backward,
 )
 FAULTS: tuple[Fault, ...] = tuple(fault for family in _FAMILIES for fault in family.FAULTS)
