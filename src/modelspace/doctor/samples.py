@@ -33,7 +33,8 @@ def private_randomness(seed: int) -> Iterator[None]:
 
 def seed_all(seed: int) -> None:
     """Seed every global generator that a forward may draw from."""
-    torch.manual_seed(seed)
+    # Where there is no accelerator torch.manual_seed takes 0.3 ms, to note down where each kind of them is to be seeded.
+    (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
 

@@ -26,6 +26,8 @@ _FEWEST_SAMPLES, _MOST_SAMPLES = 6, 32
 # around each can't learn random labels for all of them, and need not.
 _SITES = 2
 # Outputs that may be any number: what is left of the loss when they are chosen freely is no fault of the model's.
+# Their search ends where so many steps gain less than this share of what has been gained.
+_PATIENCE, _GAIN = 25, 0.01
 _FREE = ("real", "score", "logits", "log-rate", "embedding")
 
 Objective = Callable[[Tensor], Tensor]
@@ -105,12 +107,16 @@ def _floor(subject: Subject, objective: Objective, outputs: Tensor) -> float:
         return 0.0
     z = outputs.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([z], lr=0.1)
-    lowest = math.inf
-    for _ in range(3 * _STEPS):
+    start = before = lowest = float(objective(z))
+    for step in range(1, 3 * _STEPS):
         value = objective(z)
         if not math.isfinite(float(value)):
             break
         lowest = min(lowest, float(value))
+        if step % _PATIENCE == 0:
+            if before - lowest <= _GAIN * (start - lowest):
+                break
+            before = lowest
         (z.grad,) = torch.autograd.grad(value, [z])
         optimizer.step()
     return lowest
