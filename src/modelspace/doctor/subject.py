@@ -161,6 +161,8 @@ class Subject:
             batch: Samples.
             shape: One sample's shape; the model's own where None.
         """
+        if batch == BATCH and shape is None and self.trace.failure is None:
+            return first_tensor(self.trace.result)
         try:
             module = copied(self.skeleton, "meta").eval()
             with torch.no_grad():

@@ -1,7 +1,10 @@
 """One forward, recorded: every operation and every call of a layer, in order, with the user's line; and its graph."""
 
+import ast
+import inspect
 import sys
 import sysconfig
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -346,6 +349,17 @@ def _user_line() -> str:
             return ""  # above us stand the lines that called the doctor: they are not the model's
         frame = frame.f_back
     return ""
+
+
+def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:
+    """Yield the nodes of a function's syntax tree and their lines in its file; none where there is no source."""
+    try:
+        lines, start = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    for node in ast.walk(tree):
+        yield node, start + getattr(node, "lineno", 1) - 1
 
 
 def _begins(frame: FrameType) -> bool:

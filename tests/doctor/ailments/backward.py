@@ -1,7 +1,7 @@
 """Functions with a backward of their own that fails."""
 
 import torch
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -77,31 +77,20 @@ class Net(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "backward with one gradient too few",
+    *under(
         "backward-fails",
-        lambda: Net(Sign, 1.0),
-        lambda: Net(SignOfBoth, 1.0),
-        (6,),
-        source="1zb/pytorch-image-comp-rnn#4",
-        note="Function SignBackward returned an incorrect number of gradients.",
-    ),
-    Fault(
-        "backward with a gradient of another shape",
-        "backward-fails",
-        lambda: Net(Adjoint),
-        lambda: Net(AdjointOfShape),
-        (6,),
-        source="msurtsukov/neural-ode#2",
-        note="Function AdjointBackward returned an invalid gradient at index 1.",
-    ),
-    Fault(
-        "backward that raises",
-        "backward-fails",
-        lambda: Net(Cube, 1.0),
-        lambda: Net(CubeOfScale, 1.0),
-        (6,),
-        source="locuslab/mpc.pytorch#47",
-        note="The forward had been tested; its backward runs at the first step of training.",
+        # 1zb/pytorch-image-comp-rnn#4: Function SignBackward returned an incorrect number of gradients.
+        Fault(
+            "backward with one gradient too few", lambda: Net(Sign, 1.0), lambda: Net(SignOfBoth, 1.0), (6,)
+        ),
+        # msurtsukov/neural-ode#2: Function AdjointBackward returned an invalid gradient at index 1.
+        Fault(
+            "backward with a gradient of another shape",
+            lambda: Net(Adjoint),
+            lambda: Net(AdjointOfShape),
+            (6,),
+        ),
+        # locuslab/mpc.pytorch#47: The forward had been tested; its backward runs at the first step of training.
+        Fault("backward that raises", lambda: Net(Cube, 1.0), lambda: Net(CubeOfScale, 1.0), (6,)),
     ),
 )

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from modelspace.doctor.rule import Seen, rule
 from modelspace.doctor.subject import Subject
-from modelspace.doctor.trace import Operation, Trace, place
+from modelspace.doctor.trace import Operation, Trace, place, source_of
 
 # They make tensors on the default device where none is named.
 _FACTORIES = frozenset(
@@ -72,24 +71,19 @@ def _fixed_devices(module: nn.Module) -> Seen:
 
 
 def _devices_in_source(function: Any) -> list[tuple[str, str]]:
-    try:
-        lines, start = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-        file = Path(inspect.getsourcefile(function) or "").name
-    except (OSError, TypeError, SyntaxError):
-        return []
     found = []
-    for node in ast.walk(tree):
+    for node, line in source_of(function):
         if not isinstance(node, ast.Call):
             continue
+        where = f"{Path(inspect.getsourcefile(function) or '').name}:{line}"
         attribute = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         words = [k.value for k in node.keywords if k.arg == "device"]
         words += node.args if attribute == "to" else []
         named = [w.value for w in words if isinstance(w, ast.Constant) and isinstance(w.value, str)]
         if attribute == "cuda":
-            found.append((".cuda()", f"{file}:{start + node.lineno - 1}"))
+            found.append((".cuda()", where))
         elif any(word.startswith("cuda") for word in named):
-            found.append((ast.unparse(node), f"{file}:{start + node.lineno - 1}"))
+            found.append((ast.unparse(node), where))
     return found
 
 

@@ -1,14 +1,13 @@
 """Random numbers where none should be: in evaluation, and from generators that no seed of PyTorch's reaches."""
 
-import random
 import re
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from modelspace.doctor.rule import Inapplicable, Seen, listed, rule
+from modelspace.doctor.samples import other_generators
 from modelspace.doctor.subject import Subject, state_of
 from modelspace.doctor.trace import place
 
@@ -66,9 +65,9 @@ def unseeded_draws(subject: Subject) -> Seen:
     """Initial values are drawn by a generator that torch.manual_seed does not reach."""
     if subject.given_module:
         raise Inapplicable("a built module has drawn its values already: give its class")
-    before = _states()
+    before = other_generators()
     first = _built(subject)
-    advanced = [name for name, state in _states().items() if state != before[name]]
+    advanced = [name for name, state in other_generators().items() if state != before[name]]
     # What is chosen among a few, such as an activation, may be chosen twice.
     for _ in range(_TRIES if advanced else 1):
         second = _built(subject)
@@ -92,13 +91,6 @@ def unseeded_draws(subject: Subject) -> Seen:
         "# or a generator that torch seeds\n"
         "rng = np.random.default_rng(int(torch.randint(2**31, ())))",
     )
-
-
-def _states() -> dict[str, str]:
-    return {
-        "NumPy's global generator": str(np.random.get_state(legacy=False)),  # noqa: NPY002
-        "Python's random": str(random.getstate()),
-    }
 
 
 def _built(subject: Subject) -> nn.Module:

@@ -3,7 +3,6 @@
 import ast
 import copy
 import inspect
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from modelspace.doctor.rule import Seen, rule
 from modelspace.doctor.subject import BATCH, Subject
-from modelspace.doctor.trace import Trace, first_tensor, leaves
+from modelspace.doctor.trace import Trace, first_tensor, leaves, source_of
 
 
 @rule("error", needs=("inputs",))
@@ -156,20 +155,16 @@ def _written(module: nn.Module) -> _Pairs:
 
 @cache
 def _ties_in_source(kind: type) -> list[tuple[list[str], list[str], int]]:
-    try:
-        lines, start = inspect.getsourcelines(kind)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        return []
     found = []
-    for node in ast.walk(tree):
+    methods = [value for value in vars(kind).values() if inspect.isfunction(value)]
+    for node, line in (pair for method in methods for pair in source_of(method)):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             left, right = _chain(node.targets[0]), _chain(node.value)
             if left and right and len(left) > 1 and left[-1] in ("weight", "bias", "data"):
                 data = left[-1] == "data" or right[-1] == "data"
                 pair = [names[:-1] if names[-1] == "data" else names for names in (left, right)]
                 if pair[0][-1] == pair[1][-1] or data:
-                    found.append((pair[0], pair[1], start + node.lineno - 1))
+                    found.append((pair[0], pair[1], line))
     return found
 
 
