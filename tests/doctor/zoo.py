@@ -8,7 +8,17 @@ from importlib import import_module
 from doctor.ailments.fault import Fault
 
 _FAMILIES = (
-    *("simplex", "sigmoids", "outputs", "dimensions", "columns", "labels", "saturation", "reshapes", "batches"),
+    *(
+        "simplex",
+        "sigmoids",
+        "outputs",
+        "dimensions",
+        "columns",
+        "labels",
+        "saturation",
+        "reshapes",
+        "batches",
+    ),
     *("modes", "chance", "seeds", "registration", "unused", "gradients", "frozen", "ties", "constants"),
     *("precision", "start", "symmetry", "depth", "inplace", "backward"),
 )

@@ -115,7 +115,7 @@ FAULTS = (
         # pytorch/pytorch#79788: The optimizer steps twice; a deep copy has two matrices.
         Fault("tied by a second Parameter", TiedByParameter, TiedModel, (6,), classes=15, tokens=15),
         # Embedding and output drift apart.
-        Fault("vocabulary extended after tying", Extended, TiedModel, (6,), classes=15, tokens=15),
+        Fault("vocabulary extended after tying", Extended, ExtendedAndTied, (6,), classes=15, tokens=15),
         # pytorch/pytorch#79788: Tied on this device, and two matrices on the next.
         Fault(
             "autoencoder tied by a transposed Parameter",
