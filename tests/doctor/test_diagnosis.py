@@ -90,8 +90,7 @@ def test_a_failing_forward_names_layer_shapes_and_line():
 
 
 def test_a_rule_that_breaks_is_listed_and_the_others_go_on(monkeypatch):
-    from modelspace.doctor import examine
-    from modelspace.doctor.rule import Rule
+    from modelspace.doctor import Rule, examine
 
     def probe(subject):
         raise ZeroDivisionError("by nothing")
@@ -100,6 +99,43 @@ def test_a_rule_that_breaks_is_listed_and_the_others_go_on(monkeypatch):
     found = examine.doctor(DummyNet, inputs=(3, 7, 7), only=["broken", "inplace-hook"])
     assert found.skipped == {"broken": "broken failed: ZeroDivisionError: by nothing"}
     assert found.checked == ("inplace-hook",)
+
+
+def test_a_loss_whose_backward_fails_is_an_error_at_its_line():
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            return z.square().mean()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise ValueError("no slope")
+
+    x = torch.randn(8, 4)
+    found = ms.doctor(nn.Linear(4, 3), inputs=x, labels=x[:, :3], loss=lambda z, y: Broken.apply(z - y))
+    (seen,) = found.of("backward-fails")
+    assert seen.where.startswith("the loss, ")
+    assert f"test_diagnosis.py:{Broken.backward.__code__.co_firstlineno + 2}" in seen.where
+    assert seen.evidence == "the backward of the loss fails: ValueError: no slope"
+    assert not any(" failed: " in why for why in found.skipped.values()), found.skipped
+
+
+def test_what_is_shown_is_printable():
+    net = nn.Sequential()
+    net.add_module("a\x1b[31mb", nn.Linear(4, 3))
+    net.add_module("ghost", nn.Softmax(1))
+    text = str(
+        ms.doctor(
+            net, inputs=(4,), loss="cross_entropy", only=["softmax-before-cross-entropy", "linear-chain"]
+        )
+    )
+    hostile = ms.Finding("r", "error", "a\x1b]0;title\x07", "b\u202e", "c\nd", "s")
+    text += str(ms.Diagnosis("e\x9b", (hostile,), (), {}, 0.0))
+    assert "\x1b" not in text
+    assert r"a\x1b]0;title\x07" in text
+    assert r"b\u202e" in text
+    assert "        c\n        d" in text
+    assert r"e\x9b: 1 error" in text
 
 
 def test_what_is_too_large_is_looked_at_by_its_shapes(monkeypatch):

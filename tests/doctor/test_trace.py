@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from modelspace.doctor.graph import leaves
-from modelspace.doctor.trace import record
+from modelspace.doctor.trace import leaves, record
 
 
 class Net(nn.Module):

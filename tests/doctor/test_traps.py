@@ -11,6 +11,7 @@ import torch.utils.checkpoint
 from torch import nn
 
 import modelspace as ms
+from modelspace.doctor import RULES
 
 
 def seen(rule, net, shape, **given):
@@ -19,183 +20,334 @@ def seen(rule, net, shape, **given):
     return found.of(rule)
 
 
-def test_log_softmax_before_cross_entropy_is_harmless():
-    net = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1))
-    assert not seen("softmax-before-cross-entropy", net, (4,), loss="cross_entropy")
+class Shifted(nn.Module):
+    """Outputs in the unit interval by chance are no sigmoid."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 1)
+        nn.init.constant_(self.fc.bias, 0.5)
+        nn.init.zeros_(self.fc.weight)
+
+    def forward(self, x):
+        return self.fc(x)
 
 
-def test_outputs_in_the_unit_interval_by_chance_are_no_sigmoid():
-    class Shifted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 1)
-            nn.init.constant_(self.fc.bias, 0.5)
-            nn.init.zeros_(self.fc.weight)
+class Attention(nn.Module):
+    """Over time it does not mix, over the batch it does."""
 
-        def forward(self, x):
-            return self.fc(x)
+    def __init__(self, batch_first):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=batch_first)
 
-    assert not seen("sigmoid-twice", Shifted, (4,), loss="binary_cross_entropy_with_logits")
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0].mean(1)
 
 
-def test_batch_statistics_in_training_do_not_mix():
-    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
-    assert not seen("batch-mixing", net, (4,))
-    assert not seen("train-eval-gap", net, (4,))
-    assert not seen("nondeterminism", net, (4,))
+class Depth(nn.Module):
+    """Stochastic depth that keeps the mean leaves no gap."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.branch, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        kept = torch.bernoulli(x.new_full((len(x), 1), 0.8)) / 0.8 if self.training else 1.0
+        return self.head(x + kept * self.branch(x).tanh())
 
 
-def test_attention_over_time_does_not_mix_and_over_the_batch_does():
-    class Attention(nn.Module):
-        def __init__(self, batch_first):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(4, 2, batch_first=batch_first)
+class Skip(nn.Module):
+    """A hidden layer that is used twice is no linear chain."""
 
-        def forward(self, x):
-            return self.attention(x, x, x, need_weights=False)[0].mean(1)
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
 
-    assert not seen("batch-mixing", lambda: Attention(True), (6, 4))
-    assert seen("batch-mixing", lambda: Attention(False), (6, 4))
-
-
-def test_stochastic_depth_that_keeps_the_mean_leaves_no_gap():
-    class Depth(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stem, self.branch, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
-
-        def forward(self, x):
-            x = self.stem(x)
-            kept = torch.bernoulli(x.new_full((len(x), 1), 0.8)) / 0.8 if self.training else 1.0
-            return self.head(x + kept * self.branch(x).tanh())
-
-    assert not seen("train-eval-gap", Depth, (6,))
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(x) + x.tanh()
 
 
-def test_factorisations_are_no_linear_chain():
-    assert not seen("linear-chain", nn.Sequential(nn.Linear(16, 2), nn.Linear(2, 16)), (16,))
-    depthwise = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1))
-    assert not seen("linear-chain", depthwise, (4, 6, 6))
-    frozen = nn.Sequential(nn.Linear(16, 16).requires_grad_(False), nn.Linear(16, 16))
-    assert not seen("linear-chain", frozen, (16,))
-    assert seen("linear-chain", nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), (16,))
+class AdaptedBeside(nn.Module):
+    """Adapters beside a frozen network: no frozen head."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.head = nn.Linear(32, 32), nn.Linear(32, 3)
+        self.requires_grad_(False)
+        self.down, self.up = nn.Linear(32, 2), nn.Linear(2, 32)
+
+    def forward(self, x):
+        return self.head(self.base(x) + self.up(self.down(x)))
 
 
-def test_a_hidden_layer_that_is_used_twice_is_no_linear_chain():
-    class Skip(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+class Experts(nn.Module):
+    """An expert that gets no sample is not unused."""
 
-        def forward(self, x):
-            x = self.first(x)
-            return self.second(x) + x.tanh()
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(4, 8)
+        self.experts = nn.ModuleList(nn.Linear(4, 3) for _ in range(8))
 
-    assert not seen("linear-chain", Skip, (4,))
-
-
-def test_adapters_beside_a_frozen_network_are_no_frozen_head():
-    class Adapted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.base, self.head = nn.Linear(32, 32), nn.Linear(32, 3)
-            self.requires_grad_(False)
-            self.down, self.up = nn.Linear(32, 2), nn.Linear(2, 32)
-
-        def forward(self, x):
-            return self.head(self.base(x) + self.up(self.down(x)))
-
-    assert not seen("frozen-parameters", Adapted, (32,))
+    def forward(self, x):
+        weights = self.gate(x).softmax(-1)
+        value, chosen = weights.max(-1)
+        rows = [self.experts[int(i)](row) * v for i, row, v in zip(chosen, x, value, strict=True)]
+        return torch.stack(rows)
 
 
-def test_an_expert_that_gets_no_sample_is_not_unused():
-    class Experts(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gate = nn.Linear(4, 8)
-            self.experts = nn.ModuleList(nn.Linear(4, 3) for _ in range(8))
+class Careful(nn.Module):
+    """A cast that is taken back is no leak."""
 
-        def forward(self, x):
-            weights = self.gate(x).softmax(-1)
-            value, chosen = weights.max(-1)
-            rows = [self.experts[int(i)](row) * v for i, row, v in zip(chosen, x, value, strict=True)]
-            return torch.stack(rows)
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
 
-    assert not seen("unused-parameters", Experts, (4,))
-    assert not seen("detached-parameters", Experts, (4,))
+    def forward(self, x):
+        return self.fc(x).double().softmax(1).float()
 
 
-def test_an_autoencoder_of_images_may_end_in_a_sigmoid():
-    x = torch.rand(16, 8)
-    net = nn.Sequential(nn.Linear(8, 3), nn.Tanh(), nn.Linear(3, 8), nn.Sigmoid())
-    assert not seen("saturating-output", net, x, labels=x, loss="mse")
-    assert seen("saturating-output", net, x, labels=x - 1, loss="mse")
+class Following(nn.Module):
+    """Tensors that are made on the input's device follow it."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.RNNCell(3, 4)
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 4, device=x.device)
+        g = torch.ones(4).to(x)
+        for moment in x.unbind(1):
+            h = self.cell(moment, h) * g
+        return h
 
 
-def test_a_cast_that_is_taken_back_is_no_leak():
-    class Careful(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 3)
+class Keeping(nn.Module):
+    """What a forward keeps for later is no constant."""
 
-        def forward(self, x):
-            return self.fc(x).double().softmax(1).float()
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.last = None
 
-    assert not seen("double-precision", Careful, (4,))
+    def forward(self, x):
+        self.last = x.tanh()
+        return self.fc(self.last)
 
 
-def test_layers_that_begin_alike_are_not_tied():
+class PerFrame(nn.Module):
+    """A reshape within the forward may be undone."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        frames = self.fc(x.reshape(-1, 4))
+        return frames.view(len(x), -1, 3).mean(1)
+
+
+class HiddenState(nn.Module):
+    """It requires a gradient, and is no parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(4, 8, batch_first=True)
+
+    def forward(self, x):
+        start = torch.zeros(1, x.size(0), 8, device=x.device).requires_grad_()
+        return self.gru(x, start)[0][:, -1]
+
+
+def energy():
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+
+
+class Points(nn.Module):
+    """Collocation points of the forward's own are no parameter where it differentiates by them."""
+
+    def __init__(self, differentiated):
+        super().__init__()
+        self.net, self.differentiated = energy(), differentiated
+
+    def forward(self, x):
+        points = torch.linspace(0, 1, 24, device=x.device).view(4, 6).requires_grad_()
+        value = self.net(points)
+        if self.differentiated:
+            value = torch.autograd.grad(value.sum(), points, create_graph=True)[0]
+        return self.net(x) + value.square().mean()
+
+
+class Reference(Points):
+    """A copy of one sample, of a shape that does not follow the batch."""
+
+    def forward(self, x):
+        return self.net(x) + self.net(x[:1].detach().requires_grad_()).square().mean()
+
+
+def zeroed(*layers):
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+class Residual(nn.Module):
+    """Branches and head that begin at zero, as in a diffusion transformer, scales of 1 and a layer of identity."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.eye, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.norm, self.gate = nn.LayerNorm(16), nn.Linear(6, 32)
+        self.branch = nn.Sequential(nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16))
+        self.scale = nn.Parameter(torch.ones(16))
+        zeroed(self.head, self.gate, self.branch[2], self.eye)
+        nn.init.eye_(self.eye.weight)
+
+    def forward(self, x):
+        shift, gate = self.gate(x).chunk(2, -1)
+        x = torch.tanh(self.eye(self.stem(x)))
+        x = x + gate * self.branch(self.norm(x) + shift) + self.scale * self.branch(x)
+        return self.head(x)
+
+
+class Adapted(nn.Module):
+    """A low-rank update that begins at zero, of a frozen layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.head = nn.Linear(6, 16).requires_grad_(False), nn.Linear(16, 3)
+        self.down, self.up = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(16, 4))
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.base(x) + x @ self.down.T @ self.up.T))
+
+
+class Pooled(nn.Module):
+    """Averages by convolutions of constants: a frozen one, and a trained one of each channel by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+        self.frozen, self.trained = (nn.Conv2d(8, 8, 2, 2, groups=8, bias=False) for _ in range(2))
+        for layer in (self.frozen, self.trained):
+            nn.init.constant_(layer.weight, 0.25)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(self.trained(self.frozen(F.relu(self.conv(x)))).mean((2, 3)))
+
+
+class ConstantAndRandom(nn.Module):
+    """Constant incoming weights and random outgoing ones: the units part in the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        nn.init.constant_(self.a.weight, 0.1)
+        nn.init.zeros_(self.a.bias)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)))
+
+
+class PaddedAndUnseen(nn.Module):
+    """Positions that begin at 0, and embeddings of tokens that no sample has."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.head = nn.Embedding(500, 8, padding_idx=0), nn.Linear(8, 3)
+        self.positions = nn.Parameter(torch.zeros(9, 8))
+        with torch.no_grad():
+            self.emb.weight[100:] = 0.0
+        self.table = nn.Parameter(self.emb.weight.detach().clone())  # looked up without a layer
+
+    def forward(self, x):
+        x = self.emb(x) + self.table[x] + self.positions
+        return self.head(torch.tanh(x).mean(1))
+
+
+def alike():
+    """Layers that begin alike are not tied."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    net = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    assert not seen("ties-lost", net, (5, 8))
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
-def test_tensors_made_on_the_input_s_device_follow_it():
-    class Recurrent(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell = nn.RNNCell(3, 4)
+def drawn_by(generator):
+    """A generator of the model's own that is seeded draws what it did."""
+    state = copy.deepcopy(generator)
 
-        def forward(self, x):
-            h = torch.zeros(len(x), 4, device=x.device)
-            g = torch.ones(4).to(x)
-            for moment in x.unbind(1):
-                h = self.cell(moment, h) * g
-            return h
+    def make():
+        net = nn.Linear(6, 3)
+        net.weight.data = torch.from_numpy(copy.deepcopy(state).normal(size=(3, 6))).float()
+        return net
 
-    assert not seen("unregistered-constant", Recurrent, (5, 3))
+    return make
 
 
-def test_what_a_forward_keeps_for_later_is_no_constant():
-    class Keeping(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 3)
-            self.last = None
-
-        def forward(self, x):
-            self.last = x.tanh()
-            return self.fc(self.last)
-
-    assert not seen("unregistered-constant", Keeping, (4,))
+def seeded_in_the_constructor():
+    np.random.seed(3)  # noqa: NPY002
+    net = nn.Linear(6, 3)
+    net.weight.data = torch.from_numpy(np.random.randn(3, 6)).float()  # noqa: NPY002
+    return net
 
 
-def test_a_default_network_of_five_layers_keeps_its_signal():
-    layers = [layer for _ in range(5) for layer in (nn.Linear(32, 32), nn.ReLU())]
-    assert not seen("signal-by-depth", nn.Sequential(*layers, nn.Linear(32, 3)), (32,))
+FIVE = [layer for _ in range(5) for layer in (nn.Linear(32, 32), nn.ReLU())]
+NORMED = (nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
+IMAGES = torch.rand(16, 8)
+AUTOENCODER = nn.Sequential(nn.Linear(8, 3), nn.Tanh(), nn.Linear(3, 8), nn.Sigmoid())
+# Whether a rule fires on a model, with the shape of a sample (or the samples) and what else is given.
+TRAPS = [
+    (
+        False,
+        "softmax-before-cross-entropy",
+        nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1)),
+        (4,),
+        "cross_entropy",
+    ),
+    (False, "sigmoid-twice", Shifted, (4,), "binary_cross_entropy_with_logits"),
+    *(
+        (False, rule, nn.Sequential(*NORMED), (4,))
+        for rule in ("batch-mixing", "train-eval-gap", "nondeterminism")
+    ),
+    (False, "batch-mixing", lambda: Attention(True), (6, 4)),
+    (True, "batch-mixing", lambda: Attention(False), (6, 4)),
+    (False, "train-eval-gap", Depth, (6,)),
+    (False, "linear-chain", nn.Sequential(nn.Linear(16, 2), nn.Linear(2, 16)), (16,)),
+    (False, "linear-chain", nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1)), (4, 6, 6)),
+    (False, "linear-chain", nn.Sequential(nn.Linear(16, 16).requires_grad_(False), nn.Linear(16, 16)), (16,)),
+    (True, "linear-chain", nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), (16,)),
+    (False, "linear-chain", Skip, (4,)),
+    (False, "frozen-parameters", AdaptedBeside, (32,)),
+    (False, "unused-parameters", Experts, (4,)),
+    (False, "detached-parameters", Experts, (4,)),
+    (False, "saturating-output", AUTOENCODER, IMAGES, "mse", IMAGES),
+    (True, "saturating-output", AUTOENCODER, IMAGES, "mse", IMAGES - 1),
+    (False, "double-precision", Careful, (4,)),
+    (False, "ties-lost", alike, (5, 8)),
+    (False, "unregistered-constant", Following, (5, 3)),
+    (False, "unregistered-constant", Keeping, (4,)),
+    (False, "signal-by-depth", nn.Sequential(*FIVE, nn.Linear(32, 3)), (32,)),
+    (False, "batch-reshape", PerFrame, (5, 4)),
+    (False, "unregistered-layers", HiddenState, (5, 4)),
+    (False, "unregistered-layers", lambda: Reference(True), (6,)),
+    (False, "unregistered-layers", lambda: Points(True), (6,)),
+    (True, "unregistered-layers", lambda: Points(False), (6,)),
+    *((False, "equal-units", make, (6,)) for make in (Residual, Adapted, ConstantAndRandom)),
+    (False, "equal-units", Pooled, (3, 8, 8)),
+    (False, "equal-units", PaddedAndUnseen, (9,), None, None, 50),
+    (False, "unseeded-draws", drawn_by(np.random.default_rng(0)), (6,)),
+    (False, "unseeded-draws", drawn_by(np.random.RandomState(0)), (6,)),
+    (False, "unseeded-draws", seeded_in_the_constructor, (6,)),
+    (False, "unseeded-draws", lambda: nn.Linear(6, 3), (6,)),
+]
 
 
-def test_a_reshape_within_the_forward_may_be_undone():
-    class PerFrame(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 3)
-
-        def forward(self, x):
-            frames = self.fc(x.reshape(-1, 4))
-            return frames.view(len(x), -1, 3).mean(1)
-
-    assert not seen("batch-reshape", PerFrame, (5, 4))
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap[1])
+def test_a_rule_fires_where_it_should_and_is_silent_where_it_could_be_misled(trap):
+    fires, rule, make, shape, *given = trap
+    given = dict(zip(("loss", "labels", "tokens"), given, strict=False))
+    assert bool(seen(rule, make, shape, **given)) == fires
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 1000])
@@ -217,14 +369,11 @@ def test_a_sound_model_is_sound_under_every_loss(loss):
     layers = [nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, outputs)]
     ends = {"probability": [nn.Sigmoid()], "log-probability": [nn.LogSoftmax(1)], "positive": [nn.Softplus()]}
     flat = [nn.Flatten(0)] if outputs == 1 else []
-    found = ms.doctor(
-        nn.Sequential(*layers, *ends.get(str(taken.outputs), []), *flat), inputs=(6,), loss=loss
-    )
+    net = nn.Sequential(*layers, *ends.get(str(taken.outputs), []), *flat)
+    # What another rule says of the network is no matter of the loss.
+    of_losses = [rule.name for rule in RULES if "loss" in rule.needs]
+    found = ms.doctor(net, inputs=(6,), loss=loss, only=[*of_losses, "backward-fails"])
     assert found.healthy, str(found)
-
-
-def energy():
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
 
 
 class Differentiated(nn.Module):
@@ -264,41 +413,6 @@ def test_what_a_forward_differentiates_by_is_no_parameter(leaf):
 
     for rule in ("unregistered-layers", "detached-parameters", "unused-parameters"):
         assert not seen(rule, make, (6,), loss="mse")
-
-
-def test_collocation_points_of_the_forward_s_own_are_no_parameter_and_a_weight_is():
-    class Points(nn.Module):
-        def __init__(self, differentiated):
-            super().__init__()
-            self.net, self.differentiated = energy(), differentiated
-
-        def forward(self, x):
-            points = torch.linspace(0, 1, 24, device=x.device).view(4, 6).requires_grad_()
-            value = self.net(points)
-            if self.differentiated:
-                value = torch.autograd.grad(value.sum(), points, create_graph=True)[0]
-            return self.net(x) + value.square().mean()
-
-    class Reference(Points):
-        def forward(self, x):  # a copy of one sample, of a shape that does not follow the batch
-            return self.net(x) + self.net(x[:1].detach().requires_grad_()).square().mean()
-
-    assert not seen("unregistered-layers", lambda: Reference(True), (6,))
-    assert not seen("unregistered-layers", lambda: Points(True), (6,))
-    assert seen("unregistered-layers", lambda: Points(False), (6,))
-
-
-def test_a_hidden_state_that_requires_a_gradient_is_no_parameter():
-    class Recurrent(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru = nn.GRU(4, 8, batch_first=True)
-
-        def forward(self, x):
-            start = torch.zeros(1, x.size(0), 8, device=x.device).requires_grad_()
-            return self.gru(x, start)[0][:, -1]
-
-    assert not seen("unregistered-layers", Recurrent, (5, 4))
 
 
 @pytest.mark.parametrize("derivative", ["grad", "jacrev", "jvp"])
@@ -471,101 +585,6 @@ def test_each_shape_of_outputs_gets_its_rule(shape, classes, rule):
     assert [f.rule for f in found.findings] == ([] if rule is None else [rule]), str(found)
 
 
-def zeroed(*layers):
-    for layer in layers:
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
-
-
-class Residual(nn.Module):
-    """Branches and head that begin at zero, as in a diffusion transformer, scales of 1 and a layer of identity."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.eye, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
-        self.norm, self.gate = nn.LayerNorm(16), nn.Linear(6, 32)
-        self.branch = nn.Sequential(nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16))
-        self.scale = nn.Parameter(torch.ones(16))
-        zeroed(self.head, self.gate, self.branch[2], self.eye)
-        nn.init.eye_(self.eye.weight)
-
-    def forward(self, x):
-        shift, gate = self.gate(x).chunk(2, -1)
-        x = torch.tanh(self.eye(self.stem(x)))
-        x = x + gate * self.branch(self.norm(x) + shift) + self.scale * self.branch(x)
-        return self.head(x)
-
-
-class Adapted(nn.Module):
-    """A low-rank update that begins at zero, of a frozen layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.base, self.head = nn.Linear(6, 16).requires_grad_(False), nn.Linear(16, 3)
-        self.down, self.up = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(16, 4))
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.base(x) + x @ self.down.T @ self.up.T))
-
-
-class Pooled(nn.Module):
-    """Averages by convolutions of constants: a frozen one, and a trained one of each channel by itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
-        self.frozen, self.trained = (nn.Conv2d(8, 8, 2, 2, groups=8, bias=False) for _ in range(2))
-        for layer in (self.frozen, self.trained):
-            nn.init.constant_(layer.weight, 0.25)
-        self.frozen.requires_grad_(False)
-
-    def forward(self, x):
-        return self.head(self.trained(self.frozen(F.relu(self.conv(x)))).mean((2, 3)))
-
-
-class ConstantAndRandom(nn.Module):
-    """Constant incoming weights and random outgoing ones: the units part in the first step."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
-        nn.init.constant_(self.a.weight, 0.1)
-        nn.init.zeros_(self.a.bias)
-
-    def forward(self, x):
-        return self.b(torch.tanh(self.a(x)))
-
-
-class PaddedAndUnseen(nn.Module):
-    """Positions that begin at 0, and embeddings of tokens that no sample has."""
-
-    def __init__(self):
-        super().__init__()
-        self.emb, self.head = nn.Embedding(500, 8, padding_idx=0), nn.Linear(8, 3)
-        self.positions = nn.Parameter(torch.zeros(9, 8))
-        with torch.no_grad():
-            self.emb.weight[100:] = 0.0
-        self.table = nn.Parameter(self.emb.weight.detach().clone())  # looked up without a layer
-
-    def forward(self, x):
-        x = self.emb(x) + self.table[x] + self.positions
-        return self.head(torch.tanh(x).mean(1))
-
-
-@pytest.mark.parametrize(
-    ("make", "shape", "tokens"),
-    [
-        (Residual, (6,), None),
-        (Adapted, (6,), None),
-        (Pooled, (3, 8, 8), None),
-        (ConstantAndRandom, (6,), None),
-        (PaddedAndUnseen, (9,), 50),
-    ],
-)
-def test_what_begins_equal_and_parts_is_no_symmetry(make, shape, tokens):
-    assert not seen("equal-units", make, shape, tokens=tokens)
-
-
 def test_equal_units_are_counted():
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 3))
     with torch.no_grad():  # units 0, 1, 2 are one, 3 and 4 another, the rest their own
@@ -575,19 +594,6 @@ def test_equal_units_are_counted():
     (found,) = seen("equal-units", net, (6,))
     assert "5 of 16 rows of 0.weight, which count as 2" in found.evidence
     assert found.where == "0 (Linear)"
-
-
-@pytest.mark.parametrize("generator", [np.random.default_rng(0), np.random.RandomState(0)])
-def test_a_generator_that_is_seeded_draws_what_it_did(generator):
-    state = copy.deepcopy(generator)
-
-    def make():
-        own = copy.deepcopy(state)
-        net = nn.Linear(6, 3)
-        net.weight.data = torch.from_numpy(own.normal(size=(3, 6))).float()
-        return net
-
-    assert not seen("unseeded-draws", make, (6,))
 
 
 def test_what_is_drawn_by_numpy_is_named_and_the_generators_are_as_they_were():
@@ -606,14 +612,3 @@ def test_what_is_drawn_by_numpy_is_named_and_the_generators_are_as_they_were():
     assert "outputs that differ" in found.evidence
     assert (str(np.random.get_state()), random.getstate()) == before[:2]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[2])
-
-
-def test_a_seed_that_the_constructor_sets_is_no_unseeded_draw():
-    def make():
-        np.random.seed(3)  # noqa: NPY002
-        net = nn.Linear(6, 3)
-        net.weight.data = torch.from_numpy(np.random.randn(3, 6)).float()  # noqa: NPY002
-        return net
-
-    assert not seen("unseeded-draws", make, (6,))
-    assert not seen("unseeded-draws", lambda: nn.Linear(6, 3), (6,))

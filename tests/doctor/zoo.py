@@ -3,58 +3,25 @@
 One mistake is one ``Fault`` in the tuple ``FAULTS`` of a file of ``doctor/ailments``.
 """
 
-from doctor.ailments import (
-    batches,
-    chance,
-    columns,
-    constants,
-    depth,
-    dimensions,
-    frozen,
-    gradients,
-    inplace,
-    labels,
-    modes,
-    outputs,
-    precision,
-    registration,
-    reshapes,
-    saturation,
-    seeds,
-    sigmoids,
-    simplex,
-    start,
-    symmetry,
-    ties,
-    unused,
-)
+from importlib import import_module
+
 from doctor.ailments.fault import Fault
 
-__all__ = ["FAULTS", "Fault"]
-
 _FAMILIES = (
-    simplex,
-    sigmoids,
-    outputs,
-    dimensions,
-    columns,
-    labels,
-    saturation,
-    reshapes,
-    batches,
-    modes,
-    chance,
-    seeds,
-    registration,
-    unused,
-    gradients,
-    frozen,
-    ties,
-    constants,
-    precision,
-    start,
-    symmetry,
-    depth,
-    inplace,
+    *(
+        "simplex",
+        "sigmoids",
+        "outputs",
+        "dimensions",
+        "columns",
+        "labels",
+        "saturation",
+        "reshapes",
+        "batches",
+    ),
+    *("modes", "chance", "seeds", "registration", "unused", "gradients", "frozen", "ties", "constants"),
+    *("precision", "start", "symmetry", "depth", "inplace", "backward"),
 )
-FAULTS: tuple[Fault, ...] = tuple(fault for family in _FAMILIES for fault in family.FAULTS)
+FAULTS: tuple[Fault, ...] = tuple(
+    fault for family in _FAMILIES for fault in import_module(f"doctor.ailments.{family}").FAULTS
+)

@@ -2,8 +2,7 @@
 
 from modelspace.doctor.diagnosis import Diagnosis
 from modelspace.doctor.examine import doctor
-from modelspace.doctor.finding import Finding
-from modelspace.doctor.rule import Rule
+from modelspace.doctor.rule import Finding, Rule
 from modelspace.doctor.rules import RULES
 
 __all__ = ["RULES", "Diagnosis", "Finding", "Rule", "doctor"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from modelspace.doctor.finding import SEVERITIES, Finding
+from modelspace.doctor.rule import SEVERITIES, Finding
+from modelspace.errors import printable
 
 _WIDTH = 100
 
@@ -34,7 +35,7 @@ class Diagnosis:
         return all(finding.severity == "info" for finding in self.findings)
 
     def of(self, rule: str) -> tuple[Finding, ...]:
-        """The findings of one rule.
+        """Return the findings of one rule.
 
         Args:
             rule: Its name.
@@ -53,7 +54,7 @@ class Diagnosis:
         return ", ".join(parts) or "nothing found"
 
     def to_plain(self) -> dict[str, Any]:
-        """The diagnosis as plain values, for JSON."""
+        """Return the diagnosis as plain values, for JSON."""
         return {
             "architecture": self.title,
             "findings": [finding.to_plain() for finding in self.findings],
@@ -63,8 +64,8 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        blocks = [_block(finding) for finding in self.findings]
-        return "\n\n".join([*blocks, self._last_line()])
+        # Names of layers and classes are a stranger's, and so may be what an error says.
+        return printable("\n\n".join([*map(_block, self.findings), self._last_line()]))
 
     def __repr__(self) -> str:
         return str(self)

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from modelspace.construction import Architecture
 from modelspace.data import Data, Split, load
 from modelspace.doctor.diagnosis import Diagnosis
-from modelspace.doctor.finding import SEVERITIES, Finding
-from modelspace.doctor.private import private_randomness
-from modelspace.doctor.rule import NEEDS, Inapplicable, Rule
+from modelspace.doctor.rule import NEEDS, SEVERITIES, Finding, Inapplicable, Rule
 from modelspace.doctor.rules import RULES
+from modelspace.doctor.samples import private_randomness
 from modelspace.doctor.subject import LARGEST_PARAMETERS, Subject
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.losses import resolve
 from modelspace.progress import progress
 from modelspace.space import ModelSpace
@@ -89,8 +88,7 @@ def doctor(
                 except Inapplicable as why:
                     reason = str(why)
                 except Exception as error:
-                    message = (str(error).strip().splitlines() or [""])[0]
-                    reason = f"{rule.name} failed: {type(error).__name__}: {message}"
+                    reason = f"{rule.name} failed: {type(error).__name__}: {first_line(error)}"
             if reason is not None:
                 skipped[rule.name] = reason
             advance(1)
@@ -111,10 +109,10 @@ def _chosen(only: Iterable[str] | None, ignore: Iterable[str]) -> list[Rule]:
 
 
 def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> str | None:
-    """Why a rule can't be tried; None where it can."""
+    """Say why a rule can't be tried; None where it can."""
     has = {
         "inputs": subject.shape is not None,
-        "loss": subject.loss is not None,
+        "loss": subject.given_loss is not None,
         "data": subject.labels is not None,
         "formula": subject.formula is not None,
     }
@@ -132,7 +130,7 @@ def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> s
 
 
 def _failure(subject: Subject) -> ModelspaceError | None:
-    """Why the forward fails, if it does."""
+    """Return why the forward fails, if it does."""
     if subject.shape is None:
         return None
     with private_randomness(subject.seed):
@@ -157,7 +155,7 @@ def _subject(
     samples: Tensor | None = None
     shape: tuple[int, ...] | None = None
     if data is not None:
-        split = data if isinstance(data, Split) else _loaded(data).train
+        split = data if isinstance(data, Split) else (data if isinstance(data, Data) else load(data)).train
         samples, labels = split.inputs[:_ENOUGH_SAMPLES], split.labels[:_ENOUGH_SAMPLES]
     elif isinstance(inputs, Tensor):
         samples = inputs
@@ -173,31 +171,18 @@ def _subject(
     if classes is not None and classes < 1:
         raise ModelspaceError(f"classes must be at least 1; received {classes}")
     dtype = samples.dtype if samples is not None else torch.long if tokens else None
-    architecture, of_space = _architecture(space, shape, dtype)
+    architecture = space._architecture if isinstance(space, ModelSpace) else space
+    if not isinstance(architecture, Architecture):
+        architecture = Architecture(architecture, {}, shape, None, dtype or torch.float32)
     return Subject(
         architecture=architecture,
         shape=shape if shape is not None else architecture.input_shape,
-        input_dtype=dtype or of_space,
+        input_dtype=dtype or architecture.input_dtype,
         tokens=tokens,
-        loss=None if loss is None else resolve(loss),
+        given_loss=None if loss is None else resolve(loss),
         formula=None if formula is None else resolve(formula),
         samples=samples,
         labels=labels,
         classes=classes,
         seed=seed,
     )
-
-
-def _loaded(data: Any) -> Data:
-    return data if isinstance(data, Data) else load(data)
-
-
-def _architecture(
-    space: Any, shape: tuple[int, ...] | None, dtype: torch.dtype | None
-) -> tuple[Architecture, torch.dtype]:
-    if isinstance(space, ModelSpace):
-        space = space._architecture
-    if isinstance(space, Architecture):
-        return space, space.input_dtype
-    made = Architecture(space, {}, shape, None, dtype or torch.float32)
-    return made, made.input_dtype

@@ -6,11 +6,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from modelspace.construction import Architecture, copied
-from modelspace.doctor.expected import Expected, expected
-from modelspace.doctor.private import seed_all
-from modelspace.doctor.samples import known_tokens, made_inputs, made_labels
+from modelspace.doctor.samples import known_tokens, made_inputs, made_labels, seed_all
 from modelspace.doctor.trace import Operation, Trace, first_tensor, output_of, record
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
@@ -32,7 +31,7 @@ class Subject:
         shape: One sample's shape.
         input_dtype: Of the samples.
         tokens: Integer samples are below this; as many as the model's embeddings know where None.
-        loss: The loss, if one was given.
+        given_loss: The loss, if one was given.
         formula: The formula that the user takes the loss for.
         samples: The user's own samples.
         labels: Their labels.
@@ -44,7 +43,7 @@ class Subject:
     shape: tuple[int, ...] | None = None
     input_dtype: torch.dtype = torch.float32
     tokens: int | None = None
-    loss: Loss | None = None
+    given_loss: Loss | None = None
     formula: Loss | None = None
     samples: Tensor | None = None
     labels: Tensor | None = None
@@ -76,14 +75,19 @@ class Subject:
         """The architecture's name."""
         return self.architecture.name
 
-    @cached_property
-    def expected(self) -> Expected:
-        """What the loss expects of outputs and labels."""
-        assert self.loss is not None
-        return expected(self.loss)
+    @property
+    def loss(self) -> Loss:
+        """The loss, which the rules that ask for it need."""
+        assert self.given_loss is not None
+        return self.given_loss
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the loss takes outputs ``[N, C, …]`` and for labels the integers ``[N, …]``."""
+        return self.loss.labels == "class"
 
     def fresh(self, *, training: bool = False, seed: int | None = None) -> nn.Module:
-        """A module that nobody else has: drawn with the seed, or a copy of the one that was given.
+        """Make a module that nobody else has: drawn with the seed, or a copy of the one that was given.
 
         Args:
             training: Its mode.
@@ -112,7 +116,7 @@ class Subject:
         seed: int | None = None,
         device: str = "cpu",
     ) -> Tensor:
-        """A batch: the user's samples where there are enough and the shape is theirs, else made up.
+        """Make a batch: of the user's samples where the shape is theirs, else made up.
 
         Args:
             batch: Samples.
@@ -126,18 +130,18 @@ class Subject:
         wanted = self.shape if shape is None else shape
         if device == "cpu" and self.samples is not None and wanted == self.shape:
             rows = torch.arange(batch) % len(self.samples)
-            found = self.samples[rows].to(self.dtype)
+            batched = self.samples[rows].to(self.dtype)
         else:
             number = self.seed if seed is None else seed
-            found = made_inputs(batch, wanted, self.dtype, self._tokens, seed=number, device=device)
-        return found * scale if scale != 1 and found.is_floating_point() else found
+            batched = made_inputs(batch, wanted, self.dtype, self._tokens, seed=number, device=device)
+        return batched * scale if scale != 1 and batched.is_floating_point() else batched
 
     @cached_property
     def _tokens(self) -> int:
         return self.tokens or known_tokens(self.skeleton)
 
     def run(self, inputs: Tensor, *, module: nn.Module | None = None, seed: int | None = None) -> Tensor:
-        """The outputs of a module in evaluation mode, without gradients; random numbers start at the seed.
+        """Return the outputs of a module, without gradients; random numbers start at the seed.
 
         Args:
             inputs: A batch.
@@ -150,12 +154,14 @@ class Subject:
             return output_of(module(inputs))
 
     def shaped(self, batch: int, shape: tuple[int, ...] | None = None) -> Tensor | None:
-        """Outputs without values for a batch of any size and shape; None where the forward fails on it.
+        """Return outputs without values for a batch of any size and shape; None where the forward fails on it.
 
         Args:
             batch: Samples.
             shape: One sample's shape; the model's own where None.
         """
+        if batch == BATCH and shape is None and self.trace.failure is None:
+            return first_tensor(self.trace.result)
         try:
             module = copied(self.skeleton, "meta").eval()
             with torch.no_grad():
@@ -179,7 +185,7 @@ class Subject:
         return self.traced(training=True)
 
     def traced(self, *, training: bool, batch: int = BATCH, seed: int | None = None) -> Trace:
-        """A forward of a fresh module, recorded; of shapes alone where the model is too large to run.
+        """Record a forward of a fresh module; of shapes alone where the model is too large to run.
 
         Args:
             training: The mode.
@@ -223,12 +229,12 @@ class Subject:
     def written_in_training(self) -> frozenset[str]:
         """Names of parameters and buffers that a forward in training mode writes into; none where it fails."""
         module = self.fresh(training=True)
-        before = {name: x.clone() for name, x in _state(module).items()}
+        before = {name: x.clone() for name, x in state_of(module).items()}
         try:
             self.run(self.inputs(), module=module)
         except Exception:
             return frozenset()
-        after = _state(module)
+        after = state_of(module)
         return frozenset(
             name
             for name, x in before.items()
@@ -246,11 +252,11 @@ class Subject:
         return any(name.rpartition(".")[0] not in norms for name in self.written_in_training)
 
     def labels_for(self, outputs: Tensor) -> Tensor | None:
-        """The user's labels of as many samples, or labels made up for the loss."""
+        """Return the user's labels of as many samples, or labels made up for the loss."""
         if self.labels is not None and self.samples is not None:
             return self.labels[torch.arange(len(outputs)) % len(self.labels)]
-        shape = self.loss.labels_shape(tuple(outputs.shape)) if self.loss and outputs.ndim else None
-        return made_labels(outputs, self.expected.labels, seed=self.seed, shape=shape)
+        shape = self.loss.labels_shape(tuple(outputs.shape)) if outputs.ndim else None
+        return made_labels(outputs, self.loss.labels, seed=self.seed, shape=shape)
 
     @cached_property
     def seconds_a_sample(self) -> float:
@@ -262,7 +268,7 @@ class Subject:
         return max(time.thread_time() - start, 1e-6) / BATCH
 
     def affordable(self, batch: int, forwards: int = 1) -> int:
-        """As many samples as there is time for, `BATCH` at least.
+        """Count the samples that there is time for, `BATCH` at least.
 
         Args:
             batch: Samples wanted in each forward.
@@ -271,12 +277,21 @@ class Subject:
         return max(BATCH, min(batch, int(SECONDS / (forwards * self.seconds_a_sample))))
 
     def each_seed(self, count: int) -> list[int]:
-        """Seeds for draws of the module: one where it was given built."""
+        """List seeds for draws of the module: one where it was given built."""
         return [self.seed] if self.given_module else [self.seed + i for i in range(count)]
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: x.detach() for name, x in (*module.named_parameters(), *module.named_buffers())}
+def on_simplex(outputs: Tensor, tolerance: float) -> bool:
+    """Tell whether outputs are not negative and sum to 1 over dimension 1, up to a tolerance."""
+    if outputs.ndim < 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
+        return False
+    return float(outputs.min()) >= 0 and float((outputs.sum(1) - 1).abs().max()) <= tolerance
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by name, without those of lazy layers, which their first forward draws."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return {name: x.detach() for name, x in tensors if not is_lazy(x)}
 
 
 def _needs_values(error: BaseException) -> bool:

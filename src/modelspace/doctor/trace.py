@@ -1,8 +1,16 @@
-"""One forward, recorded: every operation and every call of a layer, in order, with the user's line."""
+"""One forward, recorded: every operation and every call of a layer, in order, with the user's line; and its graph."""
 
+import ast
+import inspect
+import sys
+import sysconfig
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -10,9 +18,32 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-from modelspace.doctor.location import line_of, place, user_line
+import modelspace.errors
 from modelspace.errors import ModelspaceError
 from modelspace.trace import forward_checked
+
+# They move values about and change none.
+REARRANGING = frozenset(
+    {
+        *("view", "reshape", "flatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "t"),
+        *("view_as", "reshape_as", "unflatten", "movedim", "swapaxes", "clone", "mT", "T", "expand", "chunk"),
+        *("__getitem__", "select", "narrow", "split", "unbind", "alias", "identity", "float", "to"),
+    }
+)
+# Questions about a tensor, which compute nothing.
+_ATTRIBUTES = frozenset(
+    {
+        *("shape", "dtype", "device", "requires_grad", "is_leaf", "ndim", "layout", "grad", "grad_fn"),
+        *("size", "dim", "numel", "stride", "is_floating_point", "is_contiguous", "is_nested", "_version"),
+        *("is_cuda", "is_meta", "is_mkldnn", "is_sparse", "is_quantized", "names", "data_ptr", "is_cpu"),
+        *("__len__", "is_complex", "element_size", "nelement", "storage_offset", "is_inference"),
+        *("get_device", "_is_view", "_base", "ndimension", "itemsize", "nbytes", "is_xpu", "is_mps"),
+        *("__hash__", "__repr__"),
+    }
+)
+_OURS = str(Path(modelspace.errors.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent)
+_STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 @dataclass(eq=False)
@@ -46,7 +77,7 @@ class Operation:
     @property
     def where(self) -> str:
         """Module and line as one phrase."""
-        return place(self.path, self.line, type(self.layer).__name__)
+        return place(self.path, self.layer, self.line)
 
     @property
     def cuts(self) -> bool:
@@ -67,6 +98,11 @@ class Call:
     versions: list[int] = field(default_factory=list)
     training: bool = False
 
+    @property
+    def where(self) -> str:
+        """Path and class of the module."""
+        return place(self.path, self.layer)
+
 
 @dataclass(eq=False)
 class Trace:
@@ -84,8 +120,8 @@ class Trace:
 
     module: nn.Module
     inputs: Tensor
-    operations: list[Operation]
-    calls: list[Call]
+    operations: list[Operation] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     result: Any = None
     failure: ModelspaceError | None = None
     cause: BaseException | None = None
@@ -97,8 +133,16 @@ class Trace:
             raise self.failure
         return output_of(self.result)
 
+    @cached_property
+    def backward_failure(self) -> Exception | None:
+        """What the backward of all that came out raised; it has run then, and the module's gradients are there.
+
+        The graph tells less than a backward does: a reentrant checkpoint hides in one node what it computes again.
+        """
+        return failure_of_backward(self.result)
+
     def producer(self, tensor: Tensor, before: Operation | None = None) -> Operation | None:
-        """The last operation that made or wrote a tensor.
+        """Find the last operation that made or wrote a tensor.
 
         Args:
             tensor: Of this trace.
@@ -111,46 +155,15 @@ class Trace:
         return None
 
     def consumers(self, tensor: Tensor) -> list[Operation]:
-        """The operations that a tensor went into, except those that handed it on as it was."""
+        """List the operations that a tensor went into, except those that handed it on as it was."""
         return [o for o in self.operations if not o.passes and any(x is tensor for x in o.tensors)]
 
     def source_of(self, tensor: Tensor) -> Operation | None:
-        """The operation whose values a tensor holds, through views and other mere rearrangements."""
+        """Find the operation whose values a tensor holds, through views and other mere rearrangements."""
         operation = self.producer(tensor)
         while operation is not None and operation.name in REARRANGING and operation.tensors:
             operation = self.producer(operation.tensors[0])
         return operation
-
-
-# They move values about and change none.
-REARRANGING = frozenset(
-    {
-        *("view", "reshape", "flatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "t"),
-        *("view_as", "reshape_as", "unflatten", "movedim", "swapaxes", "clone", "mT", "T", "expand", "chunk"),
-        *("__getitem__", "select", "narrow", "split", "unbind", "alias", "identity", "float", "to"),
-    }
-)
-
-
-def first_tensor(result: Any) -> Tensor | None:
-    """The first floating-point tensor of whatever a forward returned, else its first tensor."""
-    tensors = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-    return next((x for x in tensors if x.is_floating_point()), tensors[0] if tensors else None)
-
-
-def output_of(result: Any) -> Tensor:
-    """The tensor that a loss would be given.
-
-    Raises:
-        ModelspaceError: there is none.
-    """
-    found = first_tensor(result)
-    if found is None:
-        raise ModelspaceError(
-            f"the model returned a {type(result).__name__} without a tensor: "
-            "its forward must return the tensor that the loss takes"
-        )
-    return found
 
 
 def record(module: nn.Module, inputs: Tensor) -> Trace:
@@ -160,7 +173,7 @@ def record(module: nn.Module, inputs: Tensor) -> Trace:
         module: In the mode that is asked about; it is run as it is, so give a copy.
         inputs: A batch.
     """
-    trace = Trace(module, inputs, [], [])
+    trace = Trace(module, inputs)
     with _calls(module, trace) as stack, _Recorder(trace, stack):
         run_recorded(trace)
     return trace
@@ -190,18 +203,15 @@ class _Recorder(TorchFunctionMode):
         name = _name(func)
         if name in _ATTRIBUTES and func is not torch.autograd.grad:
             return func(*args, **kwargs)
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = tensors_in((args, kwargs))
         versions = [_version(x) for x in tensors]
-        path, layer = self.stack[-1]
-        operation = Operation(name, path, layer, user_line(), args, kwargs, tensors)
+        operation = Operation(name, *self.stack[-1], _user_line(), args, kwargs, tensors)
         self.trace.operations.append(operation)
         result = func(*args, **kwargs)
-        operation.written = [
-            x for x, version in zip(tensors, versions, strict=True) if _version(x) != version
-        ]
+        operation.written = [x for x, old in zip(tensors, versions, strict=True) if _version(x) != old]
         # An argument handed back as it is, as dropout does in evaluation, is not made here.
         unchanged = {id(x) for x in tensors} - {id(x) for x in operation.written}
-        made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        made = tensors_in(result)
         operation.outputs = [x for x in made if id(x) not in unchanged]
         if not tensors and not made:
             self.trace.operations.pop()  # a switch, such as no_grad's
@@ -209,34 +219,34 @@ class _Recorder(TorchFunctionMode):
         return result
 
 
-# Questions about a tensor, which compute nothing.
-_ATTRIBUTES = frozenset(
-    {
-        *("shape", "dtype", "device", "requires_grad", "is_leaf", "ndim", "layout", "grad", "grad_fn"),
-        *("size", "dim", "numel", "stride", "is_floating_point", "is_contiguous", "is_nested", "_version"),
-        *("is_cuda", "is_meta", "is_mkldnn", "is_sparse", "is_quantized", "names", "data_ptr", "is_cpu"),
-        *(
-            "__len__",
-            "is_complex",
-            "element_size",
-            "nelement",
-            "storage_offset",
-            "is_inference",
-            "get_device",
-        ),
-        *(
-            "_is_view",
-            "_base",
-            "ndimension",
-            "itemsize",
-            "nbytes",
-            "is_xpu",
-            "is_mps",
-            "__hash__",
-            "__repr__",
-        ),
-    }
-)
+@contextmanager
+def _calls(module: nn.Module, trace: Trace) -> Iterator[list[tuple[str, nn.Module]]]:
+    """Keep the stack of modules whose forward is running; write each call into the trace when it returns."""
+    stack: list[tuple[str, nn.Module]] = []
+    begun: list[Call] = []
+    names = {layer: name for name, layer in module.named_modules()}
+
+    def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+        stack.append((names[layer], layer))
+        begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), training=layer.training))
+
+    def leave(layer: nn.Module, args: tuple, output: Any) -> None:
+        stack.pop()
+        call = begun.pop()
+        call.outputs = tensors_in(output)
+        call.versions = [_version(x) for x in call.outputs]
+        trace.calls.append(call)
+
+    handles = []
+    try:
+        for layer in names:
+            if not isinstance(layer, torch.jit.ScriptModule):
+                handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(layer.register_forward_hook(leave, always_call=True))
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _name(func: Any) -> str:
@@ -251,33 +261,122 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-@contextmanager
-def _calls(module: nn.Module, trace: Trace) -> Iterator[list[tuple[str, nn.Module]]]:
-    """The stack of modules whose forward is running; each call is written into the trace when it returns."""
-    stack: list[tuple[str, nn.Module]] = []
-    begun: list[Call] = []
-    names = {layer: name for name, layer in module.named_modules()}
+def tensors_in(nest: Any) -> list[Tensor]:
+    """List every tensor of a nest of arguments or results."""
+    return [x for x in tree_leaves(nest) if isinstance(x, Tensor)]
 
-    def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-        stack.append((names[layer], layer))
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        begun.append(Call(names[layer], layer, given, training=layer.training))
 
-    def leave(layer: nn.Module, args: tuple, output: Any) -> None:
-        stack.pop()
-        call = begun.pop()
-        call.outputs = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
-        call.versions = [_version(x) for x in call.outputs]
-        trace.calls.append(call)
+def first_tensor(result: Any) -> Tensor | None:
+    """Find the first floating-point tensor of whatever a forward returned, else its first tensor."""
+    tensors = tensors_in(result)
+    return next((x for x in tensors if x.is_floating_point()), tensors[0] if tensors else None)
 
-    handles = []
+
+def output_of(result: Any) -> Tensor:
+    """Find the tensor that a loss would be given.
+
+    Raises:
+        ModelspaceError: there is none.
+    """
+    found = first_tensor(result)
+    if found is None:
+        raise ModelspaceError(
+            f"the model returned a {type(result).__name__} without a tensor: "
+            "its forward must return the tensor that the loss takes"
+        )
+    return found
+
+
+def leaves(*outputs: Tensor) -> list[Tensor]:
+    """List every leaf that a gradient of the outputs reaches."""
+    found: dict[int, Tensor] = {id(x): x for x in outputs if x.requires_grad and x.grad_fn is None}
+    seen = set()
+    waiting = [x.grad_fn for x in outputs if x.grad_fn is not None]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor):
+            found[id(variable)] = variable
+        waiting += [following for following, _ in node.next_functions]
+    return list(found.values())
+
+
+def failure_of_backward(result: Any) -> Exception | None:
+    """Accumulate gradients of every tensor of a nest, and return what the backward raised, if it did.
+
+    Args:
+        result: What a forward returned; its graph is freed.
+    """
+    outputs = [x for x in tensors_in(result) if x.requires_grad]
     try:
-        for layer in names:
-            if isinstance(layer, torch.jit.ScriptModule):
-                continue
-            handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(layer.register_forward_hook(leave, always_call=True))
-        yield stack
-    finally:
-        for handle in handles:
-            handle.remove()
+        if outputs:
+            torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
+    except Exception as error:  # a backward of the user's raises anything
+        return error
+    return None
+
+
+def place(path: str, layer: nn.Module | None = None, line: str = "") -> str:
+    """Join a module's path, its class and a line of source to one phrase."""
+    kind = type(layer).__name__ if layer is not None else ""
+    module = f"{path} ({kind})" if path and kind else path or kind
+    return ", ".join(part for part in (module, line) if part) or "the model"
+
+
+def line_of(error: BaseException | None) -> str:
+    """Return ``file.py:12`` of the user's line that an exception passed last; nothing where it passed none."""
+    found = ""
+    trail = error.__traceback__ if error is not None else None
+    while trail is not None:
+        if _begins(trail.tb_frame):
+            found = ""
+        elif _is_users(trail.tb_frame.f_code.co_filename):
+            found = _text(trail.tb_frame.f_code.co_filename, trail.tb_lineno)
+        trail = trail.tb_next
+    return found
+
+
+def _user_line() -> str:
+    """Return ``file.py:12`` of the innermost running line that is not ours, PyTorch's or Python's; or nothing."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _is_users(frame.f_code.co_filename):
+            return _text(frame.f_code.co_filename, frame.f_lineno)
+        if _begins(frame):
+            return ""  # above us stand the lines that called the doctor: they are not the model's
+        frame = frame.f_back
+    return ""
+
+
+def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:
+    """Yield the nodes of a function's syntax tree and their lines in its file; none where there is no source."""
+    try:
+        lines, start = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    for node in ast.walk(tree):
+        yield node, start + getattr(node, "lineno", 1) - 1
+
+
+def _begins(frame: FrameType) -> bool:
+    """Tell whether a frame is the one in which the doctor runs the model."""
+    return frame.f_code.co_name == "run_recorded" and frame.f_code.co_filename.startswith(_OURS)
+
+
+def _is_users(file: str) -> bool:
+    if file.startswith((_OURS, _TORCH)) or "jaxtyping" in file:
+        return False
+    return "site-packages" in file or not file.startswith((_STANDARD, "<frozen"))
+
+
+def _text(file: str, line: int) -> str:
+    path = Path(file)
+    try:
+        path = path.relative_to(Path.cwd())
+    except ValueError:
+        path = Path(path.name)
+    return f"{path}:{line}"

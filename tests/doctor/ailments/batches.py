@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -123,75 +123,51 @@ class Descriptor(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "transformer layer without batch_first",
+    *under(
         "batch-mixing",
-        EncoderClassifier,
-        lambda: EncoderClassifier(batch_first=True),
-        (5, 8),
-        source="Exorust/TorchLeet#5",
-        note="High training loss and test error; the answer depends on the neighbours in the batch.",
+        # Exorust/TorchLeet#5: High training loss and test error; the answer depends on the neighbours in the batch.
+        Fault(
+            "transformer layer without batch_first",
+            EncoderClassifier,
+            lambda: EncoderClassifier(batch_first=True),
+            (5, 8),
+        ),
+        # pytorch/pytorch#1538: Another result with batch_first than without.
+        Fault("LSTM over the batch", DigitRNN, lambda: DigitRNN(batch_first=True), (6, 6)),
+        # PetrochukM/PyTorch-NLP#2: The weights are always 1 where the batch has one sample.
+        Fault(
+            "attention weights sum to one over the batch",
+            AttentionPooling,
+            lambda: AttentionPooling(dim=1),
+            (4, 5),
+        ),
+        # A single sample gives NaN, and a prediction changes with its neighbours.
+        Fault("inputs standardised over the batch in the forward", Standardised, StandardisedBySample, (6,)),
+        # zhouhaoyi/Informer2020#59: Words of different sentences are read as one.
+        Fault("view in place of transpose before a GRU", WordsThroughView, WordsTransposed, (6,), tokens=30),
     ),
-    Fault(
-        "LSTM over the batch",
-        "batch-mixing",
-        DigitRNN,
-        lambda: DigitRNN(batch_first=True),
-        (6, 6),
-        source="pytorch/pytorch#1538",
-        note="Another result with batch_first than without.",
-    ),
-    Fault(
-        "attention weights sum to one over the batch",
-        "batch-mixing",
-        AttentionPooling,
-        lambda: AttentionPooling(dim=1),
-        (4, 5),
-        source="PetrochukM/PyTorch-NLP#2",
-        note="The weights are always 1 where the batch has one sample.",
-    ),
-    Fault(
-        "inputs standardised over the batch in the forward",
-        "batch-mixing",
-        Standardised,
-        StandardisedBySample,
-        (6,),
-        note="A single sample gives NaN, and a prediction changes with its neighbours.",
-    ),
-    Fault(
-        "view in place of transpose before a GRU",
-        "batch-mixing",
-        WordsThroughView,
-        WordsTransposed,
-        (6,),
-        tokens=30,
-        source="zhouhaoyi/Informer2020#59",
-        note="Words of different sentences are read as one.",
-    ),
-    Fault(
-        "BatchNorm after global pooling in a pyramid",
+    *under(
         "batch-norm-single",
-        lambda: ImagePooling(nn.BatchNorm2d(8)),
-        lambda: ImagePooling(nn.GroupNorm(2, 8)),
-        (3, 6, 6),
-        source="YudeWang/deeplabv3plus-pytorch#34",
-        note="Expected more than 1 value per channel when training, in the last batch of the epoch.",
-    ),
-    Fault(
-        "BatchNorm1d in a perceptron",
-        "batch-norm-single",
-        lambda: tabular(nn.BatchNorm1d(16)),
-        lambda: tabular(nn.LayerNorm(16)),
-        (10,),
-        source="sksq96/pytorch-summary#4",
-        note="Expected more than 1 value per channel when training, got input size [1, 256].",
-    ),
-    Fault(
-        "BatchNorm1d after the maximum over points",
-        "batch-norm-single",
-        lambda: Descriptor(nn.BatchNorm1d(12)),
-        lambda: Descriptor(nn.LayerNorm(12)),
-        (3, 10),
-        note="Training stops at the last, incomplete batch.",
+        # YudeWang/deeplabv3plus-pytorch#34: Expected more than 1 value per channel, in the last batch of the epoch.
+        Fault(
+            "BatchNorm after global pooling in a pyramid",
+            lambda: ImagePooling(nn.BatchNorm2d(8)),
+            lambda: ImagePooling(nn.GroupNorm(2, 8)),
+            (3, 6, 6),
+        ),
+        # sksq96/pytorch-summary#4: Expected more than 1 value per channel when training, got input size [1, 256].
+        Fault(
+            "BatchNorm1d in a perceptron",
+            lambda: tabular(nn.BatchNorm1d(16)),
+            lambda: tabular(nn.LayerNorm(16)),
+            (10,),
+        ),
+        # Training stops at the last, incomplete batch.
+        Fault(
+            "BatchNorm1d after the maximum over points",
+            lambda: Descriptor(nn.BatchNorm1d(12)),
+            lambda: Descriptor(nn.LayerNorm(12)),
+            (3, 10),
+        ),
     ),
 )

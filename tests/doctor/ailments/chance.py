@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -98,41 +98,15 @@ class SimpleNetInItsMode(SimpleNet):
 
 
 FAULTS = (
-    Fault(
-        "nn.Dropout made in the forward",
+    *under(
         "nondeterminism",
-        DropoutMadeInForward,
-        DropoutMadeOnce,
-        (5,),
-        tokens=20,
-        source="RUCAIBox/RecBole#1946",
-        note="Embeddings differ each time they are computed, after model.eval().",
-    ),
-    Fault(
-        "VAE samples in evaluation",
-        "nondeterminism",
-        VAE,
-        VAEMeanAtTest,
-        (12,),
-        loss="mse_loss",
-        source="Lightning-Universe/lightning-bolts#566",
-        note="Two forwards of one input differ.",
-    ),
-    Fault(
-        "point cloud thinned out by chance in evaluation",
-        "nondeterminism",
-        RandomCentroids,
-        AllPointsAtTest,
-        (3, 16),
-        note="Accuracy differs between two evaluations of one checkpoint.",
-    ),
-    Fault(
-        "F.dropout2d always on",
-        "nondeterminism",
-        SimpleNet,
-        SimpleNetInItsMode,
-        (1, 6, 6),
-        source="Coderx7/SimpleNet#2",
-        note="A trained network gives another output on every run.",
+        # RUCAIBox/RecBole#1946: Embeddings differ each time they are computed, after model.eval().
+        Fault("nn.Dropout made in the forward", DropoutMadeInForward, DropoutMadeOnce, (5,), tokens=20),
+        # Lightning-Universe/lightning-bolts#566: Two forwards of one input differ.
+        Fault("VAE samples in evaluation", VAE, VAEMeanAtTest, (12,), loss="mse_loss"),
+        # Accuracy differs between two evaluations of one checkpoint.
+        Fault("point cloud thinned out by chance in evaluation", RandomCentroids, AllPointsAtTest, (3, 16)),
+        # Coderx7/SimpleNet#2: A trained network gives another output on every run.
+        Fault("F.dropout2d always on", SimpleNet, SimpleNetInItsMode, (1, 6, 6)),
     ),
 )

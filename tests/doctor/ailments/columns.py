@@ -2,7 +2,7 @@
 
 import torch
 from doctor.ailments import made
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -53,48 +53,44 @@ def click_model():
 
 
 FAULTS = (
-    Fault(
-        "house price of shape (N, 1) against (N)",
+    *under(
         "column-broadcast",
-        HousePrice,
-        HousePriceFlat,
-        (6,),
-        loss=nn.MSELoss(),
-        data=lambda: made.data((6,), made.reals()),
-        source="pytorch/pytorch#16045",
-        note="All predictions go to the mean of the labels; one warning, easily missed.",
-    ),
-    Fault(
-        "LSTM forecast of shape (N, 1) against (N)",
-        "column-broadcast",
-        Forecaster,
-        ForecasterFlat,
-        (7, 2),
-        loss=nn.L1Loss(),
-        data=lambda: made.data((7, 2), made.reals()),
-        source="pytorch/pytorch#19699",
-        note="The forecast is a flat line at the median.",
-    ),
-    Fault(
-        "counting network against (N), Poisson loss",
-        "column-broadcast",
-        counter,
-        lambda: counter(nn.Flatten(0)),
-        (1, 8, 8),
-        loss=nn.PoissonNLLLoss(),
-        data=lambda: made.data((1, 8, 8), made.counts()),
-        note="No word at all: this loss broadcasts in silence.",
-    ),
-    Fault(
-        "click model of shape (N, 1) against (N)",
-        "column-broadcast",
-        click_model,
-        click_model,
-        (8,),
-        loss="binary_cross_entropy_with_logits",
-        data=lambda: made.data((8,), made.zeros_and_ones()),
-        corrected_data=lambda: made.data((8,), made.zeros_and_ones(1)),
-        source="pytorch/pytorch#1939",
-        note="Target size must be the same as input size.",
+        # pytorch/pytorch#16045: All predictions go to the mean of the labels; one warning, easily missed.
+        Fault(
+            "house price of shape (N, 1) against (N)",
+            HousePrice,
+            HousePriceFlat,
+            (6,),
+            loss=nn.MSELoss(),
+            data=lambda: made.data((6,), made.reals()),
+        ),
+        # pytorch/pytorch#19699: The forecast is a flat line at the median.
+        Fault(
+            "LSTM forecast of shape (N, 1) against (N)",
+            Forecaster,
+            ForecasterFlat,
+            (7, 2),
+            loss=nn.L1Loss(),
+            data=lambda: made.data((7, 2), made.reals()),
+        ),
+        # No word at all: this loss broadcasts in silence.
+        Fault(
+            "counting network against (N), Poisson loss",
+            counter,
+            lambda: counter(nn.Flatten(0)),
+            (1, 8, 8),
+            loss=nn.PoissonNLLLoss(),
+            data=lambda: made.data((1, 8, 8), made.counts()),
+        ),
+        # pytorch/pytorch#1939: Target size must be the same as input size.
+        Fault(
+            "click model of shape (N, 1) against (N)",
+            click_model,
+            click_model,
+            (8,),
+            loss="binary_cross_entropy_with_logits",
+            data=lambda: made.data((8,), made.zeros_and_ones()),
+            corrected_data=lambda: made.data((8,), made.zeros_and_ones(1)),
+        ),
     ),
 )

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -133,59 +133,33 @@ class LearntPositionsOnDevice(LearntPositions):
 
 
 FAULTS = (
-    Fault(
-        "positional encoding as a plain attribute",
+    *under(
         "unregistered-constant",
-        lambda: Encoder(PositionalEncoding()),
-        lambda: Encoder(PositionalEncodingBuffer()),
-        (6,),
-        tokens=20,
-        source="lyuwenyu/RT-DETR#677",
-        note="Expected all tensors to be on the same device; .half() leaves it in float32.",
-    ),
-    Fault(
-        "initial state made without a device",
-        "unregistered-constant",
-        InitialState,
-        InitialStateOnDevice,
-        (5, 3),
-        source="benedekrozemberczki/pytorch_geometric_temporal#20",
-        note="The hidden state is on the CPU whatever the input is on.",
-    ),
-    Fault(
-        "initial state by .cuda()",
-        "unregistered-constant",
-        InitialStateOnCuda,
-        InitialStateOnDevice,
-        (5, 3),
-        note="On a machine with two GPUs the second one cannot be used.",
-    ),
-    Fault(
-        "mean and deviation as plain attributes",
-        "unregistered-constant",
-        Normalised,
-        NormalisedBuffers,
-        (3, 6, 6),
-        note="Fails on the GPU, and the checkpoint does not contain them.",
-    ),
-    Fault(
-        "random Fourier features as a plain attribute",
-        "unregistered-constant",
-        FourierFeatures,
-        FourierFeaturesBuffer,
-        (2,),
-        loss="mse_loss",
-        source="jmclong/random-fourier-features-pytorch#2",
-        note="After loading a checkpoint the features are others than those it was trained with.",
-    ),
-    Fault(
-        "positions made on the CPU",
-        "unregistered-constant",
-        LearntPositions,
-        LearntPositionsOnDevice,
-        (5,),
-        classes=12,
-        tokens=12,
-        note="Fails on the GPU.",
+        # lyuwenyu/RT-DETR#677: Expected all tensors to be on the same device; .half() leaves it in float32.
+        Fault(
+            "positional encoding as a plain attribute",
+            lambda: Encoder(PositionalEncoding()),
+            lambda: Encoder(PositionalEncodingBuffer()),
+            (6,),
+            tokens=20,
+        ),
+        # benedekrozemberczki/pytorch_geometric_temporal#20: The hidden state is on the CPU whatever the input is on.
+        Fault("initial state made without a device", InitialState, InitialStateOnDevice, (5, 3)),
+        # On a machine with two GPUs the second one cannot be used.
+        Fault("initial state by .cuda()", InitialStateOnCuda, InitialStateOnDevice, (5, 3)),
+        # Fails on the GPU, and the checkpoint does not contain them.
+        Fault("mean and deviation as plain attributes", Normalised, NormalisedBuffers, (3, 6, 6)),
+        # jmclong/random-fourier-features-pytorch#2: After loading a checkpoint the features are others.
+        Fault(
+            "random Fourier features as a plain attribute",
+            FourierFeatures,
+            FourierFeaturesBuffer,
+            (2,),
+            loss="mse_loss",
+        ),
+        # Fails on the GPU.
+        Fault(
+            "positions made on the CPU", LearntPositions, LearntPositionsOnDevice, (5,), classes=12, tokens=12
+        ),
     ),
 )

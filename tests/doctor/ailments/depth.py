@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -125,91 +125,67 @@ def stylise(bias):
 
 
 FAULTS = (
-    Fault(
-        "ten layers of sigmoid",
+    *under(
         "signal-by-depth",
-        lambda: stack(nn.Sigmoid, he),
-        lambda: stack(nn.LeakyReLU, he),
-        (32,),
-        note="The first layers' gradients are a millionth of the last one's.",
+        # The first layers' gradients are a millionth of the last one's.
+        Fault("ten layers of sigmoid", lambda: stack(nn.Sigmoid, he), lambda: stack(nn.LeakyReLU, he), (32,)),
+        # The outputs are the same for all inputs.
+        Fault(
+            "ten layers of tanh drawn with deviation 0.01",
+            lambda: stack(nn.Tanh, small),
+            lambda: stack(nn.Tanh, tanh_like),
+            (32,),
+        ),
+        # Activations of ten thousands, then NaN.
+        Fault(
+            "deep CNN drawn with deviation 0.5", lambda: plain_cnn(large), lambda: plain_cnn(he), (3, 6, 6)
+        ),
     ),
-    Fault(
-        "ten layers of tanh drawn with deviation 0.01",
-        "signal-by-depth",
-        lambda: stack(nn.Tanh, small),
-        lambda: stack(nn.Tanh, tanh_like),
-        (32,),
-        note="The outputs are the same for all inputs.",
-    ),
-    Fault(
-        "deep CNN drawn with deviation 0.5",
-        "signal-by-depth",
-        lambda: plain_cnn(large),
-        lambda: plain_cnn(he),
-        (3, 6, 6),
-        note="Activations of ten thousands, then NaN.",
-    ),
-    Fault(
-        "two linear layers in the trajectory head",
+    *under(
         "linear-chain",
-        TrajectoryHead,
-        TrajectoryHeadActivated,
-        (1, 6, 6),
-        loss="smooth_l1_loss",
-        source="nutonomy/nuscenes-devkit#728",
-        note="The two layers can be merged into one.",
+        # nutonomy/nuscenes-devkit#728: The two layers can be merged into one.
+        Fault(
+            "two linear layers in the trajectory head",
+            TrajectoryHead,
+            TrajectoryHeadActivated,
+            (1, 6, 6),
+            loss="smooth_l1_loss",
+        ),
+        # soumith/cvpr2015#6: The head is still a linear function of its input.
+        Fault(
+            "LeNet without non-linearity between its linear layers",
+            sixty_minutes,
+            lambda: sixty_minutes(nn.Sigmoid()),
+            (1, 8, 8),
+        ),
+        # As if there were one convolution with a larger kernel.
+        Fault("two convolutions in a row", Bottleneck, BottleneckActivated, (3, 6, 6)),
+        # Nota-NetsPresso/netspresso-trainer#320: No better than a linear classifier.
+        Fault("only dropout between linear layers", dropout_only, lambda: dropout_only(nn.ReLU()), (9,)),
     ),
-    Fault(
-        "LeNet without non-linearity between its linear layers",
-        "linear-chain",
-        sixty_minutes,
-        lambda: sixty_minutes(nn.Sigmoid()),
-        (1, 8, 8),
-        source="soumith/cvpr2015#6",
-        note="The head is still a linear function of its input.",
-    ),
-    Fault(
-        "two convolutions in a row",
-        "linear-chain",
-        Bottleneck,
-        BottleneckActivated,
-        (3, 6, 6),
-        note="As if there were one convolution with a larger kernel.",
-    ),
-    Fault(
-        "only dropout between linear layers",
-        "linear-chain",
-        dropout_only,
-        lambda: dropout_only(nn.ReLU()),
-        (9,),
-        source="Nota-NetsPresso/netspresso-trainer#320",
-        note="No better than a linear classifier.",
-    ),
-    Fault(
-        "convolutions with a bias before BatchNorm",
+    *under(
         "bias-before-norm",
-        lambda: nn.Sequential(*double_conv(bias=True)),
-        lambda: nn.Sequential(*double_conv(bias=False)),
-        (2, 6, 6),
-        source="milesial/Pytorch-UNet#325",
-        note="Parameters that change nothing.",
-    ),
-    Fault(
-        "temporal convolution with a bias before BatchNorm",
-        "bias-before-norm",
-        Temporal,
-        lambda: Temporal(bias=False),
-        (2, 10),
-        source="LAION-AI/phenaki#3",
-        note="Parameters that change nothing.",
-    ),
-    Fault(
-        "convolution with a bias before InstanceNorm",
-        "bias-before-norm",
-        lambda: stylise(bias=True),
-        lambda: stylise(bias=False),
-        (3, 8, 8),
-        loss="l1_loss",
-        note="Parameters that change nothing.",
+        # milesial/Pytorch-UNet#325: Parameters that change nothing.
+        Fault(
+            "convolutions with a bias before BatchNorm",
+            lambda: nn.Sequential(*double_conv(bias=True)),
+            lambda: nn.Sequential(*double_conv(bias=False)),
+            (2, 6, 6),
+        ),
+        # LAION-AI/phenaki#3: Parameters that change nothing.
+        Fault(
+            "temporal convolution with a bias before BatchNorm",
+            Temporal,
+            lambda: Temporal(bias=False),
+            (2, 10),
+        ),
+        # Parameters that change nothing.
+        Fault(
+            "convolution with a bias before InstanceNorm",
+            lambda: stylise(bias=True),
+            lambda: stylise(bias=False),
+            (3, 8, 8),
+            loss="l1_loss",
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -96,54 +96,34 @@ class FirstTokenTaken(FirstToken):
 
 
 FAULTS = (
-    Fault(
-        "language model scores the last position only, [N, 1, C]",
+    *under(
         "class-dimension",
-        NextWord,
-        NextWordFlat,
-        (7,),
-        classes=16,
-        tokens=16,
-        note="Expected target size [N, 16], got [N].",
-    ),
-    Fault(
-        "classifier by the first token returns [N, 1, C]",
-        "class-dimension",
-        FirstToken,
-        FirstTokenTaken,
-        (6, 5),
-        classes=4,
-        note="The loss is 0 with labels [N, 4] of zeros, and raises with any other.",
-    ),
-    Fault(
-        "word model returns [N, L, C]",
-        "class-dimension",
-        WordModel,
-        WordModelClassesSecond,
-        (7,),
-        loss=nn.CrossEntropyLoss(),
-        classes=13,
-        tokens=13,
-        source="markhliu/DGAI#7",
-        note="Expected target size [N, 13], got [N, 7].",
-    ),
-    Fault(
-        "segmentation returns [N, H, W, C]",
-        "class-dimension",
-        PixelMLP,
-        PixelMLPClassesSecond,
-        (3, 6, 8),
-        classes=4,
-        note="Raises, or trains rows of the picture as classes where H and C agree.",
-    ),
-    Fault(
-        "sensor tagger returns [N, L, C]",
-        "class-dimension",
-        SensorTagger,
-        SensorTaggerClassesSecond,
-        (9, 4),
-        classes=5,
-        source="pytorch/pytorch#27626",
-        note="The softmax runs over time: probabilities don't sum to 1 over the classes.",
+        # Expected target size [N, 16], got [N].
+        Fault(
+            "language model scores the last position only, [N, 1, C]",
+            NextWord,
+            NextWordFlat,
+            (7,),
+            classes=16,
+            tokens=16,
+        ),
+        # The loss is 0 with labels [N, 4] of zeros, and raises with any other.
+        Fault(
+            "classifier by the first token returns [N, 1, C]", FirstToken, FirstTokenTaken, (6, 5), classes=4
+        ),
+        # markhliu/DGAI#7: Expected target size [N, 13], got [N, 7].
+        Fault(
+            "word model returns [N, L, C]",
+            WordModel,
+            WordModelClassesSecond,
+            (7,),
+            loss=nn.CrossEntropyLoss(),
+            classes=13,
+            tokens=13,
+        ),
+        # Raises, or trains rows of the picture as classes where H and C agree.
+        Fault("segmentation returns [N, H, W, C]", PixelMLP, PixelMLPClassesSecond, (3, 6, 8), classes=4),
+        # pytorch/pytorch#27626: The softmax runs over time: probabilities don't sum to 1 over the classes.
+        Fault("sensor tagger returns [N, L, C]", SensorTagger, SensorTaggerClassesSecond, (9, 4), classes=5),
     ),
 )

@@ -1,7 +1,7 @@
 """The record of one mistake: a faulty model, and its twin that differs only by the fix."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -11,11 +11,10 @@ from modelspace.data import Data
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake as people make it.
+    """One mistake as people make it; above it stand where it was seen, and what the user sees happen.
 
     Attributes:
         name: What it is, in a few words.
-        rule: The rule that must fire on the faulty side, and stay silent on the corrected one.
         faulty: What makes the faulty model.
         corrected: What makes its twin.
         shape: One sample's shape.
@@ -26,12 +25,10 @@ class Fault:
         data: What makes the data, for a mistake that lies between model and data.
         corrected_data: The twin's data where the data is the fix; None: the same.
         formula: The formula that the user takes the loss for, by its name in the catalogue of losses.
-        source: Where it was seen or explained, ``"owner/repository#number"``; empty: common knowledge.
-        note: What the user sees happen.
+        rule: The rule that must fire on the faulty side, and stay silent on the corrected one.
     """
 
     name: str
-    rule: str
     faulty: Callable[[], nn.Module]
     corrected: Callable[[], nn.Module]
     shape: tuple[int, ...]
@@ -42,8 +39,12 @@ class Fault:
     data: Callable[[], Data] | None = None
     corrected_data: Callable[[], Data] | None = None
     formula: str | None = None
-    source: str = ""
-    note: str = ""
+    rule: str = ""
 
     def __str__(self):
         return self.name
+
+
+def under(rule, *faults):
+    """The faults, filed under a rule."""
+    return [replace(fault, rule=rule) for fault in faults]

@@ -1,7 +1,7 @@
 """Parameters frozen by mistake."""
 
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -74,30 +74,13 @@ class DetectorBackboneFrozen(Detector):
 
 
 FAULTS = (
-    Fault(
-        "new head frozen with the rest",
+    *under(
         "frozen-parameters",
-        Transfer,
-        TransferHeadLast,
-        (3, 8, 8),
-        note="element 0 of tensors does not require grad and does not have a grad_fn.",
-    ),
-    Fault(
-        "classifier frozen in place of the encoder",
-        "frozen-parameters",
-        TextTransfer,
-        TextTransferEncoderFrozen,
-        (5, 4),
-        note="The encoder must fit a random head.",
-    ),
-    Fault(
-        "backbone and head frozen",
-        "frozen-parameters",
-        Detector,
-        DetectorBackboneFrozen,
-        (6,),
-        loss="smooth_l1_loss",
-        source="open-mmlab/mmdetection#3667",
-        note="The backward raises: nothing requires a gradient.",
+        # element 0 of tensors does not require grad and does not have a grad_fn.
+        Fault("new head frozen with the rest", Transfer, TransferHeadLast, (3, 8, 8)),
+        # The encoder must fit a random head.
+        Fault("classifier frozen in place of the encoder", TextTransfer, TextTransferEncoderFrozen, (5, 4)),
+        # open-mmlab/mmdetection#3667: The backward raises: nothing requires a gradient.
+        Fault("backbone and head frozen", Detector, DetectorBackboneFrozen, (6,), loss="smooth_l1_loss"),
     ),
 )

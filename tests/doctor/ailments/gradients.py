@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -114,54 +114,19 @@ class LearntTemperatureAttached(LearntTemperature):
 
 
 FAULTS = (
-    Fault(
-        "extractor detaches the features",
+    *under(
         "detached-parameters",
-        Captioner,
-        CaptionerAttached,
-        (1, 6, 6),
-        source="lucidrains/CoCa-pytorch#6",
-        note="The gradient does not reach the image encoder.",
-    ),
-    Fault(
-        "hidden state through .data",
-        "detached-parameters",
-        OldStyle,
-        OldStyleAttached,
-        (5, 4),
-        note="The recurrent layer stays random; accuracy is that of a random projection.",
-    ),
-    Fault(
-        "no_grad left around the backbone",
-        "detached-parameters",
-        FineTuned,
-        FineTunedThroughout,
-        (8,),
-        note="Fine-tuning is no better than a linear probe.",
-    ),
-    Fault(
-        "gate by comparison",
-        "detached-parameters",
-        HardGate,
-        SoftGate,
-        (6,),
-        note="The gate's weights never change.",
-    ),
-    Fault(
-        "hidden layer through NumPy",
-        "detached-parameters",
-        ThroughNumpy,
-        WithoutNumpy,
-        (5,),
-        loss="mse_loss",
-        note="The first layer has no gradient.",
-    ),
-    Fault(
-        "learnt temperature read by .item()",
-        "detached-parameters",
-        LearntTemperature,
-        LearntTemperatureAttached,
-        (6,),
-        note="The temperature stays at its start.",
+        # lucidrains/CoCa-pytorch#6: The gradient does not reach the image encoder.
+        Fault("extractor detaches the features", Captioner, CaptionerAttached, (1, 6, 6)),
+        # The recurrent layer stays random; accuracy is that of a random projection.
+        Fault("hidden state through .data", OldStyle, OldStyleAttached, (5, 4)),
+        # Fine-tuning is no better than a linear probe.
+        Fault("no_grad left around the backbone", FineTuned, FineTunedThroughout, (8,)),
+        # The gate's weights never change.
+        Fault("gate by comparison", HardGate, SoftGate, (6,)),
+        # The first layer has no gradient.
+        Fault("hidden layer through NumPy", ThroughNumpy, WithoutNumpy, (5,), loss="mse_loss"),
+        # The temperature stays at its start.
+        Fault("learnt temperature read by .item()", LearntTemperature, LearntTemperatureAttached, (6,)),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -146,63 +146,29 @@ def perceptron(inplace):
 
 
 FAULTS = (
-    Fault(
-        "in-place ReLU on the input of a shortcut",
+    *under(
         "inplace-backward",
-        XceptionBlock,
-        XceptionBlockCopying,
-        (1, 6, 6),
-        source="osmr/imgclsmob#13",
-        note="One of the variables needed for gradient computation has been modified.",
+        # osmr/imgclsmob#13: One of the variables needed for gradient computation has been modified.
+        Fault("in-place ReLU on the input of a shortcut", XceptionBlock, XceptionBlockCopying, (1, 6, 6)),
+        # j-sripad/mulitresunet-pytorch#3: One of the variables needed for gradient computation has been modified.
+        Fault("+= on a sigmoid's output", MultiRes, MultiResAdding, (2, 6, 6)),
+        # lyongo/NWPU-MOC#4: The backward raises; setting inplace=False everywhere does not help.
+        Fault("+= into a lateral of a feature pyramid", FeaturePyramid, FeaturePyramidAdding, (1, 8, 8)),
+        # The output of the softmax is at version 1; expected version 0.
+        Fault("mask written into attention weights", MaskedAttention, MaskedBeforeSoftmax, (5, 6)),
     ),
-    Fault(
-        "+= on a sigmoid's output",
-        "inplace-backward",
-        MultiRes,
-        MultiResAdding,
-        (2, 6, 6),
-        source="j-sripad/mulitresunet-pytorch#3",
-        note="One of the variables needed for gradient computation has been modified.",
-    ),
-    Fault(
-        "+= into a lateral of a feature pyramid",
-        "inplace-backward",
-        FeaturePyramid,
-        FeaturePyramidAdding,
-        (1, 8, 8),
-        source="lyongo/NWPU-MOC#4",
-        note="The backward raises; setting inplace=False everywhere does not help.",
-    ),
-    Fault(
-        "mask written into attention weights",
-        "inplace-backward",
-        MaskedAttention,
-        MaskedBeforeSoftmax,
-        (5, 6),
-        note="The output of the softmax is at version 1; expected version 0.",
-    ),
-    Fault(
-        "in-place ReLU after conv1",
+    *under(
         "inplace-hook",
-        LectureNet,
-        LectureNetCopying,
-        (3, 7, 7),
-        note="A forward hook on conv1 keeps activations without a negative number.",
-    ),
-    Fault(
-        "+= on the output of BatchNorm",
-        "inplace-hook",
-        BasicBlock,
-        BasicBlockAdding,
-        (2, 6, 6),
-        note="What a hook kept of bn is the sum with the shortcut.",
-    ),
-    Fault(
-        "in-place ELU in a perceptron",
-        "inplace-hook",
-        lambda: perceptron(inplace=True),
-        lambda: perceptron(inplace=False),
-        (6,),
-        note="Activations collected by hooks look the same before and after it.",
+        # A forward hook on conv1 keeps activations without a negative number.
+        Fault("in-place ReLU after conv1", LectureNet, LectureNetCopying, (3, 7, 7)),
+        # What a hook kept of bn is the sum with the shortcut.
+        Fault("+= on the output of BatchNorm", BasicBlock, BasicBlockAdding, (2, 6, 6)),
+        # Activations collected by hooks look the same before and after it.
+        Fault(
+            "in-place ELU in a perceptron",
+            lambda: perceptron(inplace=True),
+            lambda: perceptron(inplace=False),
+            (6,),
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -102,46 +102,27 @@ class BranchInBothModes(MaskedOnlyInTraining):
 
 
 FAULTS = (
-    Fault(
-        "F.dropout with training=True",
+    *under(
         "train-eval-gap",
-        AlwaysDropping,
-        DroppingInTraining,
-        (8,),
-        source="pytorch/pytorch#26338",
-        note="Test accuracy fluctuates from one evaluation to the next.",
-    ),
-    Fault(
-        "softmax in evaluation only",
-        "train-eval-gap",
-        SoftmaxAtTest,
-        ScoresAlways,
-        (6,),
-        note="The validation loss stays near ln C whatever the accuracy.",
-    ),
-    Fault(
-        "BatchNorm with momentum 0",
-        "train-eval-gap",
-        lambda: BasicConv(momentum=0.0),
-        lambda: BasicConv(momentum=0.1),
-        (2, 6, 6),
-        source="Cadene/pretrained-models.pytorch#5",
-        note="Running statistics never move: training fits, evaluation is bad.",
-    ),
-    Fault(
-        "own dropout without rescaling",
-        "train-eval-gap",
-        lambda: with_dropout(OwnDropout(0.5)),
-        lambda: with_dropout(OwnDropoutRescaled(0.5)),
-        (6,),
-        note="Evaluation sees activations twice as large as training.",
-    ),
-    Fault(
-        "residual branch in training only",
-        "train-eval-gap",
-        MaskedOnlyInTraining,
-        BranchInBothModes,
-        (5,),
-        note="Training loss falls, validation loss does not follow.",
+        # pytorch/pytorch#26338: Test accuracy fluctuates from one evaluation to the next.
+        Fault("F.dropout with training=True", AlwaysDropping, DroppingInTraining, (8,)),
+        # The validation loss stays near ln C whatever the accuracy.
+        Fault("softmax in evaluation only", SoftmaxAtTest, ScoresAlways, (6,)),
+        # Cadene/pretrained-models.pytorch#5: Running statistics never move: training fits, evaluation is bad.
+        Fault(
+            "BatchNorm with momentum 0",
+            lambda: BasicConv(momentum=0.0),
+            lambda: BasicConv(momentum=0.1),
+            (2, 6, 6),
+        ),
+        # Evaluation sees activations twice as large as training.
+        Fault(
+            "own dropout without rescaling",
+            lambda: with_dropout(OwnDropout(0.5)),
+            lambda: with_dropout(OwnDropoutRescaled(0.5)),
+            (6,),
+        ),
+        # Training loss falls, validation loss does not follow.
+        Fault("residual branch in training only", MaskedOnlyInTraining, BranchInBothModes, (5,)),
     ),
 )

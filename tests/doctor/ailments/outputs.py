@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from doctor.ailments import made
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -83,71 +83,64 @@ class Siamese(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "head of the pre-trained network keeps its ten outputs",
+    *under(
         "output-count",
-        Backbone,
-        lambda: Backbone(num_classes=3),
-        (3, 8, 8),
-        classes=3,
-        note="It trains, and spends probability on seven classes that don't exist.",
+        # It trains, and spends probability on seven classes that don't exist.
+        Fault(
+            "head of the pre-trained network keeps its ten outputs",
+            Backbone,
+            lambda: Backbone(num_classes=3),
+            (3, 8, 8),
+            classes=3,
+        ),
+        # IndexError: Target 4 is out of bounds.
+        Fault(
+            "five labels for four outputs",
+            lambda: multilayer(4),
+            lambda: multilayer(5),
+            (6,),
+            data=lambda: made.data((6,), made.classes(5)),
+        ),
+        # monologg/JointBERT#28: IndexError: Target is out of bounds, some batches into the first epoch.
+        Fault(
+            "three intents configured, seven in the data",
+            lambda: JointIntent(3),
+            lambda: JointIntent(7),
+            (5,),
+            loss=nn.CrossEntropyLoss(),
+            classes=7,
+            tokens=30,
+            data=lambda: made.data((5,), made.classes(7), tokens=30),
+        ),
+        # The third class never appears in a mask; training raises at the first pixel of it.
+        Fault(
+            "segmentation forgets the background class",
+            lambda: UNet(2),
+            lambda: UNet(3),
+            (1, 8, 8),
+            classes=3,
+        ),
     ),
-    Fault(
-        "five labels for four outputs",
-        "output-count",
-        lambda: multilayer(4),
-        lambda: multilayer(5),
-        (6,),
-        data=lambda: made.data((6,), made.classes(5)),
-        note="IndexError: Target 4 is out of bounds.",
-    ),
-    Fault(
-        "three intents configured, seven in the data",
-        "output-count",
-        lambda: JointIntent(3),
-        lambda: JointIntent(7),
-        (5,),
-        loss=nn.CrossEntropyLoss(),
-        classes=7,
-        tokens=30,
-        data=lambda: made.data((5,), made.classes(7), tokens=30),
-        source="monologg/JointBERT#28",
-        note="IndexError: Target is out of bounds, some batches into the first epoch.",
-    ),
-    Fault(
-        "segmentation forgets the background class",
-        "output-count",
-        lambda: UNet(2),
-        lambda: UNet(3),
-        (1, 8, 8),
-        classes=3,
-        note="The third class never appears in a mask; training raises at the first pixel of it.",
-    ),
-    Fault(
-        "yes-or-no perceptron with one output and cross-entropy",
+    *under(
         "single-output",
-        lambda: multilayer(1),
-        lambda: multilayer(2),
-        (6,),
-        loss=nn.CrossEntropyLoss(),
-        source="darioizzo/dcgp#86",
-        note="The loss is 0.0 from the first step.",
-    ),
-    Fault(
-        "U-Net of one class trained with CrossEntropyLoss",
-        "single-output",
-        lambda: UNet(1),
-        lambda: UNet(2),
-        (1, 8, 8),
-        source="milesial/Pytorch-UNet#291",
-        note="The loss is 0 or raises; the masks stay as they were.",
-    ),
-    Fault(
-        "siamese network with one output and cross-entropy",
-        "single-output",
-        lambda: Siamese(1),
-        lambda: Siamese(2),
-        (2, 5),
-        note="Loss 0, gradient 0.",
+        # darioizzo/dcgp#86: The loss is 0.0 from the first step.
+        Fault(
+            "yes-or-no perceptron with one output and cross-entropy",
+            lambda: multilayer(1),
+            lambda: multilayer(2),
+            (6,),
+            loss=nn.CrossEntropyLoss(),
+        ),
+        # milesial/Pytorch-UNet#291: The loss is 0 or raises; the masks stay as they were.
+        Fault(
+            "U-Net of one class trained with CrossEntropyLoss", lambda: UNet(1), lambda: UNet(2), (1, 8, 8)
+        ),
+        # Loss 0, gradient 0.
+        Fault(
+            "siamese network with one output and cross-entropy",
+            lambda: Siamese(1),
+            lambda: Siamese(2),
+            (2, 5),
+        ),
     ),
 )

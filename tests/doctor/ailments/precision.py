@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -71,29 +71,13 @@ class SpectrumFloat(Spectrum):
 
 
 FAULTS = (
-    Fault(
-        "class frequencies from NumPy",
+    *under(
         "double-precision",
-        PriorCorrected,
-        PriorCorrectedFloat,
-        (6,),
-        note="The outputs are float64; mixed precision is off without a word.",
-    ),
-    Fault(
-        "radial basis on a float64 grid",
-        "double-precision",
-        RadialBasis,
-        RadialBasisFloat,
-        (2,),
-        loss="mse_loss",
-        note="The largest tensor of the network is computed in float64: many times slower on a GPU.",
-    ),
-    Fault(
-        "window from NumPy before a Fourier transform",
-        "double-precision",
-        Spectrum,
-        SpectrumFloat,
-        (16,),
-        note="The transform runs in complex128.",
+        # The outputs are float64; mixed precision is off without a word.
+        Fault("class frequencies from NumPy", PriorCorrected, PriorCorrectedFloat, (6,)),
+        # The largest tensor of the network is computed in float64: many times slower on a GPU.
+        Fault("radial basis on a float64 grid", RadialBasis, RadialBasisFloat, (2,), loss="mse_loss"),
+        # The transform runs in complex128.
+        Fault("window from NumPy before a Fourier transform", Spectrum, SpectrumFloat, (16,)),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -128,57 +128,19 @@ class ClosureRegistered(Closure):
 
 
 FAULTS = (
-    Fault(
-        "hidden layers in a Python list",
+    *under(
         "unregistered-layers",
-        Deep,
-        DeepRegistered,
-        (6,),
-        source="pytorch/pytorch#666",
-        note="They keep their random weights, and stay behind when the model moves to the GPU.",
-    ),
-    Fault(
-        "text convolutions in a Python list",
-        "unregistered-layers",
-        TextCNN,
-        TextCNNRegistered,
-        (6,),
-        tokens=30,
-        source="pytorch/pytorch#1053",
-        note="After .cuda() the convolutions are still on the CPU.",
-    ),
-    Fault(
-        "layers in a dictionary",
-        "unregistered-layers",
-        Relations,
-        RelationsRegistered,
-        (2, 5),
-        source="pytorch/pytorch#632",
-        note="The parameters are not in model.parameters().",
-    ),
-    Fault(
-        "convolution made in the forward",
-        "unregistered-layers",
-        DanglingLayer,
-        LayerMadeOnce,
-        (2, 5, 5),
-        source="lafith/Mobile-UNet#1",
-        note="A new layer each time, never trained.",
-    ),
-    Fault(
-        "weight as a plain tensor that requires a gradient",
-        "unregistered-layers",
-        BareWeight,
-        BareWeightRegistered,
-        (5, 3),
-        note="It has a gradient, and the optimizer never sees it.",
-    ),
-    Fault(
-        "head inside a lambda",
-        "unregistered-layers",
-        Closure,
-        ClosureRegistered,
-        (7,),
-        note="The head is missing from the checkpoint.",
+        # pytorch/pytorch#666: They keep their random weights, and stay behind when the model moves to the GPU.
+        Fault("hidden layers in a Python list", Deep, DeepRegistered, (6,)),
+        # pytorch/pytorch#1053: After .cuda() the convolutions are still on the CPU.
+        Fault("text convolutions in a Python list", TextCNN, TextCNNRegistered, (6,), tokens=30),
+        # pytorch/pytorch#632: The parameters are not in model.parameters().
+        Fault("layers in a dictionary", Relations, RelationsRegistered, (2, 5)),
+        # lafith/Mobile-UNet#1: A new layer each time, never trained.
+        Fault("convolution made in the forward", DanglingLayer, LayerMadeOnce, (2, 5, 5)),
+        # It has a gradient, and the optimizer never sees it.
+        Fault("weight as a plain tensor that requires a gradient", BareWeight, BareWeightRegistered, (5, 3)),
+        # The head is missing from the checkpoint.
+        Fault("head inside a lambda", Closure, ClosureRegistered, (7,)),
     ),
 )

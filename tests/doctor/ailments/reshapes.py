@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -98,39 +98,15 @@ class SentimentOfTheLast(Sentiment):
 
 
 FAULTS = (
-    Fault(
-        "view(-1, 54) in a small CNN",
+    *under(
         "batch-reshape",
-        TutorialNet,
-        TutorialNetFlattened,
-        (1, 8, 8),
-        note="At 14 x 14 one picture becomes four answers, and only the loss notices.",
-    ),
-    Fault(
-        "wide network pooled for smaller pictures",
-        "batch-reshape",
-        WideNet,
-        WideNetPooledToOne,
-        (3, 16, 16),
-        source="uoguelph-mlrg/Cutout#16",
-        note="Expected input batch_size (128) to match target batch_size (32).",
-    ),
-    Fault(
-        "pseudo-3D network folds frames into the batch",
-        "batch-reshape",
-        Pseudo3D,
-        Pseudo3DFramesKept,
-        (1, 4, 6, 6),
-        source="qijiezhao/pseudo-3d-pytorch#28",
-        note="Expected input batch_size to match target batch_size, at another clip length.",
-    ),
-    Fault(
-        "sentiment network folds words into the batch",
-        "batch-reshape",
-        Sentiment,
-        SentimentOfTheLast,
-        (6,),
-        tokens=40,
-        note="Six times as many answers as sentences.",
+        # At 14 x 14 one picture becomes four answers, and only the loss notices.
+        Fault("view(-1, 54) in a small CNN", TutorialNet, TutorialNetFlattened, (1, 8, 8)),
+        # uoguelph-mlrg/Cutout#16: Expected input batch_size (128) to match target batch_size (32).
+        Fault("wide network pooled for smaller pictures", WideNet, WideNetPooledToOne, (3, 16, 16)),
+        # qijiezhao/pseudo-3d-pytorch#28: Expected input batch_size to match target batch_size, at another length.
+        Fault("pseudo-3D network folds frames into the batch", Pseudo3D, Pseudo3DFramesKept, (1, 4, 6, 6)),
+        # Six times as many answers as sentences.
+        Fault("sentiment network folds words into the batch", Sentiment, SentimentOfTheLast, (6,), tokens=40),
     ),
 )

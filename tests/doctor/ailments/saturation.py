@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -58,53 +58,36 @@ def margin(*last):
 
 
 FAULTS = (
-    Fault(
-        "ReLU on the scores before cross-entropy",
+    *under(
         "saturating-output",
-        lambda: RelationExtractor(nn.ReLU()),
-        RelationExtractor,
-        (6,),
-        tokens=25,
-        source="zjunlp/DeepKE#21",
-        note="Scores below zero have no gradient; a class can die for good.",
-    ),
-    Fault(
-        "sigmoid on the scores before cross-entropy",
-        "saturating-output",
-        LeNet,
-        LeNetOnScores,
-        (1, 8, 8),
-        loss=nn.CrossEntropyLoss(),
-        classes=5,
-        source="eriklindernoren/PyTorch-YOLOv3#108",
-        note="The loss never becomes zero, even on a single picture.",
-    ),
-    Fault(
-        "regression ends in ReLU",
-        "saturating-output",
-        lambda: regression(nn.ReLU()),
-        regression,
-        (6,),
-        loss="mse_loss",
-        source="jcjohnson/pytorch-examples#30",
-        note="It cannot predict negative values.",
-    ),
-    Fault(
-        "reconstruction of standardised signals ends in tanh",
-        "saturating-output",
-        lambda: Generator(nn.Tanh()),
-        lambda: Generator(nn.Identity()),
-        (1, 12),
-        loss=nn.MSELoss(),
-        note="Peaks are cut off at one.",
-    ),
-    Fault(
-        "tanh before the logistic loss",
-        "saturating-output",
-        lambda: margin(nn.Tanh()),
-        margin,
-        (5,),
-        loss="logistic",
-        note="The loss stops at 0.31 where every sample is right.",
+        # zjunlp/DeepKE#21: Scores below zero have no gradient; a class can die for good.
+        Fault(
+            "ReLU on the scores before cross-entropy",
+            lambda: RelationExtractor(nn.ReLU()),
+            RelationExtractor,
+            (6,),
+            tokens=25,
+        ),
+        # eriklindernoren/PyTorch-YOLOv3#108: The loss never becomes zero, even on a single picture.
+        Fault(
+            "sigmoid on the scores before cross-entropy",
+            LeNet,
+            LeNetOnScores,
+            (1, 8, 8),
+            loss=nn.CrossEntropyLoss(),
+            classes=5,
+        ),
+        # jcjohnson/pytorch-examples#30: It cannot predict negative values.
+        Fault("regression ends in ReLU", lambda: regression(nn.ReLU()), regression, (6,), loss="mse_loss"),
+        # Peaks are cut off at one.
+        Fault(
+            "reconstruction of standardised signals ends in tanh",
+            lambda: Generator(nn.Tanh()),
+            lambda: Generator(nn.Identity()),
+            (1, 12),
+            loss=nn.MSELoss(),
+        ),
+        # The loss stops at 0.31 where every sample is right.
+        Fault("tanh before the logistic loss", lambda: margin(nn.Tanh()), margin, (5,), loss="logistic"),
     ),
 )

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import torch
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -74,40 +74,24 @@ class PermutedByPython(Permuted):
         return torch.tensor(random.sample(range(12), 12))
 
 
-def unseeded(name, faulty, corrected, shape, note, source=""):
-    return Fault(name, "unseeded-draws", faulty, corrected, shape, loss="mse_loss", note=note, source=source)
-
-
 FAULTS = (
-    unseeded(
-        "weights drawn by NumPy",
-        LinearByNumpy,
-        Linear,
-        (5,),
-        "torch.manual_seed(0) gives other weights every time.",
-        "Novartis/scar#97",
-    ),
-    unseeded("weights drawn by Python", LinearByPython, Linear, (5,), "No run can be repeated."),
-    unseeded(
-        "weights drawn by a generator of NumPy without a seed",
-        LinearByAGeneratorOfItsOwn,
-        Linear,
-        (5,),
-        "Not even np.random.seed reaches it.",
-    ),
-    unseeded(
-        "frozen reservoir drawn by NumPy",
-        ReservoirByNumpy,
-        Reservoir,
-        (5,),
-        "The seeds of a study do not reach the reservoir.",
-        "El3ssar/ResDAG#136",
-    ),
-    unseeded(
-        "permutation drawn by Python in a buffer",
-        PermutedByPython,
-        Permuted,
-        (12,),
-        "A checkpoint loads and means another order of the inputs.",
+    *under(
+        "unseeded-draws",
+        # Novartis/scar#97: torch.manual_seed(0) gives other weights every time.
+        Fault("weights drawn by NumPy", LinearByNumpy, Linear, (5,), loss="mse_loss"),
+        # No run can be repeated.
+        Fault("weights drawn by Python", LinearByPython, Linear, (5,), loss="mse_loss"),
+        # Not even np.random.seed reaches it.
+        Fault(
+            "weights drawn by a generator of NumPy without a seed",
+            LinearByAGeneratorOfItsOwn,
+            Linear,
+            (5,),
+            loss="mse_loss",
+        ),
+        # El3ssar/ResDAG#136: The seeds of a study do not reach the reservoir.
+        Fault("frozen reservoir drawn by NumPy", ReservoirByNumpy, Reservoir, (5,), loss="mse_loss"),
+        # A checkpoint loads and means another order of the inputs.
+        Fault("permutation drawn by Python in a buffer", PermutedByPython, Permuted, (12,), loss="mse_loss"),
     ),
 )

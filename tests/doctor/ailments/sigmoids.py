@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -107,71 +107,68 @@ class MultiLabelTaggerOfProbabilities(MultiLabelTagger):
 
 
 FAULTS = (
-    Fault(
-        "recommender ends in sigmoid, trained with BCEWithLogitsLoss",
+    *under(
         "sigmoid-twice",
-        MatrixFactorisation,
-        MatrixFactorisationOnScores,
-        (2,),
-        loss=nn.BCEWithLogitsLoss(),
-        tokens=30,
-        source="yudi-mars/daisyRec#15",
-        note="The loss does not converge: no predicted probability is below one half.",
+        # yudi-mars/daisyRec#15: The loss does not converge: no predicted probability is below one half.
+        Fault(
+            "recommender ends in sigmoid, trained with BCEWithLogitsLoss",
+            MatrixFactorisation,
+            MatrixFactorisationOnScores,
+            (2,),
+            loss=nn.BCEWithLogitsLoss(),
+            tokens=30,
+        ),
+        # Turoad/lanedet#32: The loss cannot go below 0.31 where all lanes are there, 0.69 where none is.
+        Fault(
+            "lane existence head ends in sigmoid, trained on logits",
+            LaneExistence,
+            LaneExistenceOnScores,
+            (2, 8, 8),
+            loss="binary_cross_entropy_with_logits",
+        ),
+        # The discriminator never tells a fake with confidence.
+        Fault(
+            "patch discriminator ends in sigmoid, trained on logits",
+            lambda: nn.Sequential(*patch_discriminator_layers(), nn.Sigmoid()),
+            lambda: nn.Sequential(*patch_discriminator_layers()),
+            (3, 16, 16),
+            loss=nn.BCEWithLogitsLoss(),
+        ),
+        # Samples of the class -1 keep a loss of at least ln 2.
+        Fault(
+            "two classes ±1, sigmoid before the logistic loss",
+            lambda: nn.Sequential(*binary_layers(), nn.Sigmoid()),
+            lambda: nn.Sequential(*binary_layers()),
+            (5,),
+            loss="logistic",
+        ),
     ),
-    Fault(
-        "lane existence head ends in sigmoid, trained on logits",
-        "sigmoid-twice",
-        LaneExistence,
-        LaneExistenceOnScores,
-        (2, 8, 8),
-        loss="binary_cross_entropy_with_logits",
-        source="Turoad/lanedet#32",
-        note="The loss cannot go below 0.31 where all lanes are there, 0.69 where none is.",
-    ),
-    Fault(
-        "patch discriminator ends in sigmoid, trained on logits",
-        "sigmoid-twice",
-        lambda: nn.Sequential(*patch_discriminator_layers(), nn.Sigmoid()),
-        lambda: nn.Sequential(*patch_discriminator_layers()),
-        (3, 16, 16),
-        loss=nn.BCEWithLogitsLoss(),
-        note="The discriminator never tells a fake with confidence.",
-    ),
-    Fault(
-        "two classes ±1, sigmoid before the logistic loss",
-        "sigmoid-twice",
-        lambda: nn.Sequential(*binary_layers(), nn.Sigmoid()),
-        lambda: nn.Sequential(*binary_layers()),
-        (5,),
-        loss="logistic",
-        note="Samples of the class -1 keep a loss of at least ln 2.",
-    ),
-    Fault(
-        "DCGAN discriminator without sigmoid, trained with BCELoss",
+    *under(
         "probabilities-expected",
-        Discriminator,
-        lambda: Discriminator(nn.Sigmoid()),
-        (1, 8, 8),
-        loss=nn.BCELoss(),
-        note="all elements of input should be between 0 and 1.",
-    ),
-    Fault(
-        "autoencoder of images ends in tanh, trained with BCELoss",
-        "probabilities-expected",
-        lambda: Autoencoder(nn.Tanh()),
-        lambda: Autoencoder(nn.Sigmoid()),
-        (1, 4, 4),
-        loss=nn.BCELoss(),
-        note="The first negative pixel raises.",
-    ),
-    Fault(
-        "multi-label tagger gives scores to binary cross-entropy",
-        "probabilities-expected",
-        MultiLabelTagger,
-        MultiLabelTaggerOfProbabilities,
-        (6,),
-        loss="binary_cross_entropy",
-        tokens=25,
-        note="The loss raises, or clamps and stalls where the check is off.",
+        # all elements of input should be between 0 and 1.
+        Fault(
+            "DCGAN discriminator without sigmoid, trained with BCELoss",
+            Discriminator,
+            lambda: Discriminator(nn.Sigmoid()),
+            (1, 8, 8),
+            loss=nn.BCELoss(),
+        ),
+        # The first negative pixel raises.
+        Fault(
+            "autoencoder of images ends in tanh, trained with BCELoss",
+            lambda: Autoencoder(nn.Tanh()),
+            lambda: Autoencoder(nn.Sigmoid()),
+            (1, 4, 4),
+            loss=nn.BCELoss(),
+        ),
+        # The loss raises, or clamps and stalls where the check is off.
+        Fault(
+            "multi-label tagger gives scores to binary cross-entropy",
+            MultiLabelTagger,
+            MultiLabelTaggerOfProbabilities,
+            (6,),
+            loss="binary_cross_entropy",
+            tokens=25,
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -107,85 +107,59 @@ class SentenceClassifier(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "logistic regression ends in softmax",
+    *under(
         "softmax-before-cross-entropy",
-        LogisticRegression,
-        LogisticRegressionOnScores,
-        (6,),
-        source="Lightning-Universe/lightning-bolts#654",
-        note="The loss stalls far above zero, and confidence never comes.",
+        # Lightning-Universe/lightning-bolts#654: The loss stalls far above zero, and confidence never comes.
+        Fault("logistic regression ends in softmax", LogisticRegression, LogisticRegressionOnScores, (6,)),
+        # jindongwang/Deep-learning-activity-recognition#10: The loss stops at 1.04 where every sample is right.
+        Fault(
+            "activity CNN ends in nn.Softmax",
+            lambda: nn.Sequential(*activity_layers(), nn.Softmax(dim=1)),
+            lambda: nn.Sequential(*activity_layers()),
+            (3, 16),
+            loss=nn.CrossEntropyLoss(),
+            classes=6,
+        ),
+        # bkitano/llama-from-scratch#5: The loss hardly leaves ln V.
+        Fault("language model ends in softmax", NextToken, NextTokenOnScores, (7,), classes=11, tokens=11),
+        # Masks stay blurred: no pixel's loss falls below 0.74.
+        Fault(
+            "segmentation ends in Softmax2d",
+            lambda: nn.Sequential(*fully_convolutional_layers(), nn.Softmax2d()),
+            lambda: nn.Sequential(*fully_convolutional_layers()),
+            (3, 8, 8),
+            loss=nn.CrossEntropyLoss(),
+            classes=4,
+        ),
+        # gitabcworld/MatchingNetworks#5: The similarities are squashed twice, and gradients shrink.
+        Fault("prototype head returns exp(log_softmax)", MatchingHead, MatchingHeadOnScores, (8,)),
     ),
-    Fault(
-        "activity CNN ends in nn.Softmax",
-        "softmax-before-cross-entropy",
-        lambda: nn.Sequential(*activity_layers(), nn.Softmax(dim=1)),
-        lambda: nn.Sequential(*activity_layers()),
-        (3, 16),
-        loss=nn.CrossEntropyLoss(),
-        classes=6,
-        source="jindongwang/Deep-learning-activity-recognition#10",
-        note="Training is slow, the loss stops at 1.04 where every sample is right.",
-    ),
-    Fault(
-        "language model ends in softmax",
-        "softmax-before-cross-entropy",
-        NextToken,
-        NextTokenOnScores,
-        (7,),
-        classes=11,
-        tokens=11,
-        source="bkitano/llama-from-scratch#5",
-        note="The loss hardly leaves ln V.",
-    ),
-    Fault(
-        "segmentation ends in Softmax2d",
-        "softmax-before-cross-entropy",
-        lambda: nn.Sequential(*fully_convolutional_layers(), nn.Softmax2d()),
-        lambda: nn.Sequential(*fully_convolutional_layers()),
-        (3, 8, 8),
-        loss=nn.CrossEntropyLoss(),
-        classes=4,
-        note="Masks stay blurred: no pixel's loss falls below 0.74.",
-    ),
-    Fault(
-        "prototype head returns exp(log_softmax)",
-        "softmax-before-cross-entropy",
-        MatchingHead,
-        MatchingHeadOnScores,
-        (8,),
-        source="gitabcworld/MatchingNetworks#5",
-        note="The similarities are squashed twice, and gradients shrink.",
-    ),
-    Fault(
-        "PointNet without log_softmax, trained with NLL",
+    *under(
         "log-probabilities-expected",
-        PointNet,
-        PointNetOfLogProbabilities,
-        (3, 12),
-        loss="nll_loss",
-        source="yanx27/Pointnet_Pointnet2_pytorch#30",
-        note="The loss goes negative and falls without end.",
-    ),
-    Fault(
-        "sentence classifier gives softmax to NLLLoss",
-        "log-probabilities-expected",
-        lambda: SentenceClassifier(nn.Softmax(dim=1)),
-        lambda: SentenceClassifier(nn.LogSoftmax(dim=1)),
-        (6,),
-        loss=nn.NLLLoss(),
-        tokens=20,
-        source="AnubhavGupta3377/Text-Classification-Models-Pytorch#9",
-        note="The loss is always negative.",
-    ),
-    Fault(
-        "segmentation without LogSoftmax, trained with NLLLoss",
-        "log-probabilities-expected",
-        lambda: nn.Sequential(*fully_convolutional_layers()),
-        lambda: nn.Sequential(*fully_convolutional_layers(), nn.LogSoftmax(dim=1)),
-        (3, 8, 8),
-        loss=nn.NLLLoss(),
-        source="pytorch/pytorch#12703",
-        note="The loss is sometimes negative.",
+        # yanx27/Pointnet_Pointnet2_pytorch#30: The loss goes negative and falls without end.
+        Fault(
+            "PointNet without log_softmax, trained with NLL",
+            PointNet,
+            PointNetOfLogProbabilities,
+            (3, 12),
+            loss="nll_loss",
+        ),
+        # AnubhavGupta3377/Text-Classification-Models-Pytorch#9: The loss is always negative.
+        Fault(
+            "sentence classifier gives softmax to NLLLoss",
+            lambda: SentenceClassifier(nn.Softmax(dim=1)),
+            lambda: SentenceClassifier(nn.LogSoftmax(dim=1)),
+            (6,),
+            loss=nn.NLLLoss(),
+            tokens=20,
+        ),
+        # pytorch/pytorch#12703: The loss is sometimes negative.
+        Fault(
+            "segmentation without LogSoftmax, trained with NLLLoss",
+            lambda: nn.Sequential(*fully_convolutional_layers()),
+            lambda: nn.Sequential(*fully_convolutional_layers(), nn.LogSoftmax(dim=1)),
+            (3, 8, 8),
+            loss=nn.NLLLoss(),
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -132,86 +132,63 @@ class TwiceZero(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "weights drawn with deviation one",
+    *under(
         "initial-loss",
-        NormalInit,
-        ScaledInit,
-        (32,),
-        classes=10,
-        note="The first loss is in the tens, and an epoch goes by bringing it back to ln 10.",
+        # The first loss is in the tens, and an epoch goes by bringing it back to ln 10.
+        Fault("weights drawn with deviation one", NormalInit, ScaledInit, (32,), classes=10),
+        # pytorch/pytorch#3121: The network does not train for hours; the values are too large.
+        Fault(
+            "tied embedding of deviation one",
+            TiedLanguageModel,
+            TiedLanguageModelSmall,
+            (6,),
+            classes=20,
+            tokens=20,
+        ),
+        # The softmax begins as an argmax, and the first loss is in the tens.
+        Fault(
+            "cosines divided by a temperature of 0.01",
+            lambda: CosineHead(0.01),
+            lambda: CosineHead(0.25),
+            (10,),
+            classes=6,
+        ),
     ),
-    Fault(
-        "tied embedding of deviation one",
-        "initial-loss",
-        TiedLanguageModel,
-        TiedLanguageModelSmall,
-        (6,),
-        classes=20,
-        tokens=20,
-        source="pytorch/pytorch#3121",
-        note="The network does not train for hours; the values are too large.",
-    ),
-    Fault(
-        "cosines divided by a temperature of 0.01",
-        "initial-loss",
-        lambda: CosineHead(0.01),
-        lambda: CosineHead(0.25),
-        (10,),
-        classes=6,
-        note="The softmax begins as an argmax, and the first loss is in the tens.",
-    ),
-    Fault(
-        "hidden biases of -10",
+    *under(
         "dead-units",
-        lambda: with_hidden_bias(-10.0),
-        lambda: with_hidden_bias(0.0),
-        (8,),
-        source="facebookresearch/dlrm#358",
-        note="Every derivative behind the ReLU is zero.",
+        # facebookresearch/dlrm#358: Every derivative behind the ReLU is zero.
+        Fault("hidden biases of -10", lambda: with_hidden_bias(-10.0), lambda: with_hidden_bias(0.0), (8,)),
+        # lucidrains/deep-cross-attention#2: No gradient moves the branch off zero, ever.
+        Fault(
+            "zero weights before ReLU",
+            lambda: ZeroedGate(nn.init.zeros_),
+            lambda: ZeroedGate(nn.init.xavier_uniform_),
+            (6,),
+        ),
+        # Half of the features are zero.
+        Fault(
+            "negative half of an activated convolution", ConcatenatedReLU, ConcatenatedReLUOfBoth, (1, 6, 6)
+        ),
     ),
-    Fault(
-        "zero weights before ReLU",
-        "dead-units",
-        lambda: ZeroedGate(nn.init.zeros_),
-        lambda: ZeroedGate(nn.init.xavier_uniform_),
-        (6,),
-        source="lucidrains/deep-cross-attention#2",
-        note="No gradient moves the branch off zero, ever.",
-    ),
-    Fault(
-        "negative half of an activated convolution",
-        "dead-units",
-        ConcatenatedReLU,
-        ConcatenatedReLUOfBoth,
-        (1, 6, 6),
-        note="Half of the features are zero.",
-    ),
-    Fault(
-        "cosine head of twenty classes without scale",
+    *under(
         "cannot-overfit",
-        lambda: CosineHead(1.0, classes=20),
-        lambda: CosineHead(0.25, classes=20),
-        (10,),
-        classes=20,
-        source="ExplainableML/czsl#30",
-        note="Scores lie between -1 and 1: probabilities stay flat, and the loss above 1.2.",
-    ),
-    Fault(
-        "LayerNorm over a single output",
-        "cannot-overfit",
-        lambda: NormalisedTarget(nn.LayerNorm(1)),
-        NormalisedTarget,
-        (6, 3),
-        loss="mse_loss",
-        note="The forecast is the same for every input.",
-    ),
-    Fault(
-        "zero gate before a zero layer",
-        "cannot-overfit",
-        lambda: TwiceZero(0.0),
-        lambda: TwiceZero(1.0),
-        (7,),
-        note="The loss is ln 4 from the first step to the last.",
+        # ExplainableML/czsl#30: Scores lie between -1 and 1: probabilities stay flat, and the loss above 1.2.
+        Fault(
+            "cosine head of twenty classes without scale",
+            lambda: CosineHead(1.0, classes=20),
+            lambda: CosineHead(0.25, classes=20),
+            (10,),
+            classes=20,
+        ),
+        # The forecast is the same for every input.
+        Fault(
+            "LayerNorm over a single output",
+            lambda: NormalisedTarget(nn.LayerNorm(1)),
+            NormalisedTarget,
+            (6, 3),
+            loss="mse_loss",
+        ),
+        # The loss is ln 4 from the first step to the last.
+        Fault("zero gate before a zero layer", lambda: TwiceZero(0.0), lambda: TwiceZero(1.0), (7,)),
     ),
 )

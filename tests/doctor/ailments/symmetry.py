@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -98,49 +98,23 @@ class Committee(nn.Module):
 
 
 FAULTS = (
-    Fault(
-        "all weights and biases 0.1",
+    *under(
         "equal-units",
-        ConstantClassifier,
-        Classifier,
-        (6,),
-        classes=3,
-        note="Sixteen hidden units learn what one would.",
-    ),
-    Fault(
-        "widened by copies without noise",
-        "equal-units",
-        WidenedClassifier,
-        WidenedWithNoise,
-        (6,),
-        classes=3,
-        note="The wider network is no better than the narrow one.",
-    ),
-    Fault(
-        "convolutions of constant filters",
-        "equal-units",
-        FiltersOfOnes,
-        Filters,
-        (2, 7, 7),
-        classes=3,
-        note="All feature maps are the same picture.",
-    ),
-    Fault(
-        "recurrent network of constant weights",
-        "equal-units",
-        ConstantTracker,
-        Tracker,
-        (5, 4),
-        loss="mse_loss",
-        note="Ten hidden states, always equal.",
-    ),
-    Fault(
-        "experts that are copies of one",
-        "equal-units",
-        lambda: Committee(lambda: 0.4 * torch.randn(1, 6, 3).repeat(4, 1, 1)),
-        lambda: Committee(lambda: 0.4 * torch.randn(4, 6, 3)),
-        (6,),
-        loss="mse_loss",
-        note="The committee never disagrees.",
+        # Sixteen hidden units learn what one would.
+        Fault("all weights and biases 0.1", ConstantClassifier, Classifier, (6,), classes=3),
+        # The wider network is no better than the narrow one.
+        Fault("widened by copies without noise", WidenedClassifier, WidenedWithNoise, (6,), classes=3),
+        # All feature maps are the same picture.
+        Fault("convolutions of constant filters", FiltersOfOnes, Filters, (2, 7, 7), classes=3),
+        # Ten hidden states, always equal.
+        Fault("recurrent network of constant weights", ConstantTracker, Tracker, (5, 4), loss="mse_loss"),
+        # The committee never disagrees.
+        Fault(
+            "experts that are copies of one",
+            lambda: Committee(lambda: 0.4 * torch.randn(1, 6, 3).repeat(4, 1, 1)),
+            lambda: Committee(lambda: 0.4 * torch.randn(4, 6, 3)),
+            (6,),
+            loss="mse_loss",
+        ),
     ),
 )

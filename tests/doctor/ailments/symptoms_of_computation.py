@@ -153,14 +153,23 @@ def _affine(model, inputs, first, second, given):
     return moved.item() > 1e-3 and ((one + other) / 2 - middle).abs().max().item() < 1e-3 * moved.item()
 
 
-def inplace_backward(side):
+def _raised(side):
+    """What a step of training raises."""
     try:
         outputs = side.model().train()(side.inputs(4))
         if outputs.requires_grad:
             outputs.square().sum().backward()
-    except RuntimeError as error:
-        return "modified by an inplace operation" in str(error)
-    return False
+    except (RuntimeError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
+def inplace_backward(side):
+    return "modified by an inplace operation" in _raised(side)
+
+
+def backward_fails(side):
+    return bool(_raised(side)) and not inplace_backward(side)
 
 
 def inplace_hook(side):

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -98,44 +98,31 @@ class TransposedAutoencoder(nn.Module):
         return F.linear(torch.tanh(self.encoder(x)), self.encoder.weight.t(), self.bias)
 
 
-def language(name, faulty, source, note, corrected=TiedModel):
-    return Fault(name, "ties-lost", faulty, corrected, (6,), classes=15, tokens=15, source=source, note=note)
-
-
 FAULTS = (
-    language(
-        "output initialised anew after tying",
-        InitialisedAfterTying,
-        "NVIDIA-NeMo/Automodel#2511",
-        "The checkpoint leaves out the output layer as tied, and resuming jumps.",
-    ),
-    language(
-        "tied by .data",
-        TiedByData,
-        "pytorch/xla#2719",
-        "Equal until the model is copied or moved; then two matrices.",
-    ),
-    language(
-        "tied by a second Parameter",
-        TiedByParameter,
-        "pytorch/pytorch#79788",
-        "The optimizer steps twice; a deep copy has two matrices.",
-    ),
-    language(
-        "vocabulary extended after tying",
-        Extended,
-        "",
-        "Embedding and output drift apart.",
-        ExtendedAndTied,
-    ),
-    Fault(
-        "autoencoder tied by a transposed Parameter",
+    *under(
         "ties-lost",
-        TiedAutoencoder,
-        TransposedAutoencoder,
-        (12,),
-        loss="mse_loss",
-        source="pytorch/pytorch#79788",
-        note="Tied on this device, and two matrices on the next.",
+        # NVIDIA-NeMo/Automodel#2511: The checkpoint leaves out the output layer as tied, and resuming jumps.
+        Fault(
+            "output initialised anew after tying",
+            InitialisedAfterTying,
+            TiedModel,
+            (6,),
+            classes=15,
+            tokens=15,
+        ),
+        # pytorch/xla#2719: Equal until the model is copied or moved; then two matrices.
+        Fault("tied by .data", TiedByData, TiedModel, (6,), classes=15, tokens=15),
+        # pytorch/pytorch#79788: The optimizer steps twice; a deep copy has two matrices.
+        Fault("tied by a second Parameter", TiedByParameter, TiedModel, (6,), classes=15, tokens=15),
+        # Embedding and output drift apart.
+        Fault("vocabulary extended after tying", Extended, ExtendedAndTied, (6,), classes=15, tokens=15),
+        # pytorch/pytorch#79788: Tied on this device, and two matrices on the next.
+        Fault(
+            "autoencoder tied by a transposed Parameter",
+            TiedAutoencoder,
+            TransposedAutoencoder,
+            (12,),
+            loss="mse_loss",
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from doctor.ailments.fault import Fault
+from doctor.ailments.fault import Fault, under
 from torch import nn
 
 
@@ -91,40 +91,20 @@ class DecoderComplete(DecoderBypassed):
 
 
 FAULTS = (
-    Fault(
-        "first layer called twice, second never",
+    *under(
         "unused-parameters",
-        ForgottenSecond,
-        BothLayers,
-        (4, 5, 5),
-        source="inria-thoth/HySUPP#3",
-        note="Distributed training raises: parameters that were not used in producing loss.",
-    ),
-    Fault(
-        "BatchNorm whose forward is overridden",
-        "unused-parameters",
-        lambda: fast_attention_block(OverwrittenBatchNorm),
-        lambda: fast_attention_block(ActivatedBatchNorm),
-        (3, 6, 6),
-        source="feinanshan/FANet#5",
-        note="Nothing is normalised; its weight and bias stay at 1 and 0.",
-    ),
-    Fault(
-        "loop whose results are discarded",
-        "unused-parameters",
-        DiscardedLoop,
-        ThreadedLoop,
-        (5,),
-        source="thomasjpfan/pytorch_refinenet#2",
-        note="Only the last unit has an effect.",
-    ),
-    Fault(
-        "second decoder layer never called",
-        "unused-parameters",
-        DecoderBypassed,
-        DecoderComplete,
-        (10,),
-        loss="mse_loss",
-        note="Its gradient is None.",
+        # inria-thoth/HySUPP#3: Distributed training raises: parameters that were not used in producing loss.
+        Fault("first layer called twice, second never", ForgottenSecond, BothLayers, (4, 5, 5)),
+        # feinanshan/FANet#5: Nothing is normalised; its weight and bias stay at 1 and 0.
+        Fault(
+            "BatchNorm whose forward is overridden",
+            lambda: fast_attention_block(OverwrittenBatchNorm),
+            lambda: fast_attention_block(ActivatedBatchNorm),
+            (3, 6, 6),
+        ),
+        # thomasjpfan/pytorch_refinenet#2: Only the last unit has an effect.
+        Fault("loop whose results are discarded", DiscardedLoop, ThreadedLoop, (5,)),
+        # Its gradient is None.
+        Fault("second decoder layer never called", DecoderBypassed, DecoderComplete, (10,), loss="mse_loss"),
     ),
 )

@@ -2,17 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from modelspace.doctor.finding import Observation
-from modelspace.doctor.private import seed_all
-from modelspace.doctor.rule import Inapplicable, Rule
+from modelspace.doctor.rule import Inapplicable, Seen, rule
+from modelspace.doctor.samples import seed_all
 from modelspace.doctor.subject import Subject
 from modelspace.doctor.trace import output_of
 from modelspace.errors import first_line
+from modelspace.losses import Loss
 
 # Learning rates over the range in which Adam trains anything; the first that works ends the search.
 _RATES, _STEPS = (1e-2, 1e-3, 1e-1), 100
@@ -26,16 +26,18 @@ _FEWEST_SAMPLES, _MOST_SAMPLES = 6, 32
 # around each can't learn random labels for all of them, and need not.
 _SITES = 2
 # Outputs that may be any number: what is left of the loss when they are chosen freely is no fault of the model's.
+# Their search ends where so many steps gain less than this share of what has been gained.
+_PATIENCE, _GAIN = 25, 0.01
 _FREE = ("real", "score", "logits", "log-rate", "embedding")
 
 Objective = Callable[[Tensor], Tensor]
 
 
-def _probe(subject: Subject) -> Iterator[Observation]:
-    loss = subject.loss
-    assert loss is not None
-    outputs = subject.outputs
-    classes = outputs.shape[1] if subject.expected.by_class and outputs.ndim > 1 else 0
+@rule("warning", needs=("inputs", "loss", "values"))
+def cannot_overfit(subject: Subject) -> Seen:
+    """A short training on one small batch does not bring the loss down."""
+    loss, outputs = subject.loss, subject.outputs
+    classes = outputs.shape[1] if subject.by_class and outputs.ndim > 1 else 0
     batch = min(max(_FEWEST_SAMPLES, 2 * classes), _MOST_SAMPLES)
     inputs = subject.inputs(batch)
     outputs = subject.run(inputs)
@@ -61,10 +63,11 @@ def _probe(subject: Subject) -> Iterator[Observation]:
     for rate in _RATES:
         try:
             lowest, finished = _fit(subject, inputs, objective, rate, target, end)
-        except RuntimeError as error:
-            raise Inapplicable(
-                f"the backward fails, which other rules look at: {first_line(error)}"
-            ) from None
+        except Inapplicable:
+            raise
+        except Exception as error:
+            why = f"the backward fails, which other rules look at: {first_line(error)}"
+            raise Inapplicable(why) from None
         best = min(best, lowest)
         if best < target:
             return
@@ -73,7 +76,7 @@ def _probe(subject: Subject) -> Iterator[Observation]:
                 f"too slow to train for {_STEPS} steps at {len(_RATES)} learning rates in {_SECONDS:g} s"
             )
     rates = ", ".join(f"{rate:g}" for rate in sorted(_RATES))
-    yield Observation(
+    yield (
         subject.title,
         f"{_STEPS} steps of Adam on the same {batch} samples, at learning rates {rates}, bring the loss from "
         f"{start:.4g} to no less than {best:.4g}, where constant outputs cost {ceiling:.4g}",
@@ -83,45 +86,40 @@ def _probe(subject: Subject) -> Iterator[Observation]:
 
 
 def _objective(subject: Subject, outputs: Tensor, labels: Tensor) -> tuple[Objective, float]:
-    """The loss as a function of the outputs, and what the best constant outputs cost, infinity if unknown."""
-    loss, wanted = subject.loss, subject.expected
-    assert loss is not None
-    if wanted.by_class and not labels.is_floating_point():
-        if outputs.ndim > 2:
-            outputs, labels = _few_sites(outputs.flatten(2)), _few_sites(labels.flatten(1))
-            return lambda z: loss(_few_sites(z.flatten(2)), labels), _entropy(labels)
-        return lambda z: loss(z, labels), _entropy(labels)
-    if (
-        labels.shape == outputs.shape
-        and outputs.ndim > 1
-        and outputs[0].numel() > _SITES
-        and subject.labels is None
-    ):
-        labels = _few_sites(labels.flatten(1))
-        few: Objective = lambda z: loss(_few_sites(z.flatten(1)), labels)  # noqa: E731
-        return few, _constant(subject, labels)
-    return lambda z: loss(z, labels), _constant(subject, labels)
+    """Return the loss as a function of the outputs, and what the best constant outputs cost, infinity if unknown."""
+    loss = subject.loss
+    by_class = subject.by_class and not labels.is_floating_point()
+    if by_class:
+        dense = outputs.ndim > 2
+    else:
+        one_each = labels.shape == outputs.shape and outputs.ndim > 1 and subject.labels is None
+        dense = one_each and outputs[0].numel() > _SITES
+    labels = labels.flatten(1)[..., :_SITES] if dense else labels
+    constant = _entropy(labels) if by_class else _constant(loss, labels)
+    if dense:
+        return lambda z: loss(z.flatten(2 if by_class else 1)[..., :_SITES], labels), constant
+    return lambda z: loss(z, labels), constant
 
 
 def _floor(subject: Subject, objective: Objective, outputs: Tensor) -> float:
-    """The least that the loss comes to when the outputs themselves are free; a likelihood's is not 0."""
-    if subject.expected.outputs not in _FREE:
+    """Return the least that the loss comes to when the outputs themselves are free; a likelihood's is not 0."""
+    if subject.loss.outputs not in _FREE:
         return 0.0
     z = outputs.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([z], lr=0.1)
-    lowest = math.inf
-    for _ in range(3 * _STEPS):
+    start = before = lowest = float(objective(z))
+    for step in range(1, 3 * _STEPS):
         value = objective(z)
         if not math.isfinite(float(value)):
             break
         lowest = min(lowest, float(value))
+        if step % _PATIENCE == 0:
+            if before - lowest <= _GAIN * (start - lowest):
+                break
+            before = lowest
         (z.grad,) = torch.autograd.grad(value, [z])
         optimizer.step()
     return lowest
-
-
-def _few_sites(x: Tensor) -> Tensor:
-    return x[..., :_SITES]
 
 
 def _entropy(labels: Tensor) -> float:
@@ -130,14 +128,12 @@ def _entropy(labels: Tensor) -> float:
     return float(-(shares * shares.log()).sum())
 
 
-def _constant(subject: Subject, labels: Tensor) -> float:
-    """The loss of each label's own mean, where the loss is one that means minimise."""
-    loss, wanted = subject.loss, subject.expected
-    assert loss is not None
+def _constant(loss: Loss, labels: Tensor) -> float:
+    """Return the loss of each label's own mean, where the loss is one that means minimise."""
     mean = labels.double().mean(0, keepdim=True).expand_as(labels)
-    if wanted.labels == "sign":
+    if loss.labels == "sign":
         mean = (mean + 1) / 2
-    if wanted.outputs == "score":
+    if loss.outputs == "score":
         mean = torch.logit(mean.clamp(0.02, 0.98))
     try:
         found = float(loss(mean.to(labels.dtype), labels))
@@ -149,7 +145,7 @@ def _constant(subject: Subject, labels: Tensor) -> float:
 def _fit(
     subject: Subject, inputs: Tensor, objective: Objective, rate: float, target: float, end: float
 ) -> tuple[float, bool]:
-    """The lowest loss of a short training without dropout, and whether there was time for all of it."""
+    """Return the lowest loss of a short training without dropout, and whether there was time for all of it."""
     module = subject.fresh(training=True)
     for layer in module.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
@@ -173,12 +169,3 @@ def _fit(
         if time.thread_time() > end:
             return lowest, False
     return lowest, True
-
-
-RULE = Rule(
-    "cannot-overfit",
-    "warning",
-    "a short training on one small batch does not bring the loss down",
-    _probe,
-    needs=("inputs", "loss", "values"),
-)

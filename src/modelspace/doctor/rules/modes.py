@@ -1,18 +1,15 @@
 """Training and evaluation that differ by more than dropout and batch statistics."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from modelspace.doctor.finding import Observation
-from modelspace.doctor.location import place
-from modelspace.doctor.private import drawn_since
-from modelspace.doctor.rule import Inapplicable, Rule
-from modelspace.doctor.subject import BATCH, Subject
+from modelspace.doctor.rule import Inapplicable, Seen, rule
+from modelspace.doctor.samples import drawn_since
+from modelspace.doctor.subject import BATCH, Subject, on_simplex
+from modelspace.doctor.trace import place
 
 # Outputs of the same arithmetic in the same order are equal; a little is left to fused kernels of one mode.
 _TOLERANCE = 1e-3
@@ -24,45 +21,30 @@ _STRAIGHT = 0.9
 _RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
-def _probe(subject: Subject) -> Iterator[Observation]:
+@rule("warning")
+def train_eval_gap(subject: Subject) -> Seen:
+    """Training and evaluation differ by more than dropout and batch statistics explain."""
     yield from _always_on(subject)
-    yield from _statistics(subject)
-    evaluated = subject.run(subject.inputs())
-    first = _without_noise(subject, subject.seed)
-    noisy = drawn_since(subject.seed)
-    if first is None:
-        return
-    if first.shape != evaluated.shape:
-        yield _gap(
-            subject,
-            f"outputs have shape {list(first.shape)} in training and {list(evaluated.shape)} in evaluation",
-        )
-        return
-    size = float(evaluated.double().abs().max()) or 1.0
-    gap = float((first - evaluated).double().abs().max())
-    if _on_simplex(first) != _on_simplex(evaluated):
-        only = "training" if _on_simplex(first) else "evaluation"
-        yield _gap(subject, f"the outputs of a sample are probabilities that sum to 1 in {only} mode only")
-    elif noisy:
-        yield from _scale(subject)
-    elif not subject.keeps_state and gap > _TOLERANCE * size:
-        yield _gap(
-            subject,
-            f"with dropout off and batch statistics frozen, the outputs of the two modes differ by up to {gap:.3g} "
-            f"(they are of size {size:.3g})",
+    yield from _frozen_statistics(subject)
+    difference = _difference(subject)
+    if difference:
+        yield (
+            subject.end,
+            difference,
+            "def forward(self, x):\n    return self.fc(x)     # the same in both modes",
         )
 
 
-def _always_on(subject: Subject) -> Iterator[Observation]:
-    """Dropout that acts in evaluation mode."""
+def _always_on(subject: Subject) -> Seen:
+    """Look for dropout that acts in evaluation mode."""
     for operation in subject.trace.operations:
-        if not operation.name.rstrip("_").endswith("dropout") and "dropout" not in operation.name:
+        if "dropout" not in operation.name:
             continue
         if type(operation.layer).__module__.startswith("torch.nn.modules") and not operation.layer.training:
             continue
         rate, training = _dropout_arguments(operation.arguments, operation.keywords)
         if training and rate > 0:
-            yield Observation(
+            yield (
                 operation.where,
                 f"dropout of {rate:g} acts in evaluation mode too: its training argument is True",
                 f"x = F.dropout(x, {rate:g}, training=self.training)     # or self.dropout = nn.Dropout({rate:g})",
@@ -70,8 +52,8 @@ def _always_on(subject: Subject) -> Iterator[Observation]:
             return
     for name, layer in subject.trace.module.named_modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0:
-            yield Observation(
-                place(name, kind=type(layer).__name__),
+            yield (
+                place(name, layer),
                 f"dropout of {layer.p:g} stays in training mode after model.eval()",
                 "def train(self, mode=True):     # let the mode reach every layer\n    return super().train(mode)",
             )
@@ -84,15 +66,15 @@ def _dropout_arguments(arguments: tuple, keywords: dict) -> tuple[float, bool]:
     return (float(rate) if isinstance(rate, int | float) else 0.0), bool(training)
 
 
-def _statistics(subject: Subject) -> Iterator[Observation]:
-    """Running statistics that training never moves from where they began."""
+def _frozen_statistics(subject: Subject) -> Seen:
+    """Look for running statistics that training never moves from where they began."""
     for call in subject.training_trace.calls:
         layer = call.layer
         if not isinstance(layer, nn.modules.batchnorm._NormBase) or not call.training:
             continue
         if layer.track_running_stats and layer.momentum == 0:
-            yield Observation(
-                place(call.path, kind=type(layer).__name__),
+            yield (
+                call.where,
                 "its momentum is 0, so the running mean and variance stay at 0 and 1 for ever, while training "
                 "normalises by the batch's: evaluation is another function",
                 "nn.BatchNorm2d(channels, momentum=0.1)     # the weight of the newest batch",
@@ -100,8 +82,32 @@ def _statistics(subject: Subject) -> Iterator[Observation]:
             return
 
 
-def _scale(subject: Subject) -> Iterator[Observation]:
-    """Noise of the user's own, whose mean over many draws is to be the outputs of evaluation, up to curvature."""
+def _difference(subject: Subject) -> str:
+    """Say how the outputs of the two modes differ without dropout and batch statistics; nothing where they don't."""
+    evaluated = subject.run(subject.inputs())
+    first = _without_noise(subject, subject.seed)
+    noisy = drawn_since(subject.seed)
+    if first is None:
+        return ""
+    if first.shape != evaluated.shape:
+        return f"outputs have shape {list(first.shape)} in training and {list(evaluated.shape)} in evaluation"
+    if on_simplex(first, _TOLERANCE) != on_simplex(evaluated, _TOLERANCE):
+        only = "training" if on_simplex(first, _TOLERANCE) else "evaluation"
+        return f"the outputs of a sample are probabilities that sum to 1 in {only} mode only"
+    if noisy:
+        return _noise_that_shrinks(subject)
+    size = float(evaluated.double().abs().max()) or 1.0
+    gap = float((first - evaluated).double().abs().max())
+    if gap > _TOLERANCE * size and not subject.keeps_state:
+        return (
+            f"with dropout off and batch statistics frozen, the outputs of the two modes differ by up to {gap:.3g} "
+            f"(they are of size {size:.3g})"
+        )
+    return ""
+
+
+def _noise_that_shrinks(subject: Subject) -> str:
+    """Compare the mean over many draws of the user's own noise with the outputs of evaluation, up to curvature."""
     evaluated = subject.run(subject.inputs(_SAMPLES)).double()
     slopes = []
     end = time.thread_time() + _SECONDS
@@ -116,15 +122,15 @@ def _scale(subject: Subject) -> Iterator[Observation]:
         straight = float(x @ y) ** 2 >= _STRAIGHT * float(x @ x) * float(y @ y)
         slopes.append(float(x @ y / (x @ x).clamp(min=1e-30)) if straight else 1.0)
     if all(slope < _SHRUNK or slope > 1 / _SHRUNK for slope in slopes):
-        yield _gap(
-            subject,
+        return (
             f"over {2 * _DRAWS} draws of the noise, training's outputs are on average {sum(slopes) / 2:.2g} times "
-            "those of evaluation",
+            "those of evaluation"
         )
+    return ""
 
 
 def _without_noise(subject: Subject, seed: int, batch: int = BATCH) -> Tensor | None:
-    """Outputs in training mode without dropout and with running statistics; None where that fails."""
+    """Return outputs in training mode without dropout and with running statistics; None where that fails."""
     module = subject.fresh(training=True)
     for layer in module.modules():
         if isinstance(layer, (*_RANDOM, nn.modules.batchnorm._NormBase)):
@@ -132,7 +138,7 @@ def _without_noise(subject: Subject, seed: int, batch: int = BATCH) -> Tensor | 
         if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
             layer.dropout = 0.0
     try:
-        with _no_dropout():
+        with _NoDropout():
             return subject.run(subject.inputs(batch), module=module, seed=seed)
     except Exception:
         return None
@@ -151,31 +157,3 @@ class _NoDropout(TorchFunctionMode):
             kwargs["dropout_p"] = 0.0
             args = args[:4]
         return func(*args, **kwargs)
-
-
-@contextmanager
-def _no_dropout() -> Iterator[None]:
-    with _NoDropout():
-        yield
-
-
-def _on_simplex(x: Tensor) -> bool:
-    if x.ndim < 2 or x.shape[1] < 2 or not x.is_floating_point():
-        return False
-    return float(x.min()) >= 0 and float((x.sum(1) - 1).abs().max()) < _TOLERANCE
-
-
-def _gap(subject: Subject, evidence: str) -> Observation:
-    return Observation(
-        subject.end,
-        evidence,
-        "def forward(self, x):\n    return self.fc(x)     # the same in both modes",
-    )
-
-
-RULE = Rule(
-    "train-eval-gap",
-    "warning",
-    "training and evaluation differ by more than dropout and batch statistics explain",
-    _probe,
-)

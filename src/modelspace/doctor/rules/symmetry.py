@@ -7,12 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modelspace.doctor.finding import Observation
-from modelspace.doctor.location import place
-from modelspace.doctor.private import seed_all
-from modelspace.doctor.rule import Inapplicable, Rule
+from modelspace.doctor.rule import Inapplicable, Seen, listed, rule
+from modelspace.doctor.samples import seed_all
 from modelspace.doctor.subject import Subject
-from modelspace.doctor.trace import output_of
+from modelspace.doctor.trace import output_of, place
 from modelspace.errors import first_line
 
 # Zeroed branches, gates and heads wait for each other: the layer behind two of them moves in the third step.
@@ -37,7 +35,9 @@ class _Slices(NamedTuple):
     groups: list[Tensor]
 
 
-def _probe(subject: Subject) -> Iterator[Observation]:
+@rule("warning")
+def equal_units(subject: Subject) -> Seen:
+    """Units of a layer start equal and stay equal: together they are one."""
     # In evaluation mode: dropout drives equal units apart by chance, which is no initialisation.
     module = subject.fresh()
     candidates = list(_starting_equal(module))
@@ -58,11 +58,13 @@ def _probe(subject: Subject) -> Iterator[Observation]:
         if count and count > found.get(slices.path, (slices, 0, 0))[1]:
             found[slices.path] = (slices, count, len(groups))
     if found:
-        layers = [place(path, kind=type(slices.layer).__name__) for path, (slices, _, _) in found.items()]
-        yield Observation(
-            _listed(layers),
-            _listed([_described(*each) for each in found.values()])
-            + f": they start equal, get equal gradients and are equal after {_STEPS} steps of gradient descent",
+        layers = [place(path, slices.layer) for path, (slices, _, _) in found.items()]
+        described = [_described(*each) for each in found.values()]
+        where, evidence = (listed(parts, _NAMED, apart="; ", kind=" layers") for parts in (layers, described))
+        yield (
+            where,
+            f"{evidence}: they start equal, get equal gradients and are equal after {_STEPS} steps of gradient "
+            "descent",
             "nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))     # every unit its own values\n"
             "nn.init.zeros_(layer.bias)     # biases may start equal, weights may not",
         )
@@ -73,13 +75,8 @@ def _described(slices: _Slices, count: int, groups: int) -> str:
     return f"{count} of {len(slices.start)} {kind} of {slices.name}, which count as {groups}"
 
 
-def _listed(parts: list[str]) -> str:
-    more = f" and {len(parts) - _NAMED} more layers" if len(parts) > _NAMED else ""
-    return "; ".join(parts[:_NAMED]) + more
-
-
 def _starting_equal(module: nn.Module) -> Iterator[_Slices]:
-    """Matrices of trained parameters in which two slices or more are the same."""
+    """Yield matrices of trained parameters in which two slices or more are the same."""
     seen: set[int] = set()
     for path, layer in module.named_modules():
         for own, parameter in layer.named_parameters(recurse=False):
@@ -97,7 +94,7 @@ def _starting_equal(module: nn.Module) -> Iterator[_Slices]:
 
 
 def _unit_axes(layer: nn.Module, parameter: Tensor) -> tuple[int, ...]:
-    """Where a parameter's units are: in each dimension of a matrix that the user multiplies by."""
+    """Return the axes of a parameter's units: each dimension of a matrix that the user multiplies by."""
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag | nn.modules.conv._ConvTransposeNd):
         return (1,)
     if type(layer).__module__.startswith("torch.nn.modules"):
@@ -112,7 +109,7 @@ def _rows(parameter: Tensor, axis: int) -> Tensor:
 
 
 def _alike(rows: Tensor, tolerance: float) -> list[Tensor]:
-    """Indices of the rows that are equal to others, in groups.
+    """Return the indices of the rows that are equal to others, in groups.
 
     Args:
         rows: ``[row, number]``.
@@ -139,7 +136,7 @@ def _alike(rows: Tensor, tolerance: float) -> list[Tensor]:
 
 
 def _descend(subject: Subject, module: nn.Module) -> None:
-    """A few steps towards random outputs, so that every output has an error of its own."""
+    """Take a few steps towards random outputs, so that every output has an error of its own."""
     inputs = subject.inputs(subject.affordable(_BATCH, 3 * _STEPS))
     parameters = [p for p in module.parameters() if p.requires_grad]
     target: Tensor | None = None
@@ -152,10 +149,9 @@ def _descend(subject: Subject, module: nn.Module) -> None:
                 spread = outputs.detach().abs().max().clamp(min=1e-3)
                 target = outputs.detach() + spread * torch.randn_like(outputs)
             (outputs - target).abs().square().mean().backward()
-        except RuntimeError as error:
-            raise Inapplicable(
-                f"the backward fails, which other rules look at: {first_line(error)}"
-            ) from None
+        except Exception as error:
+            why = f"the backward fails, which other rules look at: {first_line(error)}"
+            raise Inapplicable(why) from None
         moved = [p for p in parameters if p.grad is not None]
         with torch.no_grad():
             slope = math.sqrt(sum(float(p.grad.abs().square().sum()) for p in moved if p.grad is not None))
@@ -164,11 +160,3 @@ def _descend(subject: Subject, module: nn.Module) -> None:
                 raise Inapplicable("its gradient is 0 or not finite, which other rules look at")
             for p in moved:
                 p.sub_(p.grad, alpha=_STEP * size / slope)  # pyright: ignore[reportArgumentType]
-
-
-RULE = Rule(
-    "equal-units",
-    "warning",
-    "units of a layer start equal and stay equal: together they are one",
-    _probe,
-)
