@@ -18,10 +18,13 @@ LAYERS = [
         "progress",
         "hyperparameters",
         "code",
+        "memory",
+        "tensorfile",
     ],
     ["space", "losses", "metrics", "optimizers", "data"],
     ["population"],
     ["engine"],
+    ["runs"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],
     ["report", "export"],
@@ -29,14 +32,14 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
-SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0])}
+SIBLINGS = {("metrics", "losses"), ("tensorfile", "atomic"), *((name, "errors") for name in LAYERS[0])}
 ONLY_IN = {
     "plotly": "report",
     "jinja2": "report",
     "matplotlib": "report",
     "ray": "distribute",
     "optuna": "search",
-    "psutil": "fit",
+    "psutil": "memory",
     "tensorboard": "export",
     "mlflow": "export",
     "wandb": "export",

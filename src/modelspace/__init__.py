@@ -9,9 +9,10 @@ from modelspace.doctor import Diagnosis, Finding, doctor
 from modelspace.engine import Plan, evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration, explore
-from modelspace.fit import EarlyStopping, Run, fit, open_run
+from modelspace.fit import EarlyStopping, fit
 from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
 from modelspace.population import Population, load, logspace, population_of, save
+from modelspace.runs import Run, open_run
 from modelspace.space import ModelSpace
 from modelspace.space.difference import Difference, diff
 from modelspace.space.family import Family

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import printed, refused
-from runs import altered, held
+from folders import altered, held
 
 from modelspace.cli import main
-from modelspace.fit import open_run
-from modelspace.fit.store import VERSION
+from modelspace.runs import open_run
+from modelspace.runs.catalogue import VERSION
 
 NET = """
 from pathlib import Path

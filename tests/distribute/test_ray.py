@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from cases import BATCH, named
-from runs import assert_same
+from folders import assert_same
 from torch import nn
 
 import modelspace as ms

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import modelspace as ms
 from modelspace.fit import training
-from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.execution import pieces
+from modelspace.runs.settings import DIVERGED, FINISHED
 
 CASE = named("MLP dropout")
 SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}

@@ -7,7 +7,7 @@ import modelspace as ms
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
 from modelspace.fit import training
-from modelspace.fit.course import FINISHED, STOPPED, UNFINISHED
+from modelspace.runs.settings import FINISHED, STOPPED, UNFINISHED
 
 CASE = named("MLP tanh")
 EPOCH = SAMPLES // BATCH

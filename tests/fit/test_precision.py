@@ -9,8 +9,8 @@ import modelspace as ms
 from modelspace.engine import using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, rescaled, resolve, scaling
+from modelspace.runs.settings import DIVERGED, FINISHED
 
 CPU = torch.device("cpu")
 TOLERANCE = {"bf16-mixed": 2e-2, "16-mixed": 2e-3}

@@ -10,9 +10,17 @@ import numpy as np
 
 from modelspace.errors import ModelspaceError
 from modelspace.export.record import distribution
-from modelspace.fit.course import DIVERGED, FINISHED, STATES, STOPPED, UNFINISHED
-from modelspace.fit.store import is_run
-from modelspace.fit.written import Written, each_setting, read_run
+from modelspace.runs import (
+    DIVERGED,
+    FINISHED,
+    STATES,
+    STOPPED,
+    UNFINISHED,
+    Written,
+    each_setting,
+    is_run,
+    read_run,
+)
 
 
 def runs_below(folder: Path) -> Iterator[Path]:

@@ -12,10 +12,10 @@ from modelspace.cli import arguments, exports, results
 from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
-from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
+from modelspace.runs import check_outputs
 from modelspace.space.card import facts, formula
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from modelspace.cli import arguments, exports, results
 from modelspace.data import Data
-from modelspace.fit import Run, fit
-from modelspace.fit.store import check_outputs
+from modelspace.fit import fit
 from modelspace.report import record_of_run, write_record
+from modelspace.runs import Run, check_outputs
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 HELP = "train seeds × columns as one program"

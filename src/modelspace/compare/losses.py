@@ -24,7 +24,7 @@ from modelspace.population import Population
 from modelspace.progress import progress
 
 if TYPE_CHECKING:
-    from modelspace.fit import Run
+    from modelspace.runs import Run
 
 
 def compare_losses(

@@ -18,8 +18,7 @@ from modelspace.data import Data
 from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError, the_users_told
-from modelspace.fit import Run, fit
-from modelspace.fit.course import DIVERGED, UNFINISHED
+from modelspace.fit import fit
 from modelspace.late import perform
 from modelspace.losses import Loss
 from modelspace.metrics import resolve as resolve_metric
@@ -27,6 +26,7 @@ from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
 from modelspace.population.columns import check_number
+from modelspace.runs import DIVERGED, UNFINISHED, Run
 from modelspace.space import ModelSpace
 
 

@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from modelspace.fit import Run
-from modelspace.fit.course import DIVERGED, FINISHED, STOPPED
-from modelspace.fit.written import each_setting, read_curves, read_run
+from modelspace.runs import DIVERGED, FINISHED, STOPPED, Run, each_setting, read_curves, read_run
 
 _LONGEST_NAME = 100
 

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from modelspace import tensorfile
 from modelspace.errors import ModelspaceError
 from modelspace.plain import fits, parsed, plain
-from modelspace.population import tensorfile
 from modelspace.population.population import Population
-from modelspace.population.tensorfile import DamagedError, held
 from modelspace.space import ModelSpace
+from modelspace.tensorfile import DamagedError, held
 
 _FORMAT = "modelspace.population/1"
 _CELL = str | float | bool | None

@@ -14,8 +14,6 @@ from modelspace.compare import Comparison
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
-from modelspace.fit import Run
-from modelspace.fit.course import DIVERGED
 from modelspace.report.losses_extract import losses_of_run
 from modelspace.report.record import (
     Band,
@@ -33,6 +31,7 @@ from modelspace.report.record import (
     Summary,
     Value,
 )
+from modelspace.runs import DIVERGED, Run
 from modelspace.space import ModelSpace
 
 # They say where a member comes from or which random numbers it drew, and are nothing to choose.

@@ -10,11 +10,11 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pandas as pd
 import pytest
-from runs import altered, assert_same
+from folders import altered, assert_same
 
 import modelspace as ms
 from modelspace.cli import main, results
-from modelspace.fit.written import read_curves, read_run
+from modelspace.runs.written import read_curves, read_run
 
 NET = """
 from torch import nn

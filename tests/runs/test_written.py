@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from cases import named
-from runs import altered
+from folders import altered
 
 import modelspace as ms
 from modelspace.explore.journey import _response
-from modelspace.fit.written import read_curves, read_run
+from modelspace.runs.written import read_curves, read_run
 
 CASE = named("residual BatchNorm")
 CHOICES = {"lowering": "vmap", "chunk": 4, "compile": False, "threads": 1, "workers": 1}

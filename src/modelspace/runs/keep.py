@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.fit.course import FINISHED, STATES, STOPPED, Outcome
 from modelspace.population import Population
+from modelspace.runs.settings import FINISHED, STATES, STOPPED
+from modelspace.runs.shards import Outcome
 from modelspace.space import ModelSpace
 
 _RANDOM = ("seed", "data_seed")  # what differs within a group

@@ -13,16 +13,17 @@ import torch
 
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit import files
-from modelspace.fit.course import DIVERGED, UNFINISHED, Outcome
-from modelspace.fit.keep import groups_of
-from modelspace.fit.logbook import check_members, outcome_of
-from modelspace.fit.results import Shapes
-from modelspace.fit.resume import plan_from
-from modelspace.fit.room import free_bytes
-from modelspace.fit.store import Place, Store, curves_of
-from modelspace.population.tensorfile import DamagedError
+from modelspace.memory import free_bytes
 from modelspace.progress import notice, progress
+from modelspace.runs import shards as files
+from modelspace.runs.catalogue import Place, Store, curves_of
+from modelspace.runs.keep import groups_of
+from modelspace.runs.recorder import check_members, outcome_of
+from modelspace.runs.results import Shapes
+from modelspace.runs.resume import plan_from
+from modelspace.runs.settings import DIVERGED, UNFINISHED
+from modelspace.runs.shards import Outcome
+from modelspace.tensorfile import DamagedError
 
 
 @dataclass(frozen=True, repr=False)

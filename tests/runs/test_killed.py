@@ -11,11 +11,11 @@ from contextlib import suppress
 import pytest
 import torch
 from cases import named
-from fit.test_store import CHOICES
-from runs import assert_same
+from folders import assert_same
+from runs.test_catalogue import CHOICES
 
 import modelspace as ms
-from modelspace.fit.store import Store
+from modelspace.runs.catalogue import Store
 
 CASE = named("MLP dropout")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and kills")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from modelspace.engine.workers import process_index, shared
-from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
-from modelspace.fit.execution import Needs
-from modelspace.fit.keep import BestOf, Keep, groups_of
 from modelspace.population import Population
+from modelspace.runs.keep import BestOf, Keep, groups_of
+from modelspace.runs.settings import STATES
+from modelspace.runs.shards import InTraining, Needs, Outcome
 
 
 class Shapes(NamedTuple):
@@ -86,10 +86,10 @@ class Results:
         """Where a shard was put down: nowhere, since nothing is written down here."""
         return None
 
-    def pause(self, rows: Sequence[int], course: Course) -> None:
+    def pause(self, rows: Sequence[int], course: InTraining) -> None:
         """A moment at which a shard could be put down."""
 
-    def finished(self, rows: Sequence[int], course: Course) -> None:
+    def finished(self, rows: Sequence[int], course: InTraining) -> None:
         """Take in a finished shard."""
         self.write(rows, course.outcome(len(rows)))
 
@@ -141,6 +141,3 @@ class Results:
     def status(self) -> np.ndarray:
         """Each member's state by name."""
         return np.array(STATES, dtype=object)[self.states.numpy()]
-
-
-__all__ = ["STATES", "UNFINISHED", "Results"]

@@ -10,11 +10,11 @@ import pandas as pd
 
 from modelspace import data as datasets
 from modelspace.engine import Plan
-from modelspace.fit.course import DIVERGED
-from modelspace.fit.keep import last_values
-from modelspace.fit.memory import Memory
 from modelspace.late import perform
+from modelspace.memory import Memory
 from modelspace.population import Population
+from modelspace.runs.keep import last_values
+from modelspace.runs.settings import DIVERGED
 from modelspace.space import ModelSpace
 
 

@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 from modelspace.atomic import is_own, remove_remains
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.fit.course import STATES
-from modelspace.fit.memory import Memory
+from modelspace.memory import Memory
 from modelspace.plain import fits, parsed, plain, shortened
+from modelspace.runs.settings import STATES
 
 VERSION = 2
 _PATIENCE_SECONDS = 3.0  # a killed process's workers take a moment to end
