@@ -10,7 +10,7 @@ from torch import Tensor
 from modelspace.fit.early_stopping import Stopper
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import Shard
-from modelspace.runs import DIVERGED, FINISHED, STATES, STOPPED, Outcome
+from modelspace.runs import Outcome, Status
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Course:
         """What became of the first ``real`` members; the others fill the shard up."""
         shard = self.shard
         points, buffers = self.stopper.best()
-        ended = torch.where(shard.active, STATES.index(FINISHED), STATES.index(DIVERGED))
-        states = torch.where(self.stopper.stopped, STATES.index(STOPPED), ended)
+        ended = torch.where(shard.active, Status.FINISHED.code, Status.DIVERGED.code)
+        states = torch.where(self.stopper.stopped, Status.STOPPED.code, ended)
         return Outcome(
             points[:real],
             {name: value[:real] for name, value in buffers.items()},

@@ -31,7 +31,7 @@ from modelspace.fit.footprint import Footprint, footprint
 from modelspace.fit.training import Training
 from modelspace.memory import Memory, size_text
 from modelspace.progress import notice
-from modelspace.runs import Keep, groups_of
+from modelspace.runs import Keep, setting_numbers
 
 _LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured
 
@@ -223,7 +223,7 @@ def _kept(training: Training, keep: Keep, processes: int, members: int) -> int:
         return members * each * (1 if training.made_before else 2)
     if keep.best == 0:
         return 0
-    groups = int(groups_of(population.table).max()) + 1
+    groups = int(setting_numbers(population.table).max()) + 1
     return processes * -(-groups * members // len(population)) * keep.best * (each + 16)
 
 

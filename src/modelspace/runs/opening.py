@@ -22,7 +22,7 @@ from modelspace.runs.identity import architecture_hash, content_hash
 from modelspace.runs.results import Results
 from modelspace.runs.resume import plan_from
 from modelspace.runs.run import Run
-from modelspace.runs.settings import UNFINISHED
+from modelspace.runs.settings import Status
 from modelspace.runs.written import curves_of, outcomes_of, spec_in, table_of
 from modelspace.space import ModelSpace
 
@@ -77,7 +77,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
             spec["data"],
             plan_from(store.get("plan")),
             store.get("seconds") or 0.0,
-            bool((status == UNFINISHED).any()),
+            bool((status == Status.UNFINISHED).any()),
             folder,
             Memory.from_plain(store.get("memory")),
         )

@@ -26,7 +26,7 @@ from modelspace.runs import shards as files
 from modelspace.runs.catalogue import Member, Place, Store
 from modelspace.runs.keep import last_values
 from modelspace.runs.results import Results, Shapes
-from modelspace.runs.settings import STATES
+from modelspace.runs.settings import Status
 from modelspace.runs.shards import InTraining, Needs, Outcome
 from modelspace.tensorfile import DamagedError, bytes_of, held
 
@@ -251,15 +251,16 @@ def members_of(
 
     Args:
         keys: Theirs.
-        states: Positions in ``STATES``.
+        states: Codes of ``Status``.
         steps: Updates made.
         curves: By name, ``[c, epochs]``.
     """
+    words = [status.value for status in Status]
     last = {name: last_values(values) for name, values in curves.items()}
     return [
         Member(
             key,
-            STATES[state],
+            words[state],
             made,
             {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
         )
@@ -329,7 +330,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes) -> int:
     states = held(tensors, "states", torch.int8, -1)
     members = len(states)
     held(tensors, "steps", torch.int64, members)
-    if not bool(((states >= 0) & (states < len(STATES))).all()) or not bool((tensors["steps"] >= 0).all()):
+    if not bool(((states >= 0) & (states < len(Status))).all()) or not bool((tensors["steps"] >= 0).all()):
         raise DamagedError("its states are none")
     epochs = None
     for name in shapes.curves:

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
         points: After training, ``[c, n]``.
         buffers: ``[c, …]`` each.
         curves: By name, ``[c, epochs]``, NaN where a member made no such epoch.
-        states: Positions in ``STATES``.
+        states: Codes of ``Status``.
         steps: Updates made.
     """
 
