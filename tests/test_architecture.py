@@ -18,6 +18,8 @@ LAYERS = [
         "progress",
         "hyperparameters",
         "code",
+        "memory",
+        "tensorfile",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
     ["trace"],
@@ -25,6 +27,7 @@ LAYERS = [
     ["space"],
     ["population", "family"],
     ["engine"],
+    ["runs"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],
     ["report", "export"],
@@ -32,13 +35,14 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
+SIBLINGS = {("metrics", "losses"), ("tensorfile", "atomic"), *((name, "errors") for name in LAYERS[0])}
 ONLY_IN = {
     "plotly": "report",
     "jinja2": "report",
     "matplotlib": "report",
     "ray": "distribute",
     "optuna": "search",
-    "psutil": "fit",
+    "psutil": "memory",
     "tensorboard": "export",
     "mlflow": "export",
     "wandb": "export",

@@ -11,8 +11,8 @@ from support.commands import printed, refused
 from support.runs import altered, held
 
 from modelspace.cli import main
-from modelspace.fit import open_run
-from modelspace.fit.store import VERSION
+from modelspace.runs import open_run
+from modelspace.runs.catalogue import VERSION
 
 NET = """
 from pathlib import Path

@@ -12,7 +12,7 @@ from support.commands import printed
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7
-from modelspace.fit import open_run
+from modelspace.runs import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"
 QUICK = ("--data", "digits-7x7", "--epochs", "1")

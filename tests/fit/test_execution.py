@@ -14,8 +14,8 @@ from support.cases import BATCH, named
 
 import modelspace as ms
 from modelspace.fit import training
-from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.execution import pieces
+from modelspace.runs import Status
 
 CASE = named("MLP dropout")
 SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}
@@ -52,7 +52,7 @@ def test_several_processes_are_one_bit_for_bit(workers):
     members = population(lr=[0.1, 0.2, 1e300, 0.1, 0.3, 0.1, 0.1], dtype=torch.float32)
     one, several = fit(members, shard=2), fit(members, shard=2, workers=workers)
     assert several.plan.workers == workers
-    assert several.status.tolist() == [FINISHED] * 2 + [DIVERGED] + [FINISHED] * 4
+    assert several.status.tolist() == [Status.FINISHED] * 2 + [Status.DIVERGED] + [Status.FINISHED] * 4
     same(several, one)
 
 
@@ -69,7 +69,7 @@ def test_a_killed_process_loses_nothing(monkeypatch):
     monkeypatch.setattr(training.Training, "_train", killed)
     run = fit(population(), shard=2, workers=2)
     assert "a worker process ended (killed by SIGKILL)" in run.plan.reason
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
 
 

@@ -7,7 +7,7 @@ import modelspace as ms
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
 from modelspace.fit import training
-from modelspace.fit.course import FINISHED, STOPPED, UNFINISHED
+from modelspace.runs import Status
 
 CASE = named("MLP tanh")
 EPOCH = SAMPLES // BATCH
@@ -76,7 +76,7 @@ def test_an_empty_population_is_refused():
 def test_numbers_in_the_record_are_consistent():
     run = fit(CASE.space().sample(seeds=3, lr=[0.1]))
     assert run.steps.tolist() == [4 * EPOCH] * 3
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert not run.interrupted
     assert np.isclose(run.member_steps_per_second, 12 * EPOCH / run.seconds)
     assert run.settings["optimizer"].startswith("SGD")
@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
     monkeypatch.setattr(training, "choose_plan", interrupted_in_the_third_shard)
     run = fit(population, shard=2)
     assert run.interrupted
-    assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2
+    assert run.status.tolist() == [Status.FINISHED] * 4 + [Status.UNFINISHED] * 2
     assert torch.equal(run.population.points[:4], whole.population.points[:4])
     assert torch.equal(run.population.points[4:], population.points[4:])
     assert run.steps.tolist() == [4 * EPOCH] * 4 + [0, 0]
@@ -158,7 +158,7 @@ def test_early_stopping_is_each_member_s_own(free, monitor, restore):
         assert np.allclose(curves[k, : last + 1], expected[k, : last + 1], rtol=1e-9)
         assert np.isnan(curves[k, last + 1 :]).all()
         if last < EPOCHS - 1:
-            assert run.status[k] == STOPPED
+            assert run.status[k] == Status.STOPPED
         point = by_epoch[best if restore else last][k]
         assert torch.allclose(run.population.points[k], point, rtol=1e-9, atol=1e-12)
     assert min(lasts) < EPOCHS - 1, "no member stopped: the test is empty"

@@ -9,16 +9,18 @@ import torch
 from support.cases import BATCHED, CASES, SAMPLES, named
 
 import modelspace as ms
+from modelspace import memory as room
 from modelspace.cli import main
 from modelspace.data import Data, Split
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit import keep as keeping
-from modelspace.fit import loop, memory, room
+from modelspace.fit import loop, memory
 from modelspace.fit.footprint import footprint
-from modelspace.fit.memory import Memory, check_kept, largest_members, largest_shard, predict
+from modelspace.fit.memory import check_kept, largest_members, largest_shard, predict
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.training import Training
+from modelspace.memory import Memory
+from modelspace.runs import resolve_keep
 
 CASE = named("MLP tanh")
 N = CASE.space().dimension
@@ -42,7 +44,7 @@ def training(case=CASE, seeds=8, columns=None, **settings):
 
 
 def keep(what="all"):
-    return keeping.resolve(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
+    return resolve_keep(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
 
 
 def plan(shard=4, lowering="vmap", workers=1):
@@ -167,7 +169,7 @@ def test_more_members_and_larger_shards_take_more():
     found = footprint(fit, "vmap")
     by_shard = [predict(fit, keep(), plan(c), found, 0).needed for c in range(1, 64)]
     by_members = [predict(fit, keep(), plan(), found, 0, m).needed for m in range(4, 500, 7)]
-    assert by_shard == sorted(set(by_chunk))
+    assert by_shard == sorted(set(by_shard))
     assert by_members == sorted(set(by_members))
 
 

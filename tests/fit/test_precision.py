@@ -9,8 +9,8 @@ import modelspace as ms
 from modelspace.engine import using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.course import DIVERGED, FINISHED
 from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, rescaled, resolve, scaling
+from modelspace.runs import Status
 
 CPU = torch.device("cpu")
 TOLERANCE = {"bf16-mixed": 2e-2, "16-mixed": 2e-3}
@@ -106,7 +106,7 @@ def test_an_overflow_leaves_one_member_s_update_out(monkeypatch):
     case = named("MLP tanh")
     population = case.space(torch.float32).sample(seeds=3).with_columns(lr=[0.01, 0.02, 0.05])
     run = fit(population, case, lowering="vmap", precision="16-mixed", epochs=8)
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert (run.steps < 32).all()
     assert (run.steps > 0).all()
 
@@ -115,7 +115,7 @@ def test_a_member_that_diverges_in_float16_is_counted():
     case = named("MLP tanh")
     population = case.space(torch.float32).sample(seeds=3).with_columns(lr=[0.01, 1e38, 0.05])
     run = fit(population, case, lowering="vmap", precision="16-mixed", epochs=8)
-    assert run.status.tolist() == [FINISHED, DIVERGED, FINISHED]
+    assert run.status.tolist() == [Status.FINISHED, Status.DIVERGED, Status.FINISHED]
     assert run.population.points.isfinite().all()
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 import torch
 
-from modelspace.fit.store import _GROUPS, Store, _seal
+from modelspace.runs.catalogue import _GROUPS, Store, _seal
 
 
 def assert_same(run, other):

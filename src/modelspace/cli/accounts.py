@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelspace.errors import ModelspaceError
-from modelspace.export.record import distribution
-from modelspace.fit.course import DIVERGED, FINISHED, STATES, STOPPED, UNFINISHED
-from modelspace.fit.store import is_run
-from modelspace.fit.written import Written, each_setting, read_run
+from modelspace.runs import Distribution, Status, Written, best_of, is_run, read_run, settings_of
 
 
 def runs_below(folder: Path) -> Iterator[Path]:
@@ -62,8 +59,8 @@ def line(folder: Path) -> dict[str, Any]:
         "space": run.title,
         "data": run.data,
         "members": len(run.members),
-        "done": int((run.status != UNFINISHED).sum()),
-        "diverged": int((run.status == DIVERGED).sum()),
+        "done": int((run.status != Status.UNFINISHED).sum()),
+        "diverged": int((run.status == Status.DIVERGED).sum()),
         "epochs": run.epochs,
         "best": _best(run),
         "seconds": run.seconds,
@@ -91,7 +88,7 @@ def account(run: Written) -> dict[str, Any]:
         "plan": None if run.plan is None else {**run.plan.choices, "reason": run.plan.reason},
         "epochs": run.epochs,
         "members": len(run.members),
-        "states": {state: n for state in STATES if (n := int((run.status == state).sum()))},
+        "states": {s.value: n for s in Status if (n := int((run.status == s).sum()))},
         "seconds": run.seconds,
         "bytes": size(run.folder),
         "score": run.monitor,
@@ -115,7 +112,7 @@ def comparison(runs: Sequence[Written]) -> dict[str, Any]:
     score = runs[0].monitor
     by_setting: dict[str, tuple[dict[str, Any], list[Any]]] = {}
     for i, run in enumerate(runs):
-        for setting, rows in each_setting(run.members):
+        for setting, rows in settings_of(run.members):
             entry = by_setting.setdefault(repr(setting), (setting, [None] * len(runs)))
             entry[1][i] = _distribution(run, score, rows)
     return {
@@ -145,27 +142,29 @@ def size(folder: Path) -> int:
 
 def _settings(run: Written) -> list[dict[str, Any]]:
     return [
-        {name: _number(value) if isinstance(value, float) else value for name, value in found.items()}
-        for found in run.response()
+        {"setting": setting.columns}
+        | {
+            name: _number(value) if isinstance(value, float) else value
+            for name, value in found._asdict().items()
+        }
+        for setting, found in zip(*run.responses(), strict=True)
     ]
 
 
 def _best(run: Written) -> dict[str, Any] | None:
-    known = [each for each in _settings(run) if each["median"] is not None]
-    if not known:
+    settings, responses = run.responses()
+    best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
+    if best is None:
         return None
-    sign = -1 if run.monitor in run.higher_is_better else 1
-    found = min(known, key=lambda each: sign * each["median"])
-    return {"setting": found["setting"], "score": run.monitor, "median": found["median"]}
+    return {"setting": settings[best].columns, "score": run.monitor, "median": responses[best].median}
 
 
 def _distribution(run: Written, score: str, rows: np.ndarray) -> dict[str, Any] | None:
     if score not in run.scores:
         return None
-    counted = rows[np.isin(run.status[rows], [FINISHED, STOPPED])]
-    found = distribution(run.scores[score][counted])
-    diverged = int((run.status[rows] == DIVERGED).sum())
-    return {**{name: _number(value) for name, value in found.items()}, "diverged": diverged}
+    found = Distribution.of(run.scores[score][rows], run.status[rows])
+    values = {name: getattr(found, name) for name in ("q1", "median", "q3")}
+    return {"n": found.n, **{k: v and _number(v) for k, v in values.items()}, "diverged": found.diverged}
 
 
 def _differences(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -17,10 +17,10 @@ from torch import Tensor
 from modelspace.data import Data
 from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
-from modelspace.fit.execution import Needs
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.runner import Job
 from modelspace.population import Population
+from modelspace.runs import Needs
 from modelspace.space import ModelSpace
 
 

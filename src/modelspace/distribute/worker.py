@@ -17,9 +17,9 @@ from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.fit.course import Course
-from modelspace.fit.execution import Needs
 from modelspace.fit.precision import products_in
 from modelspace.fit.training import Training
+from modelspace.runs import Needs
 
 _TELL_SECONDS = 0.3
 _LEFT_OUT: dict[Needs, tuple[str, ...]] = {

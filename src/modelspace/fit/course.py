@@ -2,36 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int8, Int64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from modelspace.fit.early_stopping import Stopper
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import Shard
-
-UNFINISHED, FINISHED, DIVERGED, STOPPED = "unfinished", "finished", "diverged", "stopped early"
-STATES = (UNFINISHED, FINISHED, DIVERGED, STOPPED)
-
-
-class Outcome(NamedTuple):
-    """What became of some members.
-
-    Attributes:
-        points: After training, ``[c, n]``.
-        buffers: ``[c, …]`` each.
-        curves: By name, ``[c, epochs]``, NaN where a member made no such epoch.
-        states: Positions in ``STATES``.
-        steps: Updates made.
-    """
-
-    points: Float[Tensor, "member parameter"]
-    buffers: dict[str, Tensor]
-    curves: dict[str, Float64[Tensor, "member epoch"]]
-    states: Int8[Tensor, "member"]
-    steps: Int64[Tensor, "member"]
+from modelspace.runs import Outcome, Status
 
 
 @dataclass
@@ -77,8 +56,8 @@ class Course:
         """What became of the first ``real`` members; the others fill the shard up."""
         shard = self.shard
         points, buffers = self.stopper.best()
-        ended = torch.where(shard.active, STATES.index(FINISHED), STATES.index(DIVERGED))
-        states = torch.where(self.stopper.stopped, STATES.index(STOPPED), ended)
+        ended = torch.where(shard.active, Status.FINISHED.code, Status.DIVERGED.code)
+        states = torch.where(self.stopper.stopped, Status.STOPPED.code, ended)
         return Outcome(
             points[:real],
             {name: value[:real] for name, value in buffers.items()},

@@ -7,7 +7,7 @@ out, or a worker process is lost, what is not done is done here, in shards of ha
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -16,9 +16,9 @@ from modelspace.engine.workers import Send, in_processes, is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.fit.course import Course
 from modelspace.progress import notice
+from modelspace.runs import Needs
 
 Rows = list[int]
-Needs = Literal["scores", "points", "course"]
 Advance = Callable[[int], None]
 _TELL_SECONDS = 0.2
 

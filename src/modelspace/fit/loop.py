@@ -17,28 +17,32 @@ from modelspace.engine import Lowering, Plan, loss_of
 from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import can_fork
 from modelspace.errors import the_users_told
-from modelspace.fit import keep as keeping
 from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
 from modelspace.fit.execution import pieces
-from modelspace.fit.identity import identity_of
-from modelspace.fit.logbook import Logbook
-from modelspace.fit.memory import Memory
 from modelspace.fit.precision import Precision, products_in
 from modelspace.fit.recipe import make_recipe
-from modelspace.fit.results import Results
-from modelspace.fit.resume import begin, opened, plan_from, planned
-from modelspace.fit.room import free_bytes
-from modelspace.fit.run import Run
 from modelspace.fit.runner import Job, Runner
 from modelspace.fit.runner import resolve as resolve_runner
-from modelspace.fit.store import Store
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
+from modelspace.memory import Memory, free_bytes
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 from modelspace.progress import progress
+from modelspace.runs import (
+    Logbook,
+    Results,
+    Run,
+    Store,
+    begin,
+    identity_of,
+    opened,
+    plan_from,
+    planned,
+    resolve_keep,
+)
 
 
 @the_users_told()
@@ -137,9 +141,12 @@ def fit(
         precision=precision,
         accumulate=accumulate,
     )
-    identity = None if out is None else identity_of(population.space, data, recipe, keep)
+    executed = (*objective.code, *(m.function for m in recipe.metrics), recipe.optimizer, recipe.schedule)
+    identity = None
+    if out is not None:
+        identity = identity_of(population.space, data, keep, recipe.describe(), executed)
     training = Training(population, data, recipe)
-    policy = keeping.resolve(keep, training.curves[1:], recipe.higher_is_better)
+    policy = resolve_keep(keep, training.curves[1:], recipe.higher_is_better)
     choices = {
         "lowering": lowering,
         "shard": shard,
@@ -155,7 +162,7 @@ def fit(
                 closing(Store(folder, create=True, fresh=True) if fresh else opened(folder))
             )
             if not fresh:
-                begin(store, identity, training)
+                begin(store, identity, population.space, training.device, epochs, training.inputs.shape)
                 choices = planned(store, choices)
         stack.enter_context(products_in(precision))
         processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)
@@ -169,7 +176,7 @@ def fit(
             # What can be refused is refused before anything is removed.
             fresh_plan = memories.plan_within(training, policy, choices, free, asked=asked)
             store.clear()
-            begin(store, identity, training)
+            begin(store, identity, population.space, training.device, epochs, training.inputs.shape)
         if store is not None:
             spec = store.get("spec")
             longer = training.can_go_on

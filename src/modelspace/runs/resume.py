@@ -2,20 +2,20 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from modelspace.code import changed
 from modelspace.engine import Plan
 from modelspace.engine.lowerings import trials
 from modelspace.errors import ModelspaceError
-from modelspace.fit import files
-from modelspace.fit.identity import Identity, environment, source_hash, target_of
-from modelspace.fit.logbook import members_of, outcome_of, shard_name
-from modelspace.fit.results import Shapes
-from modelspace.fit.store import (
+from modelspace.progress import notice, progress
+from modelspace.runs import shards as files
+from modelspace.runs.catalogue import (
     OUTPUTS,
     DamagedCatalogueError,
     Member,
@@ -25,9 +25,11 @@ from modelspace.fit.store import (
     set_aside,
     shard_files,
 )
-from modelspace.fit.training import Training
-from modelspace.population.tensorfile import DamagedError
-from modelspace.progress import notice, progress
+from modelspace.runs.identity import Identity, environment, source_hash, target_of
+from modelspace.runs.recorder import members_of, outcome_of, shard_name
+from modelspace.runs.results import Shapes
+from modelspace.space import ModelSpace
+from modelspace.tensorfile import DamagedError
 
 
 def opened(folder: Path) -> Store:
@@ -110,13 +112,27 @@ def _restore(store: Store, found: list[tuple[Path, files.About, list[Member]]]) 
     store.restore(ours[-1][1].run, wanted, finished)
 
 
-def begin(store: Store, identity: Identity, training: Training) -> None:
+def begin(
+    store: Store,
+    identity: Identity,
+    space: ModelSpace,
+    device: torch.device,
+    epochs: int,
+    samples: Sequence[int],
+) -> None:
     """Hold what is asked for against what the folder holds; note it where it holds nothing.
+
+    Args:
+        store: Opened for writing.
+        identity: What the run is.
+        space: Whose points are trained.
+        device: Where.
+        epochs: The run's length.
+        samples: The shape of the training inputs.
 
     Raises:
         ModelspaceError: they differ; all differences are listed.
     """
-    space, epochs = training.population.space, training.recipe.epochs
     here = json.loads(json.dumps(identity.spec, default=str))
     there = store.get("spec")
     noted: dict[str, Any] = {}
@@ -131,7 +147,7 @@ def begin(store: Store, identity: Identity, training: Training) -> None:
             "hyperparameters": space.hyperparameters,
             "input_shape": space.input_shape,
             "input_type": str(space.input_dtype).removeprefix("torch."),
-            "samples": list(training.inputs.shape),
+            "samples": list(samples),
         }
     else:
         parts = store.get("code") or {}
@@ -149,7 +165,7 @@ def begin(store: Store, identity: Identity, training: Training) -> None:
                 f"'{store.folder}' holds another run: {'; '.join(different)}. Give another folder, or fresh=True "
                 "(--fresh) to remove it"
             )
-    now = environment(training.device, space)
+    now = environment(device, space)
     before = store.get("environment")
     if before is not None and _machine(before) != _machine(now):
         notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")

@@ -19,16 +19,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from modelspace.fit import files
-from modelspace.fit.course import STATES, Course, Outcome
-from modelspace.fit.execution import Needs
-from modelspace.fit.keep import last_values
-from modelspace.fit.results import Results, Shapes
-from modelspace.fit.store import Member, Place, Store
 from modelspace.plain import plain
 from modelspace.population import Population
-from modelspace.population.tensorfile import DamagedError, bytes_of, held
 from modelspace.progress import notice, progress
+from modelspace.runs import shards as files
+from modelspace.runs.catalogue import Member, Place, Store
+from modelspace.runs.keep import last_values
+from modelspace.runs.results import Results, Shapes
+from modelspace.runs.settings import Status
+from modelspace.runs.shards import InTraining, Needs, Outcome
+from modelspace.tensorfile import DamagedError, bytes_of, held
 
 
 def key_of(member: Mapping[str, Any], *parts: bytes) -> bytes:
@@ -143,13 +143,13 @@ class Logbook:
         index = torch.tensor([place.position for place in places if place is not None])
         return {name: value[index] for name, value in tensors.items()}
 
-    def pause(self, rows: Sequence[int], course: Course) -> None:
+    def pause(self, rows: Sequence[int], course: InTraining) -> None:
         """Put the shard down, if it was not for a while."""
         if time.monotonic() - self._last >= self._seconds:
             self._write(self._store.part(self._name(rows)), course.tensors(len(rows)), rows)
             self._last = time.monotonic()
 
-    def finished(self, rows: Sequence[int], course: Course) -> None:
+    def finished(self, rows: Sequence[int], course: InTraining) -> None:
         """Write a finished shard's file, then take it in."""
         real = len(rows)
         outcome = course.outcome(real)
@@ -251,15 +251,16 @@ def members_of(
 
     Args:
         keys: Theirs.
-        states: Positions in ``STATES``.
+        states: Codes of ``Status``.
         steps: Updates made.
         curves: By name, ``[c, epochs]``.
     """
+    words = [status.value for status in Status]
     last = {name: last_values(values) for name, values in curves.items()}
     return [
         Member(
             key,
-            STATES[state],
+            words[state],
             made,
             {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
         )
@@ -329,7 +330,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes) -> int:
     states = held(tensors, "states", torch.int8, -1)
     members = len(states)
     held(tensors, "steps", torch.int64, members)
-    if not bool(((states >= 0) & (states < len(STATES))).all()) or not bool((tensors["steps"] >= 0).all()):
+    if not bool(((states >= 0) & (states < len(Status))).all()) or not bool((tensors["steps"] >= 0).all()):
         raise DamagedError("its states are none")
     epochs = None
     for name in shapes.curves:

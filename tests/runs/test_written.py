@@ -10,8 +10,7 @@ from support.cases import named
 from support.runs import altered
 
 import modelspace as ms
-from modelspace.explore.journey import _response
-from modelspace.fit.written import read_curves, read_run
+from modelspace.runs.written import read_curves, read_run
 
 CASE = named("residual BatchNorm")
 CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
@@ -36,16 +35,6 @@ def test_a_folder_says_what_the_run_said(tmp_path, keep):
     assert list(curves) == list(run.history)
     for name, values in run.history.items():
         np.testing.assert_array_equal(curves[name], values)
-
-
-def test_the_response_is_the_one_that_explore_chooses_by(tmp_path):
-    run = fit(tmp_path)
-    found, expected = read_run(tmp_path).response(), _response(run, ["lr"], "accuracy")
-    assert [each["setting"] for each in found] == [{"lr": lr} for lr in expected["lr"]]
-    for name in ("q1", "median", "q3", "diverged"):
-        assert [each[name] for each in found] == expected[name].tolist()
-    assert {each["members"] for each in found} == {each["ended"] for each in found} == {5}
-    assert found[-1]["median"] == -np.inf
 
 
 def test_a_longer_run_half_done_has_the_curves_that_there_are(tmp_path):
@@ -77,9 +66,9 @@ def test_before_anything_is_finished(tmp_path):
     written = read_run(tmp_path)
     assert set(written.status) == {"unfinished"}
     assert (written.plan, written.seconds, written.settings) == (None, None, {})
-    assert np.isnan([each["median"] for each in written.response()]).all()
+    assert np.isnan([each.median for each in written.responses()[1]]).all()
     altered(tmp_path, "DELETE FROM wanted")
-    assert len(read_run(tmp_path).table) == len(read_run(tmp_path).response()) == 0
+    assert len(read_run(tmp_path).table) == len(read_run(tmp_path).responses()[0]) == 0
 
 
 @pytest.mark.parametrize("bare", [False, True])

@@ -10,8 +10,8 @@ from support.runs import altered
 
 import modelspace as ms
 from modelspace.export import export
-from modelspace.fit.written import read_run
 from modelspace.loading import load_architecture
+from modelspace.runs.written import read_run
 
 NET = """import torch
 from torch import nn
@@ -97,7 +97,7 @@ def test_a_stranger_s_target_is_not_called(run, target, trust):
 def test_a_stranger_s_target_whose_file_is_the_one_named_is_not_called_either(run):
     import shutil
 
-    from modelspace.fit.identity import content_hash
+    from modelspace.runs.identity import content_hash
 
     put(
         run,

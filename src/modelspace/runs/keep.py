@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.fit.course import FINISHED, STATES, STOPPED, Outcome
 from modelspace.population import Population
+from modelspace.runs.settings import Status
+from modelspace.runs.shards import Outcome
 from modelspace.space import ModelSpace
 
-_RANDOM = ("seed", "data_seed")  # what differs within a group
-_COUNTED = (STATES.index(FINISHED), STATES.index(STOPPED))
+_COUNTED = (Status.FINISHED.code, Status.STOPPED.code)
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,6 @@ def resolve(keep: str | int, metrics: list[str], higher_is_better: list[str]) ->
     raise ModelspaceError(
         f"keep is 'all', 'scores' or a number of members for each setting; received {keep!r}"
     )
-
-
-def groups_of(table: pd.DataFrame) -> np.ndarray:
-    """Each member's group: those that differ in nothing but their seeds are one."""
-    names = [name for name in table.columns if name not in _RANDOM]
-    if not names:
-        return np.zeros(len(table), dtype=np.int64)
-    return table.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
 
 
 def last_values(values: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from support.cases import named
 from support.runs import altered, assert_same, held
 
 import modelspace as ms
-from modelspace.fit import files
-from modelspace.fit.store import VERSION
 from modelspace.fit.training import Training
+from modelspace.runs import shards as files
+from modelspace.runs.catalogue import VERSION
 
 CASE = named("residual BatchNorm")
 CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
@@ -287,7 +287,7 @@ FULL = """
 import resource, signal, sys
 import torch
 sys.path.insert(0, {tests!r})
-from fit.test_store import fit, members
+from runs.test_catalogue import fit, members
 import modelspace as ms
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1))

@@ -14,7 +14,7 @@ from support.runs import altered, assert_same
 
 import modelspace as ms
 from modelspace.cli import main, results
-from modelspace.fit.written import read_curves, read_run
+from modelspace.runs.written import read_curves, read_run
 
 NET = """
 from torch import nn

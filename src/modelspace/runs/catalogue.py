@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 from modelspace.atomic import is_own, remove_remains
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.fit.course import STATES
-from modelspace.fit.memory import Memory
+from modelspace.memory import Memory
 from modelspace.plain import fits, parsed, plain, shortened
+from modelspace.runs.settings import Status
 
 VERSION = 2
 _PATIENCE_SECONDS = 3.0  # a killed process's workers take a moment to end
@@ -41,6 +41,7 @@ OUTPUTS = ("summary.json", "members.csv", "points.safetensors", "report.html")
 _FILES = ("", "-wal", "-shm", "-journal")  # of one catalogue, after its name
 _SHARD = re.compile(r"[0-9a-f]{24}")
 _KEY_BYTES = 16
+
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE wanted (number INTEGER PRIMARY KEY, key BLOB NOT NULL, columns TEXT NOT NULL);
@@ -605,7 +606,7 @@ def _digest(connection: sqlite3.Connection, group: str) -> tuple[str, int]:
             and type(position) is int
             and 0 <= position < members
             and type(epochs) is int
-            and status in STATES
+            and status in list(Status)
             and type(steps) is int
             and steps >= 0
             and isinstance(scores, str)

@@ -12,18 +12,18 @@ import torch
 
 from modelspace.code import changed, python_version
 from modelspace.errors import ModelspaceError
-from modelspace.fit import keep as keeping
-from modelspace.fit.course import UNFINISHED
-from modelspace.fit.identity import architecture_hash, content_hash
-from modelspace.fit.memory import Memory
-from modelspace.fit.results import Results
-from modelspace.fit.resume import plan_from
-from modelspace.fit.run import Run
-from modelspace.fit.store import Store
-from modelspace.fit.written import curves_of, outcomes_of, spec_in, table_of
 from modelspace.loading import file_of_target, load_architecture
+from modelspace.memory import Memory
 from modelspace.population import Population
 from modelspace.progress import notice
+from modelspace.runs import keep as keeping
+from modelspace.runs.catalogue import Store
+from modelspace.runs.identity import architecture_hash, content_hash
+from modelspace.runs.results import Results
+from modelspace.runs.resume import plan_from
+from modelspace.runs.run import Run
+from modelspace.runs.settings import Status
+from modelspace.runs.written import curves_of, outcomes_of, spec_in, table_of
 from modelspace.space import ModelSpace
 
 
@@ -77,7 +77,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
             spec["data"],
             plan_from(store.get("plan")),
             store.get("seconds") or 0.0,
-            bool((status == UNFINISHED).any()),
+            bool((status == Status.UNFINISHED).any()),
             folder,
             Memory.from_plain(store.get("memory")),
         )

@@ -4,15 +4,51 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol
 
+from jaxtyping import Float, Float64, Int8, Int64
 from torch import Tensor
 
+from modelspace import tensorfile
 from modelspace.plain import fits, parsed, plain
-from modelspace.population import tensorfile
-from modelspace.population.tensorfile import DamagedError
+from modelspace.tensorfile import DamagedError
 
 _FORMAT = "modelspace.shard/2"
+# What the recorder reads of a shard that has ended: its scores, the points too, or all that it could go on from.
+Needs = Literal["scores", "points", "course"]
+
+
+class Outcome(NamedTuple):
+    """What became of some members.
+
+    Attributes:
+        points: After training, ``[c, n]``.
+        buffers: ``[c, …]`` each.
+        curves: By name, ``[c, epochs]``, NaN where a member made no such epoch.
+        states: Codes of ``Status``.
+        steps: Updates made.
+    """
+
+    points: Float[Tensor, "member parameter"]
+    buffers: dict[str, Tensor]
+    curves: dict[str, Float64[Tensor, "member epoch"]]
+    states: Int8[Tensor, "member"]
+    steps: Int64[Tensor, "member"]
+
+
+class InTraining(Protocol):
+    """A shard in training, between two updates, as far as a recorder knows it.
+
+    Its members come first; what fills a shard up stands behind them.
+    """
+
+    def tensors(self, real: int) -> dict[str, Tensor]:
+        """All that its next update depends on, of the first members: named, member axis first, on the CPU."""
+        ...
+
+    def outcome(self, real: int) -> Outcome:
+        """What became of the first members."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ import torch
 
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit import files
-from modelspace.fit.course import DIVERGED, UNFINISHED, Outcome
-from modelspace.fit.keep import groups_of
-from modelspace.fit.logbook import check_members, outcome_of
-from modelspace.fit.results import Shapes
-from modelspace.fit.resume import plan_from
-from modelspace.fit.room import free_bytes
-from modelspace.fit.store import Place, Store, curves_of
-from modelspace.population.tensorfile import DamagedError
+from modelspace.memory import free_bytes
 from modelspace.progress import notice, progress
+from modelspace.runs import shards as files
+from modelspace.runs.catalogue import Place, Store, curves_of
+from modelspace.runs.recorder import check_members, outcome_of
+from modelspace.runs.results import Shapes
+from modelspace.runs.resume import plan_from
+from modelspace.runs.settings import Response, Setting, Status, responses_of
+from modelspace.runs.shards import Outcome
+from modelspace.tensorfile import DamagedError
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,37 +79,10 @@ class Written:
         """One row a member, as ``Run.table``: its seed and columns, its status, its steps, its last scores."""
         return self.members.assign(status=self.status, steps=self.steps, **self.scores)
 
-    def response(self) -> list[dict[str, Any]]:
-        """Each setting's quartiles of the score that judges, over its members that have ended.
-
-        By rank, a diverged member being the worst, as ``explore`` chooses.
-
-        Returns:
-            Of each: ``setting`` (its columns), ``q1``, ``median``, ``q3`` (infinite for a diverged member, NaN where
-            none has ended), ``members``, ``ended``, ``diverged``.
-        """
-        worst = -np.inf if self.monitor in self.higher_is_better else np.inf
-        score = self.scores[self.monitor]
-        score = np.where((self.status == DIVERGED) | np.isnan(score), worst, score)
-        found = []
-        for columns, rows in each_setting(self.members):
-            ended = rows[self.status[rows] != UNFINISHED]
-            levels = [0.25, 0.5, 0.75]
-            values = np.quantile(score[ended], levels, method="nearest") if len(ended) else [np.nan] * 3
-            quartiles = dict(zip(("q1", "median", "q3"), map(float, values), strict=True))
-            diverged = int((self.status[rows] == DIVERGED).sum())
-            counts = {"members": len(rows), "ended": len(ended), "diverged": diverged}
-            found.append({"setting": columns, **quartiles, **counts})
-        return found
-
-
-def each_setting(members: pd.DataFrame) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """The members that differ in nothing but their seeds: their columns as plain values, and their rows."""
-    columns = {str(name): members[name].tolist() for name in members if name not in ("seed", "data_seed")}
-    groups = groups_of(members)
-    for group in range(groups.max(initial=-1) + 1):
-        rows = np.flatnonzero(groups == group)
-        yield {name: values[rows[0]] for name, values in columns.items()}, rows
+    def responses(self) -> tuple[list[Setting], list[Response]]:
+        """The settings, and each one's response: the quartiles of the score that judges."""
+        higher = self.monitor in self.higher_is_better
+        return responses_of(self.members, self.scores[self.monitor], self.status, higher_is_better=higher)
 
 
 def read_run(path: str | os.PathLike[str]) -> Written:
@@ -125,7 +98,7 @@ def read_run(path: str | os.PathLike[str]) -> Written:
     with closing(Store(Path(path))) as store:
         spec = spec_in(store)
         ends = list(store.ends())
-        status = np.array([state or UNFINISHED for _, state, _, _ in ends], dtype=object)
+        status = np.array([state or Status.UNFINISHED.value for _, state, _, _ in ends], dtype=object)
         steps = np.array([steps or 0 for _, _, steps, _ in ends], dtype=np.int64)
         scores = {
             name: np.array([np.nan if (v := last.get(name)) is None else v for _, _, _, last in ends])

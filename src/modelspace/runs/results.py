@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from modelspace.engine.workers import process_index, shared
-from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
-from modelspace.fit.execution import Needs
-from modelspace.fit.keep import BestOf, Keep, groups_of
 from modelspace.population import Population
+from modelspace.runs.keep import BestOf, Keep
+from modelspace.runs.settings import setting_numbers, words
+from modelspace.runs.shards import InTraining, Needs, Outcome
 
 
 class Shapes(NamedTuple):
@@ -42,7 +42,7 @@ class Results:
 
     Attributes:
         history: By name, ``[K, epochs]``, NaN where a member made no such epoch.
-        states: Positions in ``STATES``, ``[K]``.
+        states: Codes of ``Status``, ``[K]``.
         steps: Updates made, ``[K]``.
         groups: Each member's group: those that differ in nothing but their seeds are one.
         shapes: What is read from a file has these.
@@ -60,7 +60,7 @@ class Results:
         self.shapes = Shapes(tuple(self.history), epochs, *kept)
         self.states = own(torch.zeros(members, dtype=torch.int8))
         self.steps = own(torch.zeros(members, dtype=torch.int64))
-        self.groups = groups_of(population.table)
+        self.groups = setting_numbers(population.table)
         self.keep = keep
         self._before = population
         if keep.best is None:
@@ -86,10 +86,10 @@ class Results:
         """Where a shard was put down: nowhere, since nothing is written down here."""
         return None
 
-    def pause(self, rows: Sequence[int], course: Course) -> None:
+    def pause(self, rows: Sequence[int], course: InTraining) -> None:
         """A moment at which a shard could be put down."""
 
-    def finished(self, rows: Sequence[int], course: Course) -> None:
+    def finished(self, rows: Sequence[int], course: InTraining) -> None:
         """Take in a finished shard."""
         self.write(rows, course.outcome(len(rows)))
 
@@ -140,7 +140,4 @@ class Results:
     @property
     def status(self) -> np.ndarray:
         """Each member's state by name."""
-        return np.array(STATES, dtype=object)[self.states.numpy()]
-
-
-__all__ = ["STATES", "UNFINISHED", "Results"]
+        return words(self.states.numpy())

@@ -2,7 +2,7 @@ import numpy as np
 from support.cases import named
 
 import modelspace as ms
-from modelspace.fit.keep import last_values
+from modelspace.runs.keep import last_values
 
 CASE = named("MLP tanh")
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from modelspace import data as datasets
 from modelspace.engine import Plan
-from modelspace.fit.course import DIVERGED
-from modelspace.fit.keep import last_values
-from modelspace.fit.memory import Memory
+from modelspace.memory import Memory
 from modelspace.population import Population
+from modelspace.runs.keep import last_values
+from modelspace.runs.settings import Status
 from modelspace.space import ModelSpace
 
 
@@ -70,7 +70,7 @@ class Run:
     @property
     def diverged(self) -> pd.DataFrame:
         """The diverged members' rows: seeds and hyper-parameters."""
-        return self.table.loc[self.status == DIVERGED]
+        return self.table.loc[self.status == Status.DIVERGED]
 
     @property
     def member_steps_per_second(self) -> float:

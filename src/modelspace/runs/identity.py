@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from modelspace.code import code_of, python_version
 from modelspace.data import Data
-from modelspace.fit.recipe import Recipe
-from modelspace.population.tensorfile import bytes_of
 from modelspace.space import ModelSpace
+from modelspace.tensorfile import bytes_of
 
 _SOME = 1024  # numbers of a parameter
 
@@ -34,12 +33,19 @@ class Identity(NamedTuple):
     parts: dict[str, dict[str, str]]
 
 
-def identity_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) -> Identity:
-    """Read what a run is, before anything of it is executed: a forward may change what it reads."""
-    settings = recipe.describe()
-    del settings["epochs"]
-    own = (each for each in (recipe.optimizer, recipe.schedule) if _top(each) != "modelspace")
-    code = code_of(*recipe.loss.code, *(metric.function for metric in recipe.metrics), *own)
+def identity_of(
+    space: ModelSpace, data: Data, keep: str | int, settings: Mapping[str, Any], executed: Iterable[Any]
+) -> Identity:
+    """Read what a run is, before anything of it is executed: a forward may change what it reads.
+
+    Args:
+        space: The space.
+        data: The data.
+        keep: Whose points are kept.
+        settings: The fit's, as plain values; ``epochs`` among them does not count.
+        executed: What computes beside the architecture: loss, metrics, optimizer, schedule.
+    """
+    code = code_of(*(each for each in executed if _top(each) != "modelspace"))
     spec = {
         "space": space.title,
         "architecture": architecture_hash(space),
@@ -54,7 +60,7 @@ def identity_of(space: ModelSpace, data: Data, recipe: Recipe, keep: str | int) 
         "code of loss and metrics": code.hash,
         "packages": ", ".join(sorted({f"Python {python_version()}", *space.code.packages, *code.packages})),
         "keep": keep,
-        **settings,
+        **{name: value for name, value in settings.items() if name != "epochs"},
     }
     return Identity(spec, {"code": space.code.parts, "code of loss and metrics": code.parts})
 

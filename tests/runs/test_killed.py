@@ -10,12 +10,12 @@ from contextlib import suppress
 
 import pytest
 import torch
-from fit.test_store import CHOICES
+from runs.test_catalogue import CHOICES
 from support.cases import named
 from support.runs import assert_same
 
 import modelspace as ms
-from modelspace.fit.store import Store
+from modelspace.runs.catalogue import Store
 
 CASE = named("MLP dropout")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and kills")
