@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import Tied
+from support.cases import Tied
 from torch import nn
 
 from modelspace import ModelSpace
