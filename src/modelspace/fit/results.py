@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.engine.workers import process_index, shared
+from modelspace.engine import process_index, shared
 from modelspace.fit.course import STATES, UNFINISHED, Course, Outcome
 from modelspace.fit.execution import Needs
 from modelspace.fit.keep import BestOf, Keep, groups_of

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.code import changed
-from modelspace.engine import Plan
-from modelspace.engine.lowerings import trials
+from modelspace.engine import Plan, adopt_gains
 from modelspace.errors import ModelspaceError
 from modelspace.fit import files
 from modelspace.fit.identity import Identity, environment, source_hash, target_of
@@ -159,7 +158,7 @@ def begin(store: Store, identity: Identity, training: Training) -> None:
 
 def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices with those of the run filled in, so that it goes on as it began, bit for bit."""
-    trials.adopt(store.get("trials") or {})
+    adopt_gains(store.get("trials") or {})
     plan = store.get("plan")
     before = plan_from(plan).choices if plan else {}
     return {name: before.get(name) if value is None else value for name, value in choices.items()}
