@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from modelspace.data import Data
-from modelspace.engine.lowerings import trials
+from modelspace.engine import known_gains
 from modelspace.errors import ModelspaceError
 from modelspace.fit.recipe import Recipe
 from modelspace.fit.runner import Job
@@ -96,7 +96,7 @@ def common_of(job: Job, needs: Needs) -> Common:
         training.recipe,
         training.members,
         training.device.type,
-        trials.measured(),
+        known_gains(),
         needs,
         torch.__version__,
     )

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from modelspace.distribute.parcel import Common, Piece, packed, unpacked
-from modelspace.engine import Plan, Scoring, using_threads
-from modelspace.engine.lowerings import trials
-from modelspace.engine.workers import is_out_of_memory
+from modelspace.engine import Plan, Scoring, adopt_gains, is_out_of_memory, using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit.course import Course
 from modelspace.fit.precision import products_in
@@ -131,7 +129,7 @@ def _training(key: str, common: Common, piece: Piece) -> Training:
         )
     _needed.clear()
     _needed[key] = common.needs
-    trials.adopt(common.trials)
+    adopt_gains(common.trials)
     population = piece.population(common.space(), torch.device(common.device))
     return Training(population, common.data, common.recipe, common.members)
 

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from modelspace.engine import Plan, using_threads
-from modelspace.engine.workers import Send, in_processes, is_out_of_memory
+from modelspace.engine import Plan, Send, in_processes, is_out_of_memory, using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit.course import Course
 from modelspace.progress import notice

@@ -25,8 +25,17 @@ from torch import Tensor
 
 from modelspace.construction import seeded_elsewhere
 from modelspace.cost import Anatomy, anatomy
-from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
-from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
+from modelspace.engine import (
+    HELD_AT_ONCE,
+    SCORED_AT_ONCE,
+    Batch,
+    Function,
+    Lowering,
+    is_sample_mean,
+    members_bytes,
+    stacked_outputs,
+    vmap_gradient,
+)
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.training import Training

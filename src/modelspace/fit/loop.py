@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from modelspace import data as datasets
-from modelspace.engine import Lowering, Plan, loss_of
-from modelspace.engine.lowerings import trials
-from modelspace.engine.workers import can_fork
+from modelspace.engine import Lowering, Plan, can_fork, known_gains, loss_of
 from modelspace.errors import the_users_told
 from modelspace.fit import memory as memories
 from modelspace.fit.early_stopping import EarlyStopping
@@ -193,7 +191,7 @@ def fit(
             store.put(
                 plan=asdict(plan),
                 memory=memory and memory.to_plain(),
-                trials=trials.measured(),
+                trials=known_gains(),
                 settings=recipe.describe(),
                 higher_is_better=recipe.higher_is_better,
             )

@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 
-from modelspace.engine import Plan, balanced
-from modelspace.engine.shard_sizes import shard_sizes
+from modelspace.engine import Plan, balanced, shard_sizes
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint, footprint
 from modelspace.fit.training import Training

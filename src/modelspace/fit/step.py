@@ -9,15 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from modelspace.engine import (
-    Batch,
-    Function,
-    Gradient,
-    Lowering,
-    loop_gradient,
-    mean_gradient,
-    vmap_gradient,
-)
+from modelspace.engine import Batch, Function, Gradient, Lowering, loop_gradient, mean_gradient, vmap_gradient
 from modelspace.fit import precision
 from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer, Schedule, applied, clip_by_norm, clip_by_value

@@ -16,22 +16,22 @@ from modelspace.engine import (
     Function,
     Lowering,
     Plan,
+    Score,
     Scoring,
+    Trial,
+    Verdict,
+    can_fork,
     choose_plan,
     compiled,
     fingerprint,
+    is_sample_mean,
     members_scores,
     probe,
+    shard_sizes,
+    step_of,
     terms_of,
+    witnessed,
 )
-from modelspace.engine.evaluate import is_sample_mean
-from modelspace.engine.function import Verdict
-from modelspace.engine.plan import step_of
-from modelspace.engine.real_modules import Trial
-from modelspace.engine.shard_sizes import shard_sizes
-from modelspace.engine.terms import Score
-from modelspace.engine.witness import witnessed
-from modelspace.engine.workers import can_fork
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.course import Course

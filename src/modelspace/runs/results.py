@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.engine.workers import process_index, shared
+from modelspace.engine import process_index, shared
 from modelspace.population import Population
 from modelspace.runs.keep import BestOf, Keep
 from modelspace.runs.settings import setting_numbers, words

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from modelspace.code import changed
-from modelspace.engine import Plan
-from modelspace.engine.lowerings import trials
+from modelspace.engine import Plan, adopt_gains
 from modelspace.errors import ModelspaceError
 from modelspace.progress import notice, progress
 from modelspace.runs import shards as files
@@ -175,7 +174,7 @@ def begin(
 
 def planned(store: Store, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices with those of the run filled in, so that it goes on as it began, bit for bit."""
-    trials.adopt(store.get("trials") or {})
+    adopt_gains(store.get("trials") or {})
     plan = store.get("plan")
     before = plan_from(plan).choices if plan else {}
     return {name: before.get(name) if value is None else value for name, value in choices.items()}

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace.engine import Function, Lowering
-from modelspace.engine.real_modules import real_module
-from modelspace.engine.witness import apart
+from modelspace.engine import Function, Lowering, apart, real_module
 from modelspace.errors import users_line
 from modelspace.population import Population
 from modelspace.reference import stateless_randomness

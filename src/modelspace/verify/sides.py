@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Lowering, Plan, choose_plan, compiled, stacked_outputs
-from modelspace.engine.plan import no_batched_form
+from modelspace.engine import Lowering, Plan, choose_plan, compiled, no_batched_form, stacked_outputs
 from modelspace.fit.recipe import Recipe, make_recipe
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
@@ -63,7 +62,6 @@ class Sides:
             _recipe, loss, batch_size, ceil(steps / batches)
         )
         self.training = Training(self.population, data, self._recipe(SGD()), trusting=True)
-        self.training.function.watched = True
         self.refused = self.training.verdict.refused
         self.lowering: Lowering
         self.lowering, self.fallbacks = self._lowering()
