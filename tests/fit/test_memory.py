@@ -20,7 +20,7 @@ from modelspace.fit.memory import check_kept, largest_chunk, largest_members, pr
 from modelspace.fit.recipe import make_recipe
 from modelspace.fit.training import Training
 from modelspace.memory import Memory
-from modelspace.runs import resolve_keep
+from modelspace.runs import Keep
 
 CASE = named("MLP tanh")
 N = CASE.space().dimension
@@ -44,7 +44,7 @@ def training(case=CASE, seeds=8, columns=None, **settings):
 
 
 def keep(what="all"):
-    return resolve_keep(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
+    return Keep.of(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
 
 
 def plan(chunk=4, lowering="vmap", workers=1):

@@ -2,7 +2,7 @@ import numpy as np
 from cases import named
 
 import modelspace as ms
-from modelspace.runs.keep import last_values
+from modelspace.runs.results import last_values
 
 CASE = named("MLP tanh")
 

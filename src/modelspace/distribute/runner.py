@@ -13,7 +13,6 @@ from modelspace.distribute.cluster import check_installed, connected
 from modelspace.distribute.parcel import common_of, pickled, piece_of, unpacked
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.fit.course import Course
 from modelspace.fit.execution import Advance, Record, Rows, halved, pieces
 from modelspace.fit.runner import Job
 from modelspace.late import performs
@@ -156,7 +155,7 @@ class _Crew:
         return self.plan
 
     def _send(self, rows: Rows) -> None:
-        piece = piece_of(self.job, rows, self.record.begun(rows))
+        piece = piece_of(self.job, rows, self.record.restore(rows))
         plan = worker.without_processes(self.plan)
         arguments = (self.key, [self.common], plan, piece, self.counter, self.sent)
         ref = self.task.remote(*arguments)
@@ -214,9 +213,8 @@ class _Crew:
                 )
             error.add_note(answer.trace)
             raise error
-        course = Course.ended(unpacked(answer.course), self.job.training.recipe)
-        self.record.finished(flight.rows, course)
-        self.record.settle(flight.rows)
+        self.record.finish(flight.rows, unpacked(answer.course))
+        self.record.commit(flight.rows)
         self.advance(len(flight.rows) * self.steps - flight.told)
         return None
 

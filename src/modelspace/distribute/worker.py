@@ -3,7 +3,7 @@
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +16,11 @@ from modelspace.engine import Plan, Scoring, using_threads
 from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
-from modelspace.fit.course import Course
 from modelspace.fit.precision import products_in
 from modelspace.fit.training import Training
 from modelspace.runs import Needs
 
 _TELL_SECONDS = 0.3
-_LEFT_OUT: dict[Needs, tuple[str, ...]] = {
-    "course": (),
-    "points": ("state.", "scaling."),
-    "scores": ("state.", "scaling.", "points", "buffers.", "stopper.points", "stopper.buffers."),
-}
 
 
 class Answer(NamedTuple):
@@ -148,22 +142,21 @@ class _Record:
         self._begun = begun
         self.needs: Needs = needs
         self.course: bytes | None = None
+        self.due = False
 
-    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+    def restore(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
         return None if self._begun is None else unpacked(self._begun)
 
-    def pause(self, rows: Sequence[int], course: Course) -> None:
+    def checkpoint(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
         pass
 
-    def finished(self, rows: Sequence[int], course: Course) -> None:
-        left_out = _LEFT_OUT[self.needs]
-        tensors = course.tensors(len(rows))
-        self.course = packed({n: v for n, v in tensors.items() if not n.startswith(left_out)})
+    def finish(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+        self.course = packed(tensors)
 
-    def settle(self, rows: Sequence[int]) -> None:
+    def commit(self, rows: Sequence[int]) -> None:
         pass
 
-    def undone(self, rows: Sequence[int]) -> list[int]:
+    def unfinished(self, rows: Sequence[int]) -> list[int]:
         return list(rows)
 
 

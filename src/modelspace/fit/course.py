@@ -1,4 +1,4 @@
-"""The course of one shard, from first update to last: it can be put down between any two, and taken up again."""
+"""The course of one shard, from first update to last: a checkpoint can be made between any two, and restored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from modelspace.fit.early_stopping import Stopper
-from modelspace.fit.recipe import Recipe
 from modelspace.fit.step import Shard
-from modelspace.runs import Outcome, Status
+from modelspace.runs import Needs, Status, needed
 
 
 @dataclass
@@ -52,27 +51,20 @@ class Course:
         self.stopper.after({name: values[:, self.epoch] for name, values in self.curves.items()})
         self.epoch, self.step = self.epoch + 1, 0
 
-    def outcome(self, real: int) -> Outcome:
-        """What became of the first ``real`` members; the others fill the shard up."""
-        shard = self.shard
-        points, buffers = self.stopper.best()
+    def tensors(self, real: int, needs: Needs = "all") -> dict[str, Tensor]:
+        """The first ``real`` members as named tensors, member axis first: all of it, or what is needed of it."""
+        shard, rule = self.shard, self.stopper.rule
         ended = torch.where(shard.active, Status.FINISHED.code, Status.DIVERGED.code)
-        states = torch.where(self.stopper.stopped, Status.STOPPED.code, ended)
-        return Outcome(
-            points[:real],
-            {name: value[:real] for name, value in buffers.items()},
-            {name: values[:real] for name, values in self.curves.items()},
-            states[:real].cpu().to(torch.int8),
-            shard.steps[:real].cpu(),
-        )
-
-    def tensors(self, real: int) -> dict[str, Tensor]:
-        """All of it as named tensors of the first ``real`` members, member axis first."""
-        held = {name: value[:real].cpu().contiguous() for name, value in self._held().items()}
-        held |= {f"curves.{name}": values[:real, : self.epoch] for name, values in self.curves.items()}
-        held["losses"] = self.losses[:real, : self.step].cpu()
-        held["position"] = torch.tensor([[self.epoch, self.step]]).expand(real, 2)
-        return {name: value.contiguous() for name, value in held.items()}
+        named = self._held() | {
+            "states": torch.where(self.stopper.stopped, Status.STOPPED.code, ended).to(torch.int8),
+            **{f"curves.{name}": values[:, : self.epoch] for name, values in self.curves.items()},
+            "losses": self.losses[:, : self.step],
+            "position": torch.tensor([[self.epoch, self.step]]).expand(len(shard.active), 2),
+        }
+        if rule is not None and rule.restore_best:
+            points, buffers = self.stopper.best()
+            named |= {"best.points": points, **{f"best.buffers.{n}": v for n, v in buffers.items()}}
+        return {name: value[:real] for name, value in needed(named, needs).items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from where ``tensors`` was called, with as many members or fewer: the last one fills up."""
@@ -85,41 +77,6 @@ class Course:
             known = tensors[f"curves.{name}"][index]
             values[:, : known.shape[1]] = known
         self.losses[:, : self.step] = tensors["losses"][index].to(self.losses.device)
-
-    @classmethod
-    def ended(cls, tensors: Mapping[str, Tensor], recipe: Recipe) -> "Course":
-        """A course that was trained elsewhere, for its outcome.
-
-        Args:
-            tensors: What its ``tensors`` gave; without the optimizer's state, or points and buffers, where nobody
-                will ask for them.
-            recipe: The fit's.
-        """
-        members = len(tensors["active"])
-
-        def parts(kind: str) -> dict[str, Tensor]:
-            return {n.removeprefix(kind): value for n, value in tensors.items() if n.startswith(kind)}
-
-        shard = Shard(
-            tensors.get("points", torch.zeros(members, 0)),
-            parts("buffers."),
-            parts("state."),
-            tensors["active"],
-            tensors["steps"],
-            {},
-            torch.zeros(members, dtype=torch.int64),
-            parts("scaling."),
-        )
-        nothing = torch.full((members, recipe.epochs), torch.nan, dtype=torch.float64)
-        course = cls(
-            shard,
-            Stopper(recipe.early_stopping, recipe.higher_is_better, shard),
-            {name: nothing.clone() for name in parts("curves.")},
-            tensors["losses"].clone(),
-            tensors["training"],
-        )
-        course.restore(tensors)
-        return course
 
     def _held(self) -> dict[str, Tensor]:
         """What is written into, member axis first."""

@@ -5,7 +5,7 @@ out, or a worker process is lost, what is not done is done here, in shards of ha
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from modelspace.engine import Plan, using_threads
 from modelspace.engine.workers import Send, in_processes, is_out_of_memory
 from modelspace.errors import ModelspaceError
-from modelspace.fit.course import Course
 from modelspace.progress import notice
 from modelspace.runs import Needs
 
@@ -28,26 +27,31 @@ class Record(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What ``finished`` reads of a course: its scores, the points too, or all that it could go on from."""
+        """What ``finish`` reads of a shard: its scores, the points too, or all that it could go on from."""
         ...
 
-    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
-        """Where the course of this shard was put down; None where it is to start."""
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
         ...
 
-    def pause(self, rows: Sequence[int], course: Course) -> None:
-        """A moment, between two updates, at which the shard could be put down."""
+    def restore(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+        """Return the tensors of this shard at its last checkpoint; None where it is to start."""
         ...
 
-    def finished(self, rows: Sequence[int], course: Course) -> None:
+    def checkpoint(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+        """Write down a shard between two updates."""
+        ...
+
+    def finish(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
         """Take in a finished shard, in the process that trained it."""
         ...
 
-    def settle(self, rows: Sequence[int]) -> None:
-        """Told of every finished shard, in the process that began the fit."""
+    def commit(self, rows: Sequence[int]) -> None:
+        """Enter a finished shard, in the process that began the fit."""
         ...
 
-    def undone(self, rows: Sequence[int]) -> list[int]:
+    def unfinished(self, rows: Sequence[int]) -> list[int]:
         """Those of these members that are not finished."""
         ...
 
@@ -87,14 +91,14 @@ def execute(
         trainer = trainer_of(plan)
         if plan.workers > 1 and len(left) > 1:
             reason = _in_workers(trainer, plan.workers, left, record, advance)
-            left = [rows for shard in left if (rows := record.undone(shard))]
+            left = [rows for shard in left if (rows := record.unfinished(shard))]
             if reason and left:
                 plan = halved(plan, reason)
                 trainer, left = trainer_of(plan), pieces(left, plan.chunk)
         while left:
             try:
                 trainer(left[0], record, advance)
-                record.settle(left[0])
+                record.commit(left[0])
                 left = left[1:]
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -147,7 +151,7 @@ def _in_workers(
         if "steps" in message:
             advance(message["steps"])
         if "finished" in message:
-            record.settle(shards[message["finished"]])
+            record.commit(shards[message["finished"]])
         lost = message.get("lost", lost)
     return lost
 

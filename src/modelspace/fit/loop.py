@@ -4,9 +4,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,7 +11,6 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.engine import Lowering, Plan, loss_of
-from modelspace.engine.lowerings import trials
 from modelspace.engine.workers import can_fork
 from modelspace.errors import the_users_told
 from modelspace.fit import memory as memories
@@ -26,23 +22,12 @@ from modelspace.fit.runner import Job, Runner
 from modelspace.fit.runner import resolve as resolve_runner
 from modelspace.fit.training import Training
 from modelspace.losses import Loss
-from modelspace.memory import Memory, free_bytes
+from modelspace.memory import free_bytes
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.runs import (
-    Logbook,
-    Results,
-    Run,
-    Store,
-    begin,
-    identity_of,
-    opened,
-    plan_from,
-    planned,
-    resolve_keep,
-)
+from modelspace.runs import Keep, Recorder, Run, describe
 
 
 @the_users_told()
@@ -141,12 +126,22 @@ def fit(
         precision=precision,
         accumulate=accumulate,
     )
-    executed = (*objective.code, *(m.function for m in recipe.metrics), recipe.optimizer, recipe.schedule)
-    identity = None
+    about, executed = (
+        None,
+        (*objective.code, *(m.function for m in recipe.metrics), recipe.optimizer, recipe.schedule),
+    )
     if out is not None:
-        identity = identity_of(population.space, data, keep, recipe.describe(), executed)
+        about = describe(
+            population.space,
+            population.device,
+            data,
+            keep,
+            recipe.describe(),
+            recipe.higher_is_better,
+            executed,
+        )
     training = Training(population, data, recipe)
-    policy = resolve_keep(keep, training.curves[1:], recipe.higher_is_better)
+    policy = Keep.of(keep, training.curves, recipe.higher_is_better)
     choices = {
         "lowering": lowering,
         "chunk": chunk,
@@ -154,79 +149,34 @@ def fit(
         "threads": threads,
         "workers": workers,
     }
-    with ExitStack() as stack:
-        store = None
-        if identity is not None and out is not None:
-            folder = Path(out)
-            store = stack.enter_context(
-                closing(Store(folder, create=True, fresh=True) if fresh else opened(folder))
-            )
-            if not fresh:
-                begin(store, identity, population.space, training.device, epochs, training.inputs.shape)
-                choices = planned(store, choices)
-        stack.enter_context(products_in(precision))
+    with (
+        Recorder(out, about, fresh=fresh, seconds=checkpoint_seconds) as recorder,
+        products_in(precision),
+    ):
+        choices = {n: recorder.choices.get(n) if value is None else value for n, value in choices.items()}
         processes = workers or (torch.get_num_threads() if can_fork(training.device) else 1)
         free = free_bytes(training.device)
         memories.check_kept(training, policy, processes, free)
-        results = Results(population, training.curves, epochs, policy, processes=processes)
-        record: Results | Logbook = results
-        asked = chunk is not None
-        fresh_plan = None
-        if store is not None and identity is not None and fresh:
-            # What can be refused is refused before anything is removed.
-            fresh_plan = memories.plan_within(training, policy, choices, free, asked=asked)
-            store.clear()
-            begin(store, identity, population.space, training.device, epochs, training.inputs.shape)
-        if store is not None:
-            spec = store.get("spec")
-            longer = training.can_go_on
-            record = Logbook(store, spec, results, population, epochs, checkpoint_seconds, longer=longer)
-        groups = record.missing()
-        if store is not None and not groups and store.get("plan"):
-            plan, step = plan_from(store.get("plan")), None
-            memory = Memory.from_plain(store.get("memory"))
+        recorder.allocate(population, training.curves, epochs, policy, processes)
+        groups = recorder.left(longer=training.can_go_on)
+        if recorder.plan is not None and not groups:
+            plan, step, memory = recorder.plan, None, None
         else:
-            found = fresh_plan or memories.plan_within(training, policy, choices, free, asked=asked)
-            plan, step, memory = found
+            asked = chunk is not None
+            plan, step, memory = memories.plan_within(training, policy, choices, free, asked=asked)
             _say(plan, population)
-        if store is not None:
-            store.put(
-                plan=asdict(plan),
-                memory=memory and memory.to_plain(),
-                trials=trials.measured(),
-                settings=recipe.describe(),
-                higher_is_better=recipe.higher_is_better,
-            )
-        shards = [rows for rows in pieces(groups, plan.chunk) if not record.adopted(rows)]
-        interrupted = False
+        recorder.begin(plan, memory)
+        shards = [rows for rows in pieces(groups, plan.chunk) if not recorder.adopt(rows)]
         title = f"fitting {sum(map(len, shards)):,} members of {population.space.title}"
         amount = sum(map(len, shards)) * training.steps * epochs
         try:
             with progress(title, amount, "member-steps") as advance:
-                plan = train_all(Job(training, plan, step), shards, record, advance)
+                plan = train_all(Job(training, plan, step), shards, recorder, advance)
         except KeyboardInterrupt:
-            interrupted = True
-        kept, members = results.kept()
+            pass  # the run says which members are unfinished
         seconds = time.perf_counter() - began
-        if store is not None:
-            seconds += store.get("seconds") or 0.0
-            store.put(seconds=seconds, plan=asdict(plan))
-    return Run(
-        population.space,
-        population.table.copy(),
-        members,
-        kept,
-        {name: values.numpy() for name, values in results.history.items()},
-        results.status,
-        results.steps.numpy(),
-        recipe.describe(),
-        data.name,
-        plan,
-        seconds,
-        interrupted,
-        None if out is None else Path(out),
-        memory,
-    )
+        settings, higher = recipe.describe(), recipe.higher_is_better
+        return recorder.run(plan, seconds, population.space.title, data.name, settings, higher)
 
 
 def _say(plan: Plan, population: Population) -> None:

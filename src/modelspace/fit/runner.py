@@ -36,9 +36,9 @@ class Runner(Protocol):
     """Trains all shards of a fit.
 
     A shard is a function of the job and its members alone, so it may be computed anywhere, in any order, and again
-    where an attempt was lost. What a runner owes: for each shard ``record.begun`` before it is trained (what that
-    returns is where training goes on), ``record.finished`` with its course, and ``record.settle`` after that in the
-    process that called. An exception, ``KeyboardInterrupt`` included, is raised as it is: what was settled stays.
+    where an attempt was lost. What a runner owes: for each shard ``record.restore`` before it is trained (what that
+    returns is where training goes on), ``record.finish`` with its tensors, and ``record.commit`` after that in the
+    process that called. An exception, ``KeyboardInterrupt`` included, is raised as it is: what was committed stays.
     """
 
     def __call__(self, job: Job, shards: Sequence[Rows], record: Record, advance: Advance) -> Plan:

@@ -295,12 +295,12 @@ class Training:
             # A shard that is not full is filled up with copies of its last member: one shape, one program.
             filled = torch.tensor([*rows, *[rows[-1]] * (plan.chunk - len(rows))])
             course = self.course(filled)
-            begun = record.begun(rows)
+            begun = record.restore(rows)
             if begun is not None:
                 course.restore(begun)
                 advance(len(rows) * (course.epoch * self.steps + course.step))
             self._train(course, filled, make_update, score, rows, record, advance)
-            record.finished(rows, course)
+            record.finish(rows, course.tensors(len(rows), record.needs))
 
         return train
 
@@ -420,6 +420,8 @@ class Training:
             for losses in self.updates(shard, filled, step, course.epoch, course.step):
                 course.take(losses)
                 advance(real)
-                record.pause(rows, course)
+                if record.due:
+                    record.checkpoint(rows, course.tensors(real))
             course.end_epoch(scoring(shard.points, shard.buffers, self.terms(shard)))
-            record.pause(rows, course)
+            if record.due:
+                record.checkpoint(rows, course.tensors(real))
