@@ -23,26 +23,28 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], words: Ma
 
     Args:
         path: Where.
-        tensors: Contiguous, on the CPU.
-        words: By name; ``checksum`` is added.
+        tensors: By name.
+        words: By name, what they are as ``format`` among them; ``checksum`` is added.
 
     Raises:
         ModelspaceError: the place can't be written to, or the disk is full.
     """
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with whole_file(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, {**words, "checksum": _checksum(tensors, words)})
+            save_file(plain, temporary, {**words, "checksum": _checksum(plain, words)})
         except SafetensorError as error:
             raise ModelspaceError(
                 f"can't write {path}: {first_line(error)}; what was finished is kept"
             ) from error
 
 
-def read(path: Path, *, sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, and the words about them.
+def read(path: Path, form: str, *, sealed: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a file, and the words about them.
 
     Args:
         path: The file.
+        form: What its ``format`` has to be.
         sealed: Whether it must have a checksum; other programs write none.
 
     Raises:
@@ -59,11 +61,13 @@ def read(path: Path, *, sealed: bool = True) -> tuple[dict[str, Tensor], dict[st
     written = words.pop("checksum", None)
     if (sealed or written is not None) and written != _checksum(tensors, words):
         raise DamagedError("its checksum differs")
+    if words.get("format") != form:
+        raise DamagedError(f"its format is {words.get('format')!r}")
     return tensors, words
 
 
 def held(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype | None, *shape: int) -> Tensor:
-    """The tensor of a file that has to be there, of a type (any where None), and of a shape; −1 is any length.
+    """Return the tensor of a file that has to be there, of a type (any where None) and a shape; −1 is any length.
 
     Raises:
         DamagedError: it is not.
@@ -80,9 +84,10 @@ def held(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype | None, *s
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """A tensor's numbers as they lie in memory."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().tobytes()
+    """Return a tensor's numbers as they lie in memory."""
+    plain = tensor.detach().cpu().contiguous()
+    # Of a single number the stride may be anything, and a view as bytes wants 1.
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy().tobytes()
 
 
 def _checksum(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:

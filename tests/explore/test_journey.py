@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -135,12 +137,10 @@ def test_ctrl_c_before_anything_was_finished_is_ctrl_c(monkeypatch):
     fit = journey.fit
 
     def interrupted(population, data, **settings):
-        from modelspace.fit import loop
-
         def stop(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(loop.Training, "_train", stop)
+        monkeypatch.setattr(sys.modules["modelspace.fit.fit"], "train", stop)
         return fit(population, data, **settings)
 
     monkeypatch.setattr(journey, "fit", interrupted)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, CASES, named
 from support.plain import relative_error, trained
 
@@ -9,7 +10,8 @@ import modelspace as ms
 from modelspace.engine import using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, rescaled, resolve, scaling
+from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, products_of, rescaled, scaling
+from modelspace.fit.precision import named as precision_named
 from modelspace.runs import Status
 
 CPU = torch.device("cpu")
@@ -28,7 +30,7 @@ MIXED = [
 
 def fit(population, case, **settings):
     settings = {"epochs": 2, "batch_size": BATCH, "compile": False, "metrics": [], "workers": 1, **settings}
-    return ms.fit(population, case.data(), loss=case.loss, optimizer=ms.SGD(momentum=0.5), **settings)
+    return plans.fit(population, case.data(), loss=case.loss, optimizer=ms.SGD(momentum=0.5), **settings)
 
 
 def plainly(population, case, **settings):
@@ -121,9 +123,9 @@ def test_a_member_that_diverges_in_float16_is_counted():
 
 def test_tf32_and_unknown_names_are_refused_with_a_reason():
     with pytest.raises(ModelspaceError, match="tf32 is a format of NVIDIA GPUs, and the members are on cpu"):
-        resolve("tf32", CPU)
+        products_of("tf32", CPU)
     with pytest.raises(ModelspaceError, match="bf16-mixed"):
-        resolve("bf16", CPU)
+        precision_named("bf16")
 
 
 @pytest.mark.parametrize("lowering", ["vmap", "loop"])

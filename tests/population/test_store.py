@@ -58,7 +58,7 @@ def test_what_is_no_population_is_refused(tmp_path):
     with pytest.raises(ModelspaceError, match="no file"):
         load(tmp_path / "missing.safetensors", space)
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelspaceError, match="is not a population: its format is None"):
+    with pytest.raises(ModelspaceError, match="of a population, or damaged: its format is None"):
         load(tmp_path / "other.safetensors", space)
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(ModelspaceError, match="is not a safetensors file"):

@@ -10,11 +10,11 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pandas as pd
 import pytest
+from support import plans
 from support.runs import altered, assert_same
 
 import modelspace as ms
 from modelspace.cli import main, results
-from modelspace.runs.written import read_curves, read_run
 
 NET = """
 from torch import nn
@@ -61,7 +61,7 @@ class Target:
         self.data = ms.data.load(top / "data.npz")
         self.whole = ms.open_run(self.folder, trust=True)
         self.space = self.whole.space
-        self.table, self.curves = read_run(self.folder).table, read_curves(self.folder)
+        self.table, self.curves = self.whole.table, self.whole.history
         self.files = sorted(
             path.relative_to(self.folder)
             for path in self.folder.rglob("*")
@@ -70,7 +70,7 @@ class Target:
 
     def fitted(self, folder):
         population = self.space.sample(seeds=4, lr=[1e-2, 1e38])
-        return ms.fit(population, self.data, epochs=2, batch_size=16, out=folder, **CHOICES)
+        return plans.fit(population, self.data, epochs=2, batch_size=16, out=folder, **CHOICES)
 
     def asked(self, folder, capsys, *, foreign=False):
         """Every reader, then the fit again: how each ended, or an assertion fails.
@@ -82,7 +82,8 @@ class Target:
         """
 
         def reads():
-            table, curves = read_run(folder).table, read_curves(folder)
+            run = ms.open_run(folder)
+            table, curves = run.table, run.history
             if foreign:
                 return
             said = capsys.readouterr().err
@@ -168,7 +169,7 @@ def cells(target):
     """Every cell of the catalogue: its table, its row's number and its column."""
     found = []
     with closing(sqlite3.connect(target.folder / "run.sqlite")) as connection:
-        for table in ("meta", "wanted", "shards", "members", "checksums"):
+        for table in ("run", "members", "shards"):
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             key = columns[0]
             rows = connection.execute(f"SELECT quote({key}) FROM {table}").fetchall()
@@ -177,7 +178,7 @@ def cells(target):
 
 
 def mistyped(target, folder, chosen, capsys):
-    """How the folder answers after these cells have another value, with and without fitting checksums."""
+    """How the folder answers after these cells have another value, with and without a fitting seal."""
     counts = Counter()
     for (table, row, column), value, sealed in chosen:
         shutil.rmtree(folder, ignore_errors=True)
@@ -190,7 +191,7 @@ def mistyped(target, folder, chosen, capsys):
             try:
                 altered(folder)
             except sqlite3.DatabaseError:
-                continue  # what no checksum could be given is the case above
+                continue  # what no seal could be given is the case above
         counts.update((table, ending) for ending in target.asked(folder, capsys, foreign=sealed))
     return counts
 

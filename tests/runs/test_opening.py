@@ -1,17 +1,15 @@
 """Opening a run executes nothing unasked, and what is asked for only if it is what was fitted."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support.runs import altered
+from support.runs import put
 
 import modelspace as ms
 from modelspace.export import export
 from modelspace.loading import load_architecture
-from modelspace.runs.written import read_run
 
 NET = """import torch
 from torch import nn
@@ -53,15 +51,14 @@ def executed(folder):
     return found
 
 
-def put(folder, **values):
-    texts = {key: json.dumps(value).replace("'", "''") for key, value in values.items()}
-    altered(folder / "run", *(f"INSERT OR REPLACE INTO meta VALUES ('{k}', '{t}')" for k, t in texts.items()))
-
-
 def test_nothing_is_executed_unasked(run):
-    with pytest.raises(ms.ModelspaceError, match=r"net\.py:Net, which is not executed unasked: .*trust=True"):
-        ms.open_run(run / "run")
-    assert read_run(run / "run").table.shape[0] == 2
+    opened = ms.open_run(run / "run")
+    for name in ("population", "kept", "space"):
+        with pytest.raises(
+            ms.ModelspaceError, match=r"net\.py:Net, which is not executed unasked: .*trust=True"
+        ):
+            getattr(opened, name)
+    assert len(opened.table) == len(opened.history["train_loss"]) == 2
     export(run / "run", "csv", run / "members.csv")
     assert not executed(run)
 
@@ -81,15 +78,20 @@ def test_a_file_that_has_changed_is_not_executed(run, edit):
     assert not executed(run)
 
 
-@pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize(
     "target",
     ["os:system", "os:makedirs", "builtins:exec", "shutil:rmtree", "torch.hub:load", "/x/y.py:Net", "x", ""],
 )
-def test_a_stranger_s_target_is_not_called(run, target, trust):
-    put(run, target=target, hyperparameters={"command": f"touch {run}/called", "name": f"{run}/called"})
+def test_a_stranger_s_target_is_not_called(run, target):
+    put(
+        run / "run",
+        target=target,
+        hyperparameters={"command": f"touch {run}/called", "name": f"{run}/called"},
+    )
     with pytest.raises(ms.ModelspaceError, match=r"is not executed|and is not called"):
-        ms.open_run(run / "run", trust=trust)
+        ms.open_run(run / "run", trust=True)
+    with pytest.raises(ms.ModelspaceError, match="is not executed unasked"):
+        _ = ms.open_run(run / "run").population
     assert not executed(run)
     assert not (run / "called").exists()
 
@@ -100,7 +102,7 @@ def test_a_stranger_s_target_whose_file_is_the_one_named_is_not_called_either(ru
     from modelspace.runs.identity import content_hash
 
     put(
-        run,
+        run / "run",
         target="shutil:rmtree",
         source=content_hash(Path(shutil.__file__)),
         hyperparameters={"path": str(run)},
@@ -122,10 +124,10 @@ def test_a_space_whose_code_has_changed_is_refused_and_what_has_is_named(run):
 
 def test_under_another_python_it_is_opened_and_said(run, capsys, monkeypatch):
     space = ms.ModelSpace(load_architecture(f"{run / 'net.py'}:Net"), input_shape=(3,))
-    spec = read_run(run / "run").spec
+    spec = ms.open_run(run / "run").about["spec"]
     version = ".".join(map(str, sys.version_info[:2]))
     put(
-        run,
+        run / "run",
         spec={**spec, "code": "0", "packages": spec["packages"].replace(f"Python {version}", "Python 3.9")},
     )
     assert len(ms.open_run(run / "run", space).population) == 2

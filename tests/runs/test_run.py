@@ -1,15 +1,15 @@
 import numpy as np
+from support import plans
 from support.cases import named
 
-import modelspace as ms
-from modelspace.runs.keep import last_values
+from modelspace.runs.results import last_values
 
 CASE = named("MLP tanh")
 
 
 def run():
     population = CASE.space().sample(seeds=[3, 4], lr=[0.1, 1e300])
-    return ms.fit(population, CASE.data(), optimizer="sgd", epochs=2, batch_size=5, lowering="loop")
+    return plans.fit(population, CASE.data(), optimizer="sgd", epochs=2, batch_size=5, lowering="loop")
 
 
 def test_the_table_is_one_row_a_member():

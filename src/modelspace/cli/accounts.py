@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelspace.errors import ModelspaceError
-from modelspace.runs import Distribution, Status, Written, best_of, is_run, read_run, settings_of
+from modelspace.runs import Distribution, Run, Status, best_of, is_run, open_run, settings_of
 
 
 def runs_below(folder: Path) -> Iterator[Path]:
@@ -26,7 +26,7 @@ def runs_below(folder: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def opened(folder: Path) -> Written:
+def opened(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
@@ -38,7 +38,7 @@ def opened(folder: Path) -> Written:
         hint = f"; below it: {shown}" if below else ""
         raise ModelspaceError(f"'{folder}' holds no run: it has no run.sqlite{hint}")
     next(runs_below(folder))
-    return read_run(folder)
+    return open_run(folder)
 
 
 def line(folder: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def line(folder: Path) -> dict[str, Any]:
         why it can't be read, beside ``run`` and ``bytes`` alone.
     """
     try:
-        run = read_run(folder)
+        run = open_run(folder)
     except ModelspaceError as error:
         return {"run": str(folder), "bytes": size(folder), "problem": str(error)}
     return {
@@ -63,41 +63,41 @@ def line(folder: Path) -> dict[str, Any]:
         "diverged": int((run.status == Status.DIVERGED).sum()),
         "epochs": run.epochs,
         "best": _best(run),
-        "seconds": run.seconds,
+        "seconds": run.seconds or None,
         "bytes": size(folder),
         "problem": None,
     }
 
 
-def account(run: Written) -> dict[str, Any]:
+def account(run: Run) -> dict[str, Any]:
     """A run at length.
 
     Returns:
         ``run`` (its folder), ``target`` (the architecture's name on the command line), ``spec`` (what it is: runs of
-        one spec may share members), ``environment`` (versions, device, commit), ``plan`` (None before there is
-        one), ``epochs``, ``members``, ``states`` (how many are in each), ``seconds``, ``bytes``, ``score`` (the one
-        that judges), ``best`` and ``settings``: of each, ``setting`` (its columns), ``q1``, ``median`` and ``q3``
-        of that score over members, by rank, a diverged one being the worst (None for such a one, or for none),
-        ``members``, ``ended`` and ``diverged``.
+        one spec may share members), ``environment`` (versions, device, commit), ``plan``, ``epochs``, ``members``,
+        ``states`` (how many are in each), ``seconds``, ``bytes``, ``score`` (the one that judges),
+        ``best`` and ``settings``: of each, ``setting`` (its columns), ``q1``, ``median`` and ``q3`` of that score
+        over members, by rank, a diverged one being the worst (None for such a one, or for none), ``members``,
+        ``ended`` and ``diverged``.
     """
     return {
         "run": str(run.folder),
-        "target": run.target,
-        "spec": run.spec,
-        "environment": run.environment,
-        "plan": None if run.plan is None else {**run.plan.choices, "reason": run.plan.reason},
+        "target": run.about["target"],
+        "spec": run.about["spec"],
+        "environment": run.about["environment"],
+        "plan": {**run.plan.choices, "reason": run.plan.reason},
         "epochs": run.epochs,
         "members": len(run.members),
         "states": {s.value: n for s in Status if (n := int((run.status == s).sum()))},
-        "seconds": run.seconds,
-        "bytes": size(run.folder),
+        "seconds": run.seconds or None,
+        "bytes": size(Path(str(run.folder))),
         "score": run.monitor,
         "best": _best(run),
         "settings": _settings(run),
     }
 
 
-def comparison(runs: Sequence[Written]) -> dict[str, Any]:
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """Runs beside each other; each list has an entry a run, in the order given.
 
     Returns:
@@ -107,7 +107,7 @@ def comparison(runs: Sequence[Written]) -> dict[str, Any]:
         where a run has no such score; ``score``: the one that judges the first run; ``settings``: the same
         distributions of that score for each ``setting`` that a run has, under ``runs``.
     """
-    specs = [{**run.spec, "epochs": run.epochs} for run in runs]
+    specs = [{**run.about["spec"], "epochs": run.epochs} for run in runs]
     names = dict.fromkeys(name for run in runs for name in run.scores)
     score = runs[0].monitor
     by_setting: dict[str, tuple[dict[str, Any], list[Any]]] = {}
@@ -119,7 +119,7 @@ def comparison(runs: Sequence[Written]) -> dict[str, Any]:
         "runs": [str(run.folder) for run in runs],
         "differences": {
             "spec": _differences(specs),
-            "environment": _differences([run.environment for run in runs]),
+            "environment": _differences([run.about["environment"] for run in runs]),
         },
         "scores": {
             name: [_distribution(run, name, np.arange(len(run.members))) for run in runs] for name in names
@@ -140,7 +140,7 @@ def size(folder: Path) -> int:
     return total
 
 
-def _settings(run: Written) -> list[dict[str, Any]]:
+def _settings(run: Run) -> list[dict[str, Any]]:
     return [
         {"setting": setting.columns}
         | {
@@ -151,7 +151,7 @@ def _settings(run: Written) -> list[dict[str, Any]]:
     ]
 
 
-def _best(run: Written) -> dict[str, Any] | None:
+def _best(run: Run) -> dict[str, Any] | None:
     settings, responses = run.responses()
     best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
     if best is None:
@@ -159,7 +159,7 @@ def _best(run: Written) -> dict[str, Any] | None:
     return {"setting": settings[best].columns, "score": run.monitor, "median": responses[best].median}
 
 
-def _distribution(run: Written, score: str, rows: np.ndarray) -> dict[str, Any] | None:
+def _distribution(run: Run, score: str, rows: np.ndarray) -> dict[str, Any] | None:
     if score not in run.scores:
         return None
     found = Distribution.of(run.scores[score][rows], run.status[rows])

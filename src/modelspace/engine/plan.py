@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, **run.plan.choices)``."""
+        """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, plan=run.plan)``."""
         return {
             "lowering": self.lowering,
             "shard": self.shard,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from modelspace.runs import Distribution, Run, Status, quantiles, read_curves, read_run
+from modelspace.runs import Distribution, Run, Status, open_run, quantiles
 from modelspace.runs import settings_of as settings_of_table
 
 _LONGEST_NAME = 100
@@ -74,7 +74,7 @@ class ExportRecord:
 
 def table_of(run: Run | str | os.PathLike[str]) -> pd.DataFrame:
     """The members' table, with their numbers as its first column."""
-    return _numbered(run.table if isinstance(run, Run) else read_run(run).table)
+    return _numbered((run if isinstance(run, Run) else open_run(run)).table)
 
 
 def _numbered(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,15 +90,9 @@ def record_of(run: Run | str | os.PathLike[str]) -> ExportRecord:
     Raises:
         ModelspaceError: the folder's run can't be read.
     """
-    if isinstance(run, Run):
-        title, data, recipe, members = run.space.title, run.data, run.settings, run.members
-        table, history = run.table, run.history
-    else:
-        written = read_run(run)
-        title, data, recipe, members = written.title, written.data, written.settings, written.members
-        table, history = written.table, read_curves(run)
-    settings = settings_of(members, table, history)
-    return ExportRecord(title, data, recipe, _numbered(table), history, settings)
+    run = run if isinstance(run, Run) else open_run(run)
+    settings = settings_of(run.members, run.table, run.history)
+    return ExportRecord(run.title, run.data, run.settings, _numbered(run.table), run.history, settings)
 
 
 def settings_of(

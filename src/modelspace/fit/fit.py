@@ -39,7 +39,7 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     Args:
         population: K members, on the device where they are to be trained.
         data: A ``Data``, or whatever ``modelspace.data.load`` takes: a name, tensors, a data set, a file.
-        {settings}
+        options: Each by its name, as ``fit(…, epochs=5)``: the fields of ``Options``.
 
     Returns:
         The run. After Ctrl-C, the run of what was finished until then, with ``interrupted`` set.
@@ -55,7 +55,9 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     settings, higher = recipe.describe(), recipe.higher_is_better
     about = None
     if options.out is not None:  # what the code is, before any of it is executed
-        about = describe(population.space, population.device, data, options.keep, settings, higher, recipe.code)
+        about = describe(
+            population.space, population.device, data, options.keep, settings, higher, recipe.code
+        )
     task = prepare(population, data, recipe)
     keep = Keep.of(options.keep, task.curves, higher)
     with (
@@ -78,9 +80,9 @@ def fit(population: Population, data: Any, options: Options) -> Run:
         members = sum(map(len, shards))
         title = f"fitting {members:,} members of {population.space.title}"
         runner = local if options.runner == "local" else options.runner
-        with suppress(KeyboardInterrupt):  # the run says which members are unfinished
-            with progress(title, members * task.updates, "member-steps") as advance:
-                plan = runner(Job(task, plan, step), shards, recorder, advance)
+        amount = members * task.updates
+        with suppress(KeyboardInterrupt), progress(title, amount, "member-steps") as advance:
+            plan = runner(Job(task, plan, step), shards, recorder, advance)
         seconds = time.perf_counter() - began
         return recorder.run(plan, seconds, population.space.title, data.name, settings, higher)
 
@@ -120,9 +122,9 @@ def _say(plan: Plan, population: Population) -> None:
     """What has no batched form is said once, by name."""
     name = population.space.title
     if plan.fallback:
-        warnings.warn(f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=3)
+        warnings.warn(f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=5)
     elif plan.one_by_one:
         what = ", ".join(plan.one_by_one)
         warnings.warn(
-            f"{name}: no batched form of {what}: that alone is computed member by member", stacklevel=3
+            f"{name}: no batched form of {what}: that alone is computed member by member", stacklevel=5
         )

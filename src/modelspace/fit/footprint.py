@@ -189,8 +189,7 @@ def _update(task: Task, count: int) -> int:
     optimizer, gradient = task.recipe.optimizer, torch.empty_like(points)
     state = optimizer.init(points)
     coefficients = {
-        n: torch.empty(count, 1, dtype=points.dtype.to_real(), device=_META)
-        for n in task.coefficients.names
+        n: torch.empty(count, 1, dtype=points.dtype.to_real(), device=_META) for n in task.coefficients.names
     }
     given = [points, gradient, *state.values()]
     with PeakMemory(given) as memory:

@@ -18,18 +18,16 @@ than is predicted, the compiler itself takes memory at the start), and what the 
 the heap.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from modelspace.engine import Plan, balanced, shard_sizes
+from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit.footprint import Footprint, footprint
+from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
 from modelspace.memory import Memory, size_text
-from modelspace.progress import notice
 from modelspace.runs import Keep, setting_numbers
 
 _LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured

@@ -55,29 +55,31 @@ class Options(Recipe):
         default="auto",
         converter=_choices,
         choices=tuple(PLANS),
-        doc="How members are computed: ``auto`` measures and takes the fastest; ``loop``, ``vmap`` or ``compile``; a "
-        "``Plan``, as of an earlier run (``run.plan``), which gives the same numbers bit for bit on one machine; or "
-        "some of its choices: ``{\"lowering\": \"vmap\", \"shard\": 16, \"compile\": False, \"threads\": 1, "
-        "\"workers\": 1}``, of which those left out are measured.",
+        doc="How members are computed: ``auto`` measures, and takes the fastest. ``loop``, ``vmap`` and "
+        "``compile`` decide; a ``Plan``, as of an earlier run (``run.plan``), gives the same numbers bit for "
+        'bit on one machine; so do some of its choices, ``{"lowering": "vmap", "shard": 16, "compile": False,'
+        ' "threads": 1, "workers": 1}``, of which those left out are measured.some of its choices: '
+        '``{"lowering": "vmap", "shard": 16, "compile": False, "threads": 1, "workers": 1}``, of which those '
+        "left out are measured.",
     )
     runner: Runner | Literal["local"] = setting(
         default="local",
         converter=_runner,
         choices=("local", "ray"),
-        doc="Who trains the shards: ``local``, this machine; ``ray``, a Ray cluster, or a Ray of its own here "
-        "(``modelspace.distribute.RayRunner``); or a ``modelspace.fit.Runner`` of your own.",
+        doc="Who trains the shards: ``local``, this machine, or ``ray``, a Ray cluster, or a Ray of its own here."
+        " Or a ``modelspace.distribute.RayRunner``, or a ``modelspace.fit.Runner`` of your own.",
     )
     out: str | os.PathLike[str] | None = setting(
         default=None,
-        doc="A folder in which the run is written down as it goes; None writes nothing. The same call continues a run "
-        "that was killed, bit for bit as if it had not been; with more members or epochs, only what is missing is "
-        "trained (more epochs where the schedule does not depend on their number).",
+        doc="A folder in which the run is written down as it goes. The same call continues a run that was killed,"
+        " bit for bit as if it had not been; with more members or epochs, only what is missing is trained "
+        "(more epochs where the schedule does not depend on their number).",
     )
     fresh: bool = setting(default=False, doc="Remove what the folder holds of another run first.")
     keep: Literal["all", "scores"] | int = setting(
         default="all",
-        doc="Whose points are kept: ``all``; the best so many of each setting, by the last validation score; or none, "
-        "``scores``: then memory does not grow with the members' points.",
+        doc="Whose points are kept: ``all``, ``scores`` (none), or the best N of each setting, by the last "
+        "validation score. With ``scores`` memory does not grow with the members' points.",
     )
     checkpoint_seconds: float = setting(
         default=60.0, doc="How often, about, a shard in training is written to the folder."

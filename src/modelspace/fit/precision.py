@@ -1,8 +1,9 @@
 """In what number format a fit computes.
 
-The names are Lightning's. ``"32"`` computes in the coordinates' own type: float32, or the float64 or bfloat16 that the
-space was built with. ``"64"`` makes the coordinates, and all that is computed with them, double. ``"bf16-mixed"`` and
-``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic mixed precision does.
+The names are Lightning's. ``"32"`` computes in the coordinates' own type: float32, or the float64 or bfloat16 that
+the space was built with. ``"64"`` makes the coordinates, and all that is computed with them, double.
+``"bf16-mixed"`` and ``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic
+mixed precision does.
 ``"tf32"`` lets an NVIDIA GPU round the inputs of float32 products to 10 bits of mantissa.
 
 float16 has a narrow range, so each member's loss is multiplied by a scale of its own before the backward, and the
@@ -29,7 +30,7 @@ GROWTH_STEPS = 2000
 _LEAST_SCALE = 2.0**-24  # below this no gradient can be told from zero: the member has diverged
 
 
-def named(precision: Precision | Literal[32, 64] | str) -> Precision:
+def named(precision: Precision | Literal[32, 64]) -> Precision:
     """Return a precision by its name, or by its number of bits.
 
     Raises:

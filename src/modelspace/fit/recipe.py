@@ -71,36 +71,36 @@ class Recipe:
     loss: Loss = setting(
         default="cross_entropy",
         converter=losses.resolve,
-        doc="What is minimised: a name, a loss of ``modelspace.losses``, or a function of (outputs, labels) to a "
-        "scalar. A column ``loss`` of the population holds each member's own by name, and columns may hold the "
+        doc="A loss by name. Or a loss of ``modelspace.losses``, or a function of (outputs, labels) to a scalar. "
+        "A column ``loss`` of the population holds each member's own by name, and columns may hold the "
         "losses' parameters (``gamma``, ``delta``, …).",
     )
     optimizer: Optimizer = setting(
         default="adam",
         converter=optimizers.resolve,
-        doc="A name (``sgd``, ``adam``, ``adamw``, ``rmsprop``), or an optimizer of ``modelspace.optimizers`` with "
+        doc="``sgd``, ``adam``, ``adamw`` or ``rmsprop``. Or an optimizer of ``modelspace.optimizers``, with "
         "defaults for what is no column.",
     )
     schedule: Schedule = setting(
         default=None,
         converter=optimizers.resolve_schedule,
-        doc="The learning rate's factor as a function of the step: ``cosine``, ``step``, ``one-cycle``, ``warmup``, "
-        "a product (``warmup*cosine``), or a ``Schedule``; constant where None.",
+        doc="The learning rate's factor as a function of the step: ``cosine``, ``step``, ``one-cycle``, "
+        "``warmup``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
+        "``modelspace.optimizers``.",
     )
     epochs: int = setting(default=20, at_least=1, doc="Passes over the training split.")
     batch_size: int = setting(
         default=32, at_least=1, doc="Samples a step; more than there are means all of them."
     )
-    accumulate: int = setting(
-        default=1, at_least=1, doc="Batches whose gradients' mean makes one update."
-    )
+    accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(
         default="32",
         converter=precision.named,
         choices=PRECISIONS,
-        doc="``32``: the coordinates' own type, float32 unless the space was built with another; ``64``: all in "
-        "double precision; ``tf32``: float32 products at reduced precision on an NVIDIA GPU; ``bf16-mixed``, "
-        "``16-mixed``: matrix products in 16 bits, float16 with a loss scale for each member.",
+        doc="Number format: ``32``, the coordinates' own, float32 unless the space was built with another; "
+        "``64``, all in double; ``tf32``, float32 products at reduced precision on an NVIDIA GPU; "
+        "``bf16-mixed`` and ``16-mixed``, matrix products in 16 bits, float16 with a loss scale for each "
+        "member.",
     )
     clip_norm: float | None = setting(default=None, doc="Limit of each member's gradient norm.")
     clip_value: float | None = setting(default=None, doc="Limit of each gradient entry.")
@@ -110,14 +110,14 @@ class Recipe:
     metrics: tuple[Metric, ...] | None = setting(
         default=None,
         converter=_metrics,
-        doc="Validation metrics beside the loss; where None, accuracy if the labels are classes and outputs score "
-        "them.",
+        doc="Validation metrics beside the loss. Where None, accuracy if the labels are classes and outputs score"
+        " them.",
     )
     early_stopping: EarlyStopping | None = setting(
         default=None,
         converter=_stopping,
-        doc="An ``EarlyStopping``, or its patience: the epochs after which a member stops whose validation loss has "
-        "not improved.",
+        doc="Epochs without a lower validation loss after which a member stops. Or an ``EarlyStopping``, for "
+        "another score.",
     )
 
     def resolved(self, population: Population, classes: int | None) -> "Recipe":

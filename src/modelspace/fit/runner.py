@@ -90,7 +90,7 @@ def in_workers(
     recorder: Recorder,
     advance: Advance,
 ) -> str | None:
-    """Let worker i train shards i, i + workers, …
+    """Train the shards in worker processes: shards i, i + workers, … in the i-th.
 
     Args:
         train: Trains a shard and hands it to the recorder.

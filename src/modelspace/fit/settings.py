@@ -1,11 +1,12 @@
 """A setting is written once: a field with its type, default, range and a line of documentation.
 
-From it follow the argument of ``fit`` with its type, its check, its lines in ``help(ms.fit)``, the flag of the command
-line and the key under which it is stored.
+From it follow the argument of ``fit`` with its type, its check, its lines in ``help(ms.fit)``, the flag of the
+command line and the key under which it is stored.
 """
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
@@ -14,20 +15,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, dataclass_transform, ov
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.population import Population
 
-P, T, R, Given, Value = (
-    ParamSpec("P"),
-    TypeVar("T"),
-    TypeVar("R"),
-    TypeVar("Given"),
-    TypeVar("Value"),
-)
-_MARK = "{settings}"
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+Given = TypeVar("Given")
+Value = TypeVar("Value")
+_MARK = re.compile(r"^ +options: .*\n", re.M)
 
 
 @overload
-def setting(
-    *, default: T, doc: str, at_least: float | None = None, choices: tuple[Any, ...] = ()
-) -> T: ...
+def setting(*, default: T, doc: str, at_least: float | None = None, choices: tuple[Any, ...] = ()) -> T: ...
 @overload
 def setting(
     *, default: Given, doc: str, converter: Callable[[Given], Value], choices: tuple[Any, ...] = ()
@@ -82,8 +79,8 @@ def takes(
     """Let a function of (population, data, options) take each of the options by its name.
 
     Args:
-        options: The class of settings. Its fields make the function's signature, and stand in its docstring where
-            this says ``{settings}``.
+        options: The class of settings. Its fields make the function's signature, and in its docstring the entries
+            that take the place of ``options:``.
     """
 
     def decorate(function: Callable[[Population, Any, T], R]) -> Callable[Concatenate[Population, Any, P], R]:
@@ -103,7 +100,7 @@ def takes(
             parameters=[*shared, *map(_parameter, known)]
         )
         lines = [f"{each.name}: {each.metadata['doc']}" for each in known]
-        called.__doc__ = (function.__doc__ or "").replace(_MARK, "\n".join(map(_entry, lines)).lstrip())
+        called.__doc__ = _MARK.sub("".join(map(_entry, lines)), function.__doc__ or "")
         return called
 
     return decorate
@@ -119,4 +116,4 @@ def _parameter(each: Field[Any]) -> inspect.Parameter:
 
 def _entry(line: str) -> str:
     """An entry of a docstring's Args."""
-    return textwrap.fill(line, 110, initial_indent=" " * 8, subsequent_indent=" " * 12)
+    return textwrap.fill(line, 110, initial_indent=" " * 8, subsequent_indent=" " * 12) + "\n"

@@ -235,7 +235,7 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
     nest = {**progress.shard._asdict(), **progress._asdict()}
     del nest["shard"]
     leaves, _ = pytree.tree_flatten_with_path(nest)
-    return {".".join(str(key.key) for key in path): value for path, value in leaves}
+    return {".".join(str(key.key) for key in path): value for path, value in leaves}  # pyright: ignore
 
 
 def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:

@@ -65,9 +65,7 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
     if not Path(path).is_file():
         raise ModelspaceError(f"no file '{path}'")
     try:
-        tensors, words = tensorfile.read(Path(path), sealed=False)
-        if words.get("format") != _FORMAT:
-            raise ModelspaceError(f"'{path}' is not a population: its format is {words.get('format')!r}")
+        tensors, words = tensorfile.read(Path(path), _FORMAT, sealed=False)
         layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
         if parsed(words.get("layout"), list[list], "its layout") != layout:
             raise ModelspaceError(

@@ -1,14 +1,11 @@
-"""What a fit did, in memory or in a folder: the run, its catalogue, its shards, and what it is."""
+"""What a fit did, in memory or in a folder: the run, its catalogue and shards, and what its scores say."""
 
-from modelspace.runs.catalogue import OUTPUTS, Store, check_outputs, is_run
-from modelspace.runs.identity import identity_of
-from modelspace.runs.keep import Keep
-from modelspace.runs.keep import resolve as resolve_keep
-from modelspace.runs.opening import open_run
-from modelspace.runs.recorder import Logbook
-from modelspace.runs.results import Results
-from modelspace.runs.resume import begin, opened, plan_from, planned
-from modelspace.runs.run import Run
+from modelspace.runs.catalogue import check_outputs
+from modelspace.runs.folder import OUTPUTS, is_run
+from modelspace.runs.identity import describe
+from modelspace.runs.recorder import Recorder
+from modelspace.runs.results import Keep
+from modelspace.runs.run import Run, open_run
 from modelspace.runs.settings import (
     LEVEL,
     RANDOM,
@@ -24,40 +21,28 @@ from modelspace.runs.settings import (
     setting_numbers,
     settings_of,
 )
-from modelspace.runs.shards import InTraining, Needs, Outcome
-from modelspace.runs.written import Written, read_curves, read_run
+from modelspace.runs.shards import Needs, needed
 
 __all__ = [
     "LEVEL",
     "OUTPUTS",
     "RANDOM",
     "Distribution",
-    "InTraining",
     "Keep",
-    "Logbook",
     "Needs",
-    "Outcome",
+    "Recorder",
     "Response",
-    "Results",
     "Run",
     "Setting",
     "Status",
-    "Store",
-    "Written",
-    "begin",
     "best_of",
     "check_outputs",
+    "describe",
     "ended_well",
-    "identity_of",
     "is_run",
+    "needed",
     "open_run",
-    "opened",
-    "plan_from",
-    "planned",
     "quantiles",
-    "read_curves",
-    "read_run",
-    "resolve_keep",
     "response",
     "responses_of",
     "setting_numbers",

@@ -1,4 +1,4 @@
-"""What a run is, in plain values: two runs of the same identity may share their members."""
+"""What a run is, in plain values: two runs of one spec may share their members."""
 
 import hashlib
 import inspect
@@ -6,9 +6,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,31 +21,34 @@ from modelspace.tensorfile import bytes_of
 _SOME = 1024  # numbers of a parameter
 
 
-class Identity(NamedTuple):
-    """What a run is.
-
-    Attributes:
-        spec: Everything that members' outcomes depend on beside themselves and the number of epochs.
-        parts: Of the hashes in it that stand for code, the hash of each part by its name.
-    """
-
-    spec: dict[str, Any]
-    parts: dict[str, dict[str, str]]
-
-
-def identity_of(
-    space: ModelSpace, data: Data, keep: str | int, settings: Mapping[str, Any], executed: Iterable[Any]
-) -> Identity:
-    """Read what a run is, before anything of it is executed: a forward may change what it reads.
+def describe(
+    space: ModelSpace,
+    device: torch.device,
+    data: Data,
+    keep: str | int,
+    settings: Mapping[str, Any],
+    higher_is_better: Sequence[str],
+    executed: Iterable[Any],
+) -> dict[str, Any]:
+    """Return what a run is, read before anything of it is executed: a forward may change what it reads.
 
     Args:
         space: The space.
+        device: Where its points are trained.
         data: The data.
         keep: Whose points are kept.
-        settings: The fit's, as plain values; ``epochs`` among them does not count.
+        settings: The fit's, as plain values.
+        higher_is_better: The curves of which more is better.
         executed: What computes beside the architecture: loss, metrics, optimizer, schedule.
+
+    Returns:
+        Plain values for the catalogue. Under ``spec``: everything that members' results depend on beside themselves
+        and the number of epochs. Under ``code``: of the hashes in it that stand for code, the hash of each part.
     """
     code = code_of(*(each for each in executed if _top(each) != "modelspace"))
+    splits = (bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
+    packages = {f"Python {python_version()}", *space.code.packages, *code.packages}
+    file = _file(space)
     spec = {
         "space": space.title,
         "architecture": architecture_hash(space),
@@ -54,26 +57,29 @@ def identity_of(
         "frozen": _short_hash(*(bytes_of(value) for value in space.shared.values())),
         "type": str(space.dtype),
         "data": data.name,
-        "samples": _short_hash(
-            *(bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
-        ),
+        "samples": _short_hash(*splits),
         "code of loss and metrics": code.hash,
-        "packages": ", ".join(sorted({f"Python {python_version()}", *space.code.packages, *code.packages})),
+        "packages": ", ".join(sorted(packages)),
         "keep": keep,
         **{name: value for name, value in settings.items() if name != "epochs"},
     }
-    return Identity(spec, {"code": space.code.parts, "code of loss and metrics": code.parts})
+    return {
+        "spec": spec,
+        "code": {"code": space.code.parts, "code of loss and metrics": code.parts},
+        "target": target_of(space),
+        "source": None if file is None else content_hash(Path(file)),
+        "hyperparameters": space.hyperparameters,
+        "input_shape": space.input_shape,
+        "input_type": str(space.input_dtype).removeprefix("torch."),
+        "settings": dict(settings),
+        "higher_is_better": list(higher_is_better),
+        "environment": environment(device, space),
+    }
 
 
 def architecture_hash(space: ModelSpace) -> str:
     """Changes with the architecture's arguments and coordinates; its code is an entry of its own."""
     return _short_hash(f"{space.title}\n{list(space.layout)!r}".encode())
-
-
-def source_hash(space: ModelSpace) -> str | None:
-    """The hash of the file that defines the architecture, as it is on the disk; None where there is none."""
-    file = _file(space)
-    return None if file is None else content_hash(Path(file))
 
 
 def content_hash(file: Path) -> str | None:

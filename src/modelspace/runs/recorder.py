@@ -1,352 +1,466 @@
-"""A fit that is written down as it goes: finished shards, and where the others were put down.
+"""``Recorder``: takes in what is trained; where there is a folder, it writes that down and resumes from there."""
 
-    a shard's name = hash(what the run is, epochs, its members' keys)
-    a member's key = hash(its row of the table, what its point is)
-
-So a member that is finished is never trained again, whatever else is asked for beside it; and a shard that was put
-down is taken up by whoever is to train the same members for the same run.
-"""
-
-import hashlib
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
+from modelspace.atomic import remove_remains
+from modelspace.code import changed
+from modelspace.engine import Plan, adopt_gains, known_gains
+from modelspace.errors import ModelspaceError
+from modelspace.memory import Memory
 from modelspace.plain import plain
 from modelspace.population import Population
 from modelspace.progress import notice, progress
-from modelspace.runs import shards as files
-from modelspace.runs.catalogue import Member, Place, Store
-from modelspace.runs.keep import last_values
-from modelspace.runs.results import Results, Shapes
-from modelspace.runs.settings import Status
-from modelspace.runs.shards import InTraining, Needs, Outcome
-from modelspace.tensorfile import DamagedError, bytes_of, held
+from modelspace.runs import folder as folders
+from modelspace.runs import shards
+from modelspace.runs.catalogue import (
+    Catalogue,
+    DamagedCatalogueError,
+    Ends,
+    Places,
+    Shard,
+    checked_about,
+    curves_of,
+    latest,
+    table_of,
+)
+from modelspace.runs.results import Keep, Results, last_values
+from modelspace.runs.run import Run, plan_from, read_result, rows_by_shard
+from modelspace.runs.settings import words
+from modelspace.runs.shards import Needs, Result, Shapes, needed, result_of
+from modelspace.tensorfile import DamagedError
+
+_MACHINE = ("torch", "machine", "device", "threads")
 
 
-def key_of(member: Mapping[str, Any], *parts: bytes) -> bytes:
-    """What tells a member apart: its row of the table and, where that does not say it all, its point.
+class Recorder:
+    """What training hands its results to, from the first shard to the run.
 
-    Args:
-        member: The row.
-        *parts: The bytes of its point and buffers; none where its seed draws them.
-    """
-    digest = hashlib.blake2b(json.dumps(member, sort_keys=True, default=plain).encode(), digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
-
-
-def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A table's rows as plain values, one after the other."""
-    names = list(map(str, table.columns))
-    return (
-        dict(zip(names, row, strict=True)) for row in zip(*(table[n].tolist() for n in table), strict=True)
-    )
-
-
-def keys_of(population: Population) -> list[bytes]:
-    """The key of every member."""
-    rows = rows_of(population.table)
-    if population.is_drawn:
-        return [key_of(row) for row in rows]
-    values = [population.points, *population.buffers.values()]
-    return [key_of(row, *(bytes_of(value[k]) for value in values)) for k, row in enumerate(rows)]
-
-
-class Logbook:
-    """Writes a fit down in a store, and takes from there what is finished.
+    In this order: it is opened; ``allocate`` and ``left``; ``begin``; for each shard that ``adopt`` does not know,
+    ``restore``, ``checkpoint``, ``finish`` and ``commit``; ``run``.
 
     Args:
-        store: Opened for writing.
-        spec: What the run is, but for its length: plain values.
-        results: Where outcomes are held in memory.
-        population: The members before training.
-        epochs: The run's length.
-        seconds: Between two puttings down of one shard.
-        longer: Whether a member that was trained for fewer epochs may be trained on.
+        out: The run's folder; None for none.
+        about: What the run is: see ``describe``. Not read without a folder.
+        fresh: Whether what is there is to be removed, unread, by ``begin``.
+        seconds: Between two checkpoints of a shard.
+
+    Attributes:
+        choices: Of the plan with which the run began, so that it goes on as it began, bit for bit; empty where it
+            begins, or another machine began it.
+        plan: That plan.
+
+    Raises:
+        ModelspaceError: the folder can't be written to, another process is at it, its catalogue is no run's and no
+            shard says of what run it is; or it holds another run, of which all differences are listed.
     """
 
     def __init__(
         self,
-        store: Store,
-        spec: Mapping[str, Any],
-        results: Results,
-        population: Population,
-        epochs: int,
-        seconds: float,
-        longer: bool,
+        out: str | os.PathLike[str] | None = None,
+        about: Mapping[str, Any] | None = None,
+        *,
+        fresh: bool = False,
+        seconds: float = 60.0,
     ):
-        self._store, self._results, self._table = store, results, population.table
-        self._epochs, self._seconds = epochs, seconds
-        # Only where all points are kept, a finished shard's file holds what going on depends on.
-        self._goes_on = longer and results.keep.best is None
-        self._keys = keys_of(population)
-        self._spec = spec
-        self._places = store.places()
-        store.want(self._keys, rows_of(population.table))
+        self.folder, self._fresh, self._seconds = None if out is None else Path(out), fresh, seconds
+        self._about = json.loads(json.dumps(about, default=plain)) if about else {}
+        self._catalogue: Catalogue | None = None
         self._last = time.monotonic()
+        self.plan: Plan | None = None
+        self.choices: dict[str, Any] = {}
+        self._memory: Memory | None = None
+        with ExitStack() as stack:
+            if self.folder is not None:
+                stack.callback(folders.lock(self.folder).release)
+                folders.check_own(self.folder, clearing=fresh)
+            if self.folder is not None and not fresh:
+                self._catalogue = stack.enter_context(_closing(_opened(self.folder)))
+                if self._catalogue.about is not None:
+                    self._resume(self._catalogue.about)
+            self._stack = stack.pop_all()
 
-    def missing(self) -> list[list[int]]:
-        """The members that are left to train, those together that were trained together; the others are read."""
-        finished: dict[str, list[int]] = {}
-        begun: dict[str, list[int]] = {}
-        for row, key in enumerate(self._keys):
-            place = self._places.get(key)
-            if place is not None and place.epochs == self._epochs:
-                finished.setdefault(place.shard, []).append(row)
-            elif place is not None and place.epochs < self._epochs and self._goes_on:
-                begun.setdefault(place.shard, []).append(row)
-        title = f"reading {sum(map(len, finished.values())):,} finished members"
-        with progress(title, len(finished), "shards") as advance:
-            for name, rows in finished.items():
-                self._take(name, rows)
-                advance(1)
-        groups = list(begun.values())
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _resume(self, there: Mapping[str, Any]) -> None:
+        """Hold what is asked for against the run that is there, and go on with its plan."""
+        here, parts = self._about, there["code"]
+        different = [
+            f"{name}: {said}"
+            if (said := changed(parts.get(name) or {}, here["code"].get(name) or {}))
+            else f"{name} is {_short(there['spec'].get(name))} there and {_short(value)} here"
+            for name, value in here["spec"].items()
+            if there["spec"].get(name) != value
+        ]
+        before, asked = there["settings"]["epochs"], here["settings"]["epochs"]
+        if asked < before:
+            different.append(f"it has {before} epochs, and {asked} are asked for")
+        if different:
+            raise ModelspaceError(
+                f"'{self.folder}' holds another run: {'; '.join(different)}. Give another folder, or fresh=True "
+                "(--fresh) to remove it"
+            )
+        adopt_gains(there["trials"])
+        machines = ([about["environment"].get(name) for name in _MACHINE] for about in (there, here))
+        if next(machines) != next(machines):
+            notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")
+            return
+        self.plan, self._memory = plan_from(there["plan"]), Memory.from_plain(there["memory"])
+        self.choices = self.plan.choices
+
+    def allocate(
+        self, population: Population, curves: Sequence[str], epochs: int, keep: Keep, processes: int
+    ) -> None:
+        """Take the memory for what is to come.
+
+        Args:
+            population: The members before training, which stays as it is.
+            curves: The curves' names.
+            epochs: The run's length.
+            keep: Whose points are kept.
+            processes: How many will call ``finish``; 1 for this one alone.
+        """
+        self._population, self._epochs = population, epochs
+        self._results = Results(population, curves, epochs, keep, processes=processes)
+        if self.folder is not None:
+            self._keys = shards.keys_of(population)
+
+    def left(self, *, longer: bool) -> list[list[int]]:
+        """Read what is finished, and return the members that are left to train, those together that were before.
+
+        Args:
+            longer: Whether a member that was trained for fewer epochs may be trained on.
+        """
+        self._places: Places | None = None
+        # Only where all points are kept, a finished shard's file holds what going on depends on.
+        self._longer = longer and self._results.keep.best is None
+        groups: list[list[int]] = []
+        if self._catalogue is not None and self._catalogue.about is not None:
+            places = self._places = self._catalogue.find(self._keys)
+            finished = rows_by_shard(places, places.epochs == self._epochs)
+            title = f"reading {sum(len(rows) for _, rows in finished):,} finished members"
+            with progress(title, len(finished), "shards") as advance:
+                for number, rows in finished:
+                    self._read(number, rows, places)
+                    advance(1)
+            begun = (places.epochs > 0) & (places.epochs < self._epochs) & self._longer
+            groups = [rows.tolist() for _, rows in rows_by_shard(places, begun)]
         going_on = {row for rows in groups for row in rows}
-        anew = [row for row in self._results.undone(range(len(self._keys))) if row not in going_on]
+        anew = [row for row in self.unfinished(range(len(self._population))) if row not in going_on]
         return [*groups, anew] if anew else groups
+
+    def _read(self, number: int, rows: np.ndarray, places: Places) -> None:
+        """Read some members of a finished shard; a damaged one is forgotten, and they stay unfinished."""
+        assert self._catalogue is not None
+        assert self.folder is not None
+        name, keys, shapes = self._catalogue.shards[number].name, self._keys[rows], self._results.shapes
+        try:
+            self._results.write(rows, read_result(self.folder, name, keys, places.position[rows], shapes))
+        except DamagedError as error:
+            notice(f"shard {name} is damaged ({error}): its members are trained again")
+            self._catalogue.forget(number)
+            folders.remove(folders.shard_file(self.folder, name))
+
+    def begin(self, plan: Plan, memory: Memory | None) -> None:
+        """Note what the run is, its members and its plan; whatever could be refused has been.
+
+        Args:
+            plan: How it will be computed.
+            memory: What it was predicted to take; what was noted before where None.
+        """
+        self._memory = memory or self._memory
+        if self.folder is None:
+            return
+        foreign = folders.outputs_in(self.folder)
+        if self._fresh:
+            foreign = _cleared(self.folder, foreign)
+            self._catalogue = self._stack.enter_context(_closing(Catalogue(self.folder, write=True)))
+        assert self._catalogue is not None
+        if self._catalogue.about is not None:
+            foreign = self._catalogue.about["foreign"]
+        remains = self.folder / "shards"
+        remains.mkdir(exist_ok=True)
+        remove_remains(remains, folders.REMAINS)
+        noted = {"plan": asdict(plan), "memory": self._memory and self._memory.to_plain()}
+        about = {**self._about, **noted, "trials": known_gains(), "foreign": foreign}
+        self._catalogue.begin(about, self._keys, self._population.table)
 
     @property
     def needs(self) -> Needs:
-        """What it reads of a finished course."""
-        return "course" if self._results.keep.best is None else self._results.needs
+        """Which of a finished shard's tensors ``finish`` reads."""
+        everything = self.folder is not None and self._results.keep.best is None
+        return "all" if everything else self._results.keep.needs
 
-    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
-        """Where the course of these members was put down, or ended after fewer epochs."""
-        part = self._store.part(self._name(rows))
-        if part.is_file():
-            try:
-                return self._read(part, rows)
-            except DamagedError as error:
-                notice(f"{part.name} is damaged ({error}): that shard is trained from its start")
-        if not self._goes_on:
-            return None
-        places = [self._places.get(self._keys[row]) for row in rows]
-        first = places[0]
-        if first is None or any(
-            p is None or p.shard != first.shard or p.epochs == self._epochs for p in places
-        ):
-            return None
-        try:
-            tensors = self._read(self._store.file(first.shard), rows, self._places)
-        except DamagedError as error:
-            notice(f"shard {first.shard} is damaged ({error}): its members are trained from their start")
-            return None
-        index = torch.tensor([place.position for place in places if place is not None])
-        return {name: value[index] for name, value in tensors.items()}
+    def unfinished(self, rows: Iterable[int]) -> list[int]:
+        """Return those of these members that are not finished."""
+        return self._results.unfinished(rows)
 
-    def pause(self, rows: Sequence[int], course: InTraining) -> None:
-        """Put the shard down, if it was not for a while."""
-        if time.monotonic() - self._last >= self._seconds:
-            self._write(self._store.part(self._name(rows)), course.tensors(len(rows)), rows)
-            self._last = time.monotonic()
-
-    def finished(self, rows: Sequence[int], course: InTraining) -> None:
-        """Write a finished shard's file, then take it in."""
-        real = len(rows)
-        outcome = course.outcome(real)
-        keep = self._results.keep
-        positions = keep.chosen(self._results.groups[np.asarray(rows)], outcome)
-        tensors = {"states": outcome.states, "steps": outcome.steps}
-        tensors |= {f"curves.{name}": values for name, values in outcome.curves.items()}
-        if keep.best is None:
-            # All that going on for more epochs depends on.
-            tensors = {**course.tensors(real), **tensors}
-        if len(positions):
-            held = {"points": outcome.points, **{f"buffers.{n}": v for n, v in outcome.buffers.items()}}
-            tensors["kept.positions"] = torch.from_numpy(positions)
-            tensors |= {f"kept.{name}": value[positions].cpu() for name, value in held.items()}
-        if keep.best is None and self._same(tensors):
-            tensors = {n: v for n, v in tensors.items() if not n.startswith("kept.")}
-        tensors = {name: value.contiguous() for name, value in tensors.items()}
-        self._write(self._store.file(self._name(rows)), tensors, rows)
-        self._results.write(rows, outcome)
-
-    @staticmethod
-    def _same(tensors: Mapping[str, Tensor]) -> bool:
-        """Whether what is kept is what the course ended with."""
-        kept = [n for n in tensors if n.startswith("kept.") and n != "kept.positions"]
-        return all(
-            torch.equal(tensors[name].nan_to_num(), tensors[name.removeprefix("kept.")].nan_to_num())
-            for name in kept
-        )
-
-    def settle(self, rows: Sequence[int]) -> None:
-        """Enter a finished shard into the catalogue."""
-        results, index = self._results, np.asarray(rows)
-        curves = {name: values.numpy()[index] for name, values in results.history.items()}
-        keys = [self._keys[row] for row in rows]
-        members = members_of(keys, results.states[index], results.steps[index], curves)
-        self._store.record(self._name(rows), self._epochs, members)
-
-    def undone(self, rows: Sequence[int]) -> list[int]:
-        """Those of these members that are not finished."""
-        return self._results.undone(rows)
-
-    def _name(self, rows: Sequence[int]) -> str:
-        return shard_name(self._spec, self._epochs, [self._keys[row] for row in rows])
-
-    def _write(self, path: Path, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> None:
-        about = files.About(
-            path.name.removesuffix(".safetensors"),
-            self._epochs,
-            [self._keys[row].hex() for row in rows],
-            list(rows_of(self._table.iloc[np.asarray(rows)])),
-            self._store.about(),
-        )
-        files.write(path, tensors, vars(about))
-
-    def _read(
-        self, path: Path, rows: Sequence[int], places: Mapping[bytes, Place] | None = None
-    ) -> dict[str, Tensor]:
-        """A shard's tensors, if its members are these: where the catalogue says, or all of them in their order."""
-        tensors, about = files.read_shard(path)
-        keys = [self._keys[row] for row in rows]
-        check_members(about, keys, None if places is None else [places[key].position for key in keys])
-        return tensors
-
-    def _take(self, name: str, rows: list[int]) -> None:
-        """Read some members of a finished shard; a damaged one is forgotten, and they stay undone."""
-        positions = [self._places[self._keys[row]].position for row in rows]
-        try:
-            tensors = self._read(self._store.file(name), rows, self._places)
-            self._results.write(rows, *outcome_of(tensors, positions, self._results.shapes))
-        except DamagedError as error:
-            notice(f"shard {name} is damaged ({error}): its members are trained again")
-            self._store.forget(name)
-
-    def adopted(self, rows: list[int]) -> bool:
-        """Whether these members' file stands, though the catalogue does not know of it yet."""
-        path = self._store.file(self._name(rows))
+    def adopt(self, rows: Sequence[int]) -> bool:
+        """Take in a shard whose file stands, though the catalogue does not know of it yet; whether it does."""
+        if self.folder is None:
+            return False
+        path, index = self._file(rows), np.asarray(rows)
         if not path.is_file():
             return False
         try:
-            tensors = self._read(path, rows)
-            self._results.write(rows, *outcome_of(tensors, list(range(len(rows))), self._results.shapes))
+            positions, shapes = np.arange(len(rows)), self._results.shapes
+            self._results.write(
+                index, read_result(self.folder, path.stem, self._keys[index], positions, shapes)
+            )
         except DamagedError as error:
             notice(f"shard {path.stem} is damaged ({error}): its members are trained again")
             return False  # its file will be another's, whole
-        self.settle(rows)
+        self.commit(rows)
         return True
 
+    def restore(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
+        """Return the tensors of a shard at its last checkpoint, or at the end of fewer epochs; None for none."""
+        if self.folder is None:
+            return None
+        part, index = self._file(rows, part=True), np.asarray(rows)
+        if part.is_file():
+            try:
+                return self._same(part, self._keys[index])
+            except DamagedError as error:
+                notice(f"{part.name} is damaged ({error}): that shard is trained from its start")
+        places, catalogue = self._places, self._catalogue
+        if places is None or catalogue is None or not self._longer:
+            return None
+        numbers = set(places.shard[index].tolist())
+        known = catalogue.shards.get(numbers.pop()) if len(numbers) == 1 else None
+        if known is None or known.epochs >= self._epochs:
+            return None
+        try:
+            tensors = self._same(
+                folders.shard_file(self.folder, known.name), self._keys[index], places.position[index]
+            )
+        except DamagedError as error:
+            notice(f"shard {known.name} is damaged ({error}): its members are trained from their start")
+            return None
+        where = torch.from_numpy(places.position[index])
+        return {name: value[where] for name, value in tensors.items()}
 
-def shard_name(spec: Mapping[str, Any], epochs: int, keys: Sequence[bytes]) -> str:
-    """The name of the shard of these members, trained for so many epochs as what the run is says."""
-    text = json.dumps(spec, sort_keys=True) + str(epochs)
-    return hashlib.blake2b(text.encode() + b"".join(keys), digest_size=12).hexdigest()
+    @staticmethod
+    def _same(path: Path, keys: shards.Keys, positions: np.ndarray | None = None) -> dict[str, Tensor]:
+        """A shard's tensors, if its members are these: some of its rows, or all of them in their order."""
+        file = shards.read(path)
+        if not np.array_equal(file.keys if positions is None else file.keys[positions], keys):
+            raise DamagedError("it holds other members")
+        return file.tensors
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.folder is not None and time.monotonic() - self._last >= self._seconds
 
-def members_of(
-    keys: Sequence[bytes], states: Tensor, steps: Tensor, curves: Mapping[str, np.ndarray]
-) -> list[Member]:
-    """What the catalogue says of finished members.
+    def checkpoint(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+        """Write down a shard in training.
 
-    Args:
-        keys: Theirs.
-        states: Codes of ``Status``.
-        steps: Updates made.
-        curves: By name, ``[c, epochs]``.
-    """
-    words = [status.value for status in Status]
-    last = {name: last_values(values) for name, values in curves.items()}
-    return [
-        Member(
-            key,
-            words[state],
-            made,
-            {name: float(values[i]) if np.isfinite(values[i]) else None for name, values in last.items()},
+        Args:
+            rows: Its members.
+            tensors: All that its next update depends on.
+        """
+        self._write(rows, tensors, part=True)
+        self._last = time.monotonic()
+
+    def finish(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+        """Take in a finished shard, in the process that trained it.
+
+        Args:
+            rows: Its members.
+            tensors: Those that ``needs`` names.
+        """
+        index, keep = np.asarray(rows), self._results.keep
+        result = keep.chosen(self._results.settings[index], result_of(tensors))
+        if self.folder is not None:
+            kept = {}
+            if keep.best is not None:
+                tensors = needed(tensors, "scores")
+            if keep.best:
+                kept = {"kept": result.kept, "points": result.points}
+                kept |= {f"buffers.{name}": value for name, value in result.buffers.items()}
+            # All that going on for more epochs depends on, or no more than is kept.
+            self._write(rows, {**tensors, **kept}, part=False)
+        self._results.write(index, result)
+
+    def commit(self, rows: Sequence[int]) -> None:
+        """Enter a finished shard into the catalogue, in the process that called ``fit``."""
+        if self._catalogue is None or self.folder is None:
+            return
+        index, path, results = np.asarray(rows), self._file(rows), self._results
+        scores = [last_values(values[index]) for values in results.history.values()]
+        ends = Ends(results.states.numpy()[index], results.steps.numpy()[index], np.stack(scores, axis=1))
+        shard = Shard(path.stem, self._epochs, path.stat().st_size, self._keys[index], ends)
+        unused = self._catalogue.record(shard, None if self._places is None else self._places.shard[index])
+        folders.remove(self._file(rows, part=True))
+        for name in unused:
+            folders.remove(folders.shard_file(self.folder, name))
+
+    def run(
+        self, plan: Plan, seconds: float, title: str, data: str, settings: dict[str, Any], higher: list[str]
+    ) -> Run:
+        """Return the run, once no more shards will come.
+
+        Args:
+            plan: How it was computed.
+            seconds: Wall time of this fit.
+            title: The space's.
+            data: The data's name.
+            settings: The recipe, as plain values.
+            higher: The curves of which more is better.
+        """
+        about: Mapping[str, Any] = {}
+        if self._catalogue is not None:
+            about = self._catalogue.about or {}
+            seconds += about.get("seconds", 0.0)
+            self._catalogue.note(seconds=seconds, plan=asdict(plan))
+            about = self._catalogue.about or {}
+        results = self._results
+        return Run(
+            self._population.table.copy(),
+            words(results.states.numpy()),
+            results.steps.numpy(),
+            {name: last_values(values) for name, values in results.history.items()},
+            title,
+            data,
+            settings,
+            higher,
+            plan,
+            seconds,
+            self._memory,
+            self.folder,
+            about,
+            results,
         )
-        for i, (key, state, made) in enumerate(zip(keys, states.tolist(), steps.tolist(), strict=True))
-    ]
+
+    def _file(self, rows: Sequence[int], *, part: bool = False) -> Path:
+        assert self.folder is not None
+        name = shards.shard_name(self._about["spec"], self._epochs, self._keys[np.asarray(rows)])
+        return folders.shard_file(self.folder, name, part=part)
+
+    def _write(self, rows: Sequence[int], tensors: Mapping[str, Tensor], *, part: bool) -> None:
+        assert self._catalogue is not None
+        index = np.asarray(rows)
+        members, run = self._population.table.iloc[index], self._catalogue.about or {}
+        shards.write(self._file(rows, part=part), tensors, self._epochs, self._keys[index], members, run)
 
 
-def check_members(about: files.About, keys: Sequence[bytes], positions: Sequence[int] | None) -> None:
-    """Hold a shard's members against those that the catalogue says stand there.
+def _opened(folder: Path) -> Catalogue:
+    """The catalogue of a folder, for writing; one that is damaged, or gone, is made again from the shards."""
+    try:
+        catalogue = Catalogue(folder, write=True)
+        if catalogue.about is not None or not folders.shard_files(folder):
+            return catalogue
+        what = "is empty"
+    except DamagedCatalogueError as error:
+        catalogue, what = None, str(error).partition(": ")[2].partition(": fit")[0]
+    found = list(_readable(folder))
+    if catalogue is None:
+        if not found:
+            raise ModelspaceError(
+                f"{folder / folders.CATALOGUE}: {what}, and no shard is there to make it anew from: give another "
+                "folder, or fresh=True (--fresh), which sets the file aside"
+            )
+        aside = folders.set_aside(folder)
+        what = f"was damaged ({what}) and is now {aside.name if aside else 'gone'}"
+        catalogue = Catalogue(folder, write=True)
+    if found:
+        try:
+            _rebuild(catalogue, found)
+        except BaseException:
+            catalogue.close()
+            raise
+        number = sum(shard is not None for _, shard in found)
+        notice(f"the catalogue of {folder} {what}: it was made anew from {number} finished shards")
+    return catalogue
 
-    Args:
-        about: What the shard's file says of itself.
-        keys: The members'.
-        positions: Their rows of it; all of them in their order where None.
 
-    Raises:
-        DamagedError: they are others.
-    """
-    found = about.keys if positions is None else [about.keys[i] for i in positions if i < len(about.keys)]
-    if found != [key.hex() for key in keys]:
-        raise DamagedError("it holds other members")
+def _readable(folder: Path) -> Iterator[tuple[shards.File, Shard | None]]:
+    """The shards of a folder that say of themselves what they are, without tensors; how the finished ones ended."""
+    paths = folders.shard_files(folder)
+    with progress(f"reading the shards of {folder}", len(paths), "shards") as advance:
+        for path in paths:
+            try:
+                file = shards.read(path)
+                spec = checked_about(file.run)["spec"]
+                name, part = file.name.removesuffix(".part"), file.name.endswith(".part")
+                if name != shards.shard_name(spec, file.epochs, file.keys):
+                    raise DamagedError("its name is another than its members'")
+                shard = None
+                if not part:
+                    curves = curves_of(spec)
+                    result = result_of(shards.checked(file.tensors, Shapes(curves, file.epochs)))
+                    shard = Shard(name, file.epochs, path.stat().st_size, file.keys, _ends(result, curves))
+            except (DamagedError, ValueError) as error:
+                notice(f"{path.name} is damaged ({error}), and left out")
+                continue
+            yield file._replace(tensors={}), shard
+            advance(1)
 
 
-def outcome_of(
-    tensors: Mapping[str, Tensor], positions: list[int], shapes: Shapes
-) -> tuple[Outcome, np.ndarray]:
-    """Some members of a shard's file: their outcome, and which of them its points are about.
+def _ends(result: Result, curves: Sequence[str]) -> Ends:
+    scores = [last_values(result.curves[name].numpy()) for name in curves]
+    return Ends(result.states.numpy(), result.steps.numpy(), np.stack(scores, axis=1))
 
-    Args:
-        tensors: The file's.
-        positions: Rows of it.
-        shapes: What they are held against.
 
-    Raises:
-        DamagedError: something is missing, or of another shape.
-    """
-    members = _check_shapes(tensors, shapes)
-    if max(positions, default=0) >= max(members, 1):
-        raise DamagedError("it holds other members")
-    index = torch.tensor(positions, dtype=torch.int64)
-    kept = tensors.get("kept.positions")
-    if kept is None:
-        prefix, held = "", index
-        about = np.arange(len(positions)) if "points" in tensors else np.zeros(0, dtype=np.int64)
-    else:
-        prefix = "kept."
-        place = {int(position): i for i, position in enumerate(kept)}
-        about = np.array([i for i, p in enumerate(positions) if p in place], dtype=np.int64)
-        held = torch.tensor([place[positions[i]] for i in about], dtype=torch.int64)
-    buffers = f"{prefix}buffers."
-    outcome = Outcome(
-        tensors[f"{prefix}points"][held] if f"{prefix}points" in tensors else torch.zeros(0, 0),
-        {n.removeprefix(buffers): v[held] for n, v in tensors.items() if n.startswith(buffers)},
-        {n.removeprefix("curves."): v[index] for n, v in tensors.items() if n.startswith("curves.")},
-        tensors["states"][index],
-        tensors["steps"][index],
+def _rebuild(catalogue: Catalogue, found: list[tuple[shards.File, Shard | None]]) -> None:
+    """Enter shards into a catalogue that has none: of the run that most of them are of."""
+    specs = [json.dumps(file.run["spec"], sort_keys=True) for file, _ in found]
+    most = max(specs, key=specs.count)
+    # The longest is the last that was asked for; of a member that has more than one, it counts.
+    ours = sorted(
+        (each for spec, each in zip(specs, found, strict=True) if spec == most),
+        key=lambda each: each[0].epochs,
     )
-    return outcome, about
+    files = [file for file, _ in ours]
+    _, part, row = latest([file.keys for file in files])
+    order = np.lexsort((row, part))
+    part, row = part[order], row[order]
+    keys = np.concatenate([file.keys for file in files])
+    first = np.cumsum([0, *(len(file.keys) for file in files)])
+    table = table_of((len(file.keys), file.columns) for file in files)
+    finished = [shard for _, shard in ours if shard is not None]
+    _, stands, _ = latest([shard.keys for shard in finished])
+    with catalogue.changing():
+        wanted = first[part] + row
+        catalogue.begin(files[-1].run, keys[wanted], table.iloc[wanted].reset_index(drop=True))
+        for i in sorted(set(stands.tolist())):
+            catalogue.record(finished[i])
+    for i in set(range(len(finished))).difference(stands.tolist()):
+        folders.remove(folders.shard_file(catalogue.folder, finished[i].name))
 
 
-def _check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes) -> int:
-    """Hold a shard's tensors against what they should be; how many members they are of.
+def _cleared(folder: Path, taken: list[str]) -> list[str]:
+    """Remove what is there, of what a run wrote only; which of the outputs' names are not the run's."""
+    try:
+        before = Catalogue(folder).about
+        foreign = taken if before is None else before["foreign"]
+    except ModelspaceError:  # damaged, or no catalogue of a run's, or none
+        foreign = [] if folders.set_aside(folder) and folders.shard_files(folder) else taken
+    folders.remove_run(folder)
+    return foreign
 
-    Raises:
-        DamagedError: one is missing, or another.
-    """
-    states = held(tensors, "states", torch.int8, -1)
-    members = len(states)
-    held(tensors, "steps", torch.int64, members)
-    if not bool(((states >= 0) & (states < len(Status))).all()) or not bool((tensors["steps"] >= 0).all()):
-        raise DamagedError("its states are none")
-    epochs = None
-    for name in shapes.curves:
-        curve = held(tensors, f"curves.{name}", torch.float64, members, -1 if epochs is None else epochs)
-        epochs = curve.shape[1]
-    if (epochs or 0) > shapes.epochs:
-        raise DamagedError(f"it has {epochs} epochs")
-    kept = tensors.get("kept.positions")
-    prefix, rows = "", members
-    if kept is not None:
-        held(tensors, "kept.positions", torch.int64, -1)
-        prefix, rows = "kept.", len(kept)
-        if len(set(kept.tolist())) < rows or not bool(((kept >= 0) & (kept < members)).all()):
-            raise DamagedError("its kept members are none of its members")
-    if shapes.dimension is not None and (kept is not None or f"{prefix}points" in tensors):
-        held(tensors, f"{prefix}points", None, rows, shapes.dimension)
-        for name, shape in shapes.buffers.items():
-            held(tensors, f"{prefix}buffers.{name}", None, rows, *shape)
-    return members
+
+def _closing(catalogue: Catalogue) -> Any:
+    from contextlib import closing
+
+    return closing(catalogue)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 60 else f"{text[:57]}…"
