@@ -32,7 +32,6 @@ pytestmark = [
 ]
 
 CASE = named("residual BatchNorm")
-TRAIN = sys.modules["modelspace.fit.train"]  # the module: the package has a function by this name
 CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 
 
@@ -107,7 +106,7 @@ def test_what_is_kept_and_written_down(tmp_path, keep):
 
 def test_a_run_goes_on_from_either_runner_in_the_other(tmp_path, monkeypatch):
     whole = fit(members())
-    make = TRAIN.updates
+    make = plans.TRAIN.updates
     left = iter(range(7))
 
     def stopping(*arguments):
@@ -117,7 +116,7 @@ def test_a_run_goes_on_from_either_runner_in_the_other(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(TRAIN, "updates", stopping)
+        patched.setattr(plans.TRAIN, "updates", stopping)
         assert fit(members(), out=tmp_path, checkpoint_seconds=0.0).interrupted
     assert list((tmp_path / "shards").glob("*.part.*"))
     assert_same(in_ray(members(), out=tmp_path), whole)
@@ -317,7 +316,7 @@ def test_progress_counts_every_member_step_once(slow, monkeypatch):
         told.append(-amount)
         yield told.append
 
-    monkeypatch.setattr(sys.modules["modelspace.fit.fit"], "progress", noted)
+    monkeypatch.setattr(plans.FIT, "progress", noted)
     slow("killed", runner="ray", seconds=0.1, seeds=8)
     assert sum(told) == 0
     assert len(told) > 3  # some of it while shards were in training

@@ -1,8 +1,7 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
+from support import plans
 from support.cases import named
 
 import modelspace as ms
@@ -140,7 +139,7 @@ def test_ctrl_c_before_anything_was_finished_is_ctrl_c(monkeypatch):
         def stop(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sys.modules["modelspace.fit.fit"], "train", stop)
+        monkeypatch.setattr(plans.FIT, "train", stop)
         return fit(population, data, **settings)
 
     monkeypatch.setattr(journey, "fit", interrupted)

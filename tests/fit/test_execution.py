@@ -18,7 +18,6 @@ from modelspace.fit import pieces
 from modelspace.runs import Status
 
 CASE = named("MLP dropout")
-FIT = sys.modules["modelspace.fit.fit"]  # the module: the package has a function by this name
 SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}
 
 
@@ -58,7 +57,7 @@ def test_several_processes_are_one_bit_for_bit(workers):
 
 
 def test_a_killed_process_loses_nothing(monkeypatch):
-    train = FIT.train
+    train = plans.FIT.train
     parent = os.getpid()
 
     def killed(task, program, rows, *rest):
@@ -67,7 +66,7 @@ def test_a_killed_process_loses_nothing(monkeypatch):
         return train(task, program, rows, *rest)
 
     whole = fit(population(), shard=2)
-    monkeypatch.setattr(FIT, "train", killed)
+    monkeypatch.setattr(plans.FIT, "train", killed)
     run = fit(population(), shard=2, workers=2)
     assert "a worker process ended (killed by SIGKILL)" in run.plan.reason
     assert (run.status == Status.FINISHED).all()
@@ -75,7 +74,7 @@ def test_a_killed_process_loses_nothing(monkeypatch):
 
 
 def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
-    train = FIT.train
+    train = plans.FIT.train
     tried = []
 
     def scarce(task, program, *rest):
@@ -85,7 +84,7 @@ def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
         return train(task, program, *rest)
 
     whole = fit(population(), shard=7)
-    monkeypatch.setattr(FIT, "train", scarce)
+    monkeypatch.setattr(plans.FIT, "train", scarce)
     run = fit(population(), shard=7, workers=1)
     assert tried == [7, 4, 2, 2, 2, 2]
     assert run.plan.shard == 2
@@ -97,7 +96,7 @@ def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
     def never(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(FIT, "train", never)
+    monkeypatch.setattr(plans.FIT, "train", never)
     with pytest.raises(ms.ModelspaceError, match="out of memory, with a single member at a time"):
         fit(population(), shard=2, workers=1)
 

@@ -25,7 +25,6 @@ CASE = named("MLP tanh")
 N = CASE.space().dimension
 MIB = 2**20
 CPU = torch.device("cpu")
-FIT = sys.modules["modelspace.fit.fit"]  # the module: the package has a function by this name
 
 
 def training(case=CASE, seeds=8, columns=None, **settings):
@@ -190,7 +189,7 @@ def test_the_largest_population_fits_and_one_more_does_not(what):
 
 
 def fit_with(monkeypatch, free, seeds=64, **settings):
-    monkeypatch.setattr(FIT, "free_bytes", lambda device: free)
+    monkeypatch.setattr(plans.FIT, "free_bytes", lambda device: free)
     population = CASE.space().sample(seeds=seeds, lr=[0.1])
     settings = {"epochs": 1, "batch_size": 5, "compile": False, "threads": 1, "workers": 1, **settings}
     return population, lambda: plans.fit(population, CASE.data(), **settings)
@@ -284,7 +283,7 @@ def test_the_line():
 
 @pytest.mark.parametrize("verb", ["fit", "explore"])
 def test_the_command_line_refuses_in_one_line(monkeypatch, capsys, verb):
-    monkeypatch.setattr(FIT, "free_bytes", lambda device: 100_000)
+    monkeypatch.setattr(plans.FIT, "free_bytes", lambda device: 100_000)
     target = "examples/dummynet.py:DummyNet"
     assert main([verb, target, "--data", "digits-7x7", "--seeds", "4", "--epochs", "1"]) == 2
     out, err = capsys.readouterr()

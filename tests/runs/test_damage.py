@@ -56,7 +56,16 @@ class Target:
         self.folder, self.outside = top / "run", top / "outside.safetensors"
         self.outside.write_text("somebody's")
         words = ("--plan", "vmap", "--workers", "1", "--threads", "1", "--shard", "4", "--epochs", "2")
-        fit = ("fit", f"{top}/net.py:Net", "--data", f"{top}/data.npz", "--batch", "16", "--lr", "1e-2,1e38")
+        fit = (
+            "fit",
+            f"{top}/net.py:Net",
+            "--data",
+            f"{top}/data.npz",
+            "--batch-size",
+            "16",
+            "--lr",
+            "1e-2,1e38",
+        )
         assert main([*fit, *words, "--seeds", "4", "--out", str(self.folder)]) == 0
         self.data = ms.data.load(top / "data.npz")
         self.whole = ms.open_run(self.folder, trust=True)

@@ -17,8 +17,6 @@ import modelspace as ms
 from modelspace.runs.catalogue import VERSION
 
 CASE = named("residual BatchNorm")
-# The modules: the package has functions by these names.
-FIT, TRAIN = (sys.modules[f"modelspace.fit.{name}"] for name in ("fit", "train"))
 CHOICES = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
 
 
@@ -34,13 +32,13 @@ def fit(population, out=None, **settings):
 def trained(monkeypatch):
     """The shards that are trained from here on, by their members' rows."""
     trained = []
-    train = FIT.train
+    train = plans.FIT.train
 
     def noting(task, program, rows, *rest):
         trained.append(list(rows))
         return train(task, program, rows, *rest)
 
-    monkeypatch.setattr(FIT, "train", noting)
+    monkeypatch.setattr(plans.FIT, "train", noting)
     return trained
 
 
@@ -57,7 +55,7 @@ class StopError(Exception):
 def cut_short(monkeypatch, updates, population, folder, **settings):
     """A fit that ends, as suddenly as by a power cut, after so many updates."""
     left = iter(range(updates))
-    make = TRAIN.updates
+    make = plans.TRAIN.updates
 
     def stopping(*arguments):
         for update in make(*arguments):
@@ -66,7 +64,7 @@ def cut_short(monkeypatch, updates, population, folder, **settings):
                 raise StopError
 
     with monkeypatch.context() as patched:
-        patched.setattr(TRAIN, "updates", stopping)
+        patched.setattr(plans.TRAIN, "updates", stopping)
         with pytest.raises(StopError):
             fit(population, folder, **settings)
 
@@ -110,9 +108,9 @@ def test_a_shard_goes_on_where_it_was_put_down(tmp_path, monkeypatch):
     population = members(4)
     cut_short(monkeypatch, 3, population, tmp_path)
     made = []
-    make = TRAIN.updates
+    make = plans.TRAIN.updates
     monkeypatch.setattr(
-        TRAIN, "updates", lambda *arguments: (made.append(1) or each for each in make(*arguments))
+        plans.TRAIN, "updates", lambda *arguments: (made.append(1) or each for each in make(*arguments))
     )
     run = fit(population, tmp_path)
     assert len(made) == run.steps[0] - 4
@@ -133,9 +131,9 @@ def test_more_epochs_go_on_from_the_last(tmp_path, monkeypatch):
     fit(members(), tmp_path)
     rows = trained(monkeypatch)
     made = []
-    make = TRAIN.updates
+    make = plans.TRAIN.updates
     monkeypatch.setattr(
-        TRAIN, "updates", lambda *arguments: (made.append(1) or each for each in make(*arguments))
+        plans.TRAIN, "updates", lambda *arguments: (made.append(1) or each for each in make(*arguments))
     )
     run = fit(members(), tmp_path, epochs=5)
     assert sorted(row for shard in rows for row in shard) == list(range(10))
@@ -331,7 +329,7 @@ def test_several_processes_write_one_run(tmp_path, monkeypatch):
 
 def test_ctrl_c_then_the_same_call(tmp_path, monkeypatch):
     whole = fit(members())
-    make = TRAIN.updates
+    make = plans.TRAIN.updates
     calls = iter(range(4))
 
     def interrupted(*arguments):
@@ -340,7 +338,7 @@ def test_ctrl_c_then_the_same_call(tmp_path, monkeypatch):
         return make(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TRAIN, "updates", interrupted)
+        patched.setattr(plans.TRAIN, "updates", interrupted)
         run = fit(members(), tmp_path)
     assert run.interrupted
     assert (run.status == "unfinished").sum() == 6
@@ -413,7 +411,7 @@ def test_fresh_goes_through_no_link(tmp_path):
 def test_fresh_removes_nothing_before_everything_is_checked(tmp_path, wrong, monkeypatch):
     whole = fit(members(4), tmp_path)
     if "shard" in wrong:
-        monkeypatch.setattr(FIT, "free_bytes", lambda _: 200_000)
+        monkeypatch.setattr(plans.FIT, "free_bytes", lambda _: 200_000)
     with pytest.raises(ms.ModelspaceError, match=r"this run needs|unknown runner"):
         fit(members(4), tmp_path, fresh=True, **wrong)
     monkeypatch.undo()

@@ -1,7 +1,11 @@
 """``fit`` with the choices of a plan among its settings: tests decide them one by one."""
 
+from importlib import import_module
+
 import modelspace as ms
 
+# The modules, for patches: the package has functions by these names.
+FIT, TRAIN = (import_module(f"modelspace.fit.{name}") for name in ("fit", "train"))
 CHOICES = ("lowering", "shard", "compile", "threads", "workers")
 
 

@@ -227,14 +227,14 @@ def keep_free(options: argparse.Namespace, *names: str) -> None:
 
 
 def checked_batch(options: argparse.Namespace) -> int | None:
-    """The --batch of a verb that measures one.
+    """The --batch-size of a verb that measures one.
 
     Raises:
         ModelspaceError: it is below 1.
     """
-    if options.batch is not None and options.batch < 1:
-        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
-    return options.batch
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ModelspaceError(f"--batch-size must be at least 1; received {options.batch_size}")
+    return options.batch_size
 
 
 def sample_shape(options: argparse.Namespace, data: Data | None) -> tuple[int, ...] | None:

@@ -101,9 +101,11 @@ def choose(
         ModelspaceError: what was asked for does not fit, or not even one member does.
     """
     lowering, workers = choices.get("lowering") or "vmap", choices.get("workers") or 1
-    shard = choices.get("shard")
+    shard: int | None = choices.get("shard")
     footprint = footprint_of(task, lowering)
-    trial = Plan(lowering, shard if asked else 1, False, 1, "", workers=workers if asked else 1)
+    trial = Plan(lowering, 1, False, 1, "")
+    if asked and shard is not None:
+        trial = replace(trial, shard=shard, workers=workers)
     check(task, keep, trial, footprint, free)
     largest = largest_shard(task, keep, replace(trial, workers=1), footprint, free)
     if not asked and (shard or 0) * workers > largest:
