@@ -22,6 +22,9 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
+PLAN = {"lowering": "vmap", "compile": False, "threads": 1}
+
+
 def cnn() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -29,10 +32,11 @@ def cnn() -> nn.Module:
     )
 
 
-def timed(population: Any, data: Any, **settings: Any) -> tuple[float, float]:
+def timed(population: Any, data: Any, shard: int, workers: int, **settings: Any) -> tuple[float, float]:
     """Wall-clock seconds of a fit, and CPU seconds of this process."""
     wall, driver = time.perf_counter(), time.process_time()
-    ms.fit(population, data, lowering="vmap", compile=False, threads=1, **settings)
+    plan = {**PLAN, "shard": shard, "workers": workers}
+    ms.fit(population, data, plan=plan, **settings)
     return time.perf_counter() - wall, time.process_time() - driver
 
 
@@ -62,16 +66,7 @@ def speed(repeats: int, cpus: int) -> None:
     """Shards of about a second."""
     data, space = ms.data.load("digits"), ms.ModelSpace(cnn, input_shape=(1, 8, 8))
     population, settings = space.sample(seeds=160), {"shard": 16, "epochs": 4, "batch_size": 64}
-    ms.fit(
-        population[: 16 * cpus],
-        data,
-        runner="ray",
-        lowering="vmap",
-        compile=False,
-        threads=1,
-        shard=16,
-        epochs=1,
-    )
+    ms.fit(population[: 16 * cpus], data, runner="ray", plan={**PLAN, "shard": 16}, epochs=1)
     for title, kwargs in (
         ("local, 1 process", {"workers": 1}),
         (f"local, {cpus} processes", {"workers": cpus}),

@@ -5,14 +5,12 @@ Only the scores after each epoch are left out, as they are on the loop's side: t
 
 import warnings
 from math import ceil
-from typing import Any
 
 import modelspace as ms
 from benchmarks.loop import LR
 from benchmarks.workloads import Workload
 from modelspace.data import Data, Split
-from modelspace.fit.recipe import make_recipe
-from modelspace.fit.training import Training as _Fit
+from modelspace.fit import Recipe, measured, prepare
 
 
 class Training:
@@ -58,27 +56,13 @@ class Training:
         with warnings.catch_warnings():
             # What is computed member by member stands in the table.
             warnings.simplefilter("ignore")
-            run = ms.fit(
-                self.population[rows], self._data, epochs=epochs, **self._settings, **self.plan.choices
-            )
+            run = ms.fit(self.population[rows], self._data, epochs=epochs, **self._settings, plan=self.plan)
         return run.seconds - run.plan.seconds
 
     def _plan(self, epochs: int) -> ms.Plan:
         """As ``fit`` makes it for a run of so many epochs, which is not run."""
-        recipe = make_recipe(
-            loss="cross_entropy",
-            schedule=None,
-            epochs=epochs,
-            clip_norm=None,
-            clip_value=None,
-            data_seed=0,
-            metrics_=(),
-            early_stopping=None,
-            **self._settings,
-        )
-        names = ("lowering", "shard", "compile", "threads", "workers")
-        free: dict[str, Any] = dict.fromkeys(names)
-        return _Fit(self.population, self._data, recipe).plan(free)[0]
+        recipe = Recipe(epochs=epochs, metrics=(), **self._settings)
+        return measured(prepare(self.population, self._data, recipe), {})[0]
 
 
 def _unscored(data: Data) -> Data:

@@ -58,12 +58,12 @@ def child(name: str, members: int, epochs: int, repeats: int, compile: bool, dev
     population = workload.space().sample(seeds=range(members)).to(device)
     settings = {"optimizer": ms.Adam(lr=LR), "epochs": epochs, "batch_size": workload.batch}
     try:
-        plan = ms.fit(population, data, compile=compile, **settings).plan
+        plan = ms.fit(population, data, plan={"compile": compile}, **settings).plan
     except ms.ModelspaceError:
-        plan = ms.fit(population, data, compile=False, **settings).plan
+        plan = ms.fit(population, data, plan={"compile": False}, **settings).plan
     rates, limits, peaks = [], [], []
     for _ in range(repeats):
-        run = ms.fit(population, data, **plan.choices, **settings)
+        run = ms.fit(population, data, plan=plan, **settings)
         rates.append(int(run.steps.sum()) / (run.seconds - run.plan.seconds))
         peaks.append(peak_mib(device))
         limits.append(product_gflops(0.2, device))

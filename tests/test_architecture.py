@@ -19,6 +19,8 @@ LAYERS = [
         "progress",
         "hyperparameters",
         "code",
+        "memory",
+        "tensorfile",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
     ["trace"],
@@ -26,6 +28,7 @@ LAYERS = [
     ["space"],
     ["population", "family"],
     ["engine"],
+    ["runs"],
     ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
     ["explore", "verify", "search", "distribute"],
     ["report", "export"],
@@ -35,11 +38,16 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Methods that a room above performs (run.report, family.plot, losses.plot, runner="ray"): it is looked for by
 # name when it is asked for, never when a module is imported.
 PERFORMED = {
-    *((name, "report") for name in ("fit", "explore", "family", "losses")),
+    *((name, "report") for name in ("runs", "explore", "family", "losses")),
     ("fit", "distribute"),
 }
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
-SIBLINGS = {("metrics", "losses"), *((name, "errors") for name in LAYERS[0]), ("progress", "show")}
+SIBLINGS = {
+    ("metrics", "losses"),
+    ("tensorfile", "atomic"),
+    ("progress", "show"),
+    *((name, "errors") for name in LAYERS[0]),
+}
 ONLY_IN = {
     "plotly": "report",
     "jinja2": "report",

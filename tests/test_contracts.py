@@ -18,6 +18,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
 from support.plain import relative_error, trained
 from torch import nn
@@ -48,7 +49,7 @@ def fit(population, data, case, optimizer=None, **settings):
     with warnings.catch_warnings():
         if case.alone:
             warnings.filterwarnings("ignore", message=".*no batched form of")
-        return ms.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
+        return plans.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
 
 
 def same(first, second):
@@ -438,7 +439,9 @@ def test_a_fallback_is_said_by_name(case):
 def test_what_is_computed_member_by_member_is_said_by_name(case):
     population, data = case.space().sample(seeds=2, lr=[0.05]), case.data()
     with pytest.warns(UserWarning, match=f"no batched form of {', '.join(case.alone)}") as said:
-        run = ms.fit(population, data, epochs=1, batch_size=BATCH, metrics=[], lowering="vmap", compile=False)
+        run = plans.fit(
+            population, data, epochs=1, batch_size=BATCH, metrics=[], lowering="vmap", compile=False
+        )
     assert len(said) == 1
     assert run.plan.one_by_one == case.alone
     assert f"member by member: {', '.join(case.alone)}" in repr(run)

@@ -5,6 +5,7 @@ Without an accelerator a few architectures stand for all, so that the tests them
 
 import pytest
 import torch
+from support import plans
 from support.cases import BATCHED, CASES, named
 from support.plain import relative_error
 
@@ -37,7 +38,7 @@ def way(case):
 
 
 def fit(population, case, **settings):
-    return ms.fit(population, case.data(), loss=case.loss, **{**SETTINGS, **settings})
+    return plans.fit(population, case.data(), loss=case.loss, **{**SETTINGS, **settings})
 
 
 @EVERY

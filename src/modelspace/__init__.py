@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
     from modelspace.family import Family
-    from modelspace.fit import EarlyStopping, Run, fit, open_run
+    from modelspace.fit import EarlyStopping, fit
     from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
     from modelspace.population import Population, load, logspace, population_of, save
+    from modelspace.runs import Run, open_run
     from modelspace.space import ModelSpace
     from modelspace.verify import Verification, verify
 
@@ -74,7 +75,8 @@ _HOMES = {
     "modelspace.engine": ("Plan", "evaluate"),
     "modelspace.errors": ("ModelspaceError",),
     "modelspace.explore": ("Exploration", "explore"),
-    "modelspace.fit": ("EarlyStopping", "Run", "fit", "open_run"),
+    "modelspace.fit": ("EarlyStopping", "fit"),
+    "modelspace.runs": ("Run", "open_run"),
     "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),
     "modelspace.space": ("ModelSpace",),

@@ -1,17 +1,155 @@
-"""How much memory a run may still take, on the machine or on a GPU.
+"""Memory: what a run takes, part by part, and how much is free, on the machine or on a GPU.
 
-On a CPU the least of three: what the system can give without swapping; what the control groups of this process leave
-(containers, batch systems); what ``ulimit -v`` leaves of the address space.
+What is free on a CPU is the least of three: what the system can give without swapping; what the control groups of
+this process leave (containers, batch systems); what ``ulimit -v`` leaves of the address space.
 """
 
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_PROCESS = 2**24  # what a worker process writes into beside its shard: 6 to 14 MiB
+_HEAP = 2**28  # blocks below 32 MiB come from the heap, which held 40 to 430 MiB more than what was in use
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a fit takes, in bytes; those of a shard are one process's.
+
+    Attributes:
+        shared: Frozen parameters, one template, training and validation samples: there when the fit begins.
+        points: The shard's points, ``c · n`` numbers; twice that where early stopping restores the best.
+        gradients: As many; with ``accumulate = a > 1``, of all batches and once more for their mean: ``2a + 1``.
+        optimizer: The optimizer's state: two numbers a coordinate for Adam, one for SGD.
+        buffers: The shard's buffers, before and after a step.
+        coefficients: What the updates of one epoch multiply with, and their losses.
+        activations: What forward and backward hold beside those.
+        update: New points and state, which stand beside the old ones until a step is taken, and terms on the way.
+        scoring: What the forward over validation samples holds.
+        kept: The points and buffers that the run keeps: of all members, and as many again before training; or of the
+            best so many of each setting, for each process; or none.
+        curves: The curves of all members, and their table.
+        processes: Worker processes, each with a shard; 1 where there are none.
+        members: K.
+        shard_size: c.
+        free: What was free before; on a device, there.
+        on_device: Whether the shard is on a device with memory of its own.
+        keeps_there: Whether the kept points are there too.
+    """
+
+    shared: int
+    points: int
+    gradients: int
+    optimizer: int
+    buffers: int
+    coefficients: int
+    activations: int
+    update: int
+    scoring: int
+    kept: int
+    curves: int
+    processes: int
+    members: int
+    shard_size: int
+    free: int = 0
+    on_device: bool = False
+    keeps_there: bool = False
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """What a shard holds in each of its phases, beside what it always holds."""
+        return {
+            "activations": self.gradients + self.activations,
+            "update": self.gradients + self.update,
+            "scoring": self.scoring,
+        }
+
+    @property
+    def tensors(self) -> int:
+        """One process's shard, in the phase that takes most."""
+        always = self.points + self.optimizer + self.buffers + self.coefficients
+        return always + max(self.phases.values())
+
+    @property
+    def heap(self) -> int:
+        """What the system's allocator keeps between blocks, as measured: as much again, up to a limit."""
+        return 0 if self.on_device else min(self.tensors, _HEAP)
+
+    @property
+    def shard(self) -> int:
+        """One process's shard with its share of the heap."""
+        return self.tensors + self.heap
+
+    @property
+    def shards(self) -> int:
+        """Those of all processes."""
+        return self.processes * self.shard + (self.processes * _PROCESS if self.processes > 1 else 0)
+
+    @property
+    def needed(self) -> int:
+        """What has to be free: all but what is there already; on a device, what is needed there."""
+        if self.on_device:
+            return self.shards + (self.kept if self.keeps_there else 0)
+        return self.shards + self.kept + self.curves
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.shared + self.shards + self.kept + self.curves
+
+    def to_plain(self) -> dict[str, Any]:
+        """The parts and their sums as plain values, for records."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**own, "heap": self.heap, "shard": self.shard, "needed": self.needed, "total": self.total}
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any] | None) -> "Memory | None":
+        """The record that ``to_plain`` wrote; None where there is none."""
+        if values is None:
+            return None
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+    def __str__(self) -> str:
+        phase = max(self.phases, key=self.phases.__getitem__)
+        parts = {"points": self.points, "optimizer": self.optimizer, "buffers": self.buffers}
+        if phase != "scoring":
+            parts["gradients"] = self.gradients
+        parts[phase] = getattr(self, phase)
+        parts |= {"coefficients": self.coefficients, "heap": self.heap}
+        divisor, unit = _unit(self.shards)
+        inner = ", ".join(
+            f"{name} {_number(self.processes * size / divisor)}"
+            for name, size in parts.items()
+            if self.processes * size / divisor >= 0.05
+        )
+        more = {"kept points": self.kept, "curves": self.curves, "data": self.shared}
+        others = [f"{name} {size_text(size)}" for name, size in more.items() if size >= 2**16]
+        shards = f"shards {_number(self.shards / divisor)} {unit} ({inner})"
+        listed = ", ".join([shards, *others])
+        return f"memory: {size_text(self.total)} of {size_text(self.free)} free: {listed}"
+
+
+def _unit(size: float) -> tuple[int, str]:
+    for power, name in ((30, "GiB"), (20, "MiB")):
+        if size >= 2**power:
+            return 2**power, name
+    return 2**10, "KiB"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def size_text(size: int) -> str:
+    """Bytes as a person reads them: ``"1.2 GiB"``."""
+    divisor, unit = _unit(size)
+    return f"{_number(size / divisor)} {unit}"
 
 
 def free_bytes(device: torch.device) -> int:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from modelspace.construction import seeded_elsewhere
 from modelspace.data import epoch_indices
-from modelspace.engine.lowerings import lowered
-from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.engine import Draws, lowered, stream_seed
 
 
 class DrewError(Exception):

@@ -31,7 +31,7 @@ def test_equal_is_status_0(capsys):
 
 def test_different_is_status_1_and_json_has_its_keys(capsys, nets):
     status, out = run(
-        capsys, nets, nets, "--model.width", "3,5", "--model.bias=false", "--json", "--batch", "2"
+        capsys, nets, nets, "--model.width", "3,5", "--model.bias=false", "--json", "--batch-size", "2"
     )
     found = json.loads(out)
     assert status == 1

@@ -40,7 +40,7 @@ def size(width, depth):
 
 
 def test_json_has_members_and_laws(mlp, capsys):
-    found = json.loads(printed(capsys, "family", *mlp, "--input", "64", "--batch", "4", "--json"))
+    found = json.loads(printed(capsys, "family", *mlp, "--input", "64", "--batch-size", "4", "--json"))
     assert [(m["width"], m["depth"]) for m in found["members"]] == [
         (w, d) for w in (16, 32) for d in (1, 2, 3)
     ]
@@ -107,7 +107,7 @@ def test_integer_samples(mlp, capsys):
         (("--solve", "parameters=1e6", "--over", "width"), "depth left open"),
         (("--solve", "parameters=1e6", "--over", "width", "--at", "over=3"), "an option of solve"),
         (("--over", "width"), "--over goes with --solve"),
-        (("--batch", "0"), "--batch must be at least 1"),
+        (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--model.act", "relu,,gelu"), "a value between commas is missing"),
         (("--model.batch", "3"), "can't be passed on"),
     ],

@@ -18,7 +18,7 @@ class Net(nn.Module):
         return self.b(torch.relu(self.a(x)))
 """
 VALID = [
-    "fit net.py:Net --data data.npz --seeds 2 --epochs 1 --lr 1e-2,1e-1 --batch 8 --plan loop --workers 1",
+    "fit net.py:Net --data data.npz --seeds 2 --epochs 1 --lr 1e-2,1e-1 --batch-size 8 --plan loop --workers 1",
     "fit net.py:Net --data data.npz --seeds 0-1 --epochs 1 --optimizer sgd --loss cross_entropy --clip-norm 1",
     "explore net.py:Net --data data.npz --seeds 2 --epochs 1 --lr 1e-3:1e-1:2 --fresh-seeds 2 --workers 1",
     "inspect net.py:Net --input 5 --optimizer adam --model.width 6 --json",
@@ -92,10 +92,18 @@ NEARLY = [
         "--seeds 3,3",
         "--epochs 0",
         "--epochs 2",
-        "--batch 1",
-        "--batch 7",
+        "--batch-size 1",
+        "--batch-size 7",
     ),
-    *("--batch 9999", "--lr 1e-2", "--lr 0", "--lr 1e30", "--lr nan", "--lr 1e-4:1e-1:3", "--lr 1e-2,1e-2"),
+    *(
+        "--batch-size 9999",
+        "--lr 1e-2",
+        "--lr 0",
+        "--lr 1e30",
+        "--lr nan",
+        "--lr 1e-4:1e-1:3",
+        "--lr 1e-2,1e-2",
+    ),
     *(
         "--optimizer sgd",
         "--optimizer adamw",

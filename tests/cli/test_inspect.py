@@ -62,7 +62,7 @@ def found(capsys, *words):
 
 
 def test_json_has_its_keys(capsys, nets):
-    plain = found(capsys, f"{nets}:Net", "--batch", "4", "--model.depth", "2")
+    plain = found(capsys, f"{nets}:Net", "--batch-size", "4", "--model.depth", "2")
     assert set(plain) >= KEYS
     assert plain["dimension"] == plain["trainable"] == 2 * (64 + 8) + 8 * 200 + 200
     assert plain["flops"]["forward"] == 4 * 2 * (2 * 64 + 1600)
@@ -182,12 +182,12 @@ def test_a_forward_that_reads_values_says_on_which_it_was_counted(capsys, nets, 
     assert plain["flops"]["forward"] == 7 * A_TOKEN
     assert plain["computed"] == "its forward reads values: counted on made-up inputs (all ones)"
     assert plain["computed"] in printed(capsys, "inspect", f"{nets}:Text", "--input", "7")
-    drawn = found(capsys, f"{nets}:Text", "--input", "7", "--tokens", "2", "--batch", "40")
+    drawn = found(capsys, f"{nets}:Text", "--input", "7", "--tokens", "2", "--batch-size", "40")
     assert drawn["computed"].endswith("made-up inputs (random integers)")
     assert 0 < drawn["flops"]["forward"] < 40 * 7 * A_TOKEN
     texts = tmp_path / "texts.npz"
     np.savez(texts, inputs=np.array([[1, 2, 0, 0], [3, 4, 5, 0]] * 4), labels=np.array([0, 1] * 4))
-    given = found(capsys, f"{nets}:Text", "--data", str(texts), "--batch", "2")
+    given = found(capsys, f"{nets}:Text", "--data", str(texts), "--batch-size", "2")
     assert given["computed"].endswith("counted on the inputs given")
     assert printed(capsys, "diff", f"{nets}:Text", f"{nets}:Text", "--input", "7", "--tokens", "9")
 

@@ -11,8 +11,8 @@ from support.commands import printed, refused
 from support.runs import altered, held
 
 from modelspace.cli import main
-from modelspace.fit import open_run
-from modelspace.fit.store import VERSION
+from modelspace.runs import open_run
+from modelspace.runs.catalogue import VERSION
 
 NET = """
 from pathlib import Path
@@ -159,9 +159,7 @@ def test_compare(capsys, made):
 
 
 def test_a_member_that_diverged_late_is_counted_beside_whatever_it_scored_before(capsys, made, copied):
-    altered(
-        copied, "UPDATE members SET status = 'diverged' WHERE key = (SELECT key FROM wanted WHERE number = 0)"
-    )
+    altered(copied, "UPDATE shards SET states = CAST(X'02' || substr(states, 2) AS BLOB) WHERE number = 0")
     found = json.loads(printed(capsys, "runs", "compare", copied, made[0] / "sgd", "--json"))
     run = made[1]["deep/adam"]
     ours = found["scores"]["train_loss"][0]
@@ -235,7 +233,7 @@ def test_an_export_that_can_t_be_is_refused_before_anything_is_executed(capsys, 
 
 
 def test_a_run_half_done_that_a_process_is_at(capsys, copied, tmp_path):
-    altered(copied, "DELETE FROM members WHERE key IN (SELECT key FROM wanted WHERE number < 4)")
+    altered(copied, "DELETE FROM shards WHERE number = 0")
     with held(copied):
         (found,) = json.loads(printed(capsys, "runs", copied, "--json"))["runs"]
         assert (found["done"], found["members"], found["best"]["setting"]) == (8, 12, {"lr": 1e-2})

@@ -12,7 +12,7 @@ from support.commands import printed
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7
-from modelspace.fit import open_run
+from modelspace.runs import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"
 QUICK = ("--data", "digits-7x7", "--epochs", "1")
@@ -52,7 +52,7 @@ def test_inspect_json(capsys):
 
 
 def test_inspect_for_a_reader(capsys):
-    text = printed(capsys, "inspect", DUMMY, "--input", "3x7x7", "--batch", "2")
+    text = printed(capsys, "inspect", DUMMY, "--input", "3x7x7", "--batch-size", "2")
     assert "ℝ²⁵¹²" in text
     assert "a batch of 2: 33,300 forward" in text
 

@@ -20,7 +20,6 @@ from modelspace.compare.calibration import CalibrationTally, confidences
 from modelspace.compare.margins import MarginTally, margins_of, right_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import chosen_settings
-from modelspace.compare.spread import spread
 from modelspace.errors import ModelspaceError
 from modelspace.losses import CATALOGUE, CrossEntropy, Hinge, Logistic
 
@@ -101,7 +100,7 @@ def test_accuracies_are_scikit_learn_s_of_plain_modules(which, request):
         interval = stats.t.interval(
             0.95, len(expected) - 1, np.mean(expected), stats.sem(expected) if np.std(expected) else 1e-300
         )
-        assert (result.accuracy.low, result.accuracy.high) == pytest.approx(interval)
+        assert result.accuracy.interval == pytest.approx(interval)
 
 
 @pytest.mark.parametrize("which", ["classes", "signs"])
@@ -324,12 +323,6 @@ def test_exchanging_the_two_exchanges_wins_and_losses(first, second):
     if there.probability is not None:
         assert there.probability == pytest.approx(1 - back.probability)
         assert there.low == pytest.approx(1 - back.high, abs=1e-9)
-
-
-def test_a_spread_of_few():
-    assert spread([]) == dataclasses.replace(spread([1.0]), n=0, mean=None)
-    assert spread([0.5]).sd is None
-    assert spread([0.25, 0.75]).high == pytest.approx(0.5 + 12.7062 * 0.25, rel=1e-4)
 
 
 def test_margins_of_classes_signs_and_pixels():

@@ -14,13 +14,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, named
 from support.runs import assert_same
 from torch import nn
 
 import modelspace as ms
 from modelspace.distribute import RayRunner
-from modelspace.fit.training import Training
 from modelspace.loading import load_object
 
 # Ray is not imported here: the library does that, after it has set what Ray reads then.
@@ -50,7 +50,7 @@ def members(seeds=10, dtype=torch.float64, **columns):
 
 def fit(population, *, data=None, **settings):
     settings = {"epochs": 3, "batch_size": 8, **CHOICES, **settings}
-    return ms.fit(population, data or CASE.data(), **settings)
+    return plans.fit(population, data or CASE.data(), **settings)
 
 
 def in_ray(population, **settings):
@@ -106,17 +106,17 @@ def test_what_is_kept_and_written_down(tmp_path, keep):
 
 def test_a_run_goes_on_from_either_runner_in_the_other(tmp_path, monkeypatch):
     whole = fit(members())
-    take = Training.updates
+    make = plans.TRAIN.updates
     left = iter(range(7))
 
-    def stopping(self, *arguments):
-        for losses in take(self, *arguments):
-            yield losses
+    def stopping(*arguments):
+        for update in make(*arguments):
+            yield update
             if next(left, None) is None:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "updates", stopping)
+        patched.setattr(plans.TRAIN, "updates", stopping)
         assert fit(members(), out=tmp_path, checkpoint_seconds=0.0).interrupted
     assert list((tmp_path / "shards").glob("*.part.*"))
     assert_same(in_ray(members(), out=tmp_path), whole)
@@ -309,8 +309,6 @@ def test_wrong_numbers_and_no_gpu_are_said():
 def test_progress_counts_every_member_step_once(slow, monkeypatch):
     from contextlib import contextmanager
 
-    from modelspace.fit import loop
-
     told = []
 
     @contextmanager
@@ -318,7 +316,7 @@ def test_progress_counts_every_member_step_once(slow, monkeypatch):
         told.append(-amount)
         yield told.append
 
-    monkeypatch.setattr(loop, "progress", noted)
+    monkeypatch.setattr(plans.FIT, "progress", noted)
     slow("killed", runner="ray", seconds=0.1, seeds=8)
     assert sum(told) == 0
     assert len(told) > 3  # some of it while shards were in training
@@ -356,7 +354,7 @@ if __name__ == "__main__":
     population = ms.ModelSpace(Net, input_shape=(8,)).sample(seeds=400)
     threading.Thread(target=interrupt, daemon=True).start()
     choices = dict(lowering="vmap", shard=2, compile=False, threads=1, workers=1)
-    run = ms.fit(population, data, out="run", epochs=1, batch_size=8, runner="ray", **choices)
+    run = ms.fit(population, data, out="run", epochs=1, batch_size=8, runner="ray", plan=choices)
     left = [p.name() for p in psutil.Process().children(recursive=True)]
     print(run.interrupted, (run.status == "finished").sum() >= 4, (run.status == "unfinished").any(), left)
 """

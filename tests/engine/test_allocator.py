@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from modelspace.engine.allocator import keep_freed_memory
+from modelspace.engine.function import keep_freed_memory
 
 PROGRAM = """
 import resource, torch
-from modelspace.engine.allocator import keep_freed_memory
+from modelspace.engine.function import keep_freed_memory
 assert keep_freed_memory()
 
 def blocks():

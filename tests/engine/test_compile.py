@@ -4,7 +4,7 @@ from torch import nn
 
 from modelspace import ModelSpace
 from modelspace.engine import Batch, CompileError, Function, compiled, using_threads, vmap_gradient
-from modelspace.engine.compile import is_compiled, signature
+from modelspace.engine.program import is_compiled, signature
 
 
 def step(points, state, rate):

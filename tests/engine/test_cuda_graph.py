@@ -8,7 +8,7 @@ import torch
 from support.cases import named
 
 import modelspace as ms
-from modelspace.engine import cuda_graph
+from modelspace.engine import program as programs
 from modelspace.engine.measurements import Timing
 
 
@@ -69,7 +69,7 @@ def by_hand(monkeypatch):
 
 def test_a_replay_is_the_program_on_the_call_s_own_arguments(by_hand):
     examples = [torch.ones(3), torch.zeros(3)]
-    replay = cuda_graph.captured(by_hand, examples)
+    replay = programs.captured(by_hand, examples)
     assert torch.equal(examples[0], torch.ones(3))
     points, state, kept = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([5.0, 6.0, 7.0]), []
     for _ in range(3):  # what a call gives is the next one's argument
@@ -86,20 +86,20 @@ def test_a_replay_is_the_program_on_the_call_s_own_arguments(by_hand):
 
 def test_what_is_not_the_same_or_not_faster_stays_as_it_is(by_hand, monkeypatch):
     examples = [torch.ones(3), torch.zeros(3)]
-    monkeypatch.setattr(cuda_graph, "timing_of_calls", lambda call, *_: Timing(float(call is not by_hand)))
-    assert cuda_graph.captured_if_faster(by_hand, examples) == (by_hand, False)
-    monkeypatch.setattr(cuda_graph, "timing_of_calls", lambda call, *_: Timing(float(call is by_hand)))
-    assert cuda_graph.captured_if_faster(by_hand, examples)[1]
-    monkeypatch.setattr(cuda_graph, "captured", lambda program, examples: lambda *a: [a[0], a[1], "constant"])
-    assert cuda_graph.captured_if_faster(by_hand, examples) == (by_hand, False)
+    monkeypatch.setattr(programs, "timing_of_calls", lambda call, *_: Timing(float(call is not by_hand)))
+    assert programs.captured_if_faster(by_hand, examples) == (by_hand, False)
+    monkeypatch.setattr(programs, "timing_of_calls", lambda call, *_: Timing(float(call is by_hand)))
+    assert programs.captured_if_faster(by_hand, examples)[1]
+    monkeypatch.setattr(programs, "captured", lambda program, examples: lambda *a: [a[0], a[1], "constant"])
+    assert programs.captured_if_faster(by_hand, examples) == (by_hand, False)
 
 
 def test_what_can_t_be_captured_stays_as_it_is(by_hand, monkeypatch):
     def refuse(program, examples):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(cuda_graph, "captured", refuse)
-    assert cuda_graph.captured_if_faster(by_hand, [torch.ones(3), torch.zeros(3)]) == (by_hand, False)
+    monkeypatch.setattr(programs, "captured", refuse)
+    assert programs.captured_if_faster(by_hand, [torch.ones(3), torch.zeros(3)]) == (by_hand, False)
 
 
 @pytest.mark.cuda
@@ -111,10 +111,8 @@ def test_a_graph_s_numbers_are_the_program_s_bit_for_bit(monkeypatch, compile):
     settings = {"epochs": 3, "batch_size": 5, "compile": compile, "lowering": "vmap", "shard": 8}
     graph = ms.fit(population, case.data(), **settings)
     assert compile or "a CUDA graph" in graph.plan.reason
-    monkeypatch.setattr(
-        "modelspace.engine.cuda_graph.captured_if_faster", lambda program, _: (program, False)
-    )
-    monkeypatch.setattr("modelspace.engine.compile._programs", OrderedDict())
+    monkeypatch.setattr("modelspace.engine.program.captured_if_faster", lambda program, _: (program, False))
+    monkeypatch.setattr("modelspace.engine.program._programs", OrderedDict())
     plain = ms.fit(population, case.data(), **settings)
     assert "a CUDA graph" not in plain.plan.reason
     assert torch.equal(graph.population.points, plain.population.points)

@@ -1,8 +1,7 @@
 import pytest
 import torch
+from support import plans
 from support.cases import named
-
-import modelspace as ms
 
 
 @pytest.fixture(scope="session")
@@ -10,7 +9,7 @@ def run(tmp_path_factory):
     """Three settings of four members; all members of the last diverge."""
     case = named("residual BatchNorm")
     population = case.space(torch.float32).sample(seeds=4, lr=[0.01, 0.03, 1e300])
-    return ms.fit(
+    return plans.fit(
         population,
         case.data(),
         epochs=3,

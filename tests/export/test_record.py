@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modelspace.export.record import distribution, name_of, quartiles, record_of, settings_of
+from modelspace.export.record import name_of, record_of, settings_of
 
 
 @pytest.mark.parametrize(
@@ -22,16 +22,6 @@ from modelspace.export.record import distribution, name_of, quartiles, record_of
 )
 def test_names_are_fit_for_folders(columns, name):
     assert name_of(columns) == name
-
-
-def test_quartiles_are_those_of_the_finite():
-    values = np.array([[1.0, np.nan, np.inf], [3.0, np.nan, 5.0], [2.0, np.nan, np.nan]])
-    median, q1, q3 = quartiles(values)
-    np.testing.assert_array_equal(median, [2.0, np.nan, 5.0])
-    np.testing.assert_array_equal(q1, [1.5, np.nan, 5.0])
-    np.testing.assert_array_equal(q3, [2.5, np.nan, 5.0])
-    assert distribution(values[:, 2]) == {"n": 1, "q1": 5.0, "median": 5.0, "q3": 5.0}
-    assert distribution(np.zeros(0))["n"] == 0
 
 
 def by_hand():

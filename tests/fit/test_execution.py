@@ -10,19 +10,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import plans
 from support.cases import BATCH, named
 
 import modelspace as ms
-from modelspace.fit import training
-from modelspace.fit.course import DIVERGED, FINISHED
-from modelspace.fit.execution import pieces
+from modelspace.fit import pieces
+from modelspace.runs import Status
 
 CASE = named("MLP dropout")
 SETTINGS = {"epochs": 3, "batch_size": BATCH, "compile": False, "threads": 1, "optimizer": ms.SGD()}
 
 
 def fit(population, **settings):
-    return ms.fit(population, CASE.data(), **{**SETTINGS, "lowering": "vmap", **settings})
+    return plans.fit(population, CASE.data(), **{**SETTINGS, "lowering": "vmap", **settings})
 
 
 def population(lr=0.1, dtype=torch.float64):
@@ -52,39 +52,39 @@ def test_several_processes_are_one_bit_for_bit(workers):
     members = population(lr=[0.1, 0.2, 1e300, 0.1, 0.3, 0.1, 0.1], dtype=torch.float32)
     one, several = fit(members, shard=2), fit(members, shard=2, workers=workers)
     assert several.plan.workers == workers
-    assert several.status.tolist() == [FINISHED] * 2 + [DIVERGED] + [FINISHED] * 4
+    assert several.status.tolist() == [Status.FINISHED] * 2 + [Status.DIVERGED] + [Status.FINISHED] * 4
     same(several, one)
 
 
 def test_a_killed_process_loses_nothing(monkeypatch):
-    train = training.Training._train
+    train = plans.FIT.train
     parent = os.getpid()
 
-    def killed(self, course, rows, *rest):
-        if os.getpid() != parent and 2 in rows.tolist():
+    def killed(task, program, rows, *rest):
+        if os.getpid() != parent and 2 in rows:
             os.kill(os.getpid(), signal.SIGKILL)
-        return train(self, course, rows, *rest)
+        return train(task, program, rows, *rest)
 
     whole = fit(population(), shard=2)
-    monkeypatch.setattr(training.Training, "_train", killed)
+    monkeypatch.setattr(plans.FIT, "train", killed)
     run = fit(population(), shard=2, workers=2)
     assert "a worker process ended (killed by SIGKILL)" in run.plan.reason
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert torch.allclose(run.population.points, whole.population.points, rtol=1e-9)
 
 
 def test_out_of_memory_halves_the_shard_and_goes_on(monkeypatch, capsys):
-    train = training.Training._train
+    train = plans.FIT.train
     tried = []
 
-    def scarce(self, course, rows, *rest):
-        tried.append(len(rows))
-        if len(rows) > 2:
+    def scarce(task, program, *rest):
+        tried.append(program.size)
+        if program.size > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(self, course, rows, *rest)
+        return train(task, program, *rest)
 
     whole = fit(population(), shard=7)
-    monkeypatch.setattr(training.Training, "_train", scarce)
+    monkeypatch.setattr(plans.FIT, "train", scarce)
     run = fit(population(), shard=7, workers=1)
     assert tried == [7, 4, 2, 2, 2, 2]
     assert run.plan.shard == 2
@@ -96,7 +96,7 @@ def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
     def never(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.Training, "_train", never)
+    monkeypatch.setattr(plans.FIT, "train", never)
     with pytest.raises(ms.ModelspaceError, match="out of memory, with a single member at a time"):
         fit(population(), shard=2, workers=1)
 
@@ -104,9 +104,9 @@ def test_one_member_that_does_not_fit_is_one_message(monkeypatch):
 SCARCE = """
 import resource, sys, torch, modelspace as ms
 from torch import nn
-from modelspace.fit import loop
+from modelspace.fit import fit
 if "unpredicted" in sys.argv:
-    loop.free_bytes = lambda device: 2**60
+    sys.modules[fit.__module__].free_bytes = lambda device: 2**60
 def net():
     return nn.Sequential(nn.Linear(64, 1000), nn.ReLU(), nn.Linear(1000, 10))
 population = ms.ModelSpace(net).sample(seeds=16, lr=[0.01])
@@ -116,7 +116,7 @@ x, y = torch.randn(4000, 64), torch.randint(10, (4000,))
 data = {"train": (x, y), "validation": (x[:100], y[:100]), "test": (x[:100], y[:100])}
 data = ms.data.of_splits(**data)
 choices = dict(shard=16 if "unpredicted" in sys.argv else None, threads=1, workers=1, lowering="vmap", compile=False)
-run = ms.fit(population, data, epochs=1, batch_size=4000, **choices)
+run = ms.fit(population, data, epochs=1, batch_size=4000, plan=choices)
 print(run.plan.shard, (run.status == "finished").all())
 """
 

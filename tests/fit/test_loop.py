@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, SAMPLES, named
 
 import modelspace as ms
 from modelspace.data import Data, Split
 from modelspace.errors import ModelspaceError
-from modelspace.fit import training
-from modelspace.fit.course import FINISHED, STOPPED, UNFINISHED
+from modelspace.fit import plan as plan_module
+from modelspace.runs import Status
 
 CASE = named("MLP tanh")
 EPOCH = SAMPLES // BATCH
@@ -15,14 +16,14 @@ EPOCH = SAMPLES // BATCH
 
 def fit(population, **settings):
     defaults = {"optimizer": "sgd", "epochs": 4, "batch_size": BATCH, "lowering": "vmap", "compile": False}
-    return ms.fit(population, CASE.data(), **{**defaults, **settings})
+    return plans.fit(population, CASE.data(), **{**defaults, **settings})
 
 
 def test_the_given_population_stays_as_it_is():
     case = named("residual BatchNorm")
     population = case.space().sample(seeds=2, lr=[0.1])
     before = population.copy()
-    run = ms.fit(population, case.data(), optimizer="sgd", epochs=1, batch_size=BATCH, lowering="vmap")
+    run = plans.fit(population, case.data(), optimizer="sgd", epochs=1, batch_size=BATCH, lowering="vmap")
     assert torch.equal(population.points, before.points)
     assert all(torch.equal(v, before.buffers[n]) for n, v in population.buffers.items())
     assert not torch.equal(run.population.points, before.points)
@@ -52,7 +53,7 @@ def test_the_history_is_measured_on_the_plain_modules():
 def test_an_empty_validation_split_is_nan():
     data = CASE.data()
     empty = Split(data.validation.inputs[:0], data.validation.labels[:0])
-    run = ms.fit(
+    run = plans.fit(
         CASE.space().sample(seeds=2),
         Data("x", data.train, empty, empty),
         epochs=2,
@@ -76,7 +77,7 @@ def test_an_empty_population_is_refused():
 def test_numbers_in_the_record_are_consistent():
     run = fit(CASE.space().sample(seeds=3, lr=[0.1]))
     assert run.steps.tolist() == [4 * EPOCH] * 3
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert not run.interrupted
     assert np.isclose(run.member_steps_per_second, 12 * EPOCH / run.seconds)
     assert run.settings["optimizer"].startswith("SGD")
@@ -88,7 +89,7 @@ def test_numbers_in_the_record_are_consistent():
 def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
     population = CASE.space(torch.float64).sample(seeds=6, lr=[0.1])
     whole = fit(population, shard=2)
-    choose_plan = training.choose_plan
+    choose_plan = plan_module.choose_plan
 
     def interrupted_in_the_third_shard(*args, **kwargs):
         plan, step = choose_plan(*args, **kwargs)
@@ -103,10 +104,10 @@ def test_ctrl_c_leaves_a_complete_record_of_what_was_finished(monkeypatch):
 
         return plan, interrupting
 
-    monkeypatch.setattr(training, "choose_plan", interrupted_in_the_third_shard)
+    monkeypatch.setattr(plan_module, "choose_plan", interrupted_in_the_third_shard)
     run = fit(population, shard=2)
     assert run.interrupted
-    assert run.status.tolist() == [FINISHED] * 4 + [UNFINISHED] * 2
+    assert run.status.tolist() == [Status.FINISHED] * 4 + [Status.UNFINISHED] * 2
     assert torch.equal(run.population.points[:4], whole.population.points[:4])
     assert torch.equal(run.population.points[4:], population.points[4:])
     assert run.steps.tolist() == [4 * EPOCH] * 4 + [0, 0]
@@ -158,7 +159,7 @@ def test_early_stopping_is_each_member_s_own(free, monitor, restore):
         assert np.allclose(curves[k, : last + 1], expected[k, : last + 1], rtol=1e-9)
         assert np.isnan(curves[k, last + 1 :]).all()
         if last < EPOCHS - 1:
-            assert run.status[k] == STOPPED
+            assert run.status[k] == Status.STOPPED
         point = by_epoch[best if restore else last][k]
         assert torch.allclose(run.population.points[k], point, rtol=1e-9, atol=1e-12)
     assert min(lasts) < EPOCHS - 1, "no member stopped: the test is empty"
@@ -169,10 +170,10 @@ def test_early_stopping_with_buffers_restores_them_too():
     population = case.space(torch.float64).sample(seeds=3, lr=[0.5])
     settings = {"optimizer": "sgd", "batch_size": BATCH, "lowering": "vmap", "compile": False}
     rule = ms.EarlyStopping(patience=1, restore_best=True)
-    run = ms.fit(population, case.data(), epochs=6, early_stopping=rule, **settings)
+    run = plans.fit(population, case.data(), epochs=6, early_stopping=rule, **settings)
     for k in range(3):
         best = int(np.nanargmin(run.history["validation_loss"][k]))
-        expected = ms.fit(population, case.data(), epochs=best + 1, **settings).population
+        expected = plans.fit(population, case.data(), epochs=best + 1, **settings).population
         assert torch.allclose(run.population.points[k], expected.points[k], rtol=1e-9)
         for name, value in expected.buffers.items():
             assert torch.allclose(run.population.buffers[name][k], value[k], rtol=1e-9)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import plans
 from support.cases import BATCHED, CASES, SAMPLES, named
 
 import modelspace as ms
@@ -14,36 +15,27 @@ from modelspace.cli import main
 from modelspace.data import Data, Split
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit import keep as keeping
-from modelspace.fit import loop, memory
+from modelspace.fit import Recipe, memory, prepare
 from modelspace.fit.footprint import footprint
-from modelspace.fit.memory import Memory, check_kept, largest_members, largest_shard, predict
-from modelspace.fit.recipe import make_recipe
-from modelspace.fit.training import Training
+from modelspace.fit.memory import check_kept, largest_members, largest_shard, predict
+from modelspace.memory import Memory
+from modelspace.runs import Keep
 
 CASE = named("MLP tanh")
 N = CASE.space().dimension
 MIB = 2**20
 CPU = torch.device("cpu")
-RECIPE = {"loss": "cross_entropy", "optimizer": "adam", "schedule": None, "epochs": 4, "batch_size": 5}
-RECIPE |= {
-    "clip_norm": None,
-    "clip_value": None,
-    "data_seed": 0,
-    "metrics_": ["accuracy"],
-    "early_stopping": None,
-}
 
 
 def training(case=CASE, seeds=8, columns=None, **settings):
-    recipe = make_recipe(
-        **{**RECIPE, "loss": case.loss, **({"metrics_": []} if case.loss == "mse" else {}), **settings}
-    )
-    return Training(case.space().sample(seeds=seeds, **(columns or {"lr": [0.1]})), case.data(), recipe)
+    population = case.space().sample(seeds=seeds, **(columns or {"lr": [0.1]}))
+    settings = {"loss": case.loss, "epochs": 4, "batch_size": 5, **settings}
+    data = case.data()
+    return prepare(population, data, Recipe(**settings).resolved(population, data.classes))
 
 
 def keep(what="all"):
-    return keeping.resolve(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
+    return Keep.of(what, ["validation_loss", "validation_accuracy"], ["validation_accuracy"])
 
 
 def plan(shard=4, lowering="vmap", workers=1):
@@ -80,7 +72,9 @@ def test_activations_are_those_of_a_perceptron():
     """Autograd keeps what tanh gave; the batch and one layer's gradient are there too."""
     part = Split(torch.zeros(400, 6), torch.zeros(400, dtype=torch.long))
     data, population = Data("zeros", part, part, part), CASE.space().sample(seeds=8, lr=[0.1])
-    fits = (Training(population, data, make_recipe(**{**RECIPE, "batch_size": b})) for b in (100, 200))
+    fits = (
+        prepare(population, data, Recipe(epochs=4, batch_size=b, metrics=["accuracy"])) for b in (100, 200)
+    )
     few, many = (predicted(fit, shard=8).activations for fit in fits)
     numbers = 8 * (8 + 8 + 3)  # of one sample in 8 members: two hidden layers and the outputs
     assert numbers * 4 * 100 <= many - few <= 3 * numbers * 4 * 100
@@ -124,7 +118,7 @@ def test_kept_points(what, workers, rows):
 def test_a_population_that_stands_in_memory_is_not_counted_again():
     population = CASE.space().sample(seeds=8, lr=[0.1])
     assert population.points.shape == (8, N)
-    fit = Training(population, CASE.data(), make_recipe(**RECIPE))
+    fit = prepare(population, CASE.data(), Recipe(epochs=4, batch_size=5, metrics=["accuracy"]))
     assert predicted(fit).kept == 8 * N * 4
 
 
@@ -168,7 +162,7 @@ def test_more_members_and_larger_shards_take_more():
     found = footprint(fit, "vmap")
     by_shard = [predict(fit, keep(), plan(c), found, 0).needed for c in range(1, 64)]
     by_members = [predict(fit, keep(), plan(), found, 0, m).needed for m in range(4, 500, 7)]
-    assert by_shard == sorted(set(by_chunk))
+    assert by_shard == sorted(set(by_shard))
     assert by_members == sorted(set(by_members))
 
 
@@ -195,10 +189,10 @@ def test_the_largest_population_fits_and_one_more_does_not(what):
 
 
 def fit_with(monkeypatch, free, seeds=64, **settings):
-    monkeypatch.setattr(loop, "free_bytes", lambda device: free)
+    monkeypatch.setattr(plans.FIT, "free_bytes", lambda device: free)
     population = CASE.space().sample(seeds=seeds, lr=[0.1])
     settings = {"epochs": 1, "batch_size": 5, "compile": False, "threads": 1, "workers": 1, **settings}
-    return population, lambda: ms.fit(population, CASE.data(), **settings)
+    return population, lambda: plans.fit(population, CASE.data(), **settings)
 
 
 def test_a_smaller_shard_is_taken_and_said(monkeypatch, capsys):
@@ -264,14 +258,14 @@ def test_no_room_beside_the_kept_points(monkeypatch):
 def test_the_record_is_a_line_plain_values_and_part_of_a_run(tmp_path):
     population = CASE.space().sample(seeds=4, lr=[0.1])
     settings = {"epochs": 1, "batch_size": 5, "lowering": "vmap", "compile": False, "shard": 2, "workers": 1}
-    run = ms.fit(population, CASE.data(), **settings, out=tmp_path / "run")
+    run = plans.fit(population, CASE.data(), **settings, out=tmp_path / "run")
     assert run.memory.shard_size == 2
     assert str(run.memory).startswith("memory: ")
     assert "KiB (points" in str(run.memory)
     assert Memory.from_plain(run.memory.to_plain()) == run.memory
     assert Memory.from_plain(None) is None
     assert ms.open_run(tmp_path / "run", population.space).memory == run.memory
-    assert ms.fit(population, CASE.data(), **settings, out=tmp_path / "run").memory == run.memory
+    assert plans.fit(population, CASE.data(), **settings, out=tmp_path / "run").memory == run.memory
 
 
 def test_the_line():
@@ -289,7 +283,7 @@ def test_the_line():
 
 @pytest.mark.parametrize("verb", ["fit", "explore"])
 def test_the_command_line_refuses_in_one_line(monkeypatch, capsys, verb):
-    monkeypatch.setattr(loop, "free_bytes", lambda device: 100_000)
+    monkeypatch.setattr(plans.FIT, "free_bytes", lambda device: 100_000)
     target = "examples/dummynet.py:DummyNet"
     assert main([verb, target, "--data", "digits-7x7", "--seeds", "4", "--epochs", "1"]) == 2
     out, err = capsys.readouterr()
@@ -346,10 +340,10 @@ shape = {"MLP": (64,), "Encoder": (8, 8)}.get(name, (1, 8, 8))
 space = ms.ModelSpace(getattr(networks, name), input_shape=shape)
 part = lambda n: (torch.randn(n, *shape), torch.randint(10, (n,)))
 data = ms.data.of_splits(train=part(2 * batch), validation=part(200), test=part(20))
-settings = dict(epochs=1, lowering=lowering, compile=False, threads=2, workers=1)
-ms.fit(space.sample(seeds=2), data, batch_size=8, shard=1, **settings)  # what is taken once
+plan = dict(lowering=lowering, compile=False, threads=2, workers=1)
+ms.fit(space.sample(seeds=2), data, epochs=1, batch_size=8, plan={**plan, "shard": 1})  # what is taken once
 before = peak_mib()
-run = ms.fit(space.sample(seeds=shard), data, batch_size=batch, shard=shard, **settings)
+run = ms.fit(space.sample(seeds=shard), data, epochs=1, batch_size=batch, plan={**plan, "shard": shard})
 print(run.memory.needed / 2**20 / (peak_mib() - before))
 """
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, CASES, named
 from support.plain import relative_error, trained
 
@@ -9,8 +10,9 @@ import modelspace as ms
 from modelspace.engine import using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.course import DIVERGED, FINISHED
-from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, rescaled, resolve, scaling
+from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, products_of, rescaled, scaling
+from modelspace.fit.precision import named as precision_named
+from modelspace.runs import Status
 
 CPU = torch.device("cpu")
 TOLERANCE = {"bf16-mixed": 2e-2, "16-mixed": 2e-3}
@@ -28,7 +30,7 @@ MIXED = [
 
 def fit(population, case, **settings):
     settings = {"epochs": 2, "batch_size": BATCH, "compile": False, "metrics": [], "workers": 1, **settings}
-    return ms.fit(population, case.data(), loss=case.loss, optimizer=ms.SGD(momentum=0.5), **settings)
+    return plans.fit(population, case.data(), loss=case.loss, optimizer=ms.SGD(momentum=0.5), **settings)
 
 
 def plainly(population, case, **settings):
@@ -106,7 +108,7 @@ def test_an_overflow_leaves_one_member_s_update_out(monkeypatch):
     case = named("MLP tanh")
     population = case.space(torch.float32).sample(seeds=3).with_columns(lr=[0.01, 0.02, 0.05])
     run = fit(population, case, lowering="vmap", precision="16-mixed", epochs=8)
-    assert (run.status == FINISHED).all()
+    assert (run.status == Status.FINISHED).all()
     assert (run.steps < 32).all()
     assert (run.steps > 0).all()
 
@@ -115,15 +117,15 @@ def test_a_member_that_diverges_in_float16_is_counted():
     case = named("MLP tanh")
     population = case.space(torch.float32).sample(seeds=3).with_columns(lr=[0.01, 1e38, 0.05])
     run = fit(population, case, lowering="vmap", precision="16-mixed", epochs=8)
-    assert run.status.tolist() == [FINISHED, DIVERGED, FINISHED]
+    assert run.status.tolist() == [Status.FINISHED, Status.DIVERGED, Status.FINISHED]
     assert run.population.points.isfinite().all()
 
 
 def test_tf32_and_unknown_names_are_refused_with_a_reason():
     with pytest.raises(ModelspaceError, match="tf32 is a format of NVIDIA GPUs, and the members are on cpu"):
-        resolve("tf32", CPU)
+        products_of("tf32", CPU)
     with pytest.raises(ModelspaceError, match="bf16-mixed"):
-        resolve("bf16", CPU)
+        precision_named("bf16")
 
 
 @pytest.mark.parametrize("lowering", ["vmap", "loop"])

@@ -1,4 +1,5 @@
 import pytest
+from support import plans
 from support.cases import named
 
 import modelspace as ms
@@ -9,7 +10,7 @@ CASE = named("MLP tanh")
 
 def fit(population=None, **settings):
     population = population or CASE.space().sample(seeds=2)
-    return ms.fit(population, CASE.data(), epochs=1, lowering="loop", **settings)
+    return plans.fit(population, CASE.data(), epochs=1, lowering="loop", **settings)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_bad_settings_are_refused_before_anything_is_computed(settings, message)
 
 def test_epochs_are_at_least_one():
     with pytest.raises(ModelspaceError, match="epochs is at least 1; received 0"):
-        ms.fit(CASE.space().sample(seeds=1), CASE.data(), epochs=0)
+        plans.fit(CASE.space().sample(seeds=1), CASE.data(), epochs=0)
 
 
 def test_bad_columns_are_listed_together_with_their_members():
@@ -65,12 +66,12 @@ def test_labels_must_fit_loss_and_outputs():
     data = named("DummyNet").data()
     wrong = ms.data.Data("x", *(ms.data.Split(s.inputs[:, 0, 0, :6], s.labels) for s in data.splits.values()))
     with pytest.raises(ModelspaceError, match="label"):
-        ms.fit(CASE.space().sample(seeds=1), wrong, epochs=1)
+        plans.fit(CASE.space().sample(seeds=1), wrong, epochs=1)
 
 
 def test_inputs_must_fit_and_the_layer_is_named():
     with pytest.raises(ModelspaceError, match=r"layer 0 \(Linear\) received"):
-        ms.fit(CASE.space().sample(seeds=1), named("DummyNet").data(), epochs=1)
+        plans.fit(CASE.space().sample(seeds=1), named("DummyNet").data(), epochs=1)
 
 
 def test_the_settings_are_recorded():

@@ -5,10 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from support import plans
 from support.cases import BATCH, named
 
 import modelspace as ms
-from modelspace.fit.runner import local
+from modelspace.fit import local
 
 CASE = named("MLP dropout")
 SETTINGS = {"epochs": 2, "batch_size": BATCH, "shard": 2, "lowering": "vmap", "compile": False, "threads": 1}
@@ -16,7 +17,7 @@ SETTINGS = {"epochs": 2, "batch_size": BATCH, "shard": 2, "lowering": "vmap", "c
 
 def fit(runner, **settings):
     members = CASE.space(torch.float64).sample(seeds=5)
-    return ms.fit(members, CASE.data(), runner=runner, workers=1, **SETTINGS, **settings)
+    return plans.fit(members, CASE.data(), runner=runner, workers=1, **SETTINGS, **settings)
 
 
 class Backwards:

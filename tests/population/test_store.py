@@ -58,7 +58,7 @@ def test_what_is_no_population_is_refused(tmp_path):
     with pytest.raises(ModelspaceError, match="no file"):
         load(tmp_path / "missing.safetensors", space)
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelspaceError, match="is not a population: its format is None"):
+    with pytest.raises(ModelspaceError, match="of a population, or damaged: its format is None"):
         load(tmp_path / "other.safetensors", space)
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(ModelspaceError, match="is not a safetensors file"):
@@ -119,7 +119,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("modelspace.population.tensorfile.save_file", broken)
+    monkeypatch.setattr("modelspace.tensorfile.save_file", broken)
     with pytest.raises(ModelspaceError, match=r"can't write .*No space left"):
         save(population, path)
     assert path.read_bytes() == before
@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_folder_as_it_was(tmp_path, monke
     population = ModelSpace(DummyNet).sample(seeds=1)
     write_folder(tmp_path, {"report": {}}, population.table, population)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr("modelspace.population.tensorfile.save_file", full)
+    monkeypatch.setattr("modelspace.tensorfile.save_file", full)
     with pytest.raises(ModelspaceError, match=r"can.t write .*No space left on device"):
         write_folder(tmp_path, {"report": {"more": 1}}, population.table[:0], population)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

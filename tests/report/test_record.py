@@ -12,7 +12,7 @@ from torch import nn
 import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.report import ReportRecord, record_of_exploration, record_of_run
-from modelspace.report.extract import quantiles, seed_ranges
+from modelspace.report.extract import seed_ranges
 from modelspace.report.page import page
 from modelspace.report.words import choice_remarks, mean_error, sampling_error, verdict
 
@@ -212,12 +212,6 @@ def test_what_is_no_json_is_refused():
         ReportRecord.from_json("{")
     with pytest.raises(ModelspaceError, match="its format is 'list'"):
         ReportRecord.from_json("[]")
-
-
-def test_quantiles_pass_over_nan_and_hold_infinity():
-    assert quantiles([1.0, math.nan, 3.0], [0.5]) == [2.0]
-    assert quantiles([math.nan], [0.5, 0.9]) == [None, None]
-    assert quantiles([1.0, 2.0, math.inf], [0.0, 0.5, 1.0]) == [1.0, 2.0, math.inf]
 
 
 def test_seeds_as_ranges():

@@ -22,7 +22,7 @@ def drawn_together(function, *args, seeds=SEEDS, step=4, said=None):
         def one(seed, *args):
             draws = Draws(seed, torch.tensor(step))
             anchor = seed if spread else None
-            with lowered(draws, batched=True, anchor=anchor, said=said.__setitem__):
+            with lowered(draws, batched=True, anchor=anchor, operations=said):
                 return function(*args)
 
         return torch.vmap(one)(torch.tensor(seeds), *args)

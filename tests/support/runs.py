@@ -1,5 +1,6 @@
 """What several tests of runs share: two runs held against each other, a folder that another process holds."""
 
+import json
 import multiprocessing
 import sqlite3
 from contextlib import closing, contextmanager
@@ -7,7 +8,8 @@ from contextlib import closing, contextmanager
 import numpy as np
 import torch
 
-from modelspace.fit.store import _GROUPS, Store, _seal
+from modelspace.runs.catalogue import _COLUMNS, _digest, seal_of
+from modelspace.runs.folder import lock
 
 
 def assert_same(run, other):
@@ -24,14 +26,27 @@ def assert_same(run, other):
 
 
 def altered(folder, *statements, sealed=True):
-    """A run's catalogue after some SQL; with checksums as if a run had written it so, unless not ``sealed``."""
+    """A run's catalogue after some SQL; with a seal as if a run had written it so, unless not ``sealed``."""
     with closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
         if sealed:
-            connection.execute("DELETE FROM checksums")
-            for group in (*_GROUPS, *(name for (name,) in connection.execute("SELECT name FROM shards"))):
-                _seal(connection, group)
+            rows = {
+                t: connection.execute(f"SELECT {c} FROM {t} ORDER BY number") for t, c in _COLUMNS.items()
+            }
+            digests = {table: {row[0]: _digest(row) for row in found} for table, found in rows.items()}
+            ((text,),) = connection.execute("SELECT about FROM run").fetchall()
+            seal = seal_of(str(text), digests)
+            connection.execute("UPDATE run SET seal = ?", (seal,))
+
+
+def put(folder, **values):
+    """Other values in what a run's catalogue says of it; without one where None."""
+    with closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
+        ((text,),) = connection.execute("SELECT about FROM run").fetchall()
+        about = {**json.loads(text), **values}
+        connection.execute("UPDATE run SET about = ?", (json.dumps(about),))
+    altered(folder)
 
 
 @contextmanager
@@ -50,7 +65,7 @@ def held(folder):
 
 
 def _holding(folder, ready, done):
-    store = Store(folder, create=True)
+    taken = lock(folder)
     ready.set()
     done.wait(60)
-    store.close()
+    taken.release()

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelspace.errors import ModelspaceError
-from modelspace.export.record import distribution
-from modelspace.fit.course import DIVERGED, FINISHED, STATES, STOPPED, UNFINISHED
-from modelspace.fit.store import is_run
-from modelspace.fit.written import Written, each_setting, read_run
+from modelspace.runs import Distribution, Run, Status, best_of, is_run, open_run, settings_of
 
 
 def runs_below(folder: Path) -> Iterator[Path]:
@@ -29,7 +26,7 @@ def runs_below(folder: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def opened(folder: Path) -> Written:
+def opened(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
@@ -41,7 +38,7 @@ def opened(folder: Path) -> Written:
         hint = f"; below it: {shown}" if below else ""
         raise ModelspaceError(f"'{folder}' holds no run: it has no run.sqlite{hint}")
     next(runs_below(folder))
-    return read_run(folder)
+    return open_run(folder)
 
 
 def line(folder: Path) -> dict[str, Any]:
@@ -54,7 +51,7 @@ def line(folder: Path) -> dict[str, Any]:
         why it can't be read, beside ``run`` and ``bytes`` alone.
     """
     try:
-        run = read_run(folder)
+        run = open_run(folder)
     except ModelspaceError as error:
         return {"run": str(folder), "bytes": size(folder), "problem": str(error)}
     return {
@@ -62,45 +59,45 @@ def line(folder: Path) -> dict[str, Any]:
         "space": run.title,
         "data": run.data,
         "members": len(run.members),
-        "done": int((run.status != UNFINISHED).sum()),
-        "diverged": int((run.status == DIVERGED).sum()),
+        "done": int((run.status != Status.UNFINISHED).sum()),
+        "diverged": int((run.status == Status.DIVERGED).sum()),
         "epochs": run.epochs,
         "best": _best(run),
-        "seconds": run.seconds,
+        "seconds": run.seconds or None,
         "bytes": size(folder),
         "problem": None,
     }
 
 
-def account(run: Written) -> dict[str, Any]:
+def account(run: Run) -> dict[str, Any]:
     """A run at length.
 
     Returns:
         ``run`` (its folder), ``target`` (the architecture's name on the command line), ``spec`` (what it is: runs of
-        one spec may share members), ``environment`` (versions, device, commit), ``plan`` (None before there is
-        one), ``epochs``, ``members``, ``states`` (how many are in each), ``seconds``, ``bytes``, ``score`` (the one
-        that judges), ``best`` and ``settings``: of each, ``setting`` (its columns), ``q1``, ``median`` and ``q3``
-        of that score over members, by rank, a diverged one being the worst (None for such a one, or for none),
-        ``members``, ``ended`` and ``diverged``.
+        one spec may share members), ``environment`` (versions, device, commit), ``plan``, ``epochs``, ``members``,
+        ``states`` (how many are in each), ``seconds``, ``bytes``, ``score`` (the one that judges),
+        ``best`` and ``settings``: of each, ``setting`` (its columns), ``q1``, ``median`` and ``q3`` of that score
+        over members, by rank, a diverged one being the worst (None for such a one, or for none), ``members``,
+        ``ended`` and ``diverged``.
     """
     return {
         "run": str(run.folder),
-        "target": run.target,
-        "spec": run.spec,
-        "environment": run.environment,
-        "plan": None if run.plan is None else {**run.plan.choices, "reason": run.plan.reason},
+        "target": run.about["target"],
+        "spec": run.about["spec"],
+        "environment": run.about["environment"],
+        "plan": {**run.plan.choices, "reason": run.plan.reason},
         "epochs": run.epochs,
         "members": len(run.members),
-        "states": {state: n for state in STATES if (n := int((run.status == state).sum()))},
-        "seconds": run.seconds,
-        "bytes": size(run.folder),
+        "states": {s.value: n for s in Status if (n := int((run.status == s).sum()))},
+        "seconds": run.seconds or None,
+        "bytes": size(Path(str(run.folder))),
         "score": run.monitor,
         "best": _best(run),
         "settings": _settings(run),
     }
 
 
-def comparison(runs: Sequence[Written]) -> dict[str, Any]:
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """Runs beside each other; each list has an entry a run, in the order given.
 
     Returns:
@@ -110,19 +107,19 @@ def comparison(runs: Sequence[Written]) -> dict[str, Any]:
         where a run has no such score; ``score``: the one that judges the first run; ``settings``: the same
         distributions of that score for each ``setting`` that a run has, under ``runs``.
     """
-    specs = [{**run.spec, "epochs": run.epochs} for run in runs]
+    specs = [{**run.about["spec"], "epochs": run.epochs} for run in runs]
     names = dict.fromkeys(name for run in runs for name in run.scores)
     score = runs[0].monitor
     by_setting: dict[str, tuple[dict[str, Any], list[Any]]] = {}
     for i, run in enumerate(runs):
-        for setting, rows in each_setting(run.members):
+        for setting, rows in settings_of(run.members):
             entry = by_setting.setdefault(repr(setting), (setting, [None] * len(runs)))
             entry[1][i] = _distribution(run, score, rows)
     return {
         "runs": [str(run.folder) for run in runs],
         "differences": {
             "spec": _differences(specs),
-            "environment": _differences([run.environment for run in runs]),
+            "environment": _differences([run.about["environment"] for run in runs]),
         },
         "scores": {
             name: [_distribution(run, name, np.arange(len(run.members))) for run in runs] for name in names
@@ -143,29 +140,31 @@ def size(folder: Path) -> int:
     return total
 
 
-def _settings(run: Written) -> list[dict[str, Any]]:
+def _settings(run: Run) -> list[dict[str, Any]]:
     return [
-        {name: _number(value) if isinstance(value, float) else value for name, value in found.items()}
-        for found in run.response()
+        {"setting": setting.columns}
+        | {
+            name: _number(value) if isinstance(value, float) else value
+            for name, value in found._asdict().items()
+        }
+        for setting, found in zip(*run.responses(), strict=True)
     ]
 
 
-def _best(run: Written) -> dict[str, Any] | None:
-    known = [each for each in _settings(run) if each["median"] is not None]
-    if not known:
+def _best(run: Run) -> dict[str, Any] | None:
+    settings, responses = run.responses()
+    best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
+    if best is None:
         return None
-    sign = -1 if run.monitor in run.higher_is_better else 1
-    found = min(known, key=lambda each: sign * each["median"])
-    return {"setting": found["setting"], "score": run.monitor, "median": found["median"]}
+    return {"setting": settings[best].columns, "score": run.monitor, "median": responses[best].median}
 
 
-def _distribution(run: Written, score: str, rows: np.ndarray) -> dict[str, Any] | None:
+def _distribution(run: Run, score: str, rows: np.ndarray) -> dict[str, Any] | None:
     if score not in run.scores:
         return None
-    counted = rows[np.isin(run.status[rows], [FINISHED, STOPPED])]
-    found = distribution(run.scores[score][counted])
-    diverged = int((run.status[rows] == DIVERGED).sum())
-    return {**{name: _number(value) for name, value in found.items()}, "diverged": diverged}
+    found = Distribution.of(run.scores[score][rows], run.status[rows])
+    values = {name: getattr(found, name) for name in ("q1", "median", "q3")}
+    return {"n": found.n, **{k: v and _number(v) for k, v in values.items()}, "diverged": found.diverged}
 
 
 def _differences(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,39 @@ from modelspace.cli.parser import typed
 from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.fit.precision import PRECISIONS
-from modelspace.fit.recipe import LABEL_NOISE
+from modelspace.fit import LABEL_NOISE, PLANS, Options
 from modelspace.loading import load_architecture
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
+# Settings of fit whose flag is a column's, and the one that has none.
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics")
+_CHOICES = {
+    "shard": "members computed together",
+    "threads": "threads within an operation",
+    "workers": "processes that share the shards",
+}
+_READ = {
+    "early_stopping": int,
+    "keep": typed(values.keep, "keep"),
+    "checkpoint_seconds": typed(values.seconds, "seconds"),
+}
+_METAVAR = {
+    "loss": "NAME[,NAME…]",
+    "early_stopping": "EPOCHS",
+    "runner": "local|ray",
+    "out": "FOLDER",
+    "keep": "WHAT",
+    "checkpoint_seconds": "SECONDS",
+}
+_MORE = {
+    "loss": "see modelspace losses; several are a column, one a member",
+    "runner": "that of --address, else of RAY_ADDRESS, else one started on this machine for the run",
+    "out": "report.html and the other files go there too; the same command again continues a run that was stopped, "
+    "and trains only what is missing",
+}
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -75,87 +102,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many seeds (16), or which: 3,5,8 or 100-131",
     )
-    parser.add_argument(
-        "--epochs", type=int, default=20, metavar="N", help="passes over the training split (20)"
-    )
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="samples a step (32)")
-    parser.add_argument(
-        "--loss",
-        default="cross_entropy",
-        metavar="NAME[,NAME…]",
-        help="a loss by name (cross_entropy): see modelspace losses; several are a column, one a member",
-    )
-    parser.add_argument("--optimizer", default="adam", help="sgd, adam, adamw or rmsprop (adam)")
-    parser.add_argument(
-        "--schedule",
-        help="cosine, step, one-cycle, warmup, or a product: 'warmup*cosine' (default: constant)",
-    )
-    parser.add_argument(
-        "--early-stopping",
-        type=int,
-        metavar="EPOCHS",
-        help="stop a member whose validation loss has not improved for so many epochs",
-    )
-    parser.add_argument(
-        "--plan",
-        choices=["auto", "loop", "vmap", "compile"],
-        default="auto",
-        help="how members are computed; auto measures and takes the fastest",
-    )
-    parser.add_argument(
-        "--shard", type=int, metavar="N", help="members computed together (default: measured)"
-    )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="threads within an operation (default: measured)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that share the shards (default: measured)"
-    )
-    parser.add_argument(
-        "--runner",
-        default="local",
-        metavar="local|ray",
-        help="who trains: this machine, or a Ray cluster: that of --address, else of RAY_ADDRESS, else a Ray started "
-        "on this machine for the run (local)",
-    )
+    for each in fields(Options):
+        if each.name not in _NO_FLAG:
+            _add_setting(parser, each)
+    for name, what in _CHOICES.items():
+        parser.add_argument(_flag(name), type=int, metavar="N", help=f"{what} (default: measured)")
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
         help="the Ray cluster's, for --runner ray; auto: the one of this machine",
     )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="32",
-        help="number format of matrix products: 32 is the architecture's own; tf32 on NVIDIA GPUs (32)",
-    )
-    parser.add_argument(
-        "--accumulate", type=int, default=1, metavar="N", help="batches whose gradients make one update (1)"
-    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (cpu)")
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="where report.html and the other files go, and where the run is written down as it goes: the same "
-        "command again continues a run that was stopped, and trains only what is missing",
-    )
-    parser.add_argument(
-        "--fresh", action="store_true", help="remove what --out holds of another run, and start anew"
-    )
-    parser.add_argument(
-        "--keep",
-        type=typed(values.keep, "keep"),
-        default="all",
-        metavar="WHAT",
-        help="whose points are kept: all, scores (none), or the best N of each setting (all)",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=typed(values.seconds, "seconds"),
-        default=60.0,
-        metavar="SECONDS",
-        help="how often a shard in training is put down in --out (60)",
-    )
     columns = parser.add_argument_group(
         "columns",
         "Hyper-parameters, one value a member: a value (1e-3), several (1e-3,1e-2), or a logarithmic\n"
@@ -191,28 +148,37 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     return {**several, **{name: value for name, value in named.items() if value is not None}}
 
 
+def _add_setting(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
+    """A setting of ``fit`` as a flag: its type, default and first sentence."""
+    name, default, choices = setting.name, setting.default, setting.metadata["choices"]
+    if setting.type is bool:
+        parser.add_argument(_flag(name), action="store_true", help=_help(setting))
+        return
+    parser.add_argument(
+        _flag(name),
+        type=_READ.get(name, int if setting.type is int else None),
+        default=default,
+        choices=choices or None,
+        metavar=_METAVAR.get(name, "N" if setting.type is int else None),
+        help=f"{_help(setting)} ({default})" if default is not None else _help(setting),
+    )
+
+
+def _help(setting: Field[Any]) -> str:
+    first = re.split(r"\. (?=[A-Z`])", setting.metadata["doc"])[0].replace("`", "").rstrip(".")
+    more = _MORE.get(setting.name)
+    return first[0].lower() + first[1:] + (f": {more}" if more else "")
+
+
 def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of ``fit``."""
-    lowering = {"auto": None, "loop": "loop", "vmap": "vmap", "compile": "vmap"}[options.plan]
+    named = {each.name: getattr(options, each.name) for each in fields(Options) if each.name not in _NO_FLAG}
+    choices = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) is not None}
     return {
+        **named,
         "loss": options.loss.partition(",")[0],
-        "optimizer": options.optimizer,
-        "schedule": options.schedule,
-        "epochs": options.epochs,
-        "batch_size": options.batch,
-        "early_stopping": options.early_stopping,
-        "lowering": lowering,
-        "shard": options.shard,
-        "threads": options.threads,
-        "workers": options.workers,
+        "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
-        "precision": options.precision,
-        "accumulate": options.accumulate,
-        "compile": {"auto": None, "compile": True}.get(options.plan, False),
-        "out": options.out,
-        "fresh": options.fresh,
-        "keep": options.keep,
-        "checkpoint_seconds": options.checkpoint,
     }
 
 
@@ -261,14 +227,14 @@ def keep_free(options: argparse.Namespace, *names: str) -> None:
 
 
 def checked_batch(options: argparse.Namespace) -> int | None:
-    """The --batch of a verb that measures one.
+    """The --batch-size of a verb that measures one.
 
     Raises:
         ModelspaceError: it is below 1.
     """
-    if options.batch is not None and options.batch < 1:
-        raise ModelspaceError(f"--batch must be at least 1; received {options.batch}")
-    return options.batch
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ModelspaceError(f"--batch-size must be at least 1; received {options.batch_size}")
+    return options.batch_size
 
 
 def sample_shape(options: argparse.Namespace, data: Data | None) -> tuple[int, ...] | None:

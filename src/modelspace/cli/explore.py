@@ -11,10 +11,10 @@ from modelspace.cli import arguments, exports, results
 from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
-from modelspace.fit.store import check_outputs
 from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import record_of_exploration, write_record
+from modelspace.runs import check_outputs
 from modelspace.show import formula, say
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
@@ -141,9 +141,9 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
         f"{len(fresh.members)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split"
     )
     lines += [
-        f"  {'mean ± SD':<14}{d.mean:.4f} ± {d.sd:.4f}   ({d.n} members, {d.diverged} diverged)",
-        f"  {'quartiles':<14}{d.q1:.4f}  {d.median:.4f}  {d.q3:.4f}",
-        f"  {'range':<14}{d.min:.4f} to {d.max:.4f}",
+        f"  {'mean ± SD':<14}{_four(d.mean)} ± {_four(d.sd)}   ({d.n} members, {d.diverged} diverged)",
+        f"  {'quartiles':<14}{_four(d.q1)}  {_four(d.median)}  {_four(d.q3)}",
+        f"  {'range':<14}{_four(d.min)} to {_four(d.max)}",
         "",
     ]
     if found.comparison:
@@ -156,6 +156,10 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
         lines += ["", f"report        {folder}/report.html"]
         lines.append(f"also          {folder}/summary.json, members.csv, points.safetensors")
     return lines
+
+
+def _four(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _response_lines(found: Exploration) -> list[str]:

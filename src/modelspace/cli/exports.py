@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from modelspace.errors import ModelspaceError
 from modelspace.export import TARGETS, check, export
-from modelspace.fit import Run
+from modelspace.runs import Run
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

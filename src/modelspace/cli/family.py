@@ -60,7 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the samples' type: long for integers, as an embedding takes them (float)",
     )
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="samples that FLOP and memory are for (1, or 2 with BatchNorm)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="samples that FLOP and memory are for (1, or 2 with BatchNorm)",
     )
     parser.add_argument(
         "--no-memory", action="store_true", help="leave peak memory out, which is traced member by member"
@@ -102,7 +105,7 @@ def call(options: argparse.Namespace) -> int:
         input_shape=options.input,
         dtype=getattr(torch, options.dtype) if options.dtype else None,
         input_dtype=torch.long if options.input_dtype == "long" else torch.float32,
-        batch=options.batch,
+        batch=options.batch_size,
         memory=not options.no_memory,
         **varied(options.model),
     )

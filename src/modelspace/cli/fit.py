@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from modelspace.cli import arguments, exports, results
 from modelspace.data import Data
-from modelspace.fit import Run, fit
-from modelspace.fit.store import check_outputs
+from modelspace.fit import fit
 from modelspace.report import record_of_run, write_record
+from modelspace.runs import Run, check_outputs
 from modelspace.show import say
 
 USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"

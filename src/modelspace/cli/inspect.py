@@ -38,7 +38,7 @@ columns: {" ".join(COLUMNS)}
 
 examples:
   modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
-  modelspace inspect torchvision:resnet18 --batch 32 --columns parameters,flops,memory --optimizer adam
+  modelspace inspect torchvision:resnet18 --batch-size 32 --columns parameters,flops,memory --optimizer adam
   modelspace inspect timm:vit_tiny_patch16_224 --sort flops --html vit.html
   modelspace inspect hf:gpt2/config.json --memory 24GiB --precision 'bfloat16 mixed'"""
 
@@ -86,7 +86,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     """What cost and shapes are for, beside --input."""
     add_data(parser, required=False)
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
+        "--batch-size", type=int, metavar="N", help="samples that the cost is for (1, or 2 with BatchNorm)"
     )
     parser.add_argument(
         "--tokens",
@@ -132,7 +132,7 @@ def call(options: argparse.Namespace) -> int:
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of ``inspect`` that --input, --data, --batch and their like stand for.
+    """The arguments of ``inspect`` that --input, --data, --batch-size and their like stand for.
 
     Raises:
         ModelspaceError: one is out of range, or an argument of the architecture has a name of ours.

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         sys.stderr.write(
-            "modelspace: out of memory: give fewer --seeds, a smaller --batch or a smaller --shard\n"
+            "modelspace: out of memory: give fewer --seeds, a smaller --batch-size or a smaller --shard\n"
         )
         return 2
 

@@ -16,11 +16,10 @@ import pandas as pd
 from modelspace.atomic import remove_remains, whole_file
 from modelspace.errors import ModelspaceError, first_line
 from modelspace.export.table import write_csv
-from modelspace.fit import Run
-from modelspace.fit.store import OUTPUTS
 from modelspace.plain import parsed
 from modelspace.population import Population, save
 from modelspace.progress import notice
+from modelspace.runs import OUTPUTS, Run
 
 # A summary's own checksum is its last entry, over the text that stands before it.
 _END = "\n}"

@@ -138,13 +138,14 @@ def _show(options: argparse.Namespace) -> None:
         "architecture": found["target"] or "–",
         "members": f"{found['members']:,}: {states}" if states else "0",
         "epochs": found["epochs"],
-        "plan": run.plan or "–",
+        "plan": run.plan,
         "seconds": _number(found["seconds"], ",.1f"),
         "size": _size(found["bytes"]),
     }
     console = _console()
     console.print(f"{run.title} on {run.data}   {found['run']}", style="bold")
-    for title, entries in ((None, facts), ("what it is", run.spec), ("environment", run.environment)):
+    spec, environment = run.about["spec"], run.about["environment"]
+    for title, entries in ((None, facts), ("what it is", spec), ("environment", environment)):
         if title:
             console.print(f"\n{title}", style="bold")
         for name, value in entries.items():

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--members", type=int, default=3, metavar="N", help="members trained both ways (3)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="updates of each (10)")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="samples a step (8)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="samples a step (8)")
     parser.add_argument(
         "--compile",
         action="store_true",
@@ -59,7 +59,7 @@ def call(options: argparse.Namespace) -> int:
         optimizer=options.optimizer,
         members=options.members,
         steps=options.steps,
-        batch_size=options.batch,
+        batch_size=options.batch_size,
         tokens=options.tokens,
         compile=options.compile,
     )

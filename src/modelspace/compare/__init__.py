@@ -6,7 +6,6 @@ from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
 from modelspace.compare.losses import compare_losses
 from modelspace.compare.margins import Margins
 from modelspace.compare.pairs import Pair
-from modelspace.compare.spread import Spread
 
 __all__ = [
     "BlockDistance",
@@ -17,7 +16,6 @@ __all__ = [
     "Margins",
     "NoiseResult",
     "Pair",
-    "Spread",
     "compare",
     "compare_losses",
 ]

@@ -8,7 +8,7 @@ import pandas as pd
 from modelspace.compare.calibration import RESAMPLES, Calibration
 from modelspace.compare.margins import Margins
 from modelspace.compare.pairs import Pair
-from modelspace.compare.spread import Spread
+from modelspace.runs import Distribution
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LossResult:
     seeds: tuple[str, ...]
     accuracies: tuple[float | None, ...]
     diverged: int
-    accuracy: Spread
+    accuracy: Distribution
     margins: Margins | None
     calibration: Calibration | None
 
@@ -54,7 +54,7 @@ class NoiseResult:
     label_noise: float
     setting: str
     diverged: int
-    accuracy: Spread
+    accuracy: Distribution
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +89,7 @@ class LossComparison:
         rows = []
         for each in self.results:
             margins, calibration = each.margins, each.calibration
+            low, high = each.accuracy.interval or (None, None)
             rows.append(
                 {
                     "setting": each.setting,
@@ -96,8 +97,8 @@ class LossComparison:
                     "diverged": each.diverged,
                     "accuracy": each.accuracy.mean,
                     "sd": each.accuracy.sd,
-                    "low": each.accuracy.low,
-                    "high": each.accuracy.high,
+                    "low": low,
+                    "high": high,
                     "margin_median": margins and margins.quantiles[2],
                     "below_zero": margins and margins.below_zero,
                     "ece": calibration and calibration.ece,
@@ -152,7 +153,7 @@ class LossComparison:
                 str(len(each.seeds)),
                 str(each.diverged),
                 plus_minus(each.accuracy.mean, each.accuracy.sd),
-                interval(each.accuracy.low, each.accuracy.high),
+                interval(*(each.accuracy.interval or (None, None))),
                 "–" if each.margins is None else percent(each.margins.below_zero),
                 "–"
                 if each.calibration is None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +16,16 @@ from modelspace.compare.margins import Margins, MarginTally, margins_of, require
 from modelspace.compare.outputs import pieces_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
-from modelspace.compare.spread import spread
 from modelspace.data import Data
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.population import Population
 from modelspace.progress import progress
-
-if TYPE_CHECKING:
-    from modelspace.fit import Run
+from modelspace.runs import Distribution, Run, Status
 
 
 def compare_losses(
-    run: "Run", data: Any = None, *, split: str | None = None, bins: int = 15, seed: int = 0
+    run: Run, data: Any = None, *, split: str | None = None, bins: int = 15, seed: int = 0
 ) -> LossComparison:
     """Compare the losses of a run by what they share: accuracy, margins, calibration, robustness to label noise.
 
@@ -95,7 +92,7 @@ def compare_losses(
     return _comparison(loaded.name, split, len(part), conditions, measured, bins, seed)
 
 
-def _validation_accuracy(run: "Run", data: Data | None) -> np.ndarray | None:
+def _validation_accuracy(run: Run, data: Data | None) -> np.ndarray | None:
     """Each member's last validation accuracy, measured now where the fit did not; None where neither can be."""
     table = run.table
     if "validation_accuracy" in table:
@@ -118,7 +115,7 @@ class _Measured:
     calibration: Calibration | None = None
 
 
-def _kept(run: "Run", conditions: list[Chosen]) -> list[list[int]]:
+def _kept(run: Run, conditions: list[Chosen]) -> list[list[int]]:
     """Where the members of each condition that did not diverge stand among those that were kept."""
     place = {int(k): i for i, k in enumerate(run.kept)}
     wanted = [_finished(each) for each in conditions]
@@ -202,7 +199,7 @@ def _comparison(
                 seeds=tuple(_seed_text(s) for s in c.seeds),
                 accuracies=m.accuracies,
                 diverged=sum(c.diverged),
-                accuracy=spread(v for v in m.accuracies if v is not None),
+                accuracy=_distribution(c, m),
                 margins=m.margins,
                 calibration=m.calibration,
             )
@@ -215,12 +212,17 @@ def _comparison(
                 c.noise,
                 c.setting,
                 sum(c.diverged),
-                spread(v for v in m.accuracies if v is not None),
+                _distribution(c, m),
             )
             for c, m in zip(conditions, measured, strict=True)
             if c.noise is not None and len(set(levels)) > 1
         ),
     )
+
+
+def _distribution(condition: Chosen, measured: _Measured) -> Distribution:
+    scores = [np.nan if value is None else value for value in measured.accuracies]
+    return Distribution.of(scores, np.where(condition.diverged, Status.DIVERGED, Status.FINISHED))
 
 
 def _seed_text(seed: Hashable) -> str:

@@ -6,8 +6,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from modelspace.engine import Function, balanced, stacked_outputs
-from modelspace.engine.evaluate import SCORED_AT_ONCE, unbatched_outputs
+from modelspace.engine import SCORED_AT_ONCE, Function, balanced, stacked_outputs, unbatched_outputs
 from modelspace.population import Population
 from modelspace.space import samples_as
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelspace.compare.spread import LEVEL
+from modelspace.runs import LEVEL
 
 
 @dataclass(frozen=True)

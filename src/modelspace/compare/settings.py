@@ -10,13 +10,7 @@ import pandas as pd
 from modelspace import losses
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
-
-RANDOM = (
-    "seed",
-    "data_seed",
-    "source",
-)  # they say which random numbers a member drew, and are nothing to choose
-DIVERGED, UNFINISHED = "diverged", "unfinished"
+from modelspace.runs import RANDOM, Status, best_of, responses_of
 
 
 @dataclass(frozen=True)
@@ -74,64 +68,54 @@ def chosen_settings(members: pd.DataFrame, status: np.ndarray, accuracy: np.ndar
             "losses are compared where they are a column: fit space.sample(…, loss=['logistic', 'hinge']), "
             f"or --loss logistic,hinge; this run has the columns {', '.join(map(str, members.columns))}"
         )
-    ended = members.assign(
-        _status=status, _accuracy=np.nan if accuracy is None else accuracy, _member=range(len(members))
-    )
-    ended = ended.loc[ended["_status"] != UNFINISHED]
-    if ended.empty:
+    ended = status != Status.UNFINISHED
+    if not ended.any():
         raise ModelspaceError("no member of this run was trained to the end: there is nothing to compare")
-    has_noise = "label_noise" in members
+    names, noise = members["loss"].to_numpy(), members.get("label_noise")
     found = []
-    for name in members["loss"].unique():
-        own = ended.loc[ended["loss"] == name]
-        for noise in sorted(set(own["label_noise"].tolist())) if has_noise else [None]:
-            rows = own if noise is None else own.loc[own["label_noise"] == noise]
+    for name in pd.unique(names):
+        own = ended & (names == name)
+        for level in [None] if noise is None else sorted(set(noise[own].tolist())):
+            rows = np.flatnonzero(own if noise is None else own & (noise == level).to_numpy())
             if len(rows):
-                found.append(
-                    _chosen(str(name), noise, rows, _columns_of(name, members), accuracy is not None)
-                )
+                found.append(_chosen(str(name), level, rows, members, status, accuracy))
     return found
 
 
-def _columns_of(name: str, members: pd.DataFrame) -> list[str]:
-    """The columns that are a setting to this loss."""
-    others = set(losses.ranges()) - set(losses.resolve(name).hyperparameters())
-    return [c for c in members.columns if c not in (*RANDOM, "loss", "label_noise", *others)]
-
-
-def _chosen(name: str, noise: float | None, rows: pd.DataFrame, columns: list[str], known: bool) -> Chosen:
-    random = [c for c in RANDOM if c in rows]
-    rows = rows.drop_duplicates([*columns, *random])
-    groups: list[tuple[Any, pd.DataFrame]] = (
-        list(rows.groupby(columns, sort=False)) if columns else [((), rows)]
-    )
-    if len(groups) > 1 and not known:
+def _chosen(
+    name: str,
+    noise: float | None,
+    rows: np.ndarray,
+    members: pd.DataFrame,
+    status: np.ndarray,
+    accuracy: np.ndarray | None,
+) -> Chosen:
+    loss = losses.resolve(name)
+    others = {"loss", "label_noise", *losses.ranges()} - set(loss.hyperparameters())
+    columns = [c for c in members.columns if c in RANDOM or c not in others]
+    random = [c for c in RANDOM if c in members]
+    if columns:
+        rows = rows[~members[columns].iloc[rows].duplicated().to_numpy()]
+    own = members[columns].iloc[rows]
+    known = np.full(len(members), np.nan) if accuracy is None else accuracy
+    settings, responses = responses_of(own, known[rows], status[rows], higher_is_better=True)
+    if len(settings) > 1 and accuracy is None:
+        varied = ", ".join(c for c in columns if c not in random)
         raise ModelspaceError(
-            f"'{name}' was fitted at {len(groups)} settings of {', '.join(columns)}, and the run has no validation "
+            f"'{name}' was fitted at {len(settings)} settings of {varied}, and the run has no validation "
             "accuracy to choose by: fit with a validation split and metrics=('accuracy',), or one setting"
         )
-    # The first of equals: argmax takes it.
-    best = int(np.argmax([_median(group) for _, group in groups])) if len(groups) > 1 else 0
-    key, group = groups[best]
-    values = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
-    loss = losses.resolve(name)
+    values, places = settings[best_of(responses, higher_is_better=True) or 0]
     terms = {n: float(values[n]) for n in loss.hyperparameters() if n in values}
-    seeds = (
-        [tuple(row) for row in group[random].itertuples(index=False)] if random else group["_member"].tolist()
-    )
+    chosen = rows[places]
+    seeds = own[random].iloc[places].itertuples(index=False) if random else chosen.tolist()
     return Chosen(
         name,
         loss.at(terms),
         None if noise is None else float(noise),
         values,
-        len(groups),
-        tuple(int(k) for k in group["_member"]),
-        tuple(seeds),
-        tuple((group["_status"] == DIVERGED).tolist()),
+        len(settings),
+        tuple(chosen.tolist()),
+        tuple(tuple(seed) if random else seed for seed in seeds),
+        tuple((status[chosen] == Status.DIVERGED).tolist()),
     )
-
-
-def _median(group: pd.DataFrame) -> float:
-    scores = np.where(group["_status"] == DIVERGED, -np.inf, group["_accuracy"])
-    # By rank: an infinite score must not turn its neighbour into NaN.
-    return float(np.quantile(np.nan_to_num(scores, nan=-np.inf), 0.5, method="nearest"))

@@ -15,12 +15,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from modelspace.data import Data
-from modelspace.engine.lowerings import trials
+from modelspace.engine import known_gains
 from modelspace.errors import ModelspaceError
-from modelspace.fit.execution import Needs
-from modelspace.fit.recipe import Recipe
-from modelspace.fit.runner import Job
+from modelspace.fit import Job, Recipe
 from modelspace.population import Population
+from modelspace.runs import Needs
 from modelspace.space import ModelSpace
 
 
@@ -36,7 +35,7 @@ class Common:
         members: How many the fit has.
         device: The kind of device that trains: ``"cpu"``, ``"cuda"``.
         trials: Which ways of computing were measured to be faster on the driver: they decide the last bits.
-        needs: What is to come back of a finished course.
+        needs: What is to come back of a finished shard.
         torch: The driver's version of it, which decides the last bits too.
     """
 
@@ -62,7 +61,7 @@ class Piece:
     Attributes:
         table: Their rows.
         seeds: What their random numbers are a function of.
-        begun: Where their course was put down, as bytes; None where it is to start.
+        begun: The tensors of their last checkpoint, as bytes; None where they start.
         points: Their points and buffers, as bytes; None where the rows' seeds draw them.
     """
 
@@ -82,8 +81,8 @@ class Piece:
 
 def common_of(job: Job, needs: Needs) -> Common:
     """What all shards of a job share."""
-    training = job.training
-    space = training.population.space
+    task = job.task
+    space = task.population.space
     return Common(
         space.architecture,
         {
@@ -92,11 +91,11 @@ def common_of(job: Job, needs: Needs) -> Common:
             "input_dtype": space.input_dtype,
             **space.hyperparameters,
         },
-        training.data,
-        training.recipe,
-        training.members,
-        training.device.type,
-        trials.measured(),
+        task.data,
+        task.recipe,
+        task.total,
+        task.device.type,
+        known_gains(),
         needs,
         torch.__version__,
     )
@@ -104,14 +103,14 @@ def common_of(job: Job, needs: Needs) -> Common:
 
 def piece_of(job: Job, rows: Sequence[int], begun: Mapping[str, Tensor] | None) -> Piece:
     """The members of one shard, with their points where their seeds do not say them."""
-    population = job.training.population
+    population = job.task.population
     points = None
     if begun is None and not population.is_drawn:
         some = population[rows]
         points = packed({"points": some.points, **some.buffers})
     return Piece(
         population.table.iloc[list(rows)].reset_index(drop=True),
-        job.training.seeds[list(rows)].tolist(),
+        job.task.seeds[list(rows)].tolist(),
         None if begun is None else packed(begun),
         points,
     )

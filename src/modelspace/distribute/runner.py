@@ -13,9 +13,8 @@ from modelspace.distribute.cluster import check_installed, connected
 from modelspace.distribute.parcel import common_of, pickled, piece_of, unpacked
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.fit.course import Course
-from modelspace.fit.execution import Advance, Record, Rows, halved, pieces
-from modelspace.fit.runner import Job
+from modelspace.fit import Advance, Job, Rows, halved, pieces
+from modelspace.runs import Recorder
 
 _WAIT_SECONDS = 0.3
 _SLOTS_SECONDS = 5.0
@@ -27,7 +26,7 @@ class RayRunner:
     """Trains shards as tasks of Ray Core, on one machine or on many.
 
     A task is a pure function of its members, the architecture, the data, the recipe and the plan, to the tensors of
-    the finished course; these come back through Ray's object store, and the process that called ``fit`` writes them
+    the finished shard; these come back through Ray's object store, and the process that called ``fit`` writes them
     down. So the folder of a run, ``keep`` and continuing are what they are with the local runner, bit for bit with
     the same plan on machines of one kind, and no file system is shared. A task that is lost with its process or its
     node starts anew somewhere else.
@@ -61,7 +60,7 @@ class RayRunner:
         if self.cpus is not None and self.cpus < 1:
             raise ModelspaceError(f"at least 1 core is needed; received cpus={self.cpus}")
 
-    def __call__(self, job: Job, shards: Sequence[Rows], record: Record, advance: Advance) -> Plan:
+    def __call__(self, job: Job, shards: Sequence[Rows], recorder: Recorder, advance: Advance) -> Plan:
         """Train all shards; see ``modelspace.fit.Runner``.
 
         Raises:
@@ -73,7 +72,7 @@ class RayRunner:
             return job.plan
         with (
             connected(self.address, self.cpus) as ray,
-            _Crew(ray, job, record, advance, self.retries) as crew,
+            _Crew(ray, job, recorder, advance, self.retries) as crew,
         ):
             return crew.train(shards)
 
@@ -101,17 +100,18 @@ class _Crew:
     Args:
         ray: Ray, connected.
         job: The job.
-        record: Where finished shards are written down.
+        recorder: Takes in finished shards.
         advance: Told of every member-step.
         retries: How many lost processes or nodes a shard survives.
     """
 
-    def __init__(self, ray: Any, job: Job, record: Record, advance: Advance, retries: int):
-        self.ray, self.job, self.record, self.advance, self.retries = ray, job, record, advance, retries
+    def __init__(self, ray: Any, job: Job, recorder: Recorder, advance: Advance, retries: int):
+        self.ray, self.job, self.recorder = ray, job, recorder
+        self.advance, self.retries = advance, retries
         self.plan = job.plan
         self.key = uuid.uuid4().hex
-        self.steps = job.training.steps * job.training.recipe.epochs
-        self.common = ray.put(pickled(common_of(job, record.needs), ray.cloudpickle))
+        self.steps = job.task.updates
+        self.common = ray.put(pickled(common_of(job, recorder.needs), ray.cloudpickle))
         self.counter = ray.remote(num_cpus=0, max_restarts=-1)(_Counter).remote()
         self.asked: Any = None  # what the counter has not answered yet
         self.flying: dict[Any, _Flight] = {}
@@ -149,7 +149,7 @@ class _Crew:
         return self.plan
 
     def _send(self, rows: Rows) -> None:
-        piece = piece_of(self.job, rows, self.record.begun(rows))
+        piece = piece_of(self.job, rows, self.recorder.restore(rows))
         plan = worker.without_processes(self.plan)
         arguments = (self.key, [self.common], plan, piece, self.counter, self.sent)
         ref = self.task.remote(*arguments)
@@ -160,7 +160,7 @@ class _Crew:
         """How many tasks the cluster can run at once; asked again now and then, as nodes come and go."""
         if time.monotonic() - self.seen > _SLOTS_SECONDS:
             self.seen = time.monotonic()
-            on_gpu = self.job.training.device.type == "cuda"
+            on_gpu = self.job.task.device.type == "cuda"
             nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
             most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
             # A node with fewer cores than the plan has threads gets the task all the same.
@@ -196,7 +196,7 @@ class _Crew:
 
     def _take(self, flight: _Flight, answer: worker.Answer) -> str | None:
         """Write a finished shard down; or why it is to be tried again in smaller ones."""
-        if answer.course is None:
+        if answer.tensors is None:
             self.advance(-flight.told)
             if answer.kind == "memory":
                 return answer.failure
@@ -207,9 +207,8 @@ class _Crew:
                 )
             error.add_note(answer.trace)
             raise error
-        course = Course.ended(unpacked(answer.course), self.job.training.recipe)
-        self.record.finished(flight.rows, course)
-        self.record.settle(flight.rows)
+        self.recorder.finish(flight.rows, unpacked(answer.tensors))
+        self.recorder.commit(flight.rows)
         self.advance(len(flight.rows) * self.steps - flight.told)
         return None
 

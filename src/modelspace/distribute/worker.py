@@ -3,43 +3,34 @@
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from modelspace.distribute.parcel import Common, Piece, packed, unpacked
-from modelspace.engine import Plan, Scoring, using_threads
-from modelspace.engine.lowerings import trials
-from modelspace.engine.workers import is_out_of_memory
+from modelspace.engine import Plan, adopt_gains, is_out_of_memory, using_threads
 from modelspace.errors import ModelspaceError
-from modelspace.fit.course import Course
-from modelspace.fit.execution import Needs
-from modelspace.fit.precision import products_in
-from modelspace.fit.training import Training
+from modelspace.fit import Program, Task, prepare, products_in, program
+from modelspace.fit import train as train_members
+from modelspace.runs import Needs, needed
 
 _TELL_SECONDS = 0.3
-_LEFT_OUT: dict[Needs, tuple[str, ...]] = {
-    "course": (),
-    "points": ("state.", "scaling."),
-    "scores": ("state.", "scaling.", "points", "buffers.", "stopper.points", "stopper.buffers."),
-}
 
 
 class Answer(NamedTuple):
     """What becomes of a task.
 
     Attributes:
-        course: The tensors of the finished course, as bytes; None where it failed.
+        tensors: Those of the finished shard, as bytes; None where it failed.
         failure: Why, in one line.
         kind: ``"memory"``, ``"mistake"`` (the user's, as one of this library's errors) or ``"error"``.
         trace: Where, as Python prints it.
     """
 
-    course: bytes | None
+    tensors: bytes | None
     failure: str = ""
     kind: str = ""
     trace: str = ""
@@ -47,12 +38,19 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class _Built:
-    """What a process has built for a job and a plan: tasks of the same job find it again."""
+    """What a process has built for a job and a plan: tasks of the same job find it again.
+
+    Attributes:
+        key: The job and the plan.
+        task: The fit, prepared with the members that came first.
+        program: How its shards are computed.
+        needs: What is to be sent back of a finished shard.
+    """
 
     key: tuple[str, Plan]
-    training: Training
-    step: Callable[..., Any]
-    scoring: Scoring
+    task: Task
+    program: Program
+    needs: Needs
 
 
 _built: _Built | None = None
@@ -71,7 +69,7 @@ def train(
         tell: Is told now and then how many member-steps have been made.
 
     Returns:
-        Its course, or why there is none: nothing is raised but for what ends the process.
+        Its tensors, or why there are none: nothing is raised but for what ends the process.
     """
     try:
         with using_threads(plan.threads):
@@ -88,29 +86,26 @@ def train(
 def _trained(
     key: str, fetch: Callable[[], bytes], plan: Plan, piece: Piece, tell: Callable[[int], None]
 ) -> bytes:
-    built = _found(key, fetch, plan, piece)
-    training, recipe = built.training, built.training.recipe
-    population = piece.population(training.population.space, training.device)
-    members = training.of(population, torch.tensor(piece.seeds, dtype=torch.int64))
-    record = _Record(piece.begun, _needed[key])
-    with products_in(recipe.precision):
-        members.trainer(plan, built.step, built.scoring)(range(len(population)), record, _told(tell))
-    assert record.course is not None
-    return record.course
+    built = _build(key, fetch, plan, piece)
+    population = piece.population(built.task.population.space, built.task.device)
+    members = built.task.of(population, torch.tensor(piece.seeds, dtype=torch.int64))
+    begun = None if piece.begun is None else unpacked(piece.begun)
+    with products_in(members.recipe.precision):
+        rows = range(len(population))
+        tensors = train_members(members, built.program, rows, begun, advance=_told(tell))
+    return packed(needed(tensors, built.needs))
 
 
-_needed: dict[str, Needs] = {}
-
-
-def _found(key: str, fetch: Callable[[], bytes], plan: Plan, piece: Piece) -> _Built:
+def _build(key: str, fetch: Callable[[], bytes], plan: Plan, piece: Piece) -> _Built:
     """What was built for this job and plan; one is held, since another means that the former is done with."""
     global _built
     if _built is None or _built.key != (key, plan):
-        training = _built.training if _built is not None and _built.key[0] == key else None
+        known = _built if _built is not None and _built.key[0] == key else None
         _built = None  # before the next one is built beside it
-        training = training or _training(key, _unpickled(fetch()), piece)
-        with products_in(training.recipe.precision):
-            _built = _Built((key, plan), training, training.made(plan), training.scoring(plan))
+        task, needs = (known.task, known.needs) if known else _prepared(_unpickled(fetch()), piece)
+        del known
+        with products_in(task.recipe.precision):
+            _built = _Built((key, plan), task, program(task, plan), needs)
     return _built
 
 
@@ -124,47 +119,14 @@ def _unpickled(parcel: bytes) -> Common:
         ) from error
 
 
-def _training(key: str, common: Common, piece: Piece) -> Training:
+def _prepared(common: Common, piece: Piece) -> tuple[Task, Needs]:
     if common.torch != torch.__version__:
         raise ModelspaceError(
             f"a worker has torch {torch.__version__} and the driver {common.torch}: their numbers would differ"
         )
-    _needed.clear()
-    _needed[key] = common.needs
-    trials.adopt(common.trials)
+    adopt_gains(common.trials)
     population = piece.population(common.space(), torch.device(common.device))
-    return Training(population, common.data, common.recipe, common.members)
-
-
-class _Record:
-    """Where the one shard of a task is written down.
-
-    Args:
-        begun: Where it was put down.
-        needs: What is to be kept of its course.
-    """
-
-    def __init__(self, begun: bytes | None, needs: Needs):
-        self._begun = begun
-        self.needs: Needs = needs
-        self.course: bytes | None = None
-
-    def begun(self, rows: Sequence[int]) -> dict[str, Tensor] | None:
-        return None if self._begun is None else unpacked(self._begun)
-
-    def pause(self, rows: Sequence[int], course: Course) -> None:
-        pass
-
-    def finished(self, rows: Sequence[int], course: Course) -> None:
-        left_out = _LEFT_OUT[self.needs]
-        tensors = course.tensors(len(rows))
-        self.course = packed({n: v for n, v in tensors.items() if not n.startswith(left_out)})
-
-    def settle(self, rows: Sequence[int]) -> None:
-        pass
-
-    def undone(self, rows: Sequence[int]) -> list[int]:
-        return list(rows)
+    return prepare(population, common.data, common.recipe, common.members), common.needs
 
 
 def _told(tell: Callable[[int], None]) -> Callable[[int], None]:

@@ -1,33 +1,104 @@
-"""Applying and differentiating an architecture over the rows of a matrix of points."""
+"""Applying and differentiating an architecture over the rows of a matrix of points.
 
-from modelspace.engine.compile import CompileError, compiled
-from modelspace.engine.evaluate import Scoring, evaluate, members_scores, probe, stacked_outputs
-from modelspace.engine.function import Function
-from modelspace.engine.gradient import Batch, Gradient, loop_gradient, mean_gradient, vmap_gradient
-from modelspace.engine.measurements import Lowering, fingerprint
-from modelspace.engine.plan import Plan, balanced, choose_plan, using_threads
-from modelspace.engine.terms import loss_of, terms_of
+The way down: ``evaluate`` and ``choose_plan`` call ``vmap_gradient`` or ``loop_gradient`` of a ``Function``, whose
+forward is carried out by ``lowerings``; ``unbatched_outputs`` and ``witnessed`` hold it against real modules first.
+"""
+
+from modelspace.engine.evaluate import (
+    HELD_AT_ONCE,
+    SCORED_AT_ONCE,
+    Scoring,
+    evaluate,
+    is_sample_mean,
+    members_bytes,
+    members_scores,
+    probe,
+)
+from modelspace.engine.function import Function, Verdict, stacked_outputs
+from modelspace.engine.gradient import (
+    Batch,
+    Gradient,
+    Score,
+    loop_gradient,
+    loss_of,
+    mean_gradient,
+    terms_of,
+    vmap_gradient,
+)
+from modelspace.engine.lowerings import lowered, without_fast_paths
+from modelspace.engine.measurements import adopt_gains, fingerprint, known_gains
+from modelspace.engine.plan import (
+    Lowering,
+    Plan,
+    balanced,
+    choose_plan,
+    no_batched_form,
+    shard_sizes,
+    step_of,
+    using_threads,
+)
+from modelspace.engine.program import CompileError, compiled
+from modelspace.engine.randomness import Draws, stream_seed
+from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
+from modelspace.engine.witness import apart, unbatched_outputs, witnessed
+from modelspace.engine.workers import (
+    Send,
+    can_fork,
+    in_processes,
+    is_out_of_memory,
+    process_index,
+    shared,
+)
 
 __all__ = [
+    "HELD_AT_ONCE",
+    "SCORED_AT_ONCE",
     "Batch",
     "CompileError",
+    "Draws",
     "Function",
     "Gradient",
     "Lowering",
     "Plan",
+    "Score",
     "Scoring",
+    "Send",
+    "Trial",
+    "Verdict",
+    "adopt_gains",
+    "apart",
     "balanced",
+    "can_fork",
     "choose_plan",
     "compiled",
+    "dense",
     "evaluate",
+    "evaluated",
     "fingerprint",
+    "in_processes",
+    "is_out_of_memory",
+    "is_sample_mean",
+    "known_gains",
     "loop_gradient",
     "loss_of",
+    "lowered",
     "mean_gradient",
+    "members_bytes",
     "members_scores",
+    "no_batched_form",
+    "plainly",
     "probe",
+    "process_index",
+    "real_module",
+    "shard_sizes",
+    "shared",
     "stacked_outputs",
+    "step_of",
+    "stream_seed",
     "terms_of",
+    "unbatched_outputs",
     "using_threads",
     "vmap_gradient",
+    "without_fast_paths",
+    "witnessed",
 ]

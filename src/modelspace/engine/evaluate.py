@@ -13,13 +13,11 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace import metrics as catalogue
 from modelspace.construction import seeded_elsewhere
-from modelspace.engine.compile import CompileError, compiled
-from modelspace.engine.function import Function
-from modelspace.engine.measurements import Lowering
-from modelspace.engine.plan import Plan, balanced
-from modelspace.engine.shard_sizes import shard_sizes
-from modelspace.engine.terms import Score, at, loss_of, terms_of
-from modelspace.engine.witness import witnessed_outputs
+from modelspace.engine.function import Function, stacked_outputs
+from modelspace.engine.gradient import Score, at, loss_of, terms_of
+from modelspace.engine.plan import Plan, balanced, shard_sizes
+from modelspace.engine.program import CompileError, compiled
+from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
@@ -29,33 +27,9 @@ from modelspace.space import samples_as
 from modelspace.trace import forward_checked
 from modelspace.widest import widest
 
-_TRIED = 4  # samples that real modules compute too
 SCORED_AT_ONCE = 128  # samples scored at once: enough to fill the products, few enough to stay in the cache
 HELD_AT_ONCE = 2**26  # bytes of outputs that scores of all samples are taken of; one member's at least
 BESIDE = 0.05  # how far from a member's point it is looked at whether samples are computed apart
-
-
-def stacked_outputs(
-    function: Function,
-    points: Float[Tensor, "member parameter"],
-    buffers: dict[str, Tensor],
-    inputs: Tensor,
-    *,
-    batched: bool,
-) -> Tensor:
-    """f_p(x) in evaluation mode for c members at once, shape ``[c, batch, …]``."""
-    with torch.no_grad():
-        if batched:
-            views = function.space.layout.views(points)
-            copies = {name: value.clone() for name, value in buffers.items()}
-            return torch.vmap(lambda p, b: function(p, b, inputs, training=False)[0], in_dims=(0, 0))(
-                views, copies
-            )
-        rows = ({name: value[k] for name, value in buffers.items()} for k in range(len(points)))
-        outputs = (
-            function.single(p, b, inputs, training=False)[0] for p, b in zip(points, rows, strict=True)
-        )
-        return torch.stack([output.clone() for output in outputs])
 
 
 class Scoring:
@@ -102,7 +76,7 @@ class Scoring:
             self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
         # In a compiled run the forward alone is worth compiling from about the same length on.
         self._compile = plan.compiled and calls * ceil(samples / self._piece) > 200
-        self._program: Callable[..., tuple[Tensor, ...]] | None = None
+        self._program: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None
 
     def __call__(
         self,
@@ -110,18 +84,14 @@ class Scoring:
         buffers: dict[str, Tensor],
         terms: Mapping[str, Float[Tensor, "member"]],
     ) -> Float[Tensor, "member score"]:
-        """The scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
-        count = ceil(len(points) / self._most)
-        size = ceil(len(points) / count)
+        """Return the scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
+        size = ceil(len(points) / ceil(len(points) / self._most))
         parts = []
         for begin in range(0, len(points), size):
             rows = slice(begin, begin + size)
-            of_rows = (
-                points[rows],
-                {n: b[rows] for n, b in buffers.items()},
-                {n: t[rows] for n, t in terms.items()},
-            )
-            parts.append(self._scores(*of_rows, compile=self._compile and len(of_rows[0]) == size))
+            own = points[rows]
+            buffers_, terms_ = ({name: x[rows] for name, x in held.items()} for held in (buffers, terms))
+            parts.append(self._scores(own, buffers_, terms_, compile=self._compile and len(own) == size))
         return torch.cat(parts)
 
     def _scores(
@@ -132,30 +102,25 @@ class Scoring:
         if not samples:
             return torch.full((members, len(self.names)), torch.nan, **kind)
         total = torch.zeros(members, len(self._means), **kind)
-        outputs: Tensor | None = None
+        outputs: Tensor = torch.empty(0)
         for begin in range(0, samples, self._piece):
             piece = slice(begin, begin + self._piece)
             inputs, labels = self._inputs[piece], self._labels[piece]
-            arguments = (points, buffers, inputs, labels, terms)
-            score = (
-                self._compiled(*arguments) if compile and len(inputs) == self._piece else self._piece_scores
-            )
-            *found, given = score(*arguments) if self._wholes else (*score(*arguments), None)
-            for means in found:
+            score = self._piece_scores
+            if compile and len(inputs) == self._piece:
+                score = self._compiled(points, buffers, inputs, labels, terms)
+            means, given = score(points, buffers, inputs, labels, terms)
+            if means is not None:
                 total += means * len(inputs)
             if given is not None:
-                if outputs is None:
-                    outputs = (
-                        given
-                        if len(inputs) == samples
-                        else given.new_empty(members, samples, *given.shape[2:])
-                    )
+                if begin == 0:
+                    shape = members, samples, *given.shape[2:]
+                    outputs = given if len(inputs) == samples else given.new_empty(shape)
                 if outputs is not given:
                     outputs[:, piece] = given
         columns = dict(zip(self._means, (total / samples).unbind(1), strict=True))
-        if outputs is not None:
-            for name, score in self._wholes.items():
-                columns[name] = self._whole(name, score, outputs, terms).to(**kind)
+        for name, score in self._wholes.items():
+            columns[name] = self._whole(name, score, outputs, terms).to(**kind)
         return torch.stack([columns[name] for name in self.names], 1)
 
     def _piece_scores(
@@ -165,28 +130,26 @@ class Scoring:
         inputs: Tensor,
         labels: Tensor,
         terms: dict[str, Tensor],
-    ) -> tuple[Tensor, ...]:
-        """The means over a piece's samples, ``[member, score]``, if any; its outputs, if they are needed."""
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the means over a piece's samples, ``[member, score]``, and its outputs; where they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
-        scores = self._means.values()
-        if self._batched:
-            columns = [
-                torch.vmap(partial(self._one, s), in_dims=(0, None, 0))(outputs, labels, terms)
-                for s in scores
-            ]
-        else:
-            columns = [
-                torch.stack([at(s, _row(terms, k))(z, labels) for k, z in enumerate(outputs)]) for s in scores
-            ]
-        means = [torch.stack([column.to(widest(points.device)) for column in columns], 1)] if columns else []
-        return (*means, outputs) if self._wholes else tuple(means)
+        columns = []
+        for score in self._means.values():
+            if self._batched:
+                one = partial(self._one, score)
+                column = torch.vmap(one, in_dims=(0, None, 0))(outputs, labels, terms)
+            else:
+                values = [at(score, _row(terms, k))(own, labels) for k, own in enumerate(outputs)]
+                column = torch.stack(values)
+            columns.append(column.to(widest(points.device)))
+        return torch.stack(columns, 1) if columns else None, outputs if self._wholes else None
 
     def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         return self._function.score(at(score, terms), outputs, labels)
 
     def _whole(self, name: str, score: Score, outputs: Tensor, terms: dict[str, Tensor]) -> Tensor:
-        """A score of all samples' outputs and labels, member by member, in plain tensors that it may write into."""
-        found = []
+        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
+        values = []
         for k, own in enumerate(outputs):
             with torch.no_grad():
                 try:
@@ -201,14 +164,14 @@ class Scoring:
                             f"{list(self._labels.shape)} ({self._labels.dtype}): {told(error)}"
                         ) from error
                     value = own.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
-            found.append(value.detach().to(widest(own.device)))
-        return torch.stack(found)
+            values.append(value.detach().to(widest(own.device)))
+        return torch.stack(values)
 
     def _outputs(self, members: Population, inputs: Tensor) -> Tensor:
         return stacked_outputs(self._function, members.points, members.buffers, inputs, batched=self._batched)
 
     def _apart(self, example: Population) -> bool:
-        """Whether a sample's outputs are the same whatever samples are beside it, as far as one member tells.
+        """Tell whether a sample's outputs are the same whatever samples are beside it, as far as one member tells.
 
         At a point beside the member's own: where a network begins with zeros, nothing would show.
         """
@@ -228,7 +191,7 @@ class Scoring:
         size = float(whole.abs().nan_to_num(0, 0, 0).amax()) if whole.numel() else 0.0
         return torch.allclose(whole[:half], part, rtol=0, atol=rounding * size, equal_nan=True)
 
-    def _compiled(self, *arguments: Any) -> Callable[..., tuple[Tensor, ...]]:
+    def _compiled(self, *arguments: Any) -> Callable[..., tuple[Tensor | None, Tensor | None]]:
         if self._program is None:
             key = (self._function.space, tuple(self._means.values()), bool(self._wholes))
             try:
@@ -244,7 +207,7 @@ def is_sample_mean(score: Score, labels: Tensor) -> bool:
 
 
 def members_bytes(outputs: Tensor, samples: int) -> int:
-    """The outputs of one member for so many samples, in bytes.
+    """Return the bytes of one member's outputs for so many samples.
 
     Args:
         outputs: Those of one member for a few samples, ``[1, few, …]``.
@@ -258,7 +221,7 @@ def _row(terms: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
 
 
 def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
-    """The outputs of one plain module in evaluation mode; what fails names the layer.
+    """Return the outputs of one plain module in evaluation mode; what fails names the layer.
 
     Raises:
         ModelspaceError: the inputs do not fit, or the outputs are not one tensor.
@@ -287,7 +250,7 @@ def evaluate(
     loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
     split: str = "test",
 ) -> pd.DataFrame:
-    """Scores of every member on one split of the data, in evaluation mode.
+    """Score every member on one split of the data, in evaluation mode.
 
     A member's score is ``score(model(inputs), labels)`` of the whole split, however many samples and members are
     computed at once. Losses with class weights, ``ignore_index`` or a sum, and functions of the user's, are no means
@@ -343,7 +306,7 @@ def members_scores(
     scores: Mapping[str, Score],
     terms: Mapping[str, Float64[Tensor, "member"]] | None = None,
 ) -> Float[Tensor, "member score"]:
-    """The scores of every member, shard by shard.
+    """Return the scores of every member, computed shard by shard.
 
     Args:
         population: K members.
@@ -356,7 +319,9 @@ def members_scores(
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
     shard = balanced(len(population), shard_sizes(population.device).scored)
-    plan = _evaluation_plan(function, population, inputs, shard)
+    fallback = unbatched_outputs(function, population, inputs)
+    lowering = "vmap" if fallback is None else "loop"
+    plan = Plan(lowering, shard, False, torch.get_num_threads(), fallback or "batched", fallback)
     scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]])
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
@@ -366,31 +331,3 @@ def members_scores(
             parts.append(scoring(population.points[rows], buffers, {n: t[rows] for n, t in own.items()}))
             advance(len(parts[-1]))
     return torch.cat(parts)
-
-
-def _evaluation_plan(function: Function, population: Population, inputs: Tensor, shard: int) -> Plan:
-    """Batched if the forward has a batched form that is the real modules', the loop otherwise."""
-    fallback = unbatched_outputs(function, population, inputs)
-    lowering: Lowering = "vmap" if fallback is None else "loop"
-    return Plan(lowering, shard, False, torch.get_num_threads(), fallback or "batched", fallback)
-
-
-def unbatched_outputs(function: Function, population: Population, inputs: Tensor) -> str | None:
-    """Why a population's outputs in evaluation mode can't be computed under ``vmap``; None where they can.
-
-    Args:
-        function: What is to compute them; it is told what the forward writes and draws.
-        population: K ≥ 1 members.
-        inputs: Samples, of which a few are tried.
-
-    Raises:
-        ModelspaceError: not even one member at a time is what the user's own module computes.
-    """
-    members = population[list(dict.fromkeys([0, len(population) - 1]))]
-    few = inputs[:_TRIED]
-
-    def outputs(batched: bool) -> Tensor:
-        buffers = {name: value.clone() for name, value in members.buffers.items()}
-        return stacked_outputs(function, members.points.clone(), buffers, few, batched=batched)
-
-    return witnessed_outputs(function, members, few, outputs)

@@ -1,8 +1,17 @@
-"""f_p: an architecture's forward as a function of its parameters and buffers."""
+"""f_p: an architecture's forward as a function of its parameters and buffers, of members at once or of one.
 
-from collections.abc import Callable, Mapping
+``Function`` is called with one member's tensors, seen through ``vmap``; ``Function.single`` computes one member at a
+time, in a plain module into which the member's values are put: what the plain loop has, without making it anew for
+each member.
+"""
+
+import ctypes
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from typing import Any
 
 import torch
@@ -10,13 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from modelspace.engine.allocator import keep_freed_memory
-from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered, spread, writes_into_shared
+from modelspace.construction import seeded_elsewhere
+from modelspace.engine.lowerings import (
+    MEMBER_BY_MEMBER,
+    lowered,
+    spread,
+    without_fast_paths,
+    writes_into_shared,
+)
 from modelspace.engine.lowerings.embedding import renormalised
-from modelspace.engine.lowerings.normalisation import batched_forwards, replaced
 from modelspace.engine.lowerings.recurrent import keep_weights_apart
-from modelspace.engine.randomness import Draws, forward_draws
-from modelspace.engine.single import Single
+from modelspace.engine.lowerings.surroundings import averaging, cumulative_norms
+from modelspace.engine.randomness import Draws, forward_draws, stream_seed
 from modelspace.space import ModelSpace
 
 
@@ -39,6 +53,141 @@ class Verdict:
     counters: tuple[str, ...] = ()
 
 
+class Function:
+    """The function f of a space: (parameters, buffers, inputs) ↦ (outputs, buffers after).
+
+    Args:
+        space: The space.
+        device: Where it computes.
+        products: The type of matrix products, where it is not the coordinates' own (mixed precision).
+
+    Attributes:
+        module: What computes, with every member's numbers in turn.
+        operations: How each operation that the forwards so far have met was carried out, by name.
+        written: The parameters that the forward writes into: embeddings with ``max_norm``, and what was seen to be.
+    """
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        device: torch.device | str = "cpu",
+        products: torch.dtype | None = None,
+    ):
+        keep_freed_memory()
+        self.space = space
+        self.device = torch.device(device)
+        self.products = products
+        self.module = space.working_copy().to(device)
+        self._module = _WithBuffers(self.module, space.own_frozen)
+        keep_weights_apart(self._module)
+        self.frozen = {n: p.to(device) for n, p in space.shared.items()}
+        self.written = renormalised(space.template)
+        self._norms = cumulative_norms(self._module)
+        self.operations: dict[str, str] = {}
+        self._spread = False
+        self._tried: set[bool] = set()
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Tensor,
+        *,
+        training: bool,
+        seed: Int[Tensor, ""] | None = None,
+        step: Int[Tensor, ""] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return one member's outputs and its buffers after the forward, its tensors seen through ``vmap``.
+
+        Args:
+            parameters: By name; a tied parameter under its first name.
+            buffers: By name.
+            inputs: ``[batch, *sample]``.
+            training: The module's mode.
+            seed: The member's seed; in training its random operations are a function of it and ``step``. In
+                evaluation they draw the same numbers for every member and at every time.
+            step: The optimizer step, 0 at the first.
+        """
+        self._module.train(training)
+        inputs = inputs.clone()  # a network may write into its input, which belongs to the data
+        tensors = {**self.frozen, **parameters, **buffers}
+        for name in self.written:
+            # In evaluation, and where members share it, what the forward makes of it is not kept.
+            if name not in buffers and (not training or name in self.frozen):
+                tensors[name] = tensors[name].clone()
+        draws = forward_draws(training, seed, step, self.device)
+        if training in self._tried:
+            return self._forward(tensors, inputs, draws)
+        # The first forward tells whether members write into tensors that they share; it may have to be made again.
+        copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
+        before = {name: tensors[name].detach().clone() for name in self.written if name not in buffers}
+        try:
+            result = self._forward(copies, inputs.clone(), draws and draws.from_here())
+        except RuntimeError as error:
+            if self._spread or not writes_into_shared(error):
+                raise
+            self._spread = True
+            with torch.no_grad():
+                for name, value in before.items():
+                    tensors[name].copy_(value)
+            result = self._forward(tensors, inputs, draws)
+        self._tried.add(training)
+        return result
+
+    def _forward(self, tensors: dict[str, Tensor], inputs: Tensor, draws: Draws | None) -> Any:
+        anchor = None
+        if self._spread:
+            anchor = next(tensors[name] for name in tensors if name not in self.frozen)
+            inputs = spread(anchor, inputs)
+        named = {f"module.{name}": value for name, value in tensors.items()}
+        settings = {"anchor": anchor, "products": self.products, "operations": self.operations}
+        with averaging(self._norms), lowered(draws, batched=True, **settings):
+            return functional_call(self._module, named, (inputs,))
+
+    def score(
+        self, loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, labels: Tensor
+    ) -> Float[Tensor, ""]:
+        """Return one member's loss, or another score, seen through ``vmap``; its operations are lowered too."""
+        with lowered(None, batched=True, operations=self.operations):
+            return loss(outputs, labels)
+
+    @cached_property
+    def single(self) -> "Single":
+        """The same architecture for one member at a time, as in the plain loop."""
+        return Single(self.space, self.device, self.products)
+
+    def trust(self, verdict: Verdict) -> None:
+        """Compute from here on as the real modules were seen to."""
+        self.written = tuple(dict.fromkeys([*self.written, *verdict.written]))
+        self.single.draws_elsewhere = bool(verdict.elsewhere)
+
+    @property
+    def one_by_one(self) -> tuple[str, ...]:
+        """The operations without a batched form that the forwards so far have met."""
+        return tuple(name for name, how in self.operations.items() if how == MEMBER_BY_MEMBER)
+
+
+def stacked_outputs(
+    function: Function,
+    points: Float[Tensor, "member parameter"],
+    buffers: Mapping[str, Tensor],
+    inputs: Tensor,
+    *,
+    batched: bool,
+) -> Tensor:
+    """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``."""
+    with torch.no_grad():
+        if batched:
+            views = function.space.layout.views(points)
+            copies = {name: value.clone() for name, value in buffers.items()}
+            return torch.vmap(lambda p, b: function(p, b, inputs, training=False)[0])(views, copies)
+        rows = ({name: value[k] for name, value in buffers.items()} for k in range(len(points)))
+        outputs = (
+            function.single(p, b, inputs, training=False)[0] for p, b in zip(points, rows, strict=True)
+        )
+        return torch.stack([output.clone() for output in outputs])
+
+
 class _WithBuffers(nn.Module):
     """The module, which also returns its buffers as the forward left them, written in place or replaced.
 
@@ -59,129 +208,161 @@ class _WithBuffers(nn.Module):
         return outputs, {**after, **frozen}
 
 
-class Function:
-    """The function f of a space: (parameters, buffers, inputs) ↦ (outputs, buffers after).
+class Single:
+    """A module of the space, for one member at a time.
+
+    Its parameters and buffers stay the same objects, whatever values they have: closures and hooks find them.
 
     Args:
         space: The space.
         device: Where it computes.
-        products: The type of matrix products, where it is not the coordinates' own (mixed precision).
+        products: The type of matrix products, where it is not the coordinates' own.
 
     Attributes:
-        module: What computes, with every member's numbers in turn.
-        operations: How operations were carried out, by name: those without a batched form, or all if ``watched``.
-        watched: Whether every operation is to be recorded.
-        draws_elsewhere: Whether the forward draws from Python's or NumPy's generator.
-        written: The parameters that the forward writes into: embeddings with ``max_norm``, and what was seen to be.
+        module: It.
+        leaves: The module's trainable parameters, by name: what a gradient is taken with respect to.
+        draws_elsewhere: Whether its forward draws from Python's or NumPy's generator, which is then seeded from the
+            member's seed and the step.
     """
 
-    def __init__(
-        self,
-        space: ModelSpace,
-        device: torch.device | str = "cpu",
-        products: torch.dtype | None = None,
-    ):
-        keep_freed_memory()
-        self.space = space
-        self.device = torch.device(device)
-        self.products = products
+    def __init__(self, space: ModelSpace, device: torch.device, products: torch.dtype | None):
         self.module = space.working_copy().to(device)
-        self._module = _WithBuffers(self.module, space.own_frozen)
-        keep_weights_apart(self._module)
-        self.frozen = {n: p.to(device) for n, p in space.shared.items()}
-        self.written = renormalised(space.template)
-        self._forwards = batched_forwards(self._module)
         self.draws_elsewhere = False
-        self.operations: dict[str, str] = {}
-        self.watched = False
-        self._spread = False
-        self._tried: set[bool] = set()
+        self._space = space
+        self._device = device
+        self._products = products
+        parameters = dict(self.module.named_parameters())
+        self.leaves = {name: p for name, p in parameters.items() if p.requires_grad}
+        self._frozen = {name: parameters[name] for name in space.own_frozen}
+        names = {id(buffer): name for name, buffer in self.module.named_buffers()}
+        self._buffers = [
+            (layer._buffers, key, names[id(buffer)], buffer)
+            for layer in self.module.modules()
+            for key, buffer in layer._buffers.items()
+            if buffer is not None and names[id(buffer)] in space.buffer_shapes
+        ]
+        # What a forward makes of a table that all members share is not kept.
+        self._shared = {n: parameters[n] for n in renormalised(self.module) if n in space.shared}
+        self._mode: bool | None = None
+        self._draws: set[bool] = set()  # the modes in which it was seen to draw
 
     def __call__(
         self,
-        parameters: Mapping[str, Tensor],
+        point: Float[Tensor, "parameter"],
         buffers: Mapping[str, Tensor],
         inputs: Tensor,
         *,
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One member's outputs and buffers after the forward, its tensors seen through ``vmap``.
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Return the outputs, and copies of the buffers as the forward left them.
 
         Args:
-            parameters: By name; a tied parameter under its first name.
-            buffers: By name.
+            point: The member's row; it stays as it is: ``write_back`` puts there what was written.
+            buffers: By name; they stay as they are.
             inputs: ``[batch, *sample]``.
             training: The module's mode.
-            seed: The member's seed; in training its random operations are a function of it and ``step``. In
-                evaluation they draw the same numbers for every member and at every time.
-            step: The optimizer step, 0 at the first.
+            seed: The member's seed.
+            step: The optimizer step.
         """
-        self._module.train(training)
-        inputs = inputs.clone()  # a network may write into its input, which belongs to the data
-        tensors = {**self.frozen, **parameters, **buffers}
-        for name in self.written:
-            # In evaluation, and where members share it, what the forward makes of it is not kept.
-            if name not in buffers and (not training or name in self.frozen):
-                tensors[name] = tensors[name].clone()
-        draws = forward_draws(training, seed, step, self.device)
-        if training in self._tried:
-            return self._batched(tensors, inputs, draws)
-        # The first forward tells whether members write into tensors that they share; it may have to be made again.
-        copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
-        before = {name: tensors[name].detach().clone() for name in self.written if name not in buffers}
-        try:
-            result = self._batched(copies, inputs.clone(), draws and draws.from_here())
-        except RuntimeError as error:
-            if self._spread or not writes_into_shared(error):
-                raise
-            self._spread = True
-            with torch.no_grad():
-                for name, value in before.items():
-                    tensors[name].copy_(value)
-            result = self._batched(tensors, inputs, draws)
-        self._tried.add(training)
-        return result
+        if training is not self._mode:
+            self.module.train(training)
+            self._mode = training
+        outputs = self._forward(
+            point, buffers, inputs, training, forward_draws(training, seed, step, self._device)
+        )
+        after = {name: held[key] for held, key, name, _ in self._buffers if held[key] is not None}
+        # The alias of a buffer that was written in place: the next member's values get memory of their own.
+        return outputs, {name: value.data for name, value in {**after, **self._frozen}.items()}
 
-    def _batched(self, tensors: dict[str, Tensor], inputs: Tensor, draws: Draws | None) -> Any:
-        anchor = None
-        if self._spread:
-            anchor = next(tensors[name] for name in tensors if name not in self.frozen)
-            inputs = spread(anchor, inputs)
-        lowering = lowered(draws, batched=True, anchor=anchor, products=self.products, said=self._said)
-        with replaced(self._forwards), lowering:
-            return self._forward(tensors, inputs)
+    def write_back(self, point: Float[Tensor, "parameter"]) -> None:
+        """Put into the member's row what its forward and backward made of the parameters.
 
-    def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        named = {f"module.{name}": value for name, value in tensors.items()}
-        return functional_call(self._module, named, (inputs,))
+        Args:
+            point: The row of the last call.
+        """
+        torch.cat([leaf.data.reshape(-1) for leaf in self.leaves.values()], out=point)
 
-    def score(
-        self, loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, labels: Tensor
-    ) -> Float[Tensor, ""]:
-        """One member's loss, or another score, its tensors seen through ``vmap``; its operations are lowered too."""
-        with lowered(None, batched=True, said=self._said):
-            return loss(outputs, labels)
+    def _forward(
+        self,
+        point: Tensor,
+        buffers: Mapping[str, Tensor],
+        inputs: Tensor,
+        training: bool,
+        draws: Draws | None,
+    ) -> Any:
+        # A network that draws nothing needs nobody to look at its operations: that is a fifth of a small one's time.
+        # Whether it draws is seen by PyTorch's generator.
+        if training not in self._draws and self._device.type == "cpu":
+            before = torch.get_rng_state()
+            with without_fast_paths():
+                outputs = self._called(point, buffers, inputs, draws)
+            if torch.equal(before, torch.get_rng_state()):
+                return outputs
+            torch.set_rng_state(before)
+            self._draws.add(training)
+        with lowered(draws, batched=False):
+            return self._called(point, buffers, inputs, draws)
 
-    def _said(self, operation: str, how: str) -> None:
-        if self.watched or how == MEMBER_BY_MEMBER:
-            self.operations[operation] = how
+    def _called(
+        self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, draws: Draws | None
+    ) -> Any:
+        self._put(point, buffers)
+        elsewhere: AbstractContextManager[Any] = nullcontext()
+        if self.draws_elsewhere and draws is not None:
+            elsewhere = seeded_elsewhere(stream_seed(int(draws.seed), int(draws.step), 0))
+        cast: AbstractContextManager[Any] = nullcontext()
+        if self._products is not None:
+            cast = torch.autocast(self._device.type, self._products)
+        with cast, _quietly(self._device), elsewhere:
+            # A copy: a network may write into its input, which belongs to the data.
+            return self.module(inputs.clone())
 
-    @cached_property
-    def single(self) -> Single:
-        """The same architecture for one member at a time, as in the plain loop."""
-        single = Single(self.space, self.device, self.products)
-        single.draws_elsewhere = self.draws_elsewhere
-        return single
+    def _put(self, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        views = self._space.layout.views(point)
+        for name, leaf in self.leaves.items():
+            # A copy begins at an aligned address, as a module's own parameter does: a matrix product may add up its
+            # terms in another order from an address that does not, and the loop promises every bit.
+            leaf.data = views[name].clone()
+        for name, parameter in self._frozen.items():
+            parameter.data = buffers[name].clone()
+        for name, table in self._shared.items():
+            table.data = self._space.shared[name].to(self._device, copy=True)
+        for held, key, name, buffer in self._buffers:
+            buffer.data = buffers[name].clone()
+            held[key] = buffer
 
-    def trust(self, verdict: Verdict) -> None:
-        """Compute from here on as the real modules were seen to."""
-        self.written = tuple(dict.fromkeys([*self.written, *verdict.written]))
-        self.draws_elsewhere = bool(verdict.elsewhere)
-        self.single.draws_elsewhere = self.draws_elsewhere
 
-    @property
-    def one_by_one(self) -> tuple[str, ...]:
-        """The operations without a batched form that the forwards so far have met."""
-        return tuple(name for name, how in self.operations.items() if how == MEMBER_BY_MEMBER)
+@contextmanager
+def _quietly(device: torch.device) -> Iterator[None]:
+    """On a GPU recurrent layers warn at every call that their weights, which are a member's, are not in one piece."""
+    if device.type != "cuda":
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="RNN module weights are not part of single contiguous chunk"
+        )
+        yield
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_TRIM_BYTES, _MMAP_BYTES = 2**29, 2**25  # the second is the largest that glibc takes
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Keep freed memory in the process between steps, by the allocator's thresholds; tell whether it has them.
+
+    glibc gives freed memory back to the system as soon as a few hundred kilobytes lie at the end of the heap. A
+    training step frees and asks again for some megabytes, so that, depending on how the heap happens to lie, every
+    step pays for a thousand page faults: an MLP's step took 0.038 or 0.12 ms a member from one process to the next,
+    and always 0.038 with the thresholds raised.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES))

@@ -1,14 +1,70 @@
-"""Losses and gradients of c stacked members: ``vmap`` of the forward, then ordinary backward; or a loop."""
+"""Losses and gradients of c stacked members: ``vmap`` of the forward, then ordinary backward; or a loop.
 
-from collections.abc import Mapping, Sequence
+The loss of a population is one for all, or each member's own by a column, with parameters that are columns too: its
+``terms``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from modelspace.engine.function import Function
-from modelspace.engine.terms import Score, at
+from modelspace.errors import ModelspaceError
+from modelspace.losses import Choice, Loss, resolve
+from modelspace.population import Population
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+def at(score: Score, terms: Mapping[str, Tensor]) -> Score:
+    """Return a score at one member's own hyper-parameters, where it is a loss that has them."""
+    return score.at(terms) if isinstance(score, Loss) else score
+
+
+def loss_of(population: Population, loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """Return a choice among the losses that the population's column ``loss`` names; without one, the loss given.
+
+    Args:
+        population: The population.
+        loss: A name, a loss or a function.
+
+    Raises:
+        ModelspaceError: an unknown name, or two names of one loss.
+    """
+    if "loss" not in population.table:
+        return resolve(loss)
+    named = {name: resolve(name) for name in population.table["loss"].unique()}
+    names: dict[Loss, str] = {}
+    for name, each in named.items():
+        if names.setdefault(each, name) != name:
+            raise ModelspaceError(
+                f"column loss has one loss under two names, {names[each]} and {name}: give one"
+            )
+    return Choice(tuple(named.values()))
+
+
+def terms_of(population: Population, loss: Loss) -> dict[str, Float64[Tensor, "member"]]:
+    """Return the loss's hyper-parameters that are columns, one value a member; of losses, their places in the choice.
+
+    Args:
+        population: The population.
+        loss: What ``loss_of`` gave.
+
+    Raises:
+        ModelspaceError: an unknown name of a loss.
+    """
+    terms = {}
+    for name in loss.hyperparameters():
+        if name in population.table:
+            column = population.table[name]
+            if isinstance(loss, Choice) and name == "loss":
+                column = loss.places(column)
+            terms[name] = torch.tensor(np.asarray(column, dtype=np.float64))
+    return terms
 
 
 class Batch(NamedTuple):
@@ -54,7 +110,7 @@ def vmap_gradient(
     scale: Float[Tensor, "member"] | None = None,
     terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
-    """All members in one batched forward and one backward.
+    """Compute all members in one batched forward and one backward.
 
     Args:
         function: The architecture.
@@ -87,8 +143,21 @@ def vmap_gradient(
         leaves, copies, batch.inputs, batch.labels, seeds, dict(terms or {})
     )
     total = losses.sum() if scale is None else (losses * scale).sum()
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    gradient, used = _joined(found, leaves)
+    parts = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    rows = [
+        (torch.zeros_like(leaf) if part is None else part.to_dense() if part.is_sparse else part).reshape(
+            leaf.shape[0], -1
+        )
+        for part, leaf in zip(parts, leaves.values(), strict=True)
+    ]
+    used = None
+    if any(part is None for part in parts):
+        flags = [
+            torch.full((1, row.shape[1]), part is not None, device=row.device)
+            for part, row in zip(parts, rows, strict=True)
+        ]
+        used = torch.cat(flags, 1)
+    gradient = torch.cat(rows, 1)
     return Gradient(losses.detach(), gradient if scale is None else gradient / scale[:, None], used, after)
 
 
@@ -103,7 +172,7 @@ def loop_gradient(
     scale: Float[Tensor, "member"] | None = None,
     terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
-    """One member after the other, each exactly as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
+    """Compute one member after the other, each as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
     single = function.single
     leaves = list(single.leaves.values())
     gradient = torch.zeros_like(points)
@@ -117,18 +186,18 @@ def loop_gradient(
             point, {n: b[k] for n, b in buffers.items()}, inputs, training=True, seed=seeds[k], step=step
         )
         value = at(loss, {name: column[k] for name, column in (terms or {}).items()})(outputs, labels)
-        (
-            value if scale is None else value * scale[k]
-        ).backward()  # and not grad(): hooks see what they expect
-        found = [leaf.grad for leaf in leaves]
+        # And not grad(): hooks see what they expect.
+        (value if scale is None else value * scale[k]).backward()
+        parts = [leaf.grad for leaf in leaves]
         for leaf in leaves:
             leaf.grad = None
         single.write_back(point)
-        if any(g is None for g in found):
-            used[k] = torch.cat(
-                [torch.full((p.numel(),), g is not None) for p, g in zip(leaves, found, strict=True)]
-            )
-        dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True))
+        if any(part is None for part in parts):
+            flags = [
+                torch.full((p.numel(),), part is not None) for p, part in zip(leaves, parts, strict=True)
+            ]
+            used[k] = torch.cat(flags)
+        dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, parts, strict=True))
         torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=gradient[k])
         losses.append(value.detach())
         for name, held in after.items():
@@ -138,32 +207,14 @@ def loop_gradient(
     return Gradient(torch.stack(losses), gradient, None if bool(used.all()) else used, after)
 
 
-def mean_gradient(found: Sequence[Gradient]) -> Gradient:
-    """Losses and gradients of several batches, averaged; the buffers after the last."""
-    used = found[0].used
-    for other in found[1:]:
+def mean_gradient(gradients: Sequence[Gradient]) -> Gradient:
+    """Average the losses and gradients of several batches; take the buffers after the last."""
+    used = gradients[0].used
+    for other in gradients[1:]:
         used = None if used is None or other.used is None else used | other.used
     return Gradient(
-        torch.stack([each.losses for each in found]).mean(0),
-        torch.stack([each.gradient for each in found]).mean(0),
+        torch.stack([each.losses for each in gradients]).mean(0),
+        torch.stack([each.gradient for each in gradients]).mean(0),
         used,
-        found[-1].buffers,
+        gradients[-1].buffers,
     )
-
-
-def _joined(found: tuple[Tensor | None, ...], leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """The blocks' gradients as one matrix, and which coordinates have one."""
-    parts = [
-        (torch.zeros_like(leaf) if g is None else g.to_dense() if g.is_sparse else g).reshape(
-            leaf.shape[0], -1
-        )
-        for g, leaf in zip(found, leaves.values(), strict=True)
-    ]
-    used = None
-    if any(g is None for g in found):
-        flags = [
-            torch.full((1, p.shape[1]), g is not None, device=p.device)
-            for g, p in zip(found, parts, strict=True)
-        ]
-        used = torch.cat(flags, 1)
-    return torch.cat(parts, 1), used

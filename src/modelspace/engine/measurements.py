@@ -1,8 +1,11 @@
-"""What the plan measured, remembered in the user's cache folder.
+"""What was measured on this machine, remembered in the user's cache folder.
 
 One small JSON file for each (architecture, shapes, device, versions): seconds a member and step of every way of
 computing that was ever timed there. The folder is the platform's own for caches; the environment variable
 ``MODELSPACE_CACHE`` names another, or none where it is empty.
+
+One more file is of trials: two ways to compute the same operation, both tried once for each shape. They are
+remembered with a run that is written down, too: the ways differ in the last bits.
 """
 
 import hashlib
@@ -10,45 +13,27 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from functools import cache
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from platformdirs import user_cache_path
+from torch.utils._python_dispatch import _disable_current_modes
 
 from modelspace.atomic import whole_file
 from modelspace.engine.workers import in_processes
 from modelspace.errors import first_line
 from modelspace.progress import notice
 
-Lowering = Literal["vmap", "loop"]
 _KEEP_SECONDS = 30 * 24 * 3600.0
 _SHORTEST_SECONDS = 1e-12  # more than nothing: times are divided by
 _LONGEST_SECONDS = 24 * 3600.0  # that a call or a compilation takes
 _LARGEST_BYTES = 2**20
 _QUIET = 0.8  # of the time on the clock, which the process computed
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to compute a population.
-
-    Attributes:
-        lowering: ``"vmap"`` (members batched) or ``"loop"`` (one after the other).
-        shard: Members in a shard.
-        compiled: Whether the step is one compiled program.
-        threads: Threads within an operation.
-        workers: Processes that share the shards.
-    """
-
-    lowering: Lowering
-    shard: int
-    compiled: bool = False
-    threads: int = 1
-    workers: int = 1
+_TURNS, _TURN_SECONDS = 5, 3e-4  # of a trial
 
 
 class Timing(NamedTuple):
@@ -63,50 +48,36 @@ class Timing(NamedTuple):
     seconds: float
     quiet: bool = True
 
-    def shared_by(self, members: int) -> "Timing":
-        """A member's share."""
-        return self._replace(seconds=self.seconds / members)
-
 
 class Measurements:
-    """Seconds by way, from this run and from earlier ones of the same fingerprint.
+    """Seconds by name, from this run and from earlier ones of the same fingerprint.
 
     Args:
         fingerprint: What the times depend on; None remembers nothing.
+
+    Attributes:
+        seconds: By name; other figures may be put there too.
     """
 
     def __init__(self, fingerprint: str | None):
         self._path = _path(fingerprint)
-        self._seconds: dict[str, float] = _read(self._path) if self._path else {}
-        self._before = dict(self._seconds)
+        self.seconds: dict[str, float] = _read(self._path) if self._path else {}
+        self._before = dict(self.seconds)
         self._disturbed: set[str] = set()
 
-    def of(self, way: Way, measure: Callable[[], Timing]) -> float:
-        """Seconds a member and step of this way, as measured now or before."""
-        key = json.dumps(asdict(way))
-        if key not in self._seconds:
+    def of(self, name: str, measure: Callable[[], Timing]) -> float:
+        """Return the seconds of this name, as measured now or before."""
+        if name not in self.seconds:
             seconds, quiet = measure()
-            self._seconds[key] = max(seconds, _SHORTEST_SECONDS)
+            self.seconds[name] = max(seconds, _SHORTEST_SECONDS)
             if not quiet:
-                self._disturbed.add(key)
-        return self._seconds[key]
-
-    def known(self, name: str) -> float | None:
-        """A figure kept under a name, if there is one."""
-        return self._seconds.get(name)
-
-    def all(self) -> dict[str, float]:
-        """Every figure, by name."""
-        return dict(self._seconds)
-
-    def note(self, name: str, seconds: float) -> None:
-        """Keep a figure under a name."""
-        self._seconds[name] = seconds
+                self._disturbed.add(name)
+        return self.seconds[name]
 
     @property
     def new(self) -> bool:
         """Whether anything was measured in this run."""
-        return self._seconds != self._before
+        return self.seconds != self._before
 
     def keep(self) -> None:
         """Write to the cache folder what is new and was measured undisturbed; a folder that refuses is left alone."""
@@ -115,11 +86,7 @@ class Measurements:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # A way for which memory had no room may have it another time.
-            kept = {
-                key: value
-                for key, value in self._seconds.items()
-                if key not in self._disturbed and value < inf
-            }
+            kept = {n: v for n, v in self.seconds.items() if n not in self._disturbed and v < inf}
             text = json.dumps({"written": time.time(), "seconds": kept, "checksum": _checksum(kept)})
             with whole_file(self._path) as temporary:
                 Path(temporary).write_text(text)
@@ -128,7 +95,7 @@ class Measurements:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A name for what times depend on: the parts' texts, this machine and the versions.
+    """Name what times depend on: the parts' texts, this machine and the versions.
 
     Args:
         *parts: Anything whose ``repr`` tells it apart from others.
@@ -146,7 +113,7 @@ def _path(name: str | None) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """What a file holds; nothing where it is missing or old, nor where it is damaged, which is said."""
+    """Read what a file holds; nothing where it is missing or old, nor where it is damaged, which is said."""
     try:
         if not path.is_file():
             return {}
@@ -162,24 +129,24 @@ def _read(path: Path) -> dict[str, float]:
     return {} if abs(time.time() - written) > _KEEP_SECONDS else seconds
 
 
-def _checked(found: Any) -> tuple[float, dict[str, float]]:
-    """When a file was written, and its figures.
+def _checked(content: Any) -> tuple[float, dict[str, float]]:
+    """Return when a file was written, and its figures.
 
     Raises:
         ValueError: it is not what ``keep`` writes.
     """
-    if not isinstance(found, dict) or found.keys() != {"written", "seconds", "checksum"}:
+    if not isinstance(content, dict) or content.keys() != {"written", "seconds", "checksum"}:
         raise ValueError("an object of written, seconds and checksum is expected")
-    seconds = found["seconds"]
+    seconds = content["seconds"]
     if not isinstance(seconds, dict):
         raise ValueError("seconds is no object")
     times = {name: _number(name, value) for name, value in seconds.items()}
     for name, value in times.items():
         if not 0 < value <= _LONGEST_SECONDS:
             raise ValueError(f"{value:g} seconds for {name}")
-    if found["checksum"] != _checksum(times):
+    if content["checksum"] != _checksum(times):
         raise ValueError("its checksum differs")
-    return _number("written", found["written"]), times
+    return _number("written", content["written"]), times
 
 
 def _number(name: str, value: Any) -> float:
@@ -195,25 +162,19 @@ def _checksum(seconds: dict[str, float]) -> str:
     return hashlib.sha256(json.dumps(seconds, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def wait() -> None:
-    """Until a GPU, if this process uses one, has done what it was told: its work goes on behind the calls."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
 def timing_of_calls(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> Timing:
-    """The mean time of a few calls after one that warms up: at least three, for ``budget`` seconds, at most fifty.
+    """Take the mean time of a few calls after one that warms up: 3 or more, for ``budget`` seconds, at most 50.
 
     The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
     """
     step(*arguments)
-    wait()
+    _wait()
     calls = 0
     began, used = time.perf_counter(), time.process_time()
     while calls < 3 or (time.perf_counter() - began < budget and calls < 50):
         step(*arguments)
         calls += 1
-    wait()
+    _wait()
     seconds = time.perf_counter() - began
     return Timing(seconds / calls, time.process_time() - used > _QUIET * seconds)
 
@@ -221,16 +182,76 @@ def timing_of_calls(step: Callable[..., Any], arguments: tuple[Any, ...], budget
 def timing_in_processes(
     step: Callable[..., Any], arguments: tuple[Any, ...], workers: int, budget: float
 ) -> Timing:
-    """The time of a call when so many processes call at once, over their number; infinite where one was lost."""
+    """Take the time of a call when so many processes call at once, over their number; infinite where one was lost."""
 
     def body(index: int, send: Callable[[dict[str, Any]], None]) -> None:
         send(timing_of_calls(step, arguments, budget)._asdict())
 
     messages = list(in_processes(workers, body))
-    found = [Timing(**message) for message in messages if "seconds" in message]
-    if len(found) < workers:
+    timings = [Timing(**message) for message in messages if "seconds" in message]
+    if len(timings) < workers:
         lost = next((message["lost"] for message in messages if "lost" in message), "a worker process ended")
         notice(f"{lost} while the plan was measured: processes are not measured")
         return Timing(inf, quiet=False)
-    mean = sum(each.seconds for each in found) / workers
-    return Timing(mean, all(each.quiet for each in found)).shared_by(workers)
+    mean = sum(timing.seconds for timing in timings) / workers
+    return Timing(mean / workers, all(timing.quiet for timing in timings))
+
+
+# Trials
+
+
+def gain(name: str, trial: Callable[[], tuple[float, float]]) -> float:
+    """Return how many times as fast as the usual way the other one is.
+
+    Args:
+        name: What is computed, with its shapes.
+        trial: Tries both: the seconds of the usual way and of the other. It is called outside of all modes and
+            transformations, and leaves no trace in a program that is being made.
+    """
+    trials = _trials()
+    if name not in trials.seconds:
+        with _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+            usual, other = trial()
+        trials.seconds[name] = usual / other
+        trials.keep()
+    return trials.seconds[name]
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return the least of a few turns, each of as many calls as take a fraction of a millisecond."""
+    call()
+    _wait()
+    began = time.perf_counter()
+    call()
+    _wait()
+    once = time.perf_counter() - began
+    calls = 1 + int(_TURN_SECONDS / once)
+    turns = [once]
+    for _ in range(_TURNS if once < 0.01 else 1):
+        began = time.perf_counter()
+        for _ in range(calls):
+            call()
+        _wait()
+        turns.append((time.perf_counter() - began) / calls)
+    return min(turns)
+
+
+def known_gains() -> dict[str, float]:
+    """Return the gains that this process knows."""
+    return dict(_trials().seconds)
+
+
+def adopt_gains(gains: Mapping[str, float]) -> None:
+    """Take over the gains of a run that is to go on bit for bit."""
+    _trials().seconds.update(gains)
+
+
+@cache
+def _trials() -> Measurements:
+    return Measurements(fingerprint("trials"))
+
+
+def _wait() -> None:
+    """Wait until a GPU, if this process uses one, has done what it was told: its work goes on behind the calls."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -6,37 +6,32 @@ together from start to end; its best size differs by device, architecture and ba
 measured is remembered, so that a second run of the same kind measures nothing.
 """
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from math import ceil, inf
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from modelspace.engine.compile import CompileError, compiled, is_compiled
-from modelspace.engine.cuda_graph import graphed, is_graph
-from modelspace.engine.measurements import (
-    Lowering,
-    Measurements,
-    Timing,
-    Way,
-    timing_in_processes,
-    timing_of_calls,
-)
-from modelspace.engine.shard_sizes import ON_A_PROCESSOR, ShardSizes
+from modelspace.engine.measurements import Measurements, Timing, timing_in_processes, timing_of_calls
+from modelspace.engine.program import CompileError, compiled, graphed, is_compiled, is_graph
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
 from modelspace.progress import notice
 
-Build = Callable[[Lowering, int], tuple[Callable[..., Any], tuple[Any, ...]]]
+Lowering = Literal["vmap", "loop"]
+Step = Callable[..., Any]
+Build = Callable[[Lowering, int], tuple[Step, tuple[Any, ...]]]
 
 _COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
 _WORTH_A_TRY = 10  # times that cost: a run of such a length tries compiling, whatever the guess
 _LOOP_SHARD = 16
+_LOOP_TIMED = 4  # members on which the loop is timed
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
 _BUDGET = 0.05  # of the loop's time, for measuring
 _CALLS_SECONDS = 0.05  # for timing one candidate
@@ -82,7 +77,7 @@ class Plan:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, **run.plan.choices)``."""
+        """What ``fit`` takes to compute in the same way again, bit for bit: ``fit(…, plan=run.plan)``."""
         return {
             "lowering": self.lowering,
             "shard": self.shard,
@@ -92,17 +87,31 @@ class Plan:
         }
 
 
-def means_of(threads: int | None, workers: int | None) -> tuple[tuple[int, int], ...]:
-    """The (threads, processes) to try: all threads, one thread, or as many processes of one thread."""
-    every = torch.get_num_threads()
-    if workers is not None and workers > 1:
-        return ((threads or 1, workers),)
-    pairs = [(threads or every, 1)]
-    if threads is None:
-        pairs.append((1, 1))
-    if workers is None and (threads or 1) == 1 and every > 1:
-        pairs.append((1, every))
-    return tuple(dict.fromkeys(pairs))
+@dataclass(frozen=True)
+class ShardSizes:
+    """Numbers of members computed together.
+
+    Attributes:
+        tried: In the order in which they are tried.
+        compiled: The largest of a compiled step, unless it is found to be faster.
+        scored: Where members are only evaluated.
+    """
+
+    tried: tuple[int, ...]
+    compiled: int
+    scored: int
+
+
+# On a processor the best shard is one whose working set still fits the cache; the compiled step works on a smaller
+# set than eager, so that its best shard is no larger. A GPU takes as long for one small network as for hundreds: what
+# a step costs there is starting its kernels, until there are so many members that they fill it.
+_ON_A_PROCESSOR = ShardSizes(tried=(16, 32, 8, 64, 4, 128, 256), compiled=32, scored=32)
+_ON_A_GPU = ShardSizes(tried=(1024, 4096, 256, 16384, 64, 16), compiled=16384, scored=256)
+
+
+def shard_sizes(device: torch.device) -> ShardSizes:
+    """Return what to try on a device."""
+    return _ON_A_PROCESSOR if device.type == "cpu" else _ON_A_GPU
 
 
 def choose_plan(
@@ -119,9 +128,9 @@ def choose_plan(
     fingerprint: str | None = None,
     unrolled: Callable[[], bool] = lambda: False,
     largest: int | None = None,
-    sizes: ShardSizes = ON_A_PROCESSOR,
+    sizes: ShardSizes = _ON_A_PROCESSOR,
     unbatched: str | None = None,
-) -> tuple[Plan, Callable[..., Any]]:
+) -> tuple[Plan, Step]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
     Args:
@@ -154,46 +163,69 @@ def choose_plan(
     for name, number in (("thread", threads), ("worker", workers)):
         if number is not None and number < 1:
             raise ModelspaceError(f"at least 1 {name} is needed; received {number}")
-    means = means_of(threads, workers)
-    measurements = Measurements(fingerprint)
+    if unbatched and (lowering == "vmap" or compile):
+        what = "batched (vmap)" if lowering == "vmap" else "compiled"
+        raise ModelspaceError(
+            f"the step can't be {what}: {unbatched}; leave the choice out, or take the loop"
+        )
+    means = _means(threads, workers)
+    measurements, largest = Measurements(fingerprint), largest or members
+    search = _Search(
+        build, members, calls, shard, compile, means, key, measurements, unrolled, largest, sizes
+    )
     with using_threads(means[0][0]):
-        search = _Search(build, members, calls, shard, compile, means, key, measurements, unrolled)
-        search.largest = largest or members
-        search.sizes = sizes
-        best, reason, fallback = search.best(lowering, unbatched)
-        step = best.program or step_of(build, best.way.lowering, best.way.shard)[0]
+        way, reason, fallback = search.best(lowering, unbatched)
+        step = search.programs.get(way) or step_of(build, way.lowering, way.shard)[0]
     measurements.keep()
     if is_graph(step):
         reason = f"{reason}, a CUDA graph"
-    way = best.way
-    plan = Plan(way.lowering, way.shard, way.compiled, way.threads, reason, fallback, workers=way.workers)
-    return replace(plan, seconds=time.perf_counter() - start), step
+    seconds = time.perf_counter() - start
+    return Plan(
+        way.lowering, way.shard, way.compiled, way.threads, reason, fallback, seconds, way.workers
+    ), step
 
 
-def step_of(build: Build, lowering: Lowering, size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """What ``build`` gives; on a GPU the batched step is a CUDA graph, where it can be one and is faster so."""
+def _means(threads: int | None, workers: int | None) -> list[tuple[int, int]]:
+    """Return the (threads, processes) to try: all threads, one thread, as many processes of one thread."""
+    every = torch.get_num_threads()
+    if workers is not None and workers > 1:
+        return [(threads or 1, workers)]
+    pairs = [(threads or every, 1)]
+    if threads is None:
+        pairs.append((1, 1))
+    if workers is None and (threads or 1) == 1 and every > 1:
+        pairs.append((1, every))
+    return list(dict.fromkeys(pairs))
+
+
+def step_of(build: Build, lowering: Lowering, size: int) -> tuple[Step, tuple[Any, ...]]:
+    """Build a step; on a GPU the batched one is a CUDA graph, where it can be one and is faster so."""
     step, arguments = build(lowering, size)
     return (graphed(step, arguments) if lowering == "vmap" else step), arguments
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A way, with its seconds a member and step; and its program, if it is compiled."""
+class _Way(NamedTuple):
+    """One way to compute a population; the fields are those of ``Plan``."""
 
-    way: Way
-    seconds: float
-    program: Callable[..., Any] | None = None
+    lowering: Lowering
+    shard: int
+    compiled: bool = False
+    threads: int = 1
+    workers: int = 1
 
 
 @dataclass
 class _Search:
-    """The candidates of one run; the fields are those of ``choose_plan``.
+    """The search for the best way; the first fields are the arguments of ``choose_plan``.
 
     Attributes:
         means: (threads, processes) to try.
-        budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
+        measurements: What was measured before.
         largest: Members in memory together.
         sizes: The shard sizes to try.
+        budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
+        times: Seconds a member and step, of each way that was timed.
+        programs: The compiled steps.
     """
 
     build: Build
@@ -201,21 +233,18 @@ class _Search:
     calls: int
     shard: int | None
     compile: bool | None
-    means: tuple[tuple[int, int], ...]
+    means: list[tuple[int, int]]
     key: Any
     measurements: Measurements
     unrolled: Callable[[], bool]
+    largest: int
+    sizes: ShardSizes
     budget: float = 0.0
-    largest: int = 2**63
-    sizes: ShardSizes = ON_A_PROCESSOR
+    times: dict[_Way, float] = field(default_factory=dict)
+    programs: dict[_Way, Step] = field(default_factory=dict)
 
-    def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Candidate, str, str | None]:
-        """The best candidate, why, and the operation without a batched form where there is one."""
-        if unbatched and (lowering == "vmap" or self.compile):
-            what = "batched (vmap)" if lowering == "vmap" else "compiled"
-            raise ModelspaceError(
-                f"the step can't be {what}: {unbatched}; leave the choice out, or take the loop"
-            )
+    def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Way, str, str | None]:
+        """Return the best way, why, and the operation without a batched form where there is one."""
         loop = self._loop()
         self.budget = _BUDGET * self._total(loop)
         if lowering == "loop":
@@ -227,187 +256,183 @@ class _Search:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
+            why = no_batched_form(error)
             if lowering == "vmap":
-                raise ModelspaceError(no_batched_form(error)) from error
-            return self._by_means(loop), no_batched_form(error), no_batched_form(error)
+                raise ModelspaceError(why) from error
+            return self._by_means(loop), why, why
         # Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
-        size = min(size for size in eager if eager[size].seconds <= 1.05 * _least(eager).seconds)
-        best = batched = self._by_means(eager[size])
-        if lowering is None and loop.seconds < batched.seconds:
+        least = min(map(self._seconds, eager))
+        fast = [way for way in eager if self._seconds(way) <= 1.05 * least]
+        best = batched = self._by_means(min(fast, key=lambda way: way.shard))
+        if lowering is None and self._seconds(loop) < self._seconds(batched):
             best = min(self._by_means(loop), batched, key=self._total)
-        reason = _ratio(loop, batched, f"best of shards {', '.join(map(str, sorted(eager)))}")
+        sizes = sorted(way.shard for way in eager)
+        reason = self._against(loop, batched, f"best of shards {', '.join(map(str, sizes))}")
         if not self.measurements.new:
             reason += ", measured earlier"
-        if self.compile is False or (self.compile is None and self.unrolled()):
-            return best, reason, None
-        return *self._or_compiled(best, batched, loop, reason), None
+        if self.compile is not False and (self.compile or not self.unrolled()):
+            best, reason = self._or_compiled(best, batched, loop, reason)
+        return best, reason, None
 
-    def _total(self, candidate: _Candidate) -> float:
-        """The predicted time of the run: shards go out to the processes in rounds."""
-        way = candidate.way
-        rounds = ceil(self.members / way.shard / way.workers)
-        seconds = candidate.seconds * way.workers * way.shard * self.calls * rounds
-        return seconds + (_FORK_SECONDS if way.workers > 1 else 0.0)
+    # The candidates
 
-    def _sizes(self) -> list[int]:
-        sizes = (self.shard,) if self.shard else self.sizes.tried
-        if not self.shard:
-            sizes = tuple(min(size, self.largest) for size in sizes)
-        return list(dict.fromkeys(balanced(self.members, size) for size in sizes))
-
-    def _timed(self, way: Way) -> _Candidate:
-        """Time a way, unless that was done before."""
-
-        def measure() -> Timing:
-            try:
-                step, arguments = step_of(self.build, way.lowering, way.shard)
-                return self._timing(way, step, arguments)
-            except Exception as error:
-                if not is_out_of_memory(error) or way.shard == 1:
-                    raise
-                return Timing(inf)
-
-        return _Candidate(way, self.measurements.of(way, measure))
-
-    def _timing(self, way: Way, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Timing:
-        """A member's share of a call."""
-        budget = min(_CALLS_SECONDS, self.budget / 4) if self.budget else _CALLS_SECONDS
-        with using_threads(way.threads):
-            if way.workers > 1:
-                timing = timing_in_processes(step, arguments, way.workers, budget)
-            else:
-                timing = timing_of_calls(step, arguments, budget)
-            return timing.shared_by(way.shard)
-
-    def _loop(self) -> _Candidate:
-        """The loop, timed on a few members: what fails here fails in plain PyTorch too."""
+    def _loop(self) -> _Way:
+        """Return the loop, timed on a few members: what fails here fails in plain PyTorch too."""
+        size = balanced(self.members, self.shard or min(_LOOP_SHARD, self.largest))
         # With one thread too, where that is a choice: beside other work several wait for each other, and a loop that
         # was timed so makes everything look a thousand times as fast.
-        several = {self.means[0][0], *(1 for pair in self.means if pair == (1, 1))}
-        few = min(
-            (self._timed(Way("loop", min(self.members, 4), threads=threads)) for threads in sorted(several)),
-            key=lambda each: each.seconds,
-        )
-        size = self.shard or min(_LOOP_SHARD, self.largest)
-        return replace(few, way=replace(few.way, shard=balanced(self.members, size)))
+        threads = sorted({self.means[0][0], *(1 for pair in self.means if pair == (1, 1))})
+        return min((_Way("loop", size, threads=count) for count in threads), key=self._seconds)
 
-    def _eager(self) -> dict[int, _Candidate]:
-        """Shard sizes under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
+    def _eager(self) -> list[_Way]:
+        """Time shards under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
         step, arguments = self.build("vmap", min(self.members, 2))
         step(*arguments)  # whether there is a batched form
-        threads = 1 if (1, 1) in self.means else self.means[0][0]
         began = time.perf_counter()
-        found: dict[int, _Candidate] = {}
-        for size in self._sizes():
-            if not any(
-                c.seconds > 1.25 * _least(found).seconds and _beyond(size, other, found)
-                for other, c in found.items()
-            ):
-                found[size] = self._timed(Way("vmap", size, threads=threads))
+        threads = 1 if (1, 1) in self.means else self.means[0][0]
+        tried = [self.shard] if self.shard else [min(size, self.largest) for size in self.sizes.tried]
+        ways: list[_Way] = []
+        for size in dict.fromkeys(balanced(self.members, size) for size in tried):
+            if not self._is_beyond(size, ways):
+                ways.append(_Way("vmap", size, threads=threads))
+                self._seconds(ways[-1])
             if time.perf_counter() - began > self.budget:
                 break
-        while _least(found).seconds == inf:  # not even the first fits into memory
-            size = (min(found) + 1) // 2
-            found[size] = self._timed(Way("vmap", size, threads=threads))
-        return found
+        while min(map(self._seconds, ways)) == inf:  # not even the first fits into memory
+            ways.append(_Way("vmap", (min(way.shard for way in ways) + 1) // 2, threads=threads))
+        return ways
 
-    def _by_means(self, candidate: _Candidate) -> _Candidate:
-        """The same with all threads, with one, or in processes, as is best; a run that is over soon tries nothing."""
-        found = [candidate] if (candidate.way.threads, candidate.way.workers) in self.means else []
+    def _is_beyond(self, size: int, ways: Sequence[_Way]) -> bool:
+        """Tell whether a size lies on the far side of one that is clearly worse than the best so far."""
+        if not ways:
+            return False
+        best = min(ways, key=self._seconds)
+        worse = [way.shard for way in ways if self._seconds(way) > 1.25 * self._seconds(best)]
+        return any(best.shard < other <= size or size <= other < best.shard for other in worse)
+
+    def _by_means(self, way: _Way) -> _Way:
+        """Return the same with all threads, with one, or in processes, as is best; if it is over soon, as it is."""
+        tried = [way] if (way.threads, way.workers) in self.means else []
         for threads, workers in self.means:
-            way = replace(candidate.way, threads=threads, workers=workers)
+            other = way._replace(threads=threads, workers=workers)
             if workers > 1:
-                way = self._sized(way, way.shard)
-            soon = self._total(candidate) < (4 * _FORK_SECONDS if workers > 1 else _CALLS_SECONDS * 4)
-            if way == candidate.way or (found and (soon or self.members < workers)):
-                continue
-            timed = replace(way, shard=min(way.shard, 4)) if way.lowering == "loop" else way
-            found.append(replace(self._timed(timed), way=way))
+                other = self._sized(other, other.shard)
+            soon = self._total(way) < (4 * _FORK_SECONDS if workers > 1 else _CALLS_SECONDS * 4)
+            if other != way and not (tried and (soon or self.members < workers)):
+                tried.append(other)
+                self._seconds(other)
         # Processes that were lost while they were timed are not taken, unless they alone were asked for.
-        timed = [each for each in found if each.seconds < inf]
-        found = timed or [replace(found[0], seconds=candidate.seconds)]
-        return min(found, key=lambda each: self._total(each) * (_WAITING if each.way.threads > 1 else 1.0))
+        timed = [other for other in tried if self._seconds(other) < inf]
+        if not timed:
+            timed = tried[:1]
+            self.times[timed[0]] = self._seconds(way)
+        return min(timed, key=lambda way: self._total(way) * (_WAITING if way.threads > 1 else 1.0))
 
-    def _or_compiled(
-        self, best: _Candidate, batched: _Candidate, loop: _Candidate, reason: str
-    ) -> tuple[_Candidate, str]:
-        """The best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        way = self._sized(replace(batched.way, compiled=True), min(batched.way.shard, self.sizes.compiled))
-        cost = self.measurements.known("compilation") or _COMPILE_SECONDS
-        expected = replace(batched, seconds=batched.seconds / _COMPILE_GAIN)
-        saved = self._total(best) - self._total(expected)
+    def _or_compiled(self, best: _Way, batched: _Way, loop: _Way, reason: str) -> tuple[_Way, str]:
+        """Return the best so far, or the compiled step if it is expected to repay its compilation, and then does."""
+        way = self._sized(batched._replace(compiled=True), min(batched.shard, self.sizes.compiled))
+        cost = self.measurements.seconds.get("compilation") or _COMPILE_SECONDS
+        guess = self._seconds(batched) / _COMPILE_GAIN
+        saved = self._total(best) - self._total(batched, guess)
         long = self._total(best) > _WORTH_A_TRY * cost
-        if self.compile is None and not self._is_known(way) and saved < cost and not long:
+        if self.compile is None and not self._is_compiled(way) and saved < cost and not long:
             return best, reason
-        found: list[_Candidate] = []
         tries = [way]
         for way in tries:
             try:
-                found.append(self._compiled(way))
+                self._compile(way)
             except CompileError as error:
                 if self.compile:
                     raise ModelspaceError(f"the step can't be compiled: {error}") from error
                 reason = f"{reason}; not compiled: {error}"
                 break
             # A long run repays trying the neighbours too.
-            if len(found) == 1 and self._total(found[0]) > _LONG_SECONDS:
+            if len(self.programs) == 1 and self._total(way) > _LONG_SECONDS:
                 others = (self._sized(way, size) for size in (way.shard // 2, way.shard * 2) if size)
                 tries += [other for other in dict.fromkeys(others) if other != way]
-        if not found:
+        if not self.programs:
             return best, reason
-        found = [each if each.seconds < inf else replace(each, seconds=expected.seconds) for each in found]
-        fastest = min(found, key=self._total)
+        for way in self.programs:
+            if self.times[way] == inf:
+                self.times[way] = guess
+        fastest = min(self.programs, key=self._total)
         if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
-        return fastest, _ratio(loop, fastest, f"{batched.seconds / fastest.seconds:.1f} × eager")
+        gain = self._seconds(batched) / self._seconds(fastest)
+        return fastest, self._against(loop, fastest, f"{gain:.1f} × eager")
 
-    def _sized(self, way: Way, size: int) -> Way:
-        """The way with shards of about this size, each process having one; the size as it is, if it was asked for."""
-        if self.shard:
-            return way
-        size = min(size, self.largest // way.workers)
-        return replace(way, shard=balanced(ceil(self.members / way.workers), size))
+    # What they cost
 
-    def _is_known(self, way: Way) -> bool:
+    def _total(self, way: _Way, seconds: float | None = None) -> float:
+        """Predict the time of the run: shards go out to the processes in rounds."""
+        seconds = self._seconds(way) if seconds is None else seconds
+        rounds = ceil(self.members / way.shard / way.workers)
+        total = seconds * way.workers * way.shard * self.calls * rounds
+        return total + (_FORK_SECONDS if way.workers > 1 else 0.0)
+
+    def _seconds(self, way: _Way) -> float:
+        """Time a way, unless that was done before: a member's share of a call."""
+        if way not in self.times:
+            few = min(way.shard, _LOOP_TIMED) if way.lowering == "loop" else way.shard
+            timed = way._replace(shard=few)
+            self.times[way] = self.measurements.of(json.dumps(timed._asdict()), lambda: self._timed(timed))
+        return self.times[way]
+
+    def _timed(self, way: _Way) -> Timing:
+        try:
+            return self._timing(way, *step_of(self.build, way.lowering, way.shard))
+        except Exception as error:
+            if not is_out_of_memory(error) or way.shard == 1:
+                raise
+            return Timing(inf)
+
+    def _timing(self, way: _Way, step: Step, arguments: tuple[Any, ...]) -> Timing:
+        budget = min(_CALLS_SECONDS, self.budget / 4) if self.budget else _CALLS_SECONDS
+        with using_threads(way.threads):
+            if way.workers > 1:
+                timing = timing_in_processes(step, arguments, way.workers, budget)
+            else:
+                timing = timing_of_calls(step, arguments, budget)
+        return timing._replace(seconds=timing.seconds / way.shard)
+
+    def _is_compiled(self, way: _Way) -> bool:
         with using_threads(way.threads):
             return is_compiled(self.build("vmap", way.shard)[1], self.key)
 
-    def _compiled(self, way: Way) -> _Candidate:
-        """The compiled step, timed."""
+    def _compile(self, way: _Way) -> None:
+        """Compile the step, and time it."""
         with using_threads(way.threads):
             step, arguments = self.build("vmap", way.shard)
             anew = not is_compiled(arguments, self.key)
             if anew:
                 notice(f"compiling the step of {way.shard} members (once; about ten seconds)")
             began = time.perf_counter()
-            program = compiled(step, *arguments, key=self.key)
+            program = self.programs[way] = compiled(step, *arguments, key=self.key)
             if anew:
-                self.measurements.note("compilation", time.perf_counter() - began)
-        seconds = self.measurements.of(way, lambda: self._timing(way, program, arguments))
-        return _Candidate(way, seconds, program)
+                self.measurements.seconds["compilation"] = time.perf_counter() - began
+        key = json.dumps(way._asdict())
+        self.times[way] = self.measurements.of(key, lambda: self._timing(way, program, arguments))
 
+    def _sized(self, way: _Way, size: int) -> _Way:
+        """Return the way with shards of about this size, each process having one; as it is, if one was asked for."""
+        if self.shard:
+            return way
+        size = min(size, self.largest // way.workers)
+        return way._replace(shard=balanced(ceil(self.members / way.workers), size))
 
-def _beyond(size: int, worse: int, found: dict[int, _Candidate]) -> bool:
-    """Whether a size lies on the far side of one that is worse than the best so far."""
-    best = _least(found).way.shard
-    return best < worse <= size or size <= worse < best
-
-
-def _least(found: dict[int, _Candidate]) -> _Candidate:
-    return min(found.values(), key=lambda c: c.seconds)
-
-
-def _ratio(loop: _Candidate, batched: _Candidate, note: str) -> str:
-    if inf in (loop.seconds, batched.seconds):  # there was no memory for one of them
-        return note
-    ratio = loop.seconds / batched.seconds
-    if ratio >= 1:
-        return f"{ratio:.1f} × the loop, {note}"
-    return f"the loop is {1 / ratio:.1f} × as fast as vmap here"
+    def _against(self, loop: _Way, way: _Way, note: str) -> str:
+        """Say how many times as fast as the loop a way is."""
+        seconds = self._seconds(loop), self._seconds(way)
+        if inf in seconds:  # there was no memory for one of them
+            return note
+        ratio = seconds[0] / seconds[1]
+        if ratio >= 1:
+            return f"{ratio:.1f} × the loop, {note}"
+        return f"the loop is {1 / ratio:.1f} × as fast as vmap here"
 
 
 def balanced(members: int, size: int) -> int:
-    """The shard size near ``size`` that splits the members evenly, so that little of the last shard is padding."""
+    """Return the shard size near ``size`` that splits the members evenly, so that little of the last is padding."""
     size = max(1, min(size, members))
     return ceil(members / ceil(members / size))
 
@@ -424,7 +449,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def no_batched_form(error: Exception) -> str:
-    """Which operation ``vmap`` refused, in one line."""
+    """Say which operation ``vmap`` refused, in one line."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     operation = re.search(r"aten::[\w.]*\w", text)

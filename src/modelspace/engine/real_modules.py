@@ -1,4 +1,8 @@
-"""Real modules: built by the user's own callable with their own seed, and trained as anyone would."""
+"""Real modules: built by the user's own callable with their own seed, and run and trained as anyone would.
+
+A real module is left alone. Only where it draws from PyTorch's generator is that seen afterwards, and what was done
+is done once more from the start, with a mode around it that makes its numbers the member's own.
+"""
 
 import random
 import re
@@ -15,9 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modelspace.construction import is_lazy, seeded, seeded_elsewhere
+from modelspace.engine.gradient import Score, at
 from modelspace.engine.lowerings import lowered
-from modelspace.engine.randomness import Draws, stream_seed
-from modelspace.engine.terms import Score, at
+from modelspace.engine.lowerings.surroundings import swapped
+from modelspace.engine.randomness import Draws, evaluation_draws, stream_seed
 from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
@@ -79,19 +84,17 @@ class Observed:
 
     Attributes:
         steps: What it did with each.
-        drew: Whether it was left alone and drew from PyTorch's generator, which ended the observation.
         elsewhere: The generators outside PyTorch that it drew from.
         counters: The numbers and generators, neither parameter nor buffer, that its forward changed, by name.
     """
 
     steps: list[Passed] = field(default_factory=list)
-    drew: bool = False
     elsewhere: set[str] = field(default_factory=set)
     counters: dict[str, None] = field(default_factory=dict)
 
 
 def plainly(space: ModelSpace, seed: int) -> nn.Module:
-    """What anyone would write: seed PyTorch, Python and NumPy, then call the class.
+    """Do what anyone would write: seed PyTorch, Python and NumPy, then call the class.
 
     Args:
         space: A space of a class or factory.
@@ -110,7 +113,7 @@ def plainly(space: ModelSpace, seed: int) -> nn.Module:
 
 @contextmanager
 def real_module(population: Population, k: int) -> Iterator[nn.Module]:
-    """Member k, built by the user's own callable; of a module given, that module itself, restored after."""
+    """Build member k by the user's own callable; of a module given, take that module itself, restored after."""
     space, source = population.space, population.space.architecture
     if not isinstance(source, nn.Module):
         seed = int(population.table["seed"].iloc[k]) if "seed" in population.table else 0
@@ -149,26 +152,40 @@ def _restored(module: nn.Module) -> Iterator[None]:
             layer._buffers.update(buffers)
 
 
+def evaluated(module: nn.Module, inputs: Tensor) -> tuple[Tensor, list[str]]:
+    """Return a real module's outputs in evaluation mode, and the generators outside PyTorch that it drew from."""
+    draws = evaluation_draws(inputs.device)
+    seed = stream_seed(int(draws.seed), int(draws.step), 0)
+    module.eval()
+    for mode in (nullcontext(), lowered(draws, batched=False)):
+        before = _generators(inputs.device)
+        with torch.random.fork_rng(_cards(inputs.device)), torch.no_grad(), seeded_elsewhere(seed) as drew:
+            with mode:
+                outputs = module(inputs.clone())
+            if _generators(inputs.device) == before:
+                break
+    return outputs.detach(), drew
+
+
 def observed(trial: Trial) -> list[Observed]:
     """Train every member as a real module on the batches; nobody's generators are disturbed."""
-    found: list[Observed] = []
+    members: list[Observed] = []
     device, matched = trial.population.device, False
     for k, seed in enumerate(trial.seeds):
         loss = at(trial.loss, {name: column[k] for name, column in trial.terms.items()})
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            while True:
+        member = None
+        with torch.random.fork_rng(_cards(device)):
+            while member is None:
                 with real_module(trial.population, k) as module:
-                    seen = observe(module, loss, trial.batches, seed, matched=matched)
-                if not seen.drew:
-                    break
-                matched = True  # its numbers are to be the member's own: once more, from the start
-        found.append(seen)
-    return found
+                    member = observe(module, loss, trial.batches, seed, matched=matched)
+                matched = matched or member is None
+        members.append(member)
+    return members
 
 
 def observe(
     module: nn.Module, loss: Score, batches: Sequence[tuple[Tensor, Tensor]], seed: int, *, matched: bool
-) -> Observed:
+) -> Observed | None:
     """Train a real module on some batches.
 
     Args:
@@ -177,8 +194,11 @@ def observe(
         batches: Inputs and labels.
         seed: What its random numbers are a function of.
         matched: Whether what it draws are the member's own numbers. It is left alone otherwise.
+
+    Returns:
+        What it did; None where it was left alone and drew from PyTorch's generator.
     """
-    found = Observed()
+    member = Observed()
     module.train()
     for number, (inputs, labels) in enumerate(batches):
         before, attributes = state_of(module), attributes_of(module)
@@ -188,8 +208,7 @@ def observe(
             with _told(module, inputs), lowered(draws, batched=False) if matched else nullcontext():
                 outputs = module(inputs.clone())
             if not matched and _generators(inputs.device) != generators:
-                found.drew = True
-                return found
+                return None
         value = loss(outputs, labels)
         try:
             value.backward()
@@ -201,14 +220,14 @@ def observe(
                 f"{type(module).__name__}: its backward fails: {type(error).__name__}: "
                 f"{first_line(error).partition(' Hint:')[0]}{line}"
             ) from error
-        found.elsewhere |= set(elsewhere)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         gradient = {name: None if p.grad is None else dense(p.grad) for name, p in trained.items()}
         changed = differing(attributes, attributes_of(module))
-        found.counters |= dict.fromkeys(name for name in changed if _counts(module, name))
-        found.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
+        member.elsewhere |= set(elsewhere)
+        member.counters |= dict.fromkeys(name for name in changed if _counts(module, name))
+        member.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
         _move(trained, gradient)
-    return found
+    return member
 
 
 @contextmanager
@@ -226,7 +245,7 @@ _FORWARD_CALL = re.compile(r'File "(.*)", line (\d+), in (.*)\n\s*(.*)')
 
 
 def _failing_line(module: nn.Module, loss: Score, inputs: Tensor, labels: Tensor) -> str:
-    """The line of the forward whose backward fails, as the end of a message: PyTorch keeps it when it is asked to."""
+    """Name the line of the forward whose backward fails, as the end of a message: PyTorch keeps it when asked to."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -242,7 +261,7 @@ def _failing_line(module: nn.Module, loss: Score, inputs: Tensor, labels: Tensor
 
 
 def _move(parameters: Mapping[str, nn.Parameter], gradient: Mapping[str, Tensor | None]) -> None:
-    """A little down the slope, so that the next batch meets another point."""
+    """Go a little down the slope, so that the next batch meets another point."""
     size = sum(float(p.detach().abs().square().sum()) for p in parameters.values()) ** 0.5
     slope = sum(float(g.abs().square().sum()) for g in gradient.values() if g is not None) ** 0.5
     rate = _MOVED * size / slope if 0 < slope < float("inf") else 0.0
@@ -254,7 +273,7 @@ def _move(parameters: Mapping[str, nn.Parameter], gradient: Mapping[str, Tensor 
 
 
 def state_of(module: nn.Module) -> State:
-    """Copies of all parameters and buffers."""
+    """Copy all parameters and buffers."""
     return State(
         {name: p.detach().clone() for name, p in module.named_parameters()},
         {name: b.detach().clone() for name, b in module.named_buffers()},
@@ -262,33 +281,32 @@ def state_of(module: nn.Module) -> State:
 
 
 def dense(value: Tensor) -> Tensor:
-    """A copy apart from any graph, dense."""
+    """Copy a tensor apart from any graph, dense."""
     return value.detach().clone() if value.layout is torch.strided else value.detach().to_dense()
 
 
-def _generators(device: torch.device) -> tuple[bytes, ...]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return tuple(state.numpy().tobytes() for state in states)
+def _cards(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+def _generators(device: torch.device) -> list[bytes]:
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(card) for card in _cards(device))]
+    return [state.numpy().tobytes() for state in states]
 
 
 @contextmanager
 def _hooks_noted() -> Iterator[list[str]]:
-    """The lines at which hooks on activations are registered within the block."""
-    found: list[str] = []
-    before = Tensor.register_hook
+    """Note the lines at which hooks on activations are registered within the block."""
+    lines: list[str] = []
+    register = Tensor.register_hook
 
     def noted(self: Tensor, hook: Callable[..., Any]) -> Any:
         if not self.is_leaf and (line := users_line(traceback.extract_stack())):
-            found.append(line)
-        return before(self, hook)
+            lines.append(line)
+        return register(self, hook)
 
-    Tensor.register_hook = noted  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield found
-    finally:
-        Tensor.register_hook = before
+    with swapped((Tensor, "register_hook", noted)):
+        yield lines
 
 
 # State that is neither parameter nor buffer
@@ -297,7 +315,7 @@ _MODULE_S = frozenset(vars(nn.Module()))
 
 
 def attributes_of(module: nn.Module) -> dict[str, Any]:
-    """What a network holds beside parameters and buffers, comparable, by name."""
+    """Return what a network holds beside parameters and buffers, comparable, by name."""
     return {
         f"{name}.{key}" if name else key: _comparable(value)
         for name, layer in module.named_modules()
@@ -307,7 +325,7 @@ def attributes_of(module: nn.Module) -> dict[str, Any]:
 
 
 def _counts(module: nn.Module, name: str) -> bool:
-    """Whether an attribute is a number or a generator: a tensor is most often an activation kept to look at."""
+    """Tell whether an attribute is a number or a generator: a tensor is most often an activation kept to look at."""
     layer, _, key = name.rpartition(".")
     value = vars(module.get_submodule(layer)).get(key)
     generators = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
@@ -315,12 +333,12 @@ def _counts(module: nn.Module, name: str) -> bool:
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the attributes that differ."""
+    """Return the names of the attributes that differ."""
     return tuple(name for name in {**first, **second} if first.get(name) != second.get(name))
 
 
 def _comparable(value: Any, depth: int = 0) -> Any:
-    """A copy that can be compared; the type alone of what can't be looked into."""
+    """Copy a value such that it can be compared; take the type alone of what can't be looked into."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, Tensor):

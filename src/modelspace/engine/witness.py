@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from modelspace.construction import same, seeded_elsewhere
-from modelspace.engine.function import Function, Verdict
+from modelspace.construction import same
+from modelspace.engine.function import Function, Verdict, stacked_outputs
 from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
-from modelspace.engine.lowerings import lowered
-from modelspace.engine.lowerings.attention import without_fast_paths
+from modelspace.engine.lowerings import without_fast_paths
 from modelspace.engine.plan import no_batched_form
-from modelspace.engine.randomness import evaluation_draws, stream_seed
 from modelspace.engine.real_modules import (
     Observed,
     Passed,
@@ -26,6 +24,7 @@ from modelspace.engine.real_modules import (
     Trial,
     attributes_of,
     differing,
+    evaluated,
     observed,
     real_module,
     state_of,
@@ -33,6 +32,8 @@ from modelspace.engine.real_modules import (
 from modelspace.errors import ModelspaceError
 from modelspace.population import Population
 from modelspace.space import ModelSpace
+
+_TRIED = 4  # samples on which outputs in evaluation mode are held against real modules
 
 # Relative to a block's norm, and to that of the whole: a block of rounding noise is not a difference. What a network
 # makes more of in float32 is looked at again in float64.
@@ -48,34 +49,78 @@ def witnessed(function: Function, trial: Trial) -> Verdict:
         function: What is to be trusted; it is told what the forward writes and draws.
         trial: Members, batches and loss.
     """
-    found = observed(trial)
-    elsewhere = tuple(sorted({name for member in found for name in member.elsewhere}))
-    function.trust(Verdict(written=_written(function.space, found), elsewhere=elsewhere))
-    why = _misplaced(function.space, found)
-    if why is None and (parted := _parted(function, loop_gradient, trial, found)) is not None:
-        why = _refusal(trial.population, found, parted)
+    space, members = function.space, observed(trial)
+    elsewhere = tuple(sorted({name for member in members for name in member.elsewhere}))
+    function.trust(Verdict(written=_written(space, members), elsewhere=elsewhere))
+    why = _misplaced(space, members)
+    if why is None and (parted := _parted(function, loop_gradient, trial, members)) is not None:
+        why = _refusal(trial.population, members, parted)
     if why is not None:
-        return Verdict(refused=f"{function.space.title} can't be a population: {why}")
+        return Verdict(refused=f"{space.title} can't be a population: {why}")
     if elsewhere:
-        batched = f"the forward draws from {' and '.join(elsewhere)}, which members would share"
+        batched = _shared_generators(elsewhere)
     else:
-        batched = _unbatched(function, trial, found)
-    counters = tuple(dict.fromkeys(name for member in found for name in member.counters))
+        batched = _unbatched(function, trial, members)
+    counters = tuple(dict.fromkeys(name for member in members for name in member.counters))
     return Verdict(None, batched, function.written, elsewhere, counters)
 
 
-def _written(space: ModelSpace, found: Sequence[Observed]) -> tuple[str, ...]:
-    """The trainable parameters that are not the same after forward and backward."""
-    steps = [step for member in found for step in member.steps]
+def unbatched_outputs(function: Function, population: Population, inputs: Tensor) -> str | None:
+    """Say why a population's outputs in evaluation mode can't be computed under ``vmap``; None where they can.
+
+    Args:
+        function: What is to compute them; it is told what the forward writes and draws.
+        population: K ≥ 1 members.
+        inputs: Samples, of which a few are tried.
+
+    Raises:
+        ModelspaceError: not even one member at a time is what the user's own module computes.
+    """
+    members = population[list(dict.fromkeys([0, len(population) - 1]))]
+    few, rows = inputs[:_TRIED], []
+    written: set[str] = set()
+    elsewhere: set[str] = set()
+    for k in range(len(members)):
+        with real_module(members, k) as module, without_fast_paths():
+            before = state_of(module).parameters
+            outputs, drew = evaluated(module, few)
+            after = state_of(module).parameters
+        rows.append(outputs)
+        written |= {name for name, value in before.items() if not same(value, after[name])}
+        elsewhere |= set(drew)
+    names = tuple(sorted(elsewhere))
+    function.trust(Verdict(written=tuple(written), elsewhere=names))
+    given = members.points.clone(), members.buffers, few
+    if any(map(apart, stacked_outputs(function, *given, batched=False), rows)):
+        raise ModelspaceError(
+            f"{members.space.title} can't be a population: in evaluation its outputs depend on something that is "
+            f"neither parameter nor buffer; {_BUFFER}"
+        )
+    if names:
+        return _shared_generators(names)
+    try:
+        batched = stacked_outputs(function, *given, batched=True)
+    except Exception as error:
+        return no_batched_form(error)
+    return "under vmap its outputs are others" if any(map(apart, batched, rows)) else None
+
+
+def _shared_generators(names: Sequence[str]) -> str:
+    return f"the forward draws from {' and '.join(names)}, which members would share"
+
+
+def _written(space: ModelSpace, members: Sequence[Observed]) -> tuple[str, ...]:
+    """Name the trainable parameters that are not the same after forward and backward."""
+    steps = [step for member in members for step in member.steps]
     names = (block.name for block in space.layout)
     return tuple(
         n for n in names if any(not same(s.before.parameters[n], s.after.parameters[n]) for s in steps)
     )
 
 
-def _misplaced(space: ModelSpace, found: Sequence[Observed]) -> str | None:
-    """State that the forward makes and that a point has no place for."""
-    for step in (step for member in found for step in member.steps):
+def _misplaced(space: ModelSpace, members: Sequence[Observed]) -> str | None:
+    """Name state that the forward makes and that a point has no place for."""
+    for step in (step for member in members for step in member.steps):
         before, after = step.before.buffers, step.after.buffers
         for name, value in after.items():
             if name not in before:
@@ -102,13 +147,14 @@ def _misplaced(space: ModelSpace, found: Sequence[Observed]) -> str | None:
 
 
 def _parted(
-    function: Function, gradient: Callable[..., Gradient], trial: Trial, found: Sequence[Observed]
+    function: Function, gradient: Callable[..., Gradient], trial: Trial, members: Sequence[Observed]
 ) -> str | None:
-    """In what the engine's steps differ from those of the real modules; None if in nothing."""
+    """Say in what the engine's steps differ from those of the real modules; None if in nothing."""
     space, device = function.space, trial.population.device
     for i, batch in enumerate(trial.batches):
-        steps = [member.steps[i] for member in found]
-        points = torch.stack([_row(space, step.before) for step in steps])
+        steps = [member.steps[i] for member in members]
+        rows = [[step.before.parameters[block.name].reshape(-1) for block in space.layout] for step in steps]
+        points = torch.stack([torch.cat(row) for row in rows])
         made = gradient(
             function,
             trial.loss,
@@ -121,33 +167,23 @@ def _parted(
             trial.terms,
         )
         for k, step in enumerate(steps):
-            why = _difference(space, step, _member(made, k), points[k])
+            used = None if made.used is None else made.used[min(k, len(made.used) - 1)]
+            buffers = {name: value[k] for name, value in made.buffers.items()}
+            own = Gradient(made.losses[k], made.gradient[k], used, buffers)
+            why = _difference(space, step, own, points[k])
             if why is not None:
                 return why
     return None
-
-
-def _row(space: ModelSpace, state: State) -> Tensor:
-    return torch.cat([state.parameters[block.name].reshape(-1) for block in space.layout])
 
 
 def _kept(state: State, name: str) -> Tensor:
     return state.buffers[name] if name in state.buffers else state.parameters[name]
 
 
-def _member(made: Gradient, k: int) -> Gradient:
-    used = None if made.used is None else made.used[min(k, len(made.used) - 1)]
-    return Gradient(
-        made.losses[k], made.gradient[k], used, {n: value[k] for n, value in made.buffers.items()}
-    )
-
-
 def _difference(space: ModelSpace, step: Passed, made: Gradient, point: Tensor) -> str | None:
-    """The first of loss, buffers, gradient and what is written in which the two sides differ."""
+    """Say the first of loss, buffers, gradient and what is written in which the two sides differ."""
     if not bool(torch.isfinite(step.value)):
-        return (
-            None if not bool(torch.isfinite(made.losses)) else "its loss is finite where the module's is not"
-        )
+        return "its loss is finite where the module's is not" if bool(torch.isfinite(made.losses)) else None
     if apart(made.losses, step.value):
         return f"its loss is {float(made.losses):.6g} where the module's is {float(step.value):.6g}"
     # One buffer may be nothing but rounding: the running mean of what has mean zero.
@@ -171,7 +207,7 @@ def _difference(space: ModelSpace, step: Passed, made: Gradient, point: Tensor) 
 
 
 def apart(ours: Tensor, theirs: Tensor, whole: Tensor | None = None) -> bool:
-    """Whether two tensors differ by more than rounding.
+    """Tell whether two tensors differ by more than rounding.
 
     Args:
         ours: One.
@@ -194,25 +230,25 @@ def apart(ours: Tensor, theirs: Tensor, whole: Tensor | None = None) -> bool:
 
 
 def _size(parts: Sequence[Tensor]) -> Tensor:
-    """The norm of the finite numbers of all of these tensors together."""
+    """Return the norm of the finite numbers of all of these tensors together."""
     norms = [part.detach().to(torch.complex128 if part.is_complex() else torch.float64) for part in parts]
     return torch.stack(
         [torch.zeros((), dtype=torch.float64), *(v[v.isfinite()].norm().cpu() for v in norms)]
     ).norm()
 
 
-def _unbatched(function: Function, trial: Trial, found: Sequence[Observed]) -> str | None:
-    """Why ``vmap`` doesn't compute these modules; None where it does, or has no batched form, which the plan says."""
+def _unbatched(function: Function, trial: Trial, members: Sequence[Observed]) -> str | None:
+    """Say why ``vmap`` doesn't compute these modules; None where it does, or lacks a form, which the plan says."""
     try:
-        why = _parted(function, vmap_gradient, trial, found)
+        why = _parted(function, vmap_gradient, trial, members)
     except Exception as error:
         no_batched_form(error)
         return None
     if why is None or _rounding(trial):
         return None
     template = trial.population.space.template
-    hooks = [line for member in found for step in member.steps for line in step.hooks]
-    layers = [name for name, layer in template.named_modules() if _has_backward_hooks(layer)]
+    hooks = [line for member in members for step in member.steps for line in step.hooks]
+    layers = [name for name, m in template.named_modules() if m._backward_hooks or m._backward_pre_hooks]
     parameters = [name for name, p in template.named_parameters() if p._backward_hooks]
     if hooks:
         return f"a hook on an activation ({hooks[0]}) is not run under vmap"
@@ -223,12 +259,8 @@ def _unbatched(function: Function, trial: Trial, found: Sequence[Observed]) -> s
     return f"under vmap {why}"
 
 
-def _has_backward_hooks(layer: nn.Module) -> bool:
-    return bool(layer._backward_hooks or layer._backward_pre_hooks)
-
-
 def _rounding(trial: Trial) -> bool:
-    """Whether the same in float64 shows no difference: the network amplifies rounding, and nothing else was seen."""
+    """Tell whether float64 shows no difference: the network amplifies rounding, and nothing else was seen."""
     if trial.population.space.dtype.to_real() is torch.float64:
         return False
     try:
@@ -239,16 +271,16 @@ def _rounding(trial: Trial) -> bool:
             trial.seeds,
             {name: column.double() for name, column in trial.terms.items()},
         )
-        found = observed(trial)
+        members = observed(trial)
         function = Function(trial.population.space, trial.population.device)
-        function.trust(Verdict(written=_written(function.space, found)))
-        return _parted(function, vmap_gradient, trial, found) is None
+        function.trust(Verdict(written=_written(function.space, members)))
+        return _parted(function, vmap_gradient, trial, members) is None
     except Exception:  # a network of one type only: what was seen stands
         return False
 
 
 def in_double(population: Population) -> Population:
-    """The same members with coordinates and floating-point buffers in float64."""
+    """Return the same members with coordinates and floating-point buffers in float64."""
     space = population.space.in_dtype(torch.float64)
     buffers = {name: _double(value) for name, value in population.buffers.items()}
     return Population(space, population.points.double(), buffers, population.table)
@@ -258,9 +290,9 @@ def _double(value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value
 
 
-def _refusal(population: Population, found: Sequence[Observed], parted: str) -> str:
-    """Why not even one member at a time is the real module, and what to do."""
-    steps = [step for member in found for step in member.steps]
+def _refusal(population: Population, members: Sequence[Observed], parted: str) -> str:
+    """Say why not even one member at a time is the real module, and what to do."""
+    steps = [step for member in members for step in member.steps]
     changed = list(dict.fromkeys(name for step in steps for name in step.attributes))
     if changed:
         return (
@@ -278,53 +310,3 @@ def _refusal(population: Population, found: Sequence[Observed], parted: str) -> 
             f"{', '.join(drawn[:3])} differs from seed to seed and is neither parameter nor buffer; {_BUFFER}"
         )
     return f"its forward depends on something that is neither parameter nor buffer ({parted}); {_BUFFER}"
-
-
-def witnessed_outputs(
-    function: Function, population: Population, inputs: Tensor, outputs: Callable[[bool], Tensor]
-) -> str | None:
-    """Hold outputs in evaluation mode against those of real modules.
-
-    Args:
-        function: What computes them; it is told what the forward writes and draws.
-        population: One or two members.
-        inputs: A few samples.
-        outputs: The engine's, ``[c, samples, …]``, batched or not.
-
-    Returns:
-        Why ``vmap`` is no choice; None if it is one.
-
-    Raises:
-        ModelspaceError: not even one member at a time is the real module.
-    """
-    rows: list[Tensor] = []
-    written: set[str] = set()
-    elsewhere: set[str] = set()
-    for k in range(len(population)):
-        with real_module(population, k) as module:
-            before = state_of(module).parameters
-            rows.append(_evaluated(module, inputs, elsewhere))
-            after = state_of(module).parameters
-        written |= {name for name, value in before.items() if not same(value, after[name])}
-    function.trust(Verdict(written=tuple(written), elsewhere=tuple(sorted(elsewhere))))
-    if any(map(apart, outputs(False), rows)):
-        raise ModelspaceError(
-            f"{population.space.title} can't be a population: in evaluation its outputs depend on something that is "
-            f"neither parameter nor buffer; {_BUFFER}"
-        )
-    if elsewhere:
-        return f"the forward draws from {' and '.join(sorted(elsewhere))}, which members would share"
-    try:
-        batched = outputs(True)
-    except Exception as error:
-        return no_batched_form(error)
-    return "under vmap its outputs are others" if any(map(apart, batched, rows)) else None
-
-
-def _evaluated(module: nn.Module, inputs: Tensor, elsewhere: set[str]) -> Tensor:
-    draws = evaluation_draws(inputs.device)
-    seed = stream_seed(int(draws.seed), int(draws.step), 0)
-    with torch.no_grad(), without_fast_paths(), lowered(draws, batched=False), seeded_elsewhere(seed) as drew:
-        outputs = module.eval()(inputs.clone())
-    elsewhere |= set(drew)
-    return outputs

@@ -1,5 +1,5 @@
 """The whole journey through one space."""
 
-from modelspace.explore.journey import Distribution, Exploration, Interrupted, explore
+from modelspace.explore.journey import Exploration, Interrupted, explore
 
-__all__ = ["Distribution", "Exploration", "Interrupted", "explore"]
+__all__ = ["Exploration", "Interrupted", "explore"]

@@ -1,7 +1,7 @@
 """``explore``: the whole journey — measure, sample, fit, choose on validation, fit fresh seeds, test, compare."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,13 +19,12 @@ from modelspace.data import Data
 from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError, the_users_told
-from modelspace.fit import Run, fit
-from modelspace.fit.course import DIVERGED, UNFINISHED
+from modelspace.fit import fit
 from modelspace.losses import Loss
-from modelspace.metrics import resolve as resolve_metric
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
+from modelspace.runs import Distribution, Response, Run, Setting, best_of, ended_well, responses_of
 from modelspace.space import ModelSpace, check_number
 
 
@@ -39,41 +38,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, run: Run):
         super().__init__()
         self.run = run
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """One score over the members that finished: its distribution, not its best value.
-
-    Attributes:
-        metric: The score's name.
-        n: Members counted; diverged ones are not among them.
-        diverged: Members that diverged.
-        mean: Over members.
-        sd: Sample standard deviation (n − 1).
-        min: The least.
-        q1: Lower quartile.
-        median: The middle.
-        q3: Upper quartile.
-        max: The largest.
-    """
-
-    metric: str
-    n: int
-    diverged: int
-    mean: float
-    sd: float
-    min: float
-    q1: float
-    median: float
-    q3: float
-    max: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.metric} {self.mean:.4f} ± {self.sd:.4f} (mean ± SD of {self.n} seeds), "
-            f"median {self.median:.4f}, quartiles {self.q1:.4f}–{self.q3:.4f}, range {self.min:.4f}–{self.max:.4f}"
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,7 +87,8 @@ class Exploration:
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{k}={v}" for k, v in self.chosen.items()) or "the defaults"
-        return f"Exploration of {self.space.title} on {self.data.name} at {chosen}: test {self.distribution}"
+        of = f"{self.space.title} on {self.data.name} at {chosen}"
+        return f"Exploration of {of}: test {self.metric} {self.distribution}"
 
 
 @the_users_told()
@@ -189,22 +154,21 @@ def explore(
     sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
-    names = [name for name in columns if name != "data_seed"]
-    response = _response(sweep, names, metric)
-    if not np.isfinite(response["median"]).any():
+    scores, higher = sweep.table[f"validation_{metric}"].to_numpy(dtype=np.float64), metric != "loss"
+    tried, responses = responses_of(sweep.members, scores, sweep.status, higher_is_better=higher)
+    best = best_of(responses, higher_is_better=higher)
+    if best is None:
         raise ModelspaceError(
             f"all {len(sweep.members)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
         )
-    medians = response["median"].round(12)
-    best = medians.idxmax() if metric == "accuracy" else medians.idxmin()
-    chosen = {name: response.loc[best, name] for name in names}
+    chosen = tried[best].columns
     used = {int(s) for s in sweep.members["seed"]}
     first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
     population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
     if "data_seed" in columns:
         population = population.with_columns(data_seed=population.table["seed"])
     fresh = fit(population.to(device), data, **{**settings, "keep": "all"}, out=_part(out, "fresh"))
-    finished = np.isin(fresh.status, [DIVERGED, UNFINISHED], invert=True)
+    finished = ended_well(fresh.status)
     if fresh.interrupted and not finished.any():
         raise Interrupted(sweep)
     test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
@@ -225,10 +189,11 @@ def explore(
             names=seed_names,
             space=space,
         )
-    distribution = _distribution(metric, np.asarray(counted[metric]), int((fresh.status == DIVERGED).sum()))
+    distribution = Distribution.of(test[metric], fresh.status)
     pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
+    table = _table(tried, responses)
     return Exploration(
-        space, data, sweep, response, chosen, fresh, test, distribution, pair, comparison, metric, diagnosis
+        space, data, sweep, table, chosen, fresh, test, distribution, pair, comparison, metric, diagnosis
     )
 
 
@@ -257,30 +222,11 @@ def _part(out: str | os.PathLike[str] | None, name: str) -> Path | None:
     return None if out is None else Path(out) / name
 
 
-def _response(sweep: Run, names: list[str], metric: str) -> pd.DataFrame:
-    """The validation score's quartiles over seeds for each combination of columns."""
-    higher = metric != "loss" and resolve_metric(metric).higher_is_better
-    table = sweep.table
-    worst = -np.inf if higher else np.inf
-    score = table[f"validation_{metric}"]
-    table["score"] = score.where(table["status"] != DIVERGED, worst).fillna(worst)
-    groups = table.groupby(names, sort=False) if names else [((), table)]
-    rows = []
-    for key, group in groups:
-        scores = np.sort(group["score"].to_numpy())
-        # By position: an infinite score must not turn its neighbour into NaN.
-        q1, median, q3 = np.quantile(scores, [0.25, 0.5, 0.75], method="nearest")
-        row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True))
-        diverged = int(np.sum(group["status"] == DIVERGED))
-        rows.append({**row, "q1": q1, "median": median, "q3": q3, "seeds": len(group), "diverged": diverged})
-    return pd.DataFrame(rows, columns=pd.Index([*names, "q1", "median", "q3", "seeds", "diverged"]))
-
-
-def _distribution(metric: str, values: np.ndarray, diverged: int) -> Distribution:
-    if len(values) == 0:
-        nan = float("nan")
-        return Distribution(metric, 0, diverged, nan, nan, nan, nan, nan, nan, nan)
-    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
-    sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-    numbers = (values.mean(), sd, values.min(), q1, median, q3, values.max())
-    return Distribution(metric, len(values), diverged, *(float(v) for v in numbers))
+def _table(settings: Sequence[Setting], responses: Sequence[Response]) -> pd.DataFrame:
+    """The response of each setting, a row each."""
+    rows = [
+        (*s.columns.values(), r.q1, r.median, r.q3, r.members, r.diverged)
+        for s, r in zip(settings, responses, strict=True)
+    ]
+    columns = [*settings[0].columns, "q1", "median", "q3", "seeds", "diverged"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))

@@ -9,7 +9,7 @@ import os
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import mlflow, table, tensorboard, wandb
 from modelspace.export.record import record_of, table_of
-from modelspace.fit import Run
+from modelspace.runs import Run
 
 TARGETS = ("csv", "parquet", "tensorboard", "mlflow", "wandb")
 

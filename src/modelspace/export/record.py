@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from modelspace.fit import Run
-from modelspace.fit.course import DIVERGED, FINISHED, STOPPED
-from modelspace.fit.written import each_setting, read_curves, read_run
+from modelspace.runs import Distribution, Run, Status, open_run, quantiles
+from modelspace.runs import settings_of as settings_of_table
 
 _LONGEST_NAME = 100
 
 
 class Quartiles(NamedTuple):
-    """Of the finite numbers among some; NaN where there are none.
+    """Of the numbers that are not NaN; NaN where there are none.
 
     Attributes:
         median: The middle.
@@ -75,7 +74,7 @@ class ExportRecord:
 
 def table_of(run: Run | str | os.PathLike[str]) -> pd.DataFrame:
     """The members' table, with their numbers as its first column."""
-    return _numbered(run.table if isinstance(run, Run) else read_run(run).table)
+    return _numbered((run if isinstance(run, Run) else open_run(run)).table)
 
 
 def _numbered(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,15 +90,9 @@ def record_of(run: Run | str | os.PathLike[str]) -> ExportRecord:
     Raises:
         ModelspaceError: the folder's run can't be read.
     """
-    if isinstance(run, Run):
-        title, data, recipe, members = run.space.title, run.data, run.settings, run.members
-        table, history = run.table, run.history
-    else:
-        written = read_run(run)
-        title, data, recipe, members = written.title, written.data, written.settings, written.members
-        table, history = written.table, read_curves(run)
-    settings = settings_of(members, table, history)
-    return ExportRecord(title, data, recipe, _numbered(table), history, settings)
+    run = run if isinstance(run, Run) else open_run(run)
+    settings = settings_of(run.members, run.table, run.history)
+    return ExportRecord(run.title, run.data, run.settings, _numbered(run.table), run.history, settings)
 
 
 def settings_of(
@@ -115,39 +108,24 @@ def settings_of(
     status = table["status"].to_numpy(dtype=object)
     names: set[str] = set()
     settings = []
-    for group, (values, rows) in enumerate(each_setting(members)):
+    for number, (values, rows) in enumerate(settings_of_table(members)):
         name = name_of(values)
         if name in names:
-            name = f"{name}-{group}"
+            name = f"{name}-{number}"
         names.add(name)
-        gone = np.isnan(history["train_loss"][rows]) & (status[rows] == DIVERGED)[:, None]
-        ended = rows[np.isin(status[rows], [FINISHED, STOPPED])]
-        final = {curve: distribution(table[curve].to_numpy()[ended]) for curve in history}
-        curves = {curve: quartiles(of_all[rows]) for curve, of_all in history.items()}
+        gone = np.isnan(history["train_loss"][rows]) & (status[rows] == Status.DIVERGED)[:, None]
+        final = {curve: _final(table[curve].to_numpy()[rows], status[rows]) for curve in history}
+        curves = {
+            curve: Quartiles(*quantiles(of_all[rows], [0.5, 0.25, 0.75])) for curve, of_all in history.items()
+        }
         settings.append(Setting(name, values, rows, curves, gone.sum(0), final))
     return tuple(settings)
 
 
-def quartiles(values: Float64[np.ndarray, "member *epoch"]) -> Quartiles:
-    """Over members, of the numbers that are finite; interpolated."""
-    known = np.where(np.isfinite(values), values, np.nan)
-    some = ~np.isnan(known).all(axis=0)
-    found = np.full((3, *known.shape[1:]), np.nan)
-    found[:, some] = np.nanquantile(known[:, some], [0.5, 0.25, 0.75], axis=0)
-    return Quartiles(*found)
-
-
-def distribution(values: np.ndarray) -> dict[str, float]:
-    """How many of these are finite, and their quartiles: ``n``, ``q1``, ``median``, ``q3``."""
-    if not len(values):
-        return {"n": 0, "q1": np.nan, "median": np.nan, "q3": np.nan}
-    middle, low, high = quartiles(values[:, None])
-    return {
-        "n": int(np.isfinite(values).sum()),
-        "q1": float(low[0]),
-        "median": float(middle[0]),
-        "q3": float(high[0]),
-    }
+def _final(scores: np.ndarray, status: np.ndarray) -> dict[str, float]:
+    found = Distribution.of(scores, status)
+    values = {name: getattr(found, name) for name in ("q1", "median", "q3")}
+    return {"n": found.n, **{name: np.nan if value is None else value for name, value in values.items()}}
 
 
 def name_of(columns: Mapping[str, Any]) -> str:

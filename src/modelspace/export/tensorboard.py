@@ -8,6 +8,7 @@ import numpy as np
 from modelspace.errors import ModelspaceError
 from modelspace.export.packages import needed
 from modelspace.export.record import ExportRecord, name_of
+from modelspace.runs import RANDOM
 
 _SUFFIX = ".modelspace"
 
@@ -52,11 +53,7 @@ def write(record: ExportRecord, place: str, part: str | None, *, members: bool) 
             }
             _write(folder, {**scalars, "diverged": setting.diverged}, final, setting.columns)
             for row in setting.rows if members else ():
-                seeds = {
-                    name: record.table[name].iloc[row]
-                    for name in ("seed", "data_seed")
-                    if name in record.table
-                }
+                seeds = {name: record.table[name].iloc[row] for name in RANDOM if name in record.table}
                 own = {curve: values[row] for curve, values in record.history.items()}
                 _write(folder / (name_of(seeds) if seeds else f"member={row}"), own, {}, {})
     except OSError as error:

@@ -1,9 +1,41 @@
-"""Training every row of a population."""
+"""Training every row of a population.
 
-from modelspace.fit.early_stopping import EarlyStopping
-from modelspace.fit.loop import fit
-from modelspace.fit.opening import open_run
-from modelspace.fit.run import Run
-from modelspace.fit.runner import Job, Runner
+The road: ``fit`` (the loop over shards), ``train`` (one shard), ``step`` (one update), then ``modelspace.engine`` for
+the gradient and ``modelspace.optimizers`` for the update.
+"""
 
-__all__ = ["EarlyStopping", "Job", "Run", "Runner", "fit", "open_run"]
+from modelspace.fit.fit import fit, local
+from modelspace.fit.options import PLANS, Options
+from modelspace.fit.plan import build, measured, program
+from modelspace.fit.precision import Precision, products_in
+from modelspace.fit.recipe import LABEL_NOISE, EarlyStopping, Recipe
+from modelspace.fit.runner import Job, Rows, Runner, halved, pieces
+from modelspace.fit.task import Task, prepare
+from modelspace.fit.train import Advance, Program, start, train, updates
+
+__all__ = [
+    "LABEL_NOISE",
+    "PLANS",
+    "Advance",
+    "EarlyStopping",
+    "Job",
+    "Options",
+    "Precision",
+    "Program",
+    "Recipe",
+    "Rows",
+    "Runner",
+    "Task",
+    "build",
+    "fit",
+    "halved",
+    "local",
+    "measured",
+    "pieces",
+    "prepare",
+    "products_in",
+    "program",
+    "start",
+    "train",
+    "updates",
+]

@@ -25,11 +25,20 @@ from torch import Tensor
 
 from modelspace.construction import seeded_elsewhere
 from modelspace.cost import Anatomy, anatomy, update_memory
-from modelspace.engine import Batch, Function, Lowering, stacked_outputs, vmap_gradient
-from modelspace.engine.evaluate import HELD_AT_ONCE, SCORED_AT_ONCE, is_sample_mean, members_bytes
+from modelspace.engine import (
+    HELD_AT_ONCE,
+    SCORED_AT_ONCE,
+    Batch,
+    Function,
+    Lowering,
+    is_sample_mean,
+    members_bytes,
+    stacked_outputs,
+    vmap_gradient,
+)
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.training import Training
+from modelspace.fit.task import Task
 from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
@@ -69,37 +78,37 @@ _KEPT = 64
 _known: OrderedDict[Any, Footprint] = OrderedDict()
 
 
-def footprint(training: Training, lowering: Lowering) -> Footprint:
+def footprint(task: Task, lowering: Lowering) -> Footprint:
     """The footprint of a fit's step; that of a fit of the same kind is found once in a process.
 
     Args:
-        training: The fit.
+        task: The fit.
         lowering: How members are computed.
     """
-    scored = (len(training.data.validation), *_wholes(training), *(m.name for m in training.recipe.metrics))
-    key = (training.fingerprint(), lowering, scored)
+    scored = (len(task.data.validation), *_wholes(task), *(m.name for m in task.recipe.measured))
+    key = (task.fingerprint, lowering, scored)
     if key not in _known:
         with seeded_elsewhere(0):
-            _known[key] = _found(training, lowering)
+            _known[key] = _found(task, lowering)
         while len(_known) > _KEPT:
             _known.popitem(last=False)
     return _known[key]
 
 
-def _found(training: Training, lowering: Lowering) -> Footprint:
-    update = _line(partial(_update, training))
+def _found(task: Task, lowering: Lowering) -> Footprint:
+    update = _line(partial(_update, task))
     if lowering == "vmap":
         try:
-            function = Function(training.population.space, _META, training.products)
+            function = Function(task.population.space, _META, task.function.products)
             return Footprint(
-                _line(partial(_gradient, training, function)),
+                _line(partial(_gradient, task, function)),
                 update,
-                _with_outputs(training, function, _line(partial(_scores, training, function))),
+                _with_outputs(task, function, _line(partial(_scores, task, function))),
                 estimated=False,
             )
         except Exception:  # a kernel without a meta form: anything may be raised
             pass
-    return _by_anatomy(training, lowering, update)
+    return _by_anatomy(task, lowering, update)
 
 
 def _line(count: Callable[[int], int]) -> Line:
@@ -112,9 +121,9 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=_META)
 
 
-def _members(training: Training, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+def _members(task: Task, count: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Points and buffers of so many members."""
-    space = training.population.space
+    space = task.population.space
     points = torch.empty(count, space.dimension, dtype=space.dtype, device=_META)
     return points, {n: _empty(b, count, *b.shape) for n, b in space.buffers_of(space.template).items()}
 
@@ -123,89 +132,89 @@ def _held(tensors: Sequence[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _gradient(training: Training, function: Function, count: int) -> int:
+def _gradient(task: Task, function: Function, count: int) -> int:
     """The most that forward and backward hold beyond points, buffers and one gradient."""
-    points, buffers = _members(training, count)
-    own = training.data_seeds is not None
-    own_labels = own or training.noise is not None
-    shared, each = (batch_size(training),), (count, batch_size(training))
-    inputs = _empty(training.inputs, *(each if own else shared), *training.inputs.shape[1:])
-    labels = _empty(training.labels, *(each if own_labels else shared), *training.labels.shape[1:])
-    scale = precision.scaling(count, training.products, _META).get("scale")
+    points, buffers = _members(task, count)
+    own = task.own_inputs
+    own_labels = own or task.noise is not None
+    shared, each = (batch_size(task),), (count, batch_size(task))
+    inputs = _empty(task.inputs, *(each if own else shared), *task.inputs.shape[1:])
+    labels = _empty(task.labels, *(each if own_labels else shared), *task.labels.shape[1:])
+    scale = precision.scaling(count, task.function.products, _META).get("scale")
     seeds, number = (torch.empty(s, dtype=torch.int64, device=_META) for s in ((count,), ()))
     batch = Batch(inputs, labels, own, own_labels)
     terms = {
-        n: torch.empty(count, dtype=points.dtype.to_real(), device=_META) for n in training.coefficients.terms
+        n: torch.empty(count, dtype=points.dtype.to_real(), device=_META) for n in task.coefficients.terms
     }
     with PeakMemory([points, *buffers.values(), inputs, labels]) as memory:
-        vmap_gradient(function, training.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
+        vmap_gradient(function, task.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
     return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
 
 
-def _scores(training: Training, function: Function, count: int) -> int:
+def _scores(task: Task, function: Function, count: int) -> int:
     """The most that a forward over validation samples holds beyond points and buffers."""
-    samples = len(training.data.validation)
+    samples = len(task.data.validation)
     if not samples:
         return 0
-    points, buffers = _members(training, count)
-    inputs = _empty(training.inputs, min(samples, SCORED_AT_ONCE), *training.inputs.shape[1:])
+    points, buffers = _members(task, count)
+    inputs = _empty(task.inputs, min(samples, SCORED_AT_ONCE), *task.inputs.shape[1:])
     with PeakMemory([points, *buffers.values()]) as memory:
         stacked_outputs(function, points, buffers, inputs, batched=True)
     return max(0, memory.peak - points.nbytes - _held(list(buffers.values())))
 
 
-def _wholes(training: Training) -> list[str]:
+def _wholes(task: Task) -> list[str]:
     """The scores that are taken of the outputs of all validation samples together."""
-    labels = training.data.validation.labels
-    return [name for name, score in training.scores.items() if not is_sample_mean(score, labels)]
+    labels = task.data.validation.labels
+    return [name for name, score in task.scores.items() if not is_sample_mean(score, labels)]
 
 
-def _with_outputs(training: Training, function: Function, line: Line) -> Line:
+def _with_outputs(task: Task, function: Function, line: Line) -> Line:
     """And the outputs of all validation samples, where scores are taken of them: of as many members as have room."""
-    samples = len(training.data.validation)
-    if not samples or not _wholes(training):
+    samples = len(task.data.validation)
+    if not samples or not _wholes(task):
         return line
-    points, buffers = _members(training, 1)
-    few = _empty(training.inputs, min(samples, 2), *training.inputs.shape[1:])
+    points, buffers = _members(task, 1)
+    few = _empty(task.inputs, min(samples, 2), *task.inputs.shape[1:])
     one = members_bytes(stacked_outputs(function, points, buffers, few, batched=True), samples)
     # A member's own twice: what a score may write into is a copy.
-    held = min(training.members * one, max(one, HELD_AT_ONCE)) + one
+    held = min(task.total * one, max(one, HELD_AT_ONCE)) + one
     return Line(line.shared + held, line.each)
 
 
-def _update(training: Training, count: int) -> int:
+def _update(task: Task, count: int) -> int:
     """The most that the update holds beyond points, state and gradient."""
-    points, _ = _members(training, count)
-    state, most = update_memory(training.recipe.optimizer, points, training.coefficients.names)
+    points, _ = _members(task, count)
+    state, most = update_memory(task.recipe.optimizer, points, task.coefficients.names)
     # The rows that count are put back there by a selection, which copies once more.
-    again = 0 if training.device.type == "cpu" else points.nbytes + state
-    clipped = points.nbytes if training.coefficients.clipping else 0
+    again = 0 if task.device.type == "cpu" else points.nbytes + state
+    clipped = points.nbytes if task.coefficients.clipping else 0
     return most + again + clipped
 
 
-def _by_anatomy(training: Training, lowering: Lowering, update: Line) -> Footprint:
+def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
     """One member's peak, for each member where they are computed together, once where one by one."""
-    numbers = training.population.space.dimension * training.population.space.dtype.itemsize
+    numbers = task.population.space.dimension * task.population.space.dtype.itemsize
     try:
-        step, forward = (_anatomy(training, size) for size in (batch_size(training), SCORED_AT_ONCE))
+        step, forward = (_anatomy(task, size) for size in (batch_size(task), SCORED_AT_ONCE))
     except ModelspaceError:
         return Footprint(Line(0, 0), update, Line(0, 0), estimated=True)
     layers = [prod(layer.output_shape) for layer in forward.layers]
-    scores = 2 * training.population.space.dtype.itemsize * max(layers, default=0)
+    scores = 2 * task.population.space.dtype.itemsize * max(layers, default=0)
     if lowering == "loop":
         # One member's own parameters and gradients are in its peak; a byte a number says which have one.
-        flags = training.population.space.dimension
+        flags = task.population.space.dimension
         return Footprint(Line(step.peak_bytes, flags), update, Line(numbers + scores, 0), estimated=True)
     each = max(0, step.peak_bytes - 2 * numbers)
     return Footprint(Line(0, each), update, Line(0, scores), estimated=True)
 
 
-def _anatomy(training: Training, batch: int) -> Anatomy:
-    space = training.population.space
-    shape = tuple(training.inputs.shape[1:])
-    return anatomy(space.working_copy(), shape, batch=batch, input_dtype=training.inputs.dtype)
+def _anatomy(task: Task, batch: int) -> Anatomy:
+    space = task.population.space
+    shape = tuple(task.inputs.shape[1:])
+    return anatomy(space.working_copy(), shape, batch=batch, input_dtype=task.inputs.dtype)
 
 
-def batch_size(training: Training) -> int:
+def batch_size(task: Task) -> int:
     """Samples in a batch: no more than there are."""
-    return min(len(training.inputs), training.recipe.batch_size)
+    return min(len(task.inputs), task.recipe.batch_size)

@@ -18,201 +18,80 @@ than is predicted, the compiler itself takes memory at the start), and what the 
 the heap.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
-from modelspace.engine import Plan, balanced
-from modelspace.engine.shard_sizes import shard_sizes
+from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
-from modelspace.fit.footprint import Footprint, footprint
-from modelspace.fit.keep import Keep, groups_of
-from modelspace.fit.training import Training
-from modelspace.progress import notice
+from modelspace.fit.footprint import Footprint
+from modelspace.fit.task import Task
+from modelspace.memory import Memory, size_text
+from modelspace.runs import Keep, setting_numbers
 
-_PROCESS = 2**24  # what a worker process writes into beside its shard: 6 to 14 MiB
 _LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured
-_HEAP = 2**28  # blocks below 32 MiB come from the heap, which held 40 to 430 MiB more than what was in use
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a fit takes, in bytes; those of a shard are one process's.
-
-    Attributes:
-        shared: Frozen parameters, one template, training and validation samples: there when the fit begins.
-        points: The shard's points, ``c · n`` numbers; twice that where early stopping restores the best.
-        gradients: As many; with ``accumulate = a > 1``, of all batches and once more for their mean: ``2a + 1``.
-        optimizer: The optimizer's state: two numbers a coordinate for Adam, one for SGD.
-        buffers: The shard's buffers, before and after a step.
-        coefficients: What the updates of one epoch multiply with, and their losses.
-        activations: What forward and backward hold beside those.
-        update: New points and state, which stand beside the old ones until a step is taken, and terms on the way.
-        scoring: What the forward over validation samples holds.
-        kept: The points and buffers that the run keeps: of all members, and as many again before training; or of the
-            best so many of each setting, for each process; or none.
-        curves: The curves of all members, and their table.
-        processes: Worker processes, each with a shard; 1 where there are none.
-        members: K.
-        shard_size: c.
-        free: What was free before; on a device, there.
-        on_device: Whether the shard is on a device with memory of its own.
-        keeps_there: Whether the kept points are there too.
-    """
-
-    shared: int
-    points: int
-    gradients: int
-    optimizer: int
-    buffers: int
-    coefficients: int
-    activations: int
-    update: int
-    scoring: int
-    kept: int
-    curves: int
-    processes: int
-    members: int
-    shard_size: int
-    free: int = 0
-    on_device: bool = False
-    keeps_there: bool = False
-
-    @property
-    def phases(self) -> dict[str, int]:
-        """What a shard holds in each of its phases, beside what it always holds."""
-        return {
-            "activations": self.gradients + self.activations,
-            "update": self.gradients + self.update,
-            "scoring": self.scoring,
-        }
-
-    @property
-    def tensors(self) -> int:
-        """One process's shard, in the phase that takes most."""
-        always = self.points + self.optimizer + self.buffers + self.coefficients
-        return always + max(self.phases.values())
-
-    @property
-    def heap(self) -> int:
-        """What the system's allocator keeps between blocks, as measured: as much again, up to a limit."""
-        return 0 if self.on_device else min(self.tensors, _HEAP)
-
-    @property
-    def shard(self) -> int:
-        """One process's shard with its share of the heap."""
-        return self.tensors + self.heap
-
-    @property
-    def shards(self) -> int:
-        """Those of all processes."""
-        return self.processes * self.shard + (self.processes * _PROCESS if self.processes > 1 else 0)
-
-    @property
-    def needed(self) -> int:
-        """What has to be free: all but what is there already; on a device, what is needed there."""
-        if self.on_device:
-            return self.shards + (self.kept if self.keeps_there else 0)
-        return self.shards + self.kept + self.curves
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.shared + self.shards + self.kept + self.curves
-
-    def to_plain(self) -> dict[str, Any]:
-        """The parts and their sums as plain values, for records."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**own, "heap": self.heap, "shard": self.shard, "needed": self.needed, "total": self.total}
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any] | None) -> "Memory | None":
-        """The record that ``to_plain`` wrote; None where there is none."""
-        if values is None:
-            return None
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
-    def __str__(self) -> str:
-        phase = max(self.phases, key=self.phases.__getitem__)
-        parts = {"points": self.points, "optimizer": self.optimizer, "buffers": self.buffers}
-        if phase != "scoring":
-            parts["gradients"] = self.gradients
-        parts[phase] = getattr(self, phase)
-        parts |= {"coefficients": self.coefficients, "heap": self.heap}
-        divisor, unit = _unit(self.shards)
-        inner = ", ".join(
-            f"{name} {_number(self.processes * size / divisor)}"
-            for name, size in parts.items()
-            if self.processes * size / divisor >= 0.05
-        )
-        more = {"kept points": self.kept, "curves": self.curves, "data": self.shared}
-        others = [f"{name} {size_text(size)}" for name, size in more.items() if size >= 2**16]
-        shards = f"shards {_number(self.shards / divisor)} {unit} ({inner})"
-        listed = ", ".join([shards, *others])
-        return f"memory: {size_text(self.total)} of {size_text(self.free)} free: {listed}"
 
 
 def predict(
-    training: Training, keep: Keep, plan: Plan, found: Footprint, free: int, members: int | None = None
+    task: Task, keep: Keep, plan: Plan, found: Footprint, free: int, members: int | None = None
 ) -> Memory:
     """What a fit takes as a plan says.
 
     Args:
-        training: The fit.
+        task: The fit.
         keep: Whose points are kept.
         plan: The lowering, the shard's size and the processes.
         found: The footprint of that lowering.
         free: What is free.
         members: K, where it is another than the population's.
     """
-    recipe, space = training.recipe, training.population.space
-    count = len(training.population) if members is None else members
+    recipe, space = task.recipe, task.population.space
+    count = len(task.population) if members is None else members
     shard = min(plan.shard, count)
     point = space.dimension * space.dtype.itemsize
-    buffers = _buffer_bytes(training)
+    buffers = _buffer_bytes(task)
     numbers = shard * point
     a = recipe.accumulate
     state = recipe.optimizer.init(torch.empty(1, space.dimension, dtype=space.dtype, device="meta"))
     restores = recipe.early_stopping is not None and recipe.early_stopping.restore_best
-    names = len(training.coefficients.names)
+    names = len(task.coefficients.names)
     return Memory(
-        shared=_shared(training),
+        shared=_shared(task),
         points=numbers * (2 if restores else 1),
         gradients=numbers * (1 if a == 1 else 2 * a + 1),
         optimizer=shard * sum(value.nbytes for value in state.values()),
         buffers=shard * buffers * (3 if restores else 2),
-        coefficients=shard * training.steps * (names * (8 + space.dtype.itemsize) + 8),
+        coefficients=shard * task.steps * (names * (8 + space.dtype.itemsize) + 8),
         activations=found.activations(shard),
         update=found.update(shard),
         scoring=found.scoring(shard),
-        kept=_kept(training, keep, plan.workers, count),
-        curves=_curves(training, count),
+        kept=_kept(task, keep, plan.workers, count),
+        curves=_curves(task, count),
         processes=plan.workers,
         members=count,
         shard_size=shard,
         free=free,
-        on_device=training.device.type == "cuda",
-        keeps_there=training.device.type == "cuda" and keep.best is None,
+        on_device=task.device.type == "cuda",
+        keeps_there=task.device.type == "cuda" and keep.best is None,
     )
 
 
-def largest_shard(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
+def largest_shard(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
     """The most members for which each of the plan's processes has room in a shard; 0 where not even for one."""
 
     def fits(shard: int) -> bool:
-        return predict(training, keep, replace(plan, shard=shard), found, free).needed <= free
+        return predict(task, keep, replace(plan, shard=shard), found, free).needed <= free
 
-    return _largest(fits, len(training.population))
+    return _largest(fits, len(task.population))
 
 
-def largest_members(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
+def largest_members(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> int:
     """The largest K for which there is room, member by member if need be; 0 where there is for none."""
 
     def fits(members: int) -> bool:
         small = replace(plan, shard=1)
-        return predict(training, keep, small, found, free, members).needed <= free
+        return predict(task, keep, small, found, free, members).needed <= free
 
     most = 1
     while fits(most) and most < 2**40:
@@ -229,17 +108,17 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def check_kept(training: Training, keep: Keep, processes: int, free: int) -> None:
+def check_kept(task: Task, keep: Keep, processes: int, free: int) -> None:
     """Hold the memory that grows with the members against what is free, before any of it is taken.
 
     Raises:
         ModelspaceError: it is more.
     """
-    members = len(training.population)
-    kept, curves = _kept(training, keep, processes, members), _curves(training, members)
+    members = len(task.population)
+    kept, curves = _kept(task, keep, processes, members), _curves(task, members)
     if kept + curves <= free:
         return
-    most = _largest(lambda m: _kept(training, keep, processes, m) + _curves(training, m) <= free, members)
+    most = _largest(lambda m: _kept(task, keep, processes, m) + _curves(task, m) <= free, members)
     advice = [f"{most:,} members fit"] if most else []
     if keep.best != 0 and curves <= free:
         advice.append(f"keep='scores' (--keep scores) needs {size_text(curves)}")
@@ -249,23 +128,23 @@ def check_kept(training: Training, keep: Keep, processes: int, free: int) -> Non
     )
 
 
-def check(training: Training, keep: Keep, plan: Plan, found: Footprint, free: int) -> Memory:
+def check(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> Memory:
     """The prediction for a plan.
 
     Raises:
         ModelspaceError: it is more than is free; what takes how much, and what would fit.
     """
-    memory = predict(training, keep, plan, found, free)
+    memory = predict(task, keep, plan, found, free)
     if memory.needed <= free:
         return memory
-    shard = largest_shard(training, keep, plan, found, free)
+    shard = largest_shard(task, keep, plan, found, free)
     advice = [f"shards of {shard} members (--shard {shard}) fit"] if shard else []
     if not shard:
         none = replace(keep, best=0)
-        members = largest_members(training, keep, plan, found, free)
+        members = largest_members(task, keep, plan, found, free)
         if members:
             advice.append(f"{members:,} members fit")
-        if keep.best != 0 and largest_shard(training, none, plan, found, free):
+        if keep.best != 0 and largest_shard(task, none, plan, found, free):
             advice.append("keep='scores' (--keep scores) fits")
         if not members:
             advice.append("a smaller batch, or --precision bf16-mixed, needs less")
@@ -274,95 +153,30 @@ def check(training: Training, keep: Keep, plan: Plan, found: Footprint, free: in
     raise ModelspaceError(f"{one}this run needs {text}. {'; '.join(advice)}")
 
 
-def plan_within(
-    training: Training, keep: Keep, choices: Mapping[str, Any], free: int, *, asked: bool
-) -> tuple[Plan, Callable[..., Any] | None, Memory]:
-    """The plan, chosen among shards that memory has room for; its step; what it takes.
-
-    Args:
-        training: The fit.
-        keep: Whose points are kept.
-        choices: What was decided already: see ``Training.plan``.
-        free: What is free.
-        asked: Whether the shard's size was decided by the user: then it is not changed.
-
-    Returns:
-        The plan, its step (None where it is to be made anew), and the prediction.
-
-    Raises:
-        ModelspaceError: what was asked for does not fit, or not even one member does.
-    """
-    lowering, workers = choices["lowering"] or "vmap", choices["workers"] or 1
-    found = footprint(training, lowering)
-    trial = Plan(lowering, choices["shard"] if asked else 1, False, 1, "", workers=workers if asked else 1)
-    check(training, keep, trial, found, free)
-    largest = largest_shard(training, keep, replace(trial, workers=1), found, free)
-    if not asked and (choices["shard"] or 0) * workers > largest:
-        choices = {**choices, "shard": None}
-    plan, step = training.plan(dict(choices), largest)
-    if plan.lowering != lowering:
-        found = footprint(training, plan.lowering)
-    members = len(training.population)
-    best = balanced(-(-members // plan.workers), largest // plan.workers)
-    limited = (
-        not asked and largest < min(members, max(shard_sizes(training.device).tried)) and plan.shard == best
-    )
-    first = plan
-    while not asked and plan.workers > 1 and not largest_shard(training, keep, plan, found, free):
-        plan = replace(plan, workers=plan.workers - 1)
-    if not asked and predict(training, keep, plan, found, free).needed > free:
-        most = largest_shard(training, keep, plan, found, free)
-        plan = replace(plan, shard=balanced(-(-members // plan.workers), most))
-    memory = check(training, keep, plan, found, free)
-    if limited or plan != first:
-        size = f"{plan.shard:,} members" if plan.shard > 1 else "1 member"
-        each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
-        notice(f"memory: {size_text(free)} are free, which is room for shards of {size}{each}")
-        plan = replace(plan, reason=f"{plan.reason}; no larger shard fits into memory")
-    return plan, step if plan.shard == first.shard else None, memory
-
-
-def _shared(training: Training) -> int:
-    space, validation = training.population.space, training.data.validation
-    held = [training.inputs, training.labels, validation.inputs, validation.labels]
+def _shared(task: Task) -> int:
+    space, validation = task.population.space, task.data.validation
+    held = [task.inputs, task.labels, validation.inputs, validation.labels]
     template = [*space.template.parameters(), *space.template.buffers()]
     return sum(tensor.nbytes for tensor in [*held, *template] if tensor.layout is torch.strided)
 
 
-def _buffer_bytes(training: Training) -> int:
-    space = training.population.space
+def _buffer_bytes(task: Task) -> int:
+    space = task.population.space
     return sum(value.nbytes for value in space.buffers_of(space.template).values())
 
 
-def _kept(training: Training, keep: Keep, processes: int, members: int) -> int:
-    population = training.population
-    each = population.space.dimension * population.space.dtype.itemsize + _buffer_bytes(training)
+def _kept(task: Task, keep: Keep, processes: int, members: int) -> int:
+    population = task.population
+    each = population.space.dimension * population.space.dtype.itemsize + _buffer_bytes(task)
     if keep.best is None:
-        return members * each * (1 if training.made_before else 2)
+        return members * each * (1 if task.made_before else 2)
     if keep.best == 0:
         return 0
-    groups = int(groups_of(population.table).max()) + 1
+    groups = int(setting_numbers(population.table).max()) + 1
     return processes * -(-groups * members // len(population)) * keep.best * (each + 16)
 
 
-def _curves(training: Training, members: int) -> int:
-    table = int(training.population.table.memory_usage().sum())
-    each = training.recipe.epochs * len(training.curves) * 8 + 9  # a state and the number of steps
-    return members * (each + _LISTED) + 2 * table * members // len(training.population)
-
-
-def _unit(size: float) -> tuple[int, str]:
-    for power, name in ((30, "GiB"), (20, "MiB")):
-        if size >= 2**power:
-            return 2**power, name
-    return 2**10, "KiB"
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
-
-
-def size_text(size: int) -> str:
-    """Bytes as a person reads them: ``"1.2 GiB"``."""
-    divisor, unit = _unit(size)
-    return f"{_number(size / divisor)} {unit}"
+def _curves(task: Task, members: int) -> int:
+    table = int(task.population.table.memory_usage().sum())
+    each = task.recipe.epochs * len(task.curves) * 8 + 9  # a state and the number of steps
+    return members * (each + _LISTED) + 2 * table * members // len(task.population)

@@ -1,8 +1,10 @@
 """In what number format a fit computes.
 
-``"32"`` computes in the coordinates' own type (float32, or the float64 or bfloat16 they were given). ``"bf16-mixed"``
-and ``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic mixed precision
-does. ``"tf32"`` lets an NVIDIA GPU round the inputs of float32 products to 10 bits of mantissa.
+The names are Lightning's. ``"32"`` computes in the coordinates' own type: float32, or the float64 or bfloat16 that
+the space was built with. ``"64"`` makes the coordinates, and all that is computed with them, double.
+``"bf16-mixed"`` and ``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic
+mixed precision does.
+``"tf32"`` lets an NVIDIA GPU round the inputs of float32 products to 10 bits of mantissa.
 
 float16 has a narrow range, so each member's loss is multiplied by a scale of its own before the backward, and the
 gradient divided by it after: halved when a gradient overflows (that step is left out), doubled after 2000 steps
@@ -17,26 +19,57 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.population import Population
+from modelspace.space import ModelSpace
 
-Precision = Literal["32", "tf32", "bf16-mixed", "16-mixed"]
-PRECISIONS = ("32", "tf32", "bf16-mixed", "16-mixed")
+Precision = Literal["32", "64", "tf32", "bf16-mixed", "16-mixed"]
+PRECISIONS: tuple[Precision, ...] = ("32", "64", "tf32", "bf16-mixed", "16-mixed")
 
 FIRST_SCALE = 2.0**16
 GROWTH_STEPS = 2000
 _LEAST_SCALE = 2.0**-24  # below this no gradient can be told from zero: the member has diverged
 
 
-def resolve(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type of matrix products, where it is not the coordinates' own.
+def named(precision: Precision | Literal[32, 64]) -> Precision:
+    """Return a precision by its name, or by its number of bits.
 
     Raises:
-        ModelspaceError: an unknown name, or TF32 on a device that has none.
+        ModelspaceError: an unknown name.
     """
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+    for known in PRECISIONS:
+        if str(precision) == known:
+            return known
+    raise unknown_name("precision", str(precision), PRECISIONS)
+
+
+def products_of(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """Return the type of matrix products, where it is not the coordinates' own.
+
+    Raises:
+        ModelspaceError: TF32 on a device that has none.
+    """
     if precision == "tf32" and device.type != "cuda":
         raise ModelspaceError(f"tf32 is a format of NVIDIA GPUs, and the members are on {device}")
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def coordinates_in(precision: Precision, population: Population) -> Population:
+    """Return the members as the precision asks: with 64 the same points in double."""
+    space = population.space
+    if precision != "64" or space.dtype in (torch.float64, torch.complex128):
+        return population
+    double = ModelSpace(
+        space.architecture,
+        input_shape=space.input_shape,
+        dtype=torch.float64,
+        input_dtype=space.input_dtype,
+        **space.hyperparameters,
+    )
+    if population.is_drawn:
+        return Population.from_seeds(double, population.table, population.device)
+    kinds = {name: value.dtype for name, value in double.buffers_of(double.template).items()}
+    buffers = {name: value.to(kinds[name]) for name, value in population.buffers.items()}
+    return Population(double, population.points.to(double.dtype), buffers, population.table)
 
 
 @contextmanager

@@ -1,65 +1,165 @@
 """What a fit does, resolved from names and checked before anything is computed."""
 
-import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from modelspace import losses, metrics, optimizers
-from modelspace.engine import terms_of
+from modelspace.engine import loss_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.fit.early_stopping import EarlyStopping
+from modelspace.fit import precision
+from modelspace.fit.precision import PRECISIONS, Precision
+from modelspace.fit.settings import setting, settings
 from modelspace.fit.step import Coefficients
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
 from modelspace.losses import Choice, Loss
-from modelspace.metrics import Metric
+from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
 
+LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
 _DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
-LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A fit's settings, the same for all members; what differs is in the population's columns.
+class EarlyStopping:
+    """Stop a member whose monitored score has not improved for ``patience`` epochs; the others go on.
 
     Attributes:
-        loss: What is minimised.
-        optimizer: How.
-        schedule: The learning rate's factor as a function of the step.
-        epochs: Passes over the training split.
-        batch_size: Samples a step.
-        clip_norm: Limit of a member's gradient norm; None for no clipping.
-        clip_value: Limit of a gradient entry; None for no clipping.
-        data_seed: Seed of the data order, where the population has no column of that name.
-        metrics: Measured on the validation split after each epoch, beside the loss.
-        early_stopping: When a member stops before the last epoch.
-        precision: The number format of matrix products.
-        accumulate: Batches whose gradients' mean makes one update.
+        patience: Epochs without improvement that are tolerated, at least 1.
+        monitor: A column of the history measured on the validation split: ``"validation_loss"``,
+            ``"validation_accuracy"``.
+        min_delta: The least change that counts as an improvement, at least 0.
+        restore_best: Keep the point of the best epoch instead of the last one.
+
+    Raises:
+        ModelspaceError: patience below 1 or a negative ``min_delta``.
     """
 
-    loss: Loss
-    optimizer: Optimizer
-    schedule: Schedule
-    epochs: int
-    batch_size: int
-    clip_norm: float | None
-    clip_value: float | None
-    data_seed: int
-    metrics: tuple[Metric, ...]
-    early_stopping: EarlyStopping | None
-    precision: str = "32"
-    accumulate: int = 1
+    patience: int = 5
+    monitor: str = "validation_loss"
+    min_delta: float = 0.0
+    restore_best: bool = False
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.min_delta < 0:
+            raise ModelspaceError(
+                f"early stopping needs patience ≥ 1 and min_delta ≥ 0; received {self.patience}, {self.min_delta}"
+            )
+
+
+def _stopping(rule: EarlyStopping | int | None) -> EarlyStopping | None:
+    return EarlyStopping(rule) if isinstance(rule, int) else rule
+
+
+def _metrics(
+    given: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]] | None,
+) -> tuple[Metric, ...] | None:
+    return None if given is None else tuple(metrics.resolve(metric) for metric in given)
+
+
+@settings
+class Recipe:
+    """A fit's settings, the same for all members; what differs is in the population's columns."""
+
+    loss: Loss = setting(
+        default="cross_entropy",
+        converter=losses.resolve,
+        doc="A loss by name. Or a loss of ``modelspace.losses``, or a function of (outputs, labels) to a scalar. "
+        "A column ``loss`` of the population holds each member's own by name, and columns may hold the "
+        "losses' parameters (``gamma``, ``delta``, …).",
+    )
+    optimizer: Optimizer = setting(
+        default="adam",
+        converter=optimizers.resolve,
+        doc="``sgd``, ``adam``, ``adamw`` or ``rmsprop``. Or an optimizer of ``modelspace.optimizers``, with "
+        "defaults for what is no column.",
+    )
+    schedule: Schedule = setting(
+        default=None,
+        converter=optimizers.resolve_schedule,
+        doc="The learning rate's factor as a function of the step: ``cosine``, ``step``, ``one-cycle``, "
+        "``warmup``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
+        "``modelspace.optimizers``.",
+    )
+    epochs: int = setting(default=20, at_least=1, doc="Passes over the training split.")
+    batch_size: int = setting(
+        default=32, at_least=1, doc="Samples a step; more than there are means all of them."
+    )
+    accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
+    precision: Precision = setting(
+        default="32",
+        converter=precision.named,
+        choices=PRECISIONS,
+        doc="Number format: ``32``, the coordinates' own, float32 unless the space was built with another; "
+        "``64``, all in double; ``tf32``, float32 products at reduced precision on an NVIDIA GPU; "
+        "``bf16-mixed`` and ``16-mixed``, matrix products in 16 bits, float16 with a loss scale for each "
+        "member.",
+    )
+    clip_norm: float | None = setting(default=None, doc="Limit of each member's gradient norm.")
+    clip_value: float | None = setting(default=None, doc="Limit of each gradient entry.")
+    data_seed: int = setting(
+        default=0, doc="Seed of the shared data order; a column of this name holds each member's own."
+    )
+    metrics: tuple[Metric, ...] | None = setting(
+        default=None,
+        converter=_metrics,
+        doc="Validation metrics beside the loss. Where None, accuracy if the labels are classes and outputs score"
+        " them.",
+    )
+    early_stopping: EarlyStopping | None = setting(
+        default=None,
+        converter=_stopping,
+        doc="Epochs without a lower validation loss after which a member stops. Or an ``EarlyStopping``, for "
+        "another score.",
+    )
+
+    def resolved(self, population: Population, classes: int | None) -> "Recipe":
+        """Return the settings for these members and data: their own losses, the usual metrics.
+
+        Args:
+            population: The members.
+            classes: How many classes the labels have; None where they are none.
+
+        Raises:
+            ModelspaceError: an unknown name in a column ``loss``, or early stopping monitors what is not measured.
+        """
+        own = {each.name: getattr(self, each.name) for each in fields(Recipe)}
+        own["loss"] = loss = loss_of(population, self.loss)
+        own["metrics"] = usual(loss, classes) if self.metrics is None else self.metrics
+        recipe, rule = Recipe(**own), self.early_stopping
+        monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
+        if rule is not None and rule.monitor not in monitors:
+            raise unknown_name("score to monitor", rule.monitor, monitors)
+        return recipe
+
+    @property
+    def measured(self) -> tuple[Metric, ...]:
+        """The metrics, once ``resolved``."""
+        return self.metrics or ()
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        """What of the settings is executed: functions, and objects with methods."""
+        return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule)
+
+    @property
+    def higher_is_better(self) -> list[str]:
+        """The validation scores of which more is better, by their names in the history."""
+        return [f"validation_{metric.name}" for metric in self.measured if metric.higher_is_better]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as plain values, for records and reports."""
+        return {each.name: _described(getattr(self, each.name)) for each in fields(Recipe)}
 
     def columns(self, population: Population) -> dict[str, Float64[Tensor, "member _"]]:
-        """The hyper-parameters of every member, as the columns that a step reads.
+        """Return the hyper-parameters of every member, as the columns that a step reads.
 
         Raises:
             ModelspaceError: a column that nothing here reads, or values out of range (all are listed).
@@ -68,14 +168,14 @@ class Recipe:
         terms = {name: column.numpy() for name, column in terms_of(population, self.loss).items()}
         others = (name for name in table.columns if name not in (*_DESCRIBING, *terms))
         given = {name: _values(table[name]) for name in others} | terms
-        coefficients = self.coefficients(population)
         owners = (self.optimizer, self.schedule, self.loss)
         read = [name for owner in owners for name in owner.hyperparameters()]
         known = {*read, *_CLIPPING, "data_seed", "label_noise"}
         for name in given:
             if name not in known:
                 raise self._unread(name, known)
-        limits = {n: given.get(n, np.array(getattr(self, n))) for n in coefficients.clipping}
+        clipping = self.coefficients(population).clipping
+        limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
         problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
         if "label_noise" in given:
             problems += check("label_noise", given["label_noise"], LABEL_NOISE)
@@ -92,16 +192,15 @@ class Recipe:
         columns |= hyper_columns(self.schedule, given, members)
         own = {name: given[name] for name in (*terms, "label_noise") if name in given}
         for name, values in {**limits, **own}.items():
-            columns[name] = (
-                torch.tensor(values, dtype=torch.float64).reshape(-1, 1).expand(members, 1).contiguous()
-            )
+            column = torch.tensor(values, dtype=torch.float64).reshape(-1, 1)
+            columns[name] = column.expand(members, 1).contiguous()
         return columns
 
     def _unread(self, name: str, known: set[str]) -> ModelspaceError:
         """The error for a column that nothing here reads, but perhaps another optimizer, loss or `fit` itself."""
         owner, objective = type(self.optimizer).__name__, self.loss.name
         takes = f"columns here are {', '.join(sorted(known))}"
-        if name in inspect.signature(make_recipe).parameters:
+        if name in {each.name for each in fields(Recipe)}:
             return ModelspaceError(
                 f"column {name}: {name} is one for the whole fit, not one a member: fit(…, {name}=…); {takes}"
             )
@@ -115,82 +214,19 @@ class Recipe:
         return unknown_name(kind, name, known)
 
     def coefficients(self, population: Population) -> Coefficients:
-        """How columns and steps become the numbers of an update."""
+        """Say how columns and steps become the numbers of an update."""
         clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
         terms = tuple(n for n in self.loss.hyperparameters() if n in population.table)
         return Coefficients(self.optimizer, self.schedule, clipping, terms)
 
-    def data_seeds(self, population: Population) -> Int64[Tensor, "member"] | None:
-        """Each member's seed of the data order; None where all share the recipe's."""
-        if "data_seed" not in population.table:
-            return None
-        return torch.tensor(population.table["data_seed"].to_numpy(dtype=np.int64))
 
-    @property
-    def higher_is_better(self) -> list[str]:
-        """The validation scores of which more is better, by their names in the history."""
-        return [f"validation_{metric.name}" for metric in self.metrics if metric.higher_is_better]
-
-    def describe(self) -> dict[str, Any]:
-        """The settings as plain values, for records and reports."""
-        return {
-            "loss": "each member's own" if isinstance(self.loss, Choice) else str(self.loss),
-            "optimizer": repr(self.optimizer),
-            "schedule": repr(self.schedule),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "accumulate": self.accumulate,
-            "precision": self.precision,
-            "clip_norm": self.clip_norm,
-            "clip_value": self.clip_value,
-            "data_seed": self.data_seed,
-            "metrics": [m.name for m in self.metrics],
-            "early_stopping": None if self.early_stopping is None else repr(self.early_stopping),
-        }
-
-
-def make_recipe(
-    *,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor],
-    optimizer: str | Optimizer,
-    schedule: str | Schedule | None,
-    epochs: int,
-    batch_size: int,
-    clip_norm: float | None,
-    clip_value: float | None,
-    data_seed: int,
-    metrics_: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]],
-    early_stopping: EarlyStopping | int | None,
-    precision: str = "32",
-    accumulate: int = 1,
-) -> Recipe:
-    """Resolve names and check numbers.
-
-    Raises:
-        ModelspaceError: an unknown name, or a number out of range.
-    """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("accumulate", accumulate)):
-        if number < 1:
-            raise ModelspaceError(f"{name} is at least 1; received {number}")
-    stopping = EarlyStopping(early_stopping) if isinstance(early_stopping, int) else early_stopping
-    recipe = Recipe(
-        losses.resolve(loss),
-        optimizers.resolve(optimizer),
-        optimizers.resolve_schedule(schedule),
-        epochs,
-        batch_size,
-        clip_norm,
-        clip_value,
-        data_seed,
-        tuple(metrics.resolve(m) for m in metrics_),
-        stopping,
-        precision,
-        accumulate,
-    )
-    monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.metrics)]
-    if stopping is not None and stopping.monitor not in monitors:
-        raise unknown_name("score to monitor", stopping.monitor, monitors)
-    return recipe
+def _described(value: Any) -> Any:
+    """A setting as a plain value."""
+    if isinstance(value, Loss):
+        return "each member's own" if isinstance(value, Choice) else str(value)
+    if isinstance(value, tuple):
+        return [metric.name for metric in value]
+    return value if value is None or isinstance(value, str | int | float) else repr(value)
 
 
 def _values(column: Any) -> np.ndarray:

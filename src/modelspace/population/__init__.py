@@ -1,10 +1,11 @@
 """K points of one space: the matrix, its table, its files."""
 
 from modelspace.population.store import load, population_of, read_checkpoint, save
-from modelspace.space import LARGEST_SEED, Population, joined, logspace
+from modelspace.space import LARGEST_SEED, SEEDS, Population, joined, logspace
 
 __all__ = [
     "LARGEST_SEED",
+    "SEEDS",
     "Population",
     "joined",
     "load",

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from modelspace import tensorfile
 from modelspace.errors import ModelspaceError
 from modelspace.plain import fits, parsed, plain
-from modelspace.population import tensorfile
-from modelspace.population.tensorfile import DamagedError, held
-from modelspace.space import ModelSpace, Population
+from modelspace.space import SEEDS, ModelSpace, Population
+from modelspace.tensorfile import DamagedError, held
 
 _FORMAT = "modelspace.population/1"
 _CELL = str | float | bool | None
@@ -65,9 +65,7 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
     if not Path(path).is_file():
         raise ModelspaceError(f"no file '{path}'")
     try:
-        tensors, words = tensorfile.read(Path(path), sealed=False)
-        if words.get("format") != _FORMAT:
-            raise ModelspaceError(f"'{path}' is not a population: its format is {words.get('format')!r}")
+        tensors, words = tensorfile.read(Path(path), _FORMAT, sealed=False)
         layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
         if parsed(words.get("layout"), list[list], "its layout") != layout:
             raise ModelspaceError(
@@ -104,7 +102,7 @@ def _table(rows: _Table) -> pd.DataFrame:
     names = rows["columns"]
     if len(set(names)) < len(names) or any(len(row) != len(names) for row in rows["data"]):
         raise ValueError("its table has rows of several lengths, or a column twice")
-    for number in [names.index(name) for name in ("seed", "data_seed") if name in names]:
+    for number in [names.index(name) for name in SEEDS if name in names]:
         cells = [row[number] for row in rows["data"]]
         if not all(isinstance(cell, int) and fits(cell, int) and cell >= 0 for cell in cells):
             raise ValueError(f"its column {names[number]} has what is no seed")

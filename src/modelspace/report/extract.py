@@ -14,8 +14,6 @@ from modelspace.compare import Comparison
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
-from modelspace.fit import Run
-from modelspace.fit.course import DIVERGED
 from modelspace.report.losses_extract import losses_of_run
 from modelspace.report.record import (
     Band,
@@ -33,11 +31,11 @@ from modelspace.report.record import (
     Summary,
     Value,
 )
+from modelspace.runs import RANDOM, Distribution, Response, Run, Status, best_of, quantiles, responses_of
+from modelspace.runs import Setting as Members
 from modelspace.space import ModelSpace
 
-# They say where a member comes from or which random numbers it drew, and are nothing to choose.
 _MOST_LISTED = 10_000
-_ORIGIN = ("seed", "data_seed", "source")
 
 
 def record_of_exploration(exploration: Exploration, *, command: str | None = None) -> ReportRecord:
@@ -52,14 +50,8 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
     """
     sweep, fresh, metric = exploration.sweep, exploration.fresh, exploration.metric
     columns = list(exploration.chosen)
-    groups = _groups(sweep, columns)
-    scores = sweep.table[f"validation_{metric}"].to_numpy(dtype=np.float64)
-    response, keys = [], []
-    for row in exploration.response.to_dict("records"):
-        keys.append(tuple(row[name] for name in columns))
-        quartiles = (row["q1"], row["median"], row["q3"])
-        response.append(_setting(sweep, groups[keys[-1]], columns, scores, quartiles))
-    chosen = tuple(exploration.chosen.values())
+    tried, _, records = _responses(sweep, metric)
+    best = next(i for i, setting in enumerate(tried) if setting.columns == exploration.chosen)
     names = list(dict.fromkeys([metric, "loss"]))
     # Where the loss is a column, what was measured of it stands under another name.
     measured = [f"test_{name}" if f"test_{name}" in exploration.test else name for name in names]
@@ -74,14 +66,14 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         metric=metric,
         higher_is_better=metric == "accuracy",
         columns=tuple(columns),
-        response=tuple(response),
-        best=keys.index(chosen),
+        response=records,
+        best=best,
         fits=(
-            _fit("sweep", sweep, groups[chosen], "the chosen setting" if columns else "all members"),
-            _fit("fresh", fresh, range(len(fresh.members)), "all members"),
+            _fit("sweep", sweep, tried[best].rows, "the chosen setting" if columns else "all members"),
+            _fit("fresh", fresh, np.arange(len(fresh.members)), "all members"),
         ),
         recipe=_recipe(fresh),
-        scores=_scores("test", names, fresh, test, range(len(fresh.members))),
+        scores=_scores("test", names, fresh, test, np.arange(len(fresh.members))),
         pair=None if exploration.comparison is None else _pair(exploration.comparison),
         # On validation: the sweep is what is chosen among, and the test split is the fresh seeds'.
         losses=losses_of_run(sweep, exploration.data, split="validation"),
@@ -104,26 +96,16 @@ def record_of_run(run: Run, *, command: str | None = None, data: Data | None = N
         The record.
     """
     metric = "accuracy" if "validation_accuracy" in run.history else "loss"
-    columns = [n for n in run.members.columns if n not in _ORIGIN]
-    groups = _groups(run, columns)
-    sign = -1 if metric == "accuracy" else 1
-    last = run.table
-    scores = last[f"validation_{metric}"].to_numpy(dtype=np.float64)
-    response = tuple(
-        _setting(run, members, columns, scores, _quartiles(run, members, scores, sign))
-        for members in groups.values()
-    )
-    ranked = [
-        (sign * median, i)
-        for i in _rankable(groups, columns, metric)
-        if (median := response[i].median) is not None and np.isfinite(median)
-    ]
-    best = min(ranked, default=(0, None))[1]
-    shown = list(groups.values())[best] if best is not None else list(range(len(run.members)))
+    tried, responses, records = _responses(run, metric)
+    columns = list(tried[0].columns)
+    rankable = _rankable(tried, metric)
+    first = best_of([responses[i] for i in rankable], higher_is_better=metric == "accuracy")
+    best = None if first is None else rankable[first]
+    shown = np.arange(len(run.members)) if best is None else tried[best].rows
     names = [n.removeprefix("validation_") for n in run.history if n.startswith("validation_")]
     names = list(dict.fromkeys([metric, *names]))
-    final = last[[f"validation_{n}" for n in names]].to_numpy(dtype=np.float64)
-    several = len(groups) > 1 and best is not None
+    final = run.table[[f"validation_{n}" for n in names]].to_numpy(dtype=np.float64)
+    several = len(tried) > 1 and best is not None
     return ReportRecord(
         kind="run",
         created=_now(),
@@ -134,7 +116,7 @@ def record_of_run(run: Run, *, command: str | None = None, data: Data | None = N
         metric=metric,
         higher_is_better=metric == "accuracy",
         columns=tuple(columns),
-        response=response,
+        response=records,
         best=best,
         fits=(_fit("run", run, shown, "the best setting on validation" if several else "all members"),),
         recipe=_recipe(run),
@@ -144,24 +126,12 @@ def record_of_run(run: Run, *, command: str | None = None, data: Data | None = N
     )
 
 
-def _rankable(groups: dict[tuple[Any, ...], list[int]], columns: list[str], metric: str) -> list[int]:
+def _rankable(settings: list[Members], metric: str) -> list[int]:
     """The settings among which one is best: those with a score of one kind, under one condition."""
-    if metric == "loss" and "loss" in columns:
+    if metric == "loss" and "loss" in settings[0].columns:
         return []
-    if "label_noise" not in columns:
-        return list(range(len(groups)))
-    noise = [key[columns.index("label_noise")] for key in groups]
+    noise = [float(setting.columns.get("label_noise", 0.0)) for setting in settings]
     return [i for i, level in enumerate(noise) if level == min(noise)]
-
-
-def quantiles(values: Iterable[float], levels: Sequence[float]) -> list[float | None]:
-    """Quantiles of the numbers that exist, interpolated; taken by rank where infinities are among them."""
-    known = np.array([v for v in values if not np.isnan(v)], dtype=np.float64)
-    if not len(known):
-        return [None] * len(levels)
-    # An infinite value must not turn its neighbour into NaN.
-    method = "linear" if np.isfinite(known).all() else "nearest"
-    return [float(q) for q in np.quantile(known, levels, method=method)]
 
 
 def seed_ranges(seeds: Iterable[int]) -> str:
@@ -176,43 +146,19 @@ def seed_ranges(seeds: Iterable[int]) -> str:
     return ", ".join(texts)
 
 
-def _groups(run: Run, columns: list[str]) -> dict[tuple[Any, ...], list[int]]:
-    """Members by their combination of columns."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    table = run.members
-    keys = zip(*(table[name].tolist() for name in columns), strict=True) if columns else [()] * len(table)
-    for k, key in enumerate(keys):
-        groups.setdefault(key, []).append(k)
-    return groups
-
-
-def _quartiles(run: Run, members: list[int], scores: np.ndarray, worst_sign: int) -> tuple[float, ...]:
-    """As ``explore`` takes them: by rank, a diverged member being the worst."""
-    tried = [k for k in members if run.steps[k] > 0]
-    if not tried:
-        return (np.nan,) * 3
-    failed = (run.status[tried] == DIVERGED) | np.isnan(scores[tried])
-    counted = np.where(failed, worst_sign * np.inf, scores[tried])
-    return tuple(float(q) for q in np.quantile(counted, [0.25, 0.5, 0.75], method="nearest"))
-
-
-def _setting(
-    run: Run, members: list[int], columns: list[str], scores: np.ndarray, quartiles: tuple[float, ...]
-) -> Setting:
-    tried = [k for k in members if run.steps[k] > 0]
-    diverged = run.status[tried] == DIVERGED
-    finished = scores[tried][~diverged & ~np.isnan(scores[tried])]
-    q1, median, q3 = (_number(q) for q in quartiles)
-    return Setting(
-        values=_values(run.members, members[0], columns),
-        seeds=len(tried),
-        diverged=int(diverged.sum()),
-        least=float(finished.min()) if len(finished) else None,
-        q1=q1,
-        median=median,
-        q3=q3,
-        most=float(finished.max()) if len(finished) else None,
-    )
+def _responses(run: Run, metric: str) -> tuple[list[Members], list[Response], tuple[Setting, ...]]:
+    """The settings of a run, the response of each, and both as the page shows them."""
+    scores = run.table[f"validation_{metric}"].to_numpy(dtype=np.float64)
+    tried, responses = responses_of(run.members, scores, run.status, higher_is_better=metric == "accuracy")
+    records = []
+    for setting, found in zip(tried, responses, strict=True):
+        known = Distribution.of(scores[setting.rows], run.status[setting.rows])
+        quartiles = {name: _number(getattr(found, name)) for name in ("q1", "median", "q3")}
+        values = tuple(map(_value, setting.columns.values()))
+        records.append(
+            Setting(values, found.ended, found.diverged, least=known.min, most=known.max, **quartiles)
+        )
+    return tried, responses, tuple(records)
 
 
 def _values(table: pd.DataFrame, member: int, columns: list[str]) -> tuple[Value, ...]:
@@ -230,12 +176,12 @@ def _number(value: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
+def _fit(name: str, run: Run, shown: np.ndarray, bands_of: str) -> FitRecord:
     table = run.members
     columns = [n for n in table.columns if n != "seed"]
     metrics = [n for n in run.history if n.startswith("validation_")]
     known = [n for n in run.history if not np.isnan(run.history[n]).all()]
-    rows = list(shown)
+    rows = shown
     last = run.table
     statuses = dict.fromkeys(run.status.tolist(), 0)
     for status in run.status.tolist():
@@ -248,7 +194,7 @@ def _fit(name: str, run: Run, shown: Iterable[int], bands_of: str) -> FitRecord:
         statuses=tuple(statuses.items()),
         diverged=tuple(
             _member(run, last, int(k), columns, metrics)
-            for k in np.flatnonzero(run.status == DIVERGED)[:_MOST_LISTED]
+            for k in np.flatnonzero(run.status == Status.DIVERGED)[:_MOST_LISTED]
         ),
         updates=int(run.steps.sum()),
         seconds=float(run.seconds),
@@ -280,34 +226,25 @@ def _member(run: Run, last: pd.DataFrame, k: int, columns: list[str], scores: li
 
 def _band(name: str, values: np.ndarray) -> Band:
     levels = (0.05, 0.25, 0.5, 0.75, 0.95)
-    columns = zip(*(quantiles(epoch, levels) for epoch in values.T), strict=True)
     members = tuple(int(n) for n in (~np.isnan(values)).sum(axis=0))
-    return Band(name, members, *(tuple(column) for column in columns))
+    return Band(name, members, *(tuple(map(_number, level)) for level in quantiles(values, levels)))
 
 
-def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: Iterable[int]) -> Scores:
-    rows = [k for k in shown if run.steps[k] > 0]
+def _scores(split: str, names: list[str], run: Run, values: np.ndarray, shown: np.ndarray) -> Scores:
+    rows = shown[run.status[shown] != Status.UNFINISHED]
     table = run.members
-    columns = [n for n in table.columns if n not in _ORIGIN]
+    columns = [n for n in table.columns if n not in RANDOM]
     last = table.assign(**{f"score {i}": values[:, i] for i in range(len(names))})
     # Of hundreds of thousands a page shows no more than it does of some thousands, and memory is not theirs.
     listed = rows[:: -(-len(rows) // _MOST_LISTED)] if len(rows) > _MOST_LISTED else rows
     members = [_member(run, last, k, columns, [f"score {i}" for i in range(len(names))]) for k in listed]
-    counted = [k for k in rows if run.status[k] != DIVERGED]
-    summaries = tuple(_summary(name, values[counted, i]) for i, name in enumerate(names))
-    whole = (None, None) if listed is rows else (len(rows), len(rows) - len(counted))
+    found = [Distribution.of(values[rows, i], run.status[rows]) for i in range(len(names))]
+    summaries = tuple(
+        Summary(name, d.n, d.mean, d.sd, d.min, d.q1, d.median, d.q3, d.max)
+        for name, d in zip(names, found, strict=True)
+    )
+    whole = (None, None) if listed is rows else (len(rows), found[0].diverged)
     return Scores(split, tuple(names), tuple(members), summaries, *whole)
-
-
-def _summary(metric: str, values: np.ndarray) -> Summary:
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Summary(metric, 0, None, None, None, None, None, None, None)
-    low, q1, median, q3, high = quantiles(values, [0, 0.25, 0.5, 0.75, 1])
-    sd = None
-    if len(values) > 1 and np.isfinite(values).all():
-        sd = float(values.std(ddof=1))
-    return Summary(metric, len(values), _number(values.mean()), sd, low, q1, median, q3, high)
 
 
 def _space(space: ModelSpace) -> SpaceRecord:

@@ -8,9 +8,9 @@ from modelspace import losses
 from modelspace.compare import compare_losses
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
-from modelspace.fit import Run
 from modelspace.losses import Curve, Loss, curve, has_curve
 from modelspace.report.record import LossesRecord
+from modelspace.runs import Run
 
 _MOST_CURVES = 14
 _EVERY = 4  # of a curve's points are drawn: what a page can show

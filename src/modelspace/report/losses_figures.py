@@ -30,10 +30,11 @@ def accuracy_figure(found: LossComparison) -> go.Figure:
             text=[f"{names[i]}, seed {plain_text(s)}: {score(a, 'accuracy')}" for s, a in known],
             hoverinfo="text",
         )
-        mean, low, high = each.accuracy.mean, each.accuracy.low, each.accuracy.high
+        mean = each.accuracy.mean
         if mean is None:
             continue
-        reach = 0.0 if low is None or high is None else (high - low) / 2
+        low, high = each.accuracy.interval or (mean, mean)
+        reach = (high - low) / 2
         figure.add_scatter(
             x=[mean],
             y=[i - 0.2],

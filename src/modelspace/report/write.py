@@ -4,9 +4,9 @@ import os
 
 from modelspace.data import Data
 from modelspace.explore import Exploration
-from modelspace.fit import Run
 from modelspace.report.extract import record_of_exploration, record_of_run
 from modelspace.report.record import ReportRecord
+from modelspace.runs import Run
 
 
 def write_record(record: ReportRecord, path: str | os.PathLike[str]) -> None:

@@ -1,12 +1,13 @@
 """A space of functions: one architecture with fixed hyper-parameters, before anything is trained; and its points."""
 
 from modelspace.cost import Anatomy, Layer
-from modelspace.space._columns import LARGEST_SEED, check_number, logspace
+from modelspace.space._columns import LARGEST_SEED, SEEDS, check_number, logspace
 from modelspace.space._layout import Block, Layout, layout_of
 from modelspace.space._space import ModelSpace, Population, Reading, joined, samples_as
 
 __all__ = [
     "LARGEST_SEED",
+    "SEEDS",
     "Anatomy",
     "Block",
     "Layer",

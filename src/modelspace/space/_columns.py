@@ -12,6 +12,7 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError
 
 LARGEST_SEED = 2**63 - 1
+SEEDS = ("seed", "data_seed")  # the columns of random numbers: of the start, and of the order of the data
 _MOST = 10**8  # members: their table alone takes gigabytes
 
 

@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace.engine.lowerings import lowered
-from modelspace.engine.lowerings.attention import without_fast_paths
-from modelspace.engine.randomness import evaluation_draws
-from modelspace.engine.real_modules import dense, plainly, real_module
+from modelspace.engine import dense, evaluated, plainly, real_module, without_fast_paths
 from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer
 from modelspace.population import Population
@@ -104,9 +101,9 @@ def judge(
             except DrewError:
                 continue  # its numbers are to be the member's own: once more, from the start
             buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
-            outputs = _evaluated(module, unseen)
+            outputs, _ = evaluated(module, unseen)
             with without_fast_paths():
-                ordinary = _evaluated(module, unseen)
+                ordinary, _ = evaluated(module, unseen)
         curve = torch.tensor(losses, dtype=torch.float64)
         return Judged(torch.stack(rows), curve, buffers, outputs, ordinary, matched)
     raise AssertionError("a loop whose random numbers are matched draws none of its own")
@@ -120,17 +117,6 @@ def _shake(parameters: list[nn.Parameter], generator: torch.Generator | None) ->
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             size = torch.finfo(parameter.dtype).eps / 2
             parameter.mul_(1 + (size * noise).to(parameter.dtype))
-
-
-def _evaluated(module: nn.Module, inputs: Tensor) -> Tensor:
-    before = torch.get_rng_state()
-    with torch.no_grad():
-        outputs = module.eval()(inputs.clone())
-        if not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
-            with lowered(evaluation_draws(inputs.device), batched=False):
-                outputs = module(inputs.clone())
-    return outputs.detach()
 
 
 class _Types(TorchDispatchMode):

@@ -6,9 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modelspace.engine import Function, Lowering
-from modelspace.engine.real_modules import real_module
-from modelspace.engine.witness import apart
+from modelspace.engine import Function, Lowering, apart, real_module
 from modelspace.population import Population
 from modelspace.reference import stateless_randomness
 from modelspace.trace import FunctionCall, recorded

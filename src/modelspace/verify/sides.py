@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Lowering, Plan, choose_plan, compiled, stacked_outputs
-from modelspace.engine.plan import no_batched_form
-from modelspace.fit.recipe import Recipe, make_recipe
-from modelspace.fit.training import Training
+from modelspace.engine import Lowering, Plan, choose_plan, compiled, no_batched_form, stacked_outputs
+from modelspace.fit import Recipe, Task, build, prepare, start, updates
 from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Optimizer
 from modelspace.population import Population
@@ -62,9 +60,8 @@ class Sides:
         self._recipe: Callable[[Optimizer], Recipe] = partial(
             _recipe, loss, batch_size, ceil(steps / batches)
         )
-        self.training = Training(self.population, data, self._recipe(SGD()), trusting=True)
-        self.training.function.watched = True
-        self.refused = self.training.verdict.refused
+        self.task = prepare(self.population, data, self._recipe(SGD()), trusting=True)
+        self.refused = self.task.verdict.refused
         self.lowering: Lowering
         self.lowering, self.fallbacks = self._lowering()
         self.ways = self._ways()
@@ -79,26 +76,26 @@ class Sides:
 
     def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
         """How ``fit`` computes it, and why not all under ``vmap``."""
-        verdict = self.training.verdict
+        verdict = self.task.verdict
         if verdict.refused or verdict.batched:
             return "loop", (verdict.refused or verdict.batched or "",)
-        step, arguments = self.training.build("vmap", len(self.population))
+        step, arguments = build(self.task, "vmap", len(self.population))
         try:
             step(*arguments)
         except Exception as error:
-            loop, arguments = self.training.build("loop", len(self.population))
+            loop, arguments = build(self.task, "loop", len(self.population))
             loop(*arguments)  # what fails in the loop too is the architecture's own
             return "loop", (no_batched_form(error),)
-        return "vmap", tuple(f"{name}: member by member" for name in self.training.function.one_by_one)
+        return "vmap", tuple(f"{name}: member by member" for name in self.task.function.one_by_one)
 
     def _ways(self) -> list[str]:
         batched = ["vmap", "vmap in shards of 2", *(["compiled"] if self.compile else [])]
         return [*(batched if self.lowering == "vmap" else []), "loop"]
 
-    def _way(self, name: str, training: Training) -> _Way:
+    def _way(self, name: str, task: Task) -> _Way:
         lowering: Lowering = "loop" if name == "loop" else "vmap"
         size = min(2, len(self.population)) if name == "vmap in shards of 2" else len(self.population)
-        step, arguments = training.build(lowering, size)
+        step, arguments = build(task, lowering, size)
         return _Way(lowering, size, compiled(step, *arguments) if name == "compiled" else step)
 
     def _look_at_the_start(self) -> None:
@@ -123,7 +120,7 @@ class Sides:
         if self.narrowest != self.population.space.dtype:
             tolerance = TOLERANCES.get(self.narrowest, 2e-2)
             self._note(f"it computes in {self.narrowest} here and there, whatever its own type")
-        training = self.training.under(self._recipe(optimizer))
+        task = self.task.under(self._recipe(optimizer))
         plain = self._plainly(optimizer)
         found = [
             self._compared(
@@ -131,7 +128,7 @@ class Sides:
                 tolerance,
                 optimizer,
                 way,
-                self._as_population(training, self._way(way, training)),
+                self._as_population(task, self._way(way, task)),
                 plain,
             )
             for way in self.ways
@@ -201,32 +198,33 @@ class Sides:
         make = torch_s(optimizer)
         assert make is not None
         each: list[MakeOptimizer] = [partial(make, lr=lr) for lr in self.population.table["lr"]]
-        recipe = self.training.recipe
+        recipe = self.task.recipe
         settings = {"steps": self.steps, "batch_size": recipe.batch_size, "jitter": jitter}
         return [
             judge(self.population, k, self.samples, recipe.loss, make_optimizer, **settings)
             for k, make_optimizer in enumerate(each)
         ]
 
-    def _as_population(self, training: Training, way: _Way) -> Trained:
-        shards = [self._shard(training, way, start) for start in range(0, len(self.population), way.size)]
+    def _as_population(self, task: Task, way: _Way) -> Trained:
+        shards = [self._shard(task, way, start) for start in range(0, len(self.population), way.size)]
         points = [torch.cat(rows) for rows in zip(*(shard[0] for shard in shards), strict=True)]
         buffers = {name: torch.cat([shard[2][name] for shard in shards]) for name in shards[0][2]}
         outputs = stacked_outputs(
-            training.function, points[-1].clone(), buffers, self.unseen, batched=way.lowering == "vmap"
+            task.function, points[-1].clone(), buffers, self.unseen, batched=way.lowering == "vmap"
         )
         return points, torch.cat([shard[1] for shard in shards]), buffers, outputs
 
-    def _shard(
-        self, training: Training, way: _Way, start: int
-    ) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
-        rows = torch.arange(start, start + way.size).clamp(max=len(self.population) - 1)
-        real = min(way.size, len(self.population) - start)
+    def _shard(self, task: Task, way: _Way, first: int) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+        last = len(self.population) - 1
+        rows = [min(row, last) for row in range(first, first + way.size)]
+        real = min(way.size, len(self.population) - first)
         points, losses = [], []
-        shard = training.shard(rows)
-        for epoch in range(training.recipe.epochs):
-            for found in training.updates(shard, rows, way.step, epoch):
-                losses.append(found[:real].double())
+        own = task.of_shard(rows)
+        shard = start(own, rows).shard
+        for epoch in range(task.recipe.epochs):
+            for before, after in updates(own, shard, way.step, epoch):
+                shard = after
+                losses.append(before[:real].double())
                 points.append(shard.points[:real].clone())
                 if len(points) == self.steps:
                     break
@@ -234,8 +232,8 @@ class Sides:
 
     def parted(self) -> str | None:
         """The first operation whose results differ."""
-        inputs = self.samples[0][: self.training.recipe.batch_size]
-        return parting(self.population, self.training.function, self.lowering, inputs)
+        inputs = self.samples[0][: self.task.recipe.batch_size]
+        return parting(self.population, self.task.function, self.lowering, inputs)
 
     def speed(self) -> tuple[Plan, float]:
         """How 64 members would be trained, eager, and the seconds of a step over them."""
@@ -246,23 +244,23 @@ class Sides:
             {n: b.expand(_SPEED_MEMBERS, *b.shape[1:]) for n, b in population.buffers.items()},
             population.table.loc[[0] * _SPEED_MEMBERS],
         )
-        training = self.training.of(members, torch.zeros(_SPEED_MEMBERS, dtype=torch.int64))
+        task = self.task.of(members, torch.zeros(_SPEED_MEMBERS, dtype=torch.int64))
         lowering: Lowering | None = "loop" if self.lowering == "loop" else None
-        plan, step = choose_plan(training.build, _SPEED_MEMBERS, 1000, lowering=lowering, compile=False)
+        plan, step = choose_plan(partial(build, task), _SPEED_MEMBERS, 1000, lowering=lowering, compile=False)
         shard = 1 if plan.lowering == "loop" else plan.shard
-        step, arguments = training.build(plan.lowering, shard)
+        step, arguments = build(task, plan.lowering, shard)
         return plan, _seconds(lambda: step(*arguments)) / shard
 
     def loop_seconds(self) -> float:
         """A step of an ordinary PyTorch loop."""
         module = self.population.module(0).train()
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.01, 0.9)
-        size = self.training.recipe.batch_size
+        size = self.task.recipe.batch_size
         inputs, labels = self.samples[0][:size], self.samples[1][:size]
 
         def step() -> None:
             optimizer.zero_grad()
-            self.training.recipe.loss(module(inputs.clone()), labels).backward()
+            self.task.recipe.loss(module(inputs.clone()), labels).backward()
             optimizer.step()
 
         with _undisturbed():
@@ -270,18 +268,7 @@ class Sides:
 
 
 def _recipe(loss: Loss, batch_size: int, epochs: int, optimizer: Optimizer) -> Recipe:
-    return make_recipe(
-        loss=loss,
-        optimizer=optimizer,
-        schedule=None,
-        epochs=epochs,
-        batch_size=batch_size,
-        clip_norm=None,
-        clip_value=None,
-        data_seed=0,
-        metrics_=[],
-        early_stopping=None,
-    )
+    return Recipe(loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, metrics=())
 
 
 def _joined(buffers: dict[str, Tensor]) -> Tensor:

@@ -14,8 +14,8 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.modules import transformer
 
 from modelspace.engine import Function
-from modelspace.engine.compile import compiled
 from modelspace.engine.lowerings import attention, lowered
+from modelspace.engine.program import compiled
 from modelspace.engine.randomness import Draws
 
 

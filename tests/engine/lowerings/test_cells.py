@@ -1,7 +1,7 @@
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from modelspace.engine.lowerings.cells import tanh
+from modelspace.engine.lowerings.recurrence import tanh
 
 
 def traced(x):

@@ -4,15 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modelspace.engine.lowerings import convolution_choice, lowered
-from modelspace.engine.lowerings.convolution_choice import grouped_is_faster
+from modelspace.engine.lowerings import convolution, lowered
+from modelspace.engine.lowerings.convolution import grouped_is_faster
 
 ONES = ((1, 1), (1, 1), (1, 1))
 
 
 @pytest.fixture(params=[0.5, 3.0], ids=["columns", "grouped"])
 def gain(request, monkeypatch):
-    monkeypatch.setattr(convolution_choice, "gain", lambda name, trial: request.param)
+    monkeypatch.setattr(convolution, "gain", lambda name, trial: request.param)
     return request.param
 
 
@@ -40,8 +40,8 @@ def test_both_forms_are_the_convolution(gain, own):
 
 def test_a_trial_times_both_forms(monkeypatch):
     timed = []
-    monkeypatch.setattr(convolution_choice, "seconds", lambda call: timed.append(call()) or 1.0)
-    monkeypatch.setattr(convolution_choice, "gain", lambda name, trial: (lambda a, b: a / b)(*trial()))
+    monkeypatch.setattr(convolution, "seconds_of", lambda call: timed.append(call()) or 1.0)
+    monkeypatch.setattr(convolution, "gain", lambda name, trial: (lambda a, b: a / b)(*trial()))
     x, w = torch.randn(2, 4, 3, 6, 6), torch.randn(2, 5, 3, 3, 3)
     # Columns: laid out, added up again, and four products of which the faster of two counts; grouped: there and back.
     assert grouped_is_faster(x, w, True, *ONES) == (5 / 2 > 1.5)
@@ -54,7 +54,7 @@ def test_shapes_without_values_choose_as_the_run_does(gain):
 
 
 def test_what_is_too_large_to_be_tried_is_grouped_unless_its_columns_are_the_image(monkeypatch):
-    monkeypatch.setattr(convolution_choice, "gain", None)
+    monkeypatch.setattr(convolution, "gain", None)
     x = torch.empty(2, 32, 64, 224, 224, device="meta")
     assert grouped_is_faster(x, torch.empty(2, 64, 64, 3, 3, device="meta"), True, *ONES)
     assert not grouped_is_faster(x, torch.empty(2, 64, 64, 1, 1, device="meta"), True, *ONES)

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
-from modelspace.engine.compile import compiled
-from modelspace.engine.evaluate import stacked_outputs
+from modelspace.engine import Batch, Function, loop_gradient, stacked_outputs, vmap_gradient
+from modelspace.engine.program import compiled
 
 ROWS, WIDTH = 6, 3
 TOKENS = torch.tensor([[0, 2, 2, 5], [4, 1, 0, 2]])

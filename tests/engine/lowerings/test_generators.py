@@ -7,9 +7,9 @@ from scipy import stats
 from support.drawing import SEEDS, assert_same_in_any_packing, drawn, drawn_together
 from torch import distributions as D
 
-from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.lowerings import DRAWN, MEMBER_BY_MEMBER, lowered
-from modelspace.engine.lowerings.generators import only_by_generator
+from modelspace.engine.lowerings.choices import only_by_generator
+from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws
 
 X = torch.rand(3, 4, 5) + 0.5

@@ -9,8 +9,8 @@ from support.drawing import assert_same_in_any_packing, drawn, drawn_together
 from torch import distributions as D
 from torch import nn
 
-from modelspace.engine.compile import compiled
 from modelspace.engine.lowerings import lowered
+from modelspace.engine.program import compiled
 from modelspace.engine.randomness import Draws
 
 N = 200_000

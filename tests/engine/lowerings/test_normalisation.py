@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from modelspace.engine import Function
-from modelspace.engine.lowerings.normalisation import batched_forwards
+from modelspace.engine.lowerings.surroundings import cumulative_norms
 
 
 class Scaled(nn.Module):
@@ -109,7 +109,7 @@ def test_a_wrong_input_is_refused_as_by_pytorch():
 
 
 def test_a_layer_with_a_forward_of_its_own_is_left_to_it():
-    assert batched_forwards(Doubled(3, momentum=None)) == []
+    assert cumulative_norms(Doubled(3, momentum=None)) == []
 
 
 def test_the_module_has_its_own_forward_afterwards():

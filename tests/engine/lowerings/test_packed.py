@@ -18,9 +18,9 @@ from torch.nn.utils.rnn import (
 
 import modelspace as ms
 from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
-from modelspace.engine.compile import CompileError, compiled
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.packed import backwards
+from modelspace.engine.program import CompileError, compiled
 
 MEMBERS, TIME, BATCH, FEATURES, HIDDEN = 3, 6, 4, 3, 5
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
@@ -31,7 +31,7 @@ def stacked(function, *tensors):
     operations = {}
 
     def one(*tensors):
-        with lowered(None, batched=True, said=operations.__setitem__):
+        with lowered(None, batched=True, operations=operations):
             return function(*tensors)
 
     result = torch.vmap(one)(*tensors)

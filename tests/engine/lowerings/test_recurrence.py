@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.func import grad, jvp
 
-from modelspace.engine.lowerings.cells import GRU, LSTM, RNN_RELU, RNN_TANH
-from modelspace.engine.lowerings.recurrence import recurrence
+from modelspace.engine.lowerings.recurrence import GRU, LSTM, RNN_RELU, RNN_TANH, recurrence
 
 TIME, ROWS, FEATURES, HIDDEN, BATCH = 4, 3, 2, 3, 5
 CELLS = {"LSTM": (LSTM, 4), "GRU": (GRU, 3), "RNN tanh": (RNN_TANH, 1), "RNN relu": (RNN_RELU, 1)}

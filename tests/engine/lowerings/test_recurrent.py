@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 
 import modelspace as ms
 from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
-from modelspace.engine.compile import compiled
 from modelspace.engine.lowerings import lowered
+from modelspace.engine.program import compiled
 from modelspace.engine.randomness import Draws
 
 MEMBERS, TIME, BATCH, FEATURES, HIDDEN = 3, 4, 2, 3, 5
@@ -58,7 +58,7 @@ def assert_same(function, parameters, *arguments):
     operations = {}
 
     def one(p, *values):
-        with lowered(None, batched=True, said=operations.__setitem__):
+        with lowered(None, batched=True, operations=operations):
             return flat(function(p, *values))
 
     ours = torch.vmap(one, in_dims=(0, *(0 if axis else None for axis in own)))(parameters, *values)

@@ -10,29 +10,26 @@ throughout. The fused kernel never stores the L×S weights. Q is scaled before t
 it: the compiler would recognise the latter and put the fused kernel back.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.modules import transformer
 
-from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.batched import Pair, Table, batched, own
 from modelspace.engine.randomness import Draws
 
 _SHORT = 128  # keys; up to here the weights are computed and kept
-
-Mask = Tensor | None
 
 
 def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Mask = None,
+    attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -50,15 +47,11 @@ def attention(
         scale: s.
         enable_gqa: Each key and value head serves several query heads.
     """
-    attn_mask = _written_out(attn_mask, query.device)
+    given = query, key, value, _written_out(attn_mask, query.device), is_causal, scale, enable_gqa
     fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
     if dropout_p == 0.0 and not fits:
-        return _fused(query, key, value, attn_mask, is_causal, scale, enable_gqa)
-
-    def drop(weights: Tensor) -> Tensor:
-        return torch.dropout(weights, dropout_p, True) if dropout_p else weights
-
-    return _products(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+        return batched(_fused, _rule, *given)
+    return _products(*given, partial(torch.dropout, p=dropout_p, train=True) if dropout_p else None)
 
 
 def dropped_attention(
@@ -66,7 +59,7 @@ def dropped_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Mask = None,
+    attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -79,17 +72,17 @@ def dropped_attention(
     """
     if dropout_p == 0.0:
         return NotImplemented
-    attn_mask = _written_out(attn_mask, query.device)
 
     def drop(weights: Tensor) -> Tensor:
         kept = (draws.uniform(tuple(weights.shape)) >= dropout_p).to(weights.dtype)
         return weights * kept * (0.0 if dropout_p == 1.0 else 1 / (1 - dropout_p))
 
-    return _products(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+    mask = _written_out(attn_mask, query.device)
+    return _products(query, key, value, mask, is_causal, scale, enable_gqa, drop)
 
 
-def _written_out(mask: Any, device: torch.device) -> Mask:
-    """A mask as a tensor; a ``CausalBias`` is known by its method, since its module takes seconds to import."""
+def _written_out(mask: Any, device: torch.device) -> Tensor | None:
+    """Write a mask out; a ``CausalBias`` is known by its method, since its module takes seconds to import."""
     return mask._materialize(device) if hasattr(mask, "_materialize") else mask
 
 
@@ -97,11 +90,11 @@ def _products(
     query: Float[Tensor, "*batch query width"],
     key: Float[Tensor, "*others key width"],
     value: Float[Tensor, "*others key values"],
-    mask: Mask,
+    mask: Tensor | None,
     causal: bool,
     scale: float | None,
     grouped: bool,
-    drop: Callable[[Tensor], Tensor],
+    drop: Callable[[Tensor], Tensor] | None,
 ) -> Float[Tensor, "*batch query values"]:
     if grouped:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
@@ -113,28 +106,34 @@ def _products(
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     # A query that may attend to nothing yields zeros, as in the library's kernels, instead of NaN.
     weights = torch.softmax(scores, -1) if mask is None or causal else torch._safe_softmax(scores, -1)
-    return drop(weights) @ value
+    return (drop(weights) if drop else weights) @ value
 
 
-def _function(
-    query: Tensor, key: Tensor, value: Tensor, mask: Mask, causal: bool, scale: float | None, grouped: bool
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    grouped: bool,
 ) -> Tensor:
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
-def _rule(count: int, *pairs: tuple[Any, bool]) -> Tensor:
-    *tensors, (mask, own_mask) = pairs[:4]
-    causal, scale, grouped = (value for value, _ in pairs[4:])
-    query, key, value = (x if own else x.expand(count, *x.shape) for x, own in tensors)
+def _rule(count: int, *pairs: Pair) -> Tensor:
+    query, key, value = (own(pair, count) for pair in pairs[:3])
+    mask, own_mask = pairs[3]
     lead = query.shape[1:-2]
     if mask is not None and (own_mask or mask.dim() > 2):
         # Each of the query's own axes, as the mask has them or of size 1: the axes of the batch are then filled.
         sizes = mask.shape[1:] if own_mask else mask.shape
         mask = mask.reshape(-1, *[1] * (len(lead) + 2 - len(sizes)), *sizes)
         mask = _folded(mask.expand(count, *lead[:-1], *mask.shape[len(lead) :]))
-    out = _function(_folded(query), _folded(key), _folded(value), mask, causal, scale, grouped)
+    settings = (setting for setting, _ in pairs[4:])
+    out = _fused(_folded(query), _folded(key), _folded(value), mask, *settings)
     return out.reshape(count, *lead, *out.shape[-2:])
 
 
@@ -143,41 +142,5 @@ def _folded(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[:, None]
 
 
-_fused = batched(_function, _rule)
-
-
-@contextmanager
-def without_fast_paths() -> Iterator[None]:
-    """Within the block, ``nn.TransformerEncoder`` and its layers take their ordinary path in evaluation too.
-
-    The other is one operation on raw parameters, or turns the batch into a nested tensor: neither has a batched form.
-    (And it writes zeros at padded positions, where the ordinary path computes something.)
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def masks_as_told() -> Iterator[None]:
-    """Within the block, transformers don't read a mask's values to see whether it is causal, which can't be compiled.
-
-    The mask is applied either way.
-    """
-    before = transformer._detect_is_causal_mask
-    transformer._detect_is_causal_mask = _as_told
-    try:
-        yield
-    finally:
-        transformer._detect_is_causal_mask = before
-
-
-def _as_told(mask: Mask, is_causal: bool | None = None, size: int | None = None) -> bool:
-    return bool(is_causal)
-
-
-TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {F.scaled_dot_product_attention: attention}
-DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {F.scaled_dot_product_attention: dropped_attention}
+TABLE: Table = {F.scaled_dot_product_attention: attention}
+DRAWN: Table = {F.scaled_dot_product_attention: dropped_attention}

@@ -2,23 +2,31 @@
 
 Whole numbers are the remainders of 63-bit words: of n values some are likelier than others by a factor of at most
 1 + n/2⁶³.
+
+What only PyTorch's generator can draw (``torch.poisson``) is ``seeded`` for each call from (member's seed, step,
+site). So the numbers are again a function of these alone, in the plain loop and under ``vmap``, where the members are
+gone through one by one; they are the same on machines of one kind, but not on a CPU and a GPU. A compiled program
+can't seed a generator. And nobody's numbers are a generator's or a ``vmap``'s of the network's own.
 """
 
-from collections.abc import Callable, Mapping
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from modelspace.engine.lowerings.batched import Function, Table, member_by_member
 from modelspace.engine.lowerings.noise import finished, required, sizes, type_of, without_gradient
-from modelspace.engine.randomness import DIGITS, Draws
+from modelspace.engine.randomness import DIGITS, Draws, stream_seed
 
 _SIGN = -(2**63)
 
 
 def below(draws: Draws, shape: tuple[int, ...], low: int, high: int) -> Int[Tensor, "*shape"]:
-    """Whole numbers from ``low`` to ``high`` − 1, as int64.
+    """Draw whole numbers from ``low`` to ``high`` − 1, as int64.
 
     Args:
         draws: The member's numbers.
@@ -68,7 +76,7 @@ def random_(draws: Draws, input: Tensor, *args: Any, generator: None = None, **n
 def _bounds(
     args: tuple[Any, ...], named: dict[str, Any], first: str = "low", second: str = "high"
 ) -> tuple[int, Any]:
-    """The two bounds, of positional arguments and those given by name, which are taken out."""
+    """Return the two bounds, of positional arguments and those given by name, which are taken out."""
     low, high = named.pop(first, 0), named.pop(second, None)
     if len(args) == 2:
         low, high = args
@@ -141,14 +149,14 @@ def multinomial(
     if replacement or num_samples == 1:
         reached = weights.cumsum(-1)
         u = 1 - draws.uniform((*weights.shape[:-1], num_samples), torch.float64)
-        found = torch.searchsorted(reached, u * reached[..., -1:])
+        chosen = torch.searchsorted(reached, u * reached[..., -1:])
     else:
         waiting = -torch.log(draws.interior(tuple(weights.shape), torch.float64))
-        found = torch.topk(weights / waiting, num_samples).indices
-    return finished(found, out, input.device)
+        chosen = torch.topk(weights / waiting, num_samples).indices
+    return finished(chosen, out, input.device)
 
 
-DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
+DRAWN: Table = {
     torch.randint: randint,
     torch.randint_like: randint_like,
     torch.randperm: randperm,
@@ -159,3 +167,73 @@ DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
     Tensor.bernoulli_: bernoulli_,
     Tensor.multinomial: multinomial,
 }
+
+
+# What only PyTorch's generator can draw
+
+
+@cache
+def only_by_generator(function: Function) -> bool:
+    """Tell whether an operation draws random numbers: PyTorch tags it so, or it takes a generator."""
+    if isinstance(function, FunctionType):
+        return False  # what it calls is seen
+    if isinstance(function, torch._ops.OpOverload):
+        return _draws(function)
+    name = getattr(function, "__name__", "")
+    packet = function if isinstance(function, torch._ops.OpOverloadPacket) else None
+    packet = packet or getattr(torch.ops.aten, name, None)
+    if name in _RECURRENT or not isinstance(packet, torch._ops.OpOverloadPacket):
+        return False
+    return any(_draws(getattr(packet, overload)) for overload in packet.overloads())
+
+
+# They draw only where they drop out, and have lowerings of their own.
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+
+
+def _draws(operation: torch._ops.OpOverload) -> bool:
+    takes = any(argument.name == "generator" for argument in operation._schema.arguments)
+    return takes or torch.Tag.nondeterministic_seeded in operation.tags
+
+
+def by_generator(draws: Draws, stacked: bool, function: Function, *args: Any, **kwargs: Any) -> Any:
+    """Call an operation with PyTorch's generator seeded for the next call site.
+
+    Args:
+        draws: The member's numbers.
+        stacked: Whether they are those of all members, as seen through ``vmap``: it is then called for each.
+        function: An operation that draws by PyTorch's generator.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+    """
+    one = partial(_seeded, function, draws.next_site())
+    call = partial(member_by_member, one) if stacked else one
+    return call(draws.seed, draws.step, *args, **kwargs)
+
+
+def _seeded(function: Function, site: int, seed: Tensor, step: Tensor, *args: Any, **kwargs: Any) -> Any:
+    try:
+        number = stream_seed(int(seed), int(step), site)
+    except RuntimeError as error:
+        name = function.__name__
+        raise RuntimeError(f"{name} draws by PyTorch's generator: it can't be compiled") from error
+    leaves = (seed, *pytree.tree_leaves((args, kwargs)))
+    cards = {x.device.index for x in leaves if isinstance(x, Tensor) and x.is_cuda}
+    with torch.random.fork_rng(devices=cards):
+        # torch.manual_seed does the same for every device, and takes twenty times as long.
+        torch.default_generator.manual_seed(number)
+        for card in cards:
+            torch.cuda.default_generators[card].manual_seed(number)
+        return function(*args, **kwargs)
+
+
+class WouldDrawError(Exception):
+    """A lowering without numbers to draw has come to where it draws."""
+
+
+class NoDraws(Draws):
+    """Numbers that nobody may draw."""
+
+    def next_site(self) -> int:
+        """Raise: a lowering that gets here draws."""
+        raise WouldDrawError

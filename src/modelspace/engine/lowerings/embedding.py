@@ -15,14 +15,13 @@ row is divided by another row's frequency (pytorch issue 190063), and a populati
     w_i ← w_i · max_norm / (‖w_i‖ + 1e-7)   for each looked-up row i with ‖w_i‖ > max_norm
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.batched import Pair, Table, batched, own
 
 
 def embedding(
@@ -33,10 +32,10 @@ def embedding(
     sparse: bool = False,
 ) -> Float[Tensor, "*batch width"]:
     """``torch.embedding`` with a dense gradient, none to the padding row."""
-    found = torch.embedding(weight, indices, -1, scale_grad_by_freq, False)
+    rows = torch.embedding(weight, indices, -1, scale_grad_by_freq, False)
     if padding_idx < 0:
-        return found
-    return torch.where((indices == padding_idx)[..., None], found.detach(), found)
+        return rows
+    return torch.where((indices == padding_idx)[..., None], rows.detach(), rows)
 
 
 def renormalise(
@@ -53,51 +52,13 @@ def renormalise(
 
 
 def renormalised(module: nn.Module) -> tuple[str, ...]:
-    """The names of the parameters that the module's forward renormalises in place."""
+    """Return the names of the parameters that the module's forward renormalises in place."""
     tables = {
         id(layer.weight)
         for layer in module.modules()
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None
     }
     return tuple(name for name, parameter in module.named_parameters() if id(parameter) in tables)
-
-
-def _rule(count: int, *pairs: tuple[Any, bool]) -> Tensor:
-    (weight, own), inputs, offsets, samples = pairs[:4]
-    settings = frequency, mode, padding = tuple(value for value, _ in pairs[4:])
-    indices, starts = (_each(value, has, count) for value, has in (inputs, offsets))
-    weights = None if samples[0] is None else _each(*samples, count)
-    if frequency:
-        tables = _each(weight, own, count)
-        factors = [None] * count if weights is None else weights
-        bags = map(_bag, tables, indices, starts, factors, *([setting] * count for setting in settings))
-        return torch.stack(list(bags))
-    member = torch.arange(count, device=weight.device)[:, None]
-    starts = starts + indices.shape[1] * member
-    if own:
-        rows = weight.shape[1]
-        shifted, weight = indices + rows * member, weight.flatten(0, 1)
-        if padding is not None:
-            # A call has one padding index: here one more row, the same for all members.
-            shifted = torch.where(indices == padding, count * rows, shifted)
-            weight, padding = torch.cat([weight, weight[:1].detach()]), count * rows
-        indices = shifted
-    factors = None if weights is None else weights.flatten()
-    return _bag(weight, indices.flatten(), starts.flatten(), factors, frequency, mode, padding).unflatten(
-        0, (count, -1)
-    )
-
-
-def _each(value: Tensor, own: bool, count: int) -> Tensor:
-    return value if own else value.expand(count, *value.shape)
-
-
-def _bag(weight: Tensor, indices: Tensor, offsets: Tensor, samples: Any, *settings: Any) -> Tensor:
-    frequency, mode, padding = settings
-    return torch.embedding_bag(weight, indices, offsets, frequency, mode, False, samples, False, padding)[0]
-
-
-_bags = batched(_bag, _rule)
 
 
 def embedding_bag(
@@ -125,16 +86,45 @@ def embedding_bag(
         padding_idx: The row that counts for nothing.
     """
     padding = None if padding_idx is None else padding_idx % weight.shape[0]
-    bags = _bags(
-        weight, indices.long(), offsets.long(), per_sample_weights, scale_grad_by_freq, mode, padding
-    )
+    settings = scale_grad_by_freq, mode, padding
+    bags = batched(_bag, _rule, weight, indices.long(), offsets.long(), per_sample_weights, *settings)
     # What comes after the last offset belongs to no bag: it has been computed as one more.
     bags = bags[:-1] if include_last_offset else bags
     empty = offsets.new_empty(0)
     return bags, empty, empty, empty
 
 
-TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+def _bag(weight: Tensor, indices: Tensor, offsets: Tensor, samples: Any, *settings: Any) -> Tensor:
+    frequency, mode, padding = settings
+    return torch.embedding_bag(weight, indices, offsets, frequency, mode, False, samples, False, padding)[0]
+
+
+def _rule(count: int, *pairs: Pair) -> Tensor:
+    weight, stacked = pairs[0]
+    indices, starts, weights = (own(pair, count) for pair in pairs[1:4])
+    settings = frequency, mode, padding = tuple(value for value, _ in pairs[4:])
+    if frequency:
+        tables = own(pairs[0], count)
+        factors = [None] * count if weights is None else weights
+        bags = map(_bag, tables, indices, starts, factors, *([setting] * count for setting in settings))
+        return torch.stack(list(bags))
+    member = torch.arange(count, device=weight.device)[:, None]
+    starts = starts + indices.shape[1] * member
+    if stacked:
+        rows = weight.shape[1]
+        shifted, weight = indices + rows * member, weight.flatten(0, 1)
+        if padding is not None:
+            # A call has one padding index: here one more row, the same for all members.
+            shifted = torch.where(indices == padding, count * rows, shifted)
+            weight, padding = torch.cat([weight, weight[:1].detach()]), count * rows
+        indices = shifted
+    factors = None if weights is None else weights.flatten()
+    return _bag(weight, indices.flatten(), starts.flatten(), factors, frequency, mode, padding).unflatten(
+        0, (count, -1)
+    )
+
+
+TABLE: Table = {
     torch.embedding: embedding,
     torch.embedding_renorm_: renormalise,
     torch.embedding_bag: embedding_bag,

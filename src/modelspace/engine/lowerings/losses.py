@@ -11,14 +11,13 @@ as one batch, each member's mean taken after:
 """
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelspace.engine.lowerings.batched import batched
+from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, own
 
 _NONE, _MEAN = 0, 1  # PyTorch's numbers for reductions; 2 is the sum
 
@@ -81,27 +80,20 @@ def gaussian_nll_loss(
     return _reduced(each, {"none": _NONE, "mean": _MEAN, "sum": 2}[reduction])
 
 
-def _by_sample(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A loss of ``[batch, class]`` outputs, the batch's labels and constants; for each sample."""
-
-    def rule(count: int, *pairs: tuple[Any, bool]) -> Tensor:
-        (x, _), (target, own), *constants = pairs
-        target = target if own else target.expand(count, *target.shape)
-        fold = x.dim() == 3
-        each = function(
-            x.flatten(0, 1) if fold else x,
-            target.flatten(0, 1) if fold else target,
-            *(value for value, _ in constants),
-            _NONE,
-        )
-        return each.unflatten(0, (count, -1)) if fold else each
-
-    return batched(lambda *arguments: function(*arguments, _NONE), rule)
-
-
 _nn: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
-_multi_margin = _by_sample(_nn.multi_margin_loss)
-_multilabel_margin = _by_sample(_nn.multilabel_margin_loss)
+
+
+def _each(function: Function, *arguments: Any) -> Tensor:
+    """Return the loss of each sample: of ``[batch, class]`` outputs, the batch's labels and constants."""
+    return function(*arguments, _NONE)
+
+
+def _by_sample(count: int, function: Pair, x: Pair, labels: Pair, *constants: Pair) -> Tensor:
+    outputs, target = x[0], own(labels, count)
+    fold = outputs.dim() == 3
+    given = (outputs.flatten(0, 1), target.flatten(0, 1)) if fold else (outputs, target)
+    each = _each(function[0], *given, *(value for value, _ in constants))
+    return each.unflatten(0, (count, -1)) if fold else each
 
 
 def multi_margin_loss(
@@ -113,37 +105,13 @@ def multi_margin_loss(
     reduction: int = _MEAN,
 ) -> Tensor:
     """``torch._C._nn.multi_margin_loss``; a sample's loss is multiplied by the weight of its class."""
-    each = _multi_margin(input, target, p, margin, None)
+    each = batched(_each, _by_sample, _nn.multi_margin_loss, input, target, p, margin, None)
     return _reduced(each if weight is None else each * weight[target], reduction)
 
 
 def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: int = _MEAN) -> Tensor:
     """``torch._C._nn.multilabel_margin_loss``."""
-    return _reduced(_multilabel_margin(input, target), reduction)
-
-
-def _ctc_rule(count: int, *pairs: tuple[Any, bool]) -> Tensor:
-    (log_probabilities, _), *others = pairs[:4]
-    blank, zero_infinity = pairs[4][0], pairs[5][0]
-    samples = log_probabilities.shape[2]
-    targets, inputs, lengths = ((x if own else x.expand(count, *x.shape)).flatten(0, 1) for x, own in others)
-    folded = log_probabilities.transpose(0, 1).flatten(1, 2)
-    each = _ctc(folded, targets, inputs, lengths, blank, zero_infinity)
-    return each.view(count, samples)
-
-
-def _ctc(
-    log_probabilities: Tensor,
-    targets: Tensor,
-    input_lengths: Tensor,
-    target_lengths: Tensor,
-    blank: int,
-    infinity: bool,
-) -> Tensor:
-    return torch.ctc_loss(log_probabilities, targets, input_lengths, target_lengths, blank, _NONE, infinity)
-
-
-_ctc_each = batched(_ctc, _ctc_rule)
+    return _reduced(batched(_each, _by_sample, _nn.multilabel_margin_loss, input, target), reduction)
 
 
 def ctc_loss(
@@ -172,9 +140,20 @@ def ctc_loss(
     ]
     if single:
         log_probs, targets = log_probs[:, None], targets[None]
-    each = _ctc_each(log_probs, targets, *lengths, blank, zero_infinity)
+    each = batched(_ctc, _ctc_rule, log_probs, targets, *lengths, blank, zero_infinity)
     each = each[0] if single and reduction == _NONE else each
     return _reduced(each / lengths[1].clamp_min(1) if reduction == _MEAN else each, reduction)
+
+
+def _ctc(log_probs: Tensor, targets: Tensor, inputs: Tensor, lengths: Tensor, *settings: Any) -> Tensor:
+    blank, zero_infinity = settings
+    return torch.ctc_loss(log_probs, targets, inputs, lengths, blank, _NONE, zero_infinity)
+
+
+def _ctc_rule(count: int, log_probs: Pair, *pairs: Pair) -> Tensor:
+    others = [own(pair, count).flatten(0, 1) for pair in pairs[:3]]
+    folded = log_probs[0].transpose(0, 1).flatten(1, 2)
+    return _ctc(folded, *others, pairs[3][0], pairs[4][0]).view(count, -1)
 
 
 def linear_cross_entropy(*args: Any, options: Any = None, **settings: Any) -> Tensor:
@@ -182,7 +161,7 @@ def linear_cross_entropy(*args: Any, options: Any = None, **settings: Any) -> Te
     return F.linear_cross_entropy(*args, **settings)
 
 
-TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+TABLE: Table = {
     torch.kl_div: kl_div,
     _nn.soft_margin_loss: soft_margin_loss,
     torch.margin_ranking_loss: margin_ranking_loss,

@@ -4,24 +4,32 @@ The functions made anew (``torch.rand``), those of a tensor's likeness (``torch.
 tensor (``Tensor.uniform_``). Of float16 and bfloat16 uniform numbers have as many digits as fit below 1, and the
 others are computed in float32 and rounded. A range is checked where it is given in plain numbers, and never in
 tensors: under ``vmap`` nothing can ask for their values.
+
+And the layers that draw: RReLU, and dropout, whose functions are the builtins that those of ``torch.nn.functional``
+end in. An element, or a whole channel ('feature'), is dropped where a uniform number of [0, 1) in float32 is below p.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from modelspace.engine.lowerings.batched import Table
 from modelspace.engine.randomness import DIGITS, Draws
 
-Kind = Callable[[Draws, tuple[int, ...], torch.dtype], Tensor]
+Shape = tuple[int, ...]
+Kind = Callable[[Draws, Shape, torch.dtype], Tensor]
+
+_ALPHA = -1.7580993408473766  # the negative saturation value of SELU (Klambauer et al. 2017)
 
 
-def sizes(given: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape that ``f(2, 3)`` or ``f((2, 3))`` asks for."""
+def sizes(given: tuple[Any, ...]) -> Shape:
+    """Return the shape that ``f(2, 3)`` or ``f((2, 3))`` asks for."""
     return tuple(given[0]) if len(given) == 1 and not isinstance(given[0], int) else given
 
 
@@ -35,7 +43,7 @@ def finished(
     memory_format: Any = None,
     generator: None = None,
 ) -> Tensor:
-    """What a function of ``torch.rand``'s kind returns: the numbers where and how its options ask for them.
+    """Return the numbers of a function of ``torch.rand``'s kind, where and how its options ask for them.
 
     How a tensor lies in memory is not among its values, and left to PyTorch.
     """
@@ -46,7 +54,7 @@ def finished(
 
 
 def type_of(dtype: torch.dtype | None, out: Tensor | None, default: torch.dtype) -> torch.dtype:
-    """The type asked for; that of ``out`` where none is, and the default where there is no ``out``."""
+    """Return the type asked for; that of ``out`` where none is, and the default where there is no ``out``."""
     if dtype is not None:
         return dtype
     return default if out is None else out.dtype
@@ -63,12 +71,12 @@ def _require_real(name: str, dtype: torch.dtype) -> None:
 
 
 def precision(dtype: torch.dtype) -> torch.dtype:
-    """The type in which numbers of a type are computed."""
+    """Return the type in which numbers of a type are computed."""
     return torch.float64 if dtype is torch.float64 or not dtype.is_floating_point else torch.float32
 
 
 def without_gradient(value: Tensor, *parameters: Any) -> Tensor:
-    """``value`` as a function of the parameters, with a gradient of zero, which is what PyTorch's samples have."""
+    """Make ``value`` a function of the parameters with a gradient of zero, which is what PyTorch's samples have."""
     never = torch.zeros((), dtype=torch.bool, device=value.device)
     for parameter in parameters:
         if isinstance(parameter, Tensor) and parameter.is_floating_point():
@@ -76,45 +84,43 @@ def without_gradient(value: Tensor, *parameters: Any) -> Tensor:
     return value
 
 
-def _uniform(draws: Draws, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Uniform numbers in [0, 1); of a complex one the real and the imaginary part."""
+def _uniform(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Draw uniform numbers in [0, 1); of a complex one the real and the imaginary part."""
     if dtype.is_complex:
         return torch.view_as_complex(_uniform(draws, (*shape, 2), dtype.to_real()))
     _require_real("uniform", dtype)
     return draws.uniform(shape, dtype)
 
 
-def _normal(draws: Draws, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Standard normal numbers; of a complex one the real and the imaginary part have the variance ½."""
+def _normal(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Draw standard normal numbers; of a complex one the real and the imaginary part have the variance ½."""
     if dtype.is_complex:
         return torch.view_as_complex(_normal(draws, (*shape, 2), dtype.to_real()) * math.sqrt(0.5))
     _require_real("normal", dtype)
     return draws.normal(shape, precision(dtype)).to(dtype)
 
 
-def _made(kind: Kind) -> Callable[..., Tensor]:
+def made(
+    kind: Kind, draws: Draws, *shape: Any, size: Any = None, dtype: torch.dtype | None = None, **options: Any
+) -> Tensor:
     """``torch.rand``, ``torch.randn``."""
-
-    def function(
-        draws: Draws, *shape: Any, size: Any = None, dtype: torch.dtype | None = None, **options: Any
-    ) -> Tensor:
-        wanted = sizes(shape if size is None else (size,))
-        made = type_of(dtype, options.get("out"), torch.get_default_dtype())
-        return finished(kind(draws, wanted, made), **options)
-
-    return function
+    wanted = sizes(shape if size is None else (size,))
+    of_type = type_of(dtype, options.get("out"), torch.get_default_dtype())
+    return finished(kind(draws, wanted, of_type), **options)
 
 
-def _like(kind: Kind) -> Callable[..., Tensor]:
+def made_like(
+    kind: Kind,
+    draws: Draws,
+    input: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    **options: Any,
+) -> Tensor:
     """``torch.rand_like``, ``torch.randn_like``."""
-
-    def function(
-        draws: Draws, input: Tensor, *, dtype: torch.dtype | None = None, device: Any = None, **options: Any
-    ) -> Tensor:
-        value = kind(draws, tuple(input.shape), dtype or input.dtype)
-        return finished(value, device=input.device if device is None else device, **options)
-
-    return function
+    value = kind(draws, tuple(input.shape), dtype or input.dtype)
+    return finished(value, device=input.device if device is None else device, **options)
 
 
 def normal(
@@ -131,7 +137,7 @@ def normal(
     required(isinstance(std, Tensor) or std >= 0, f"normal expects std >= 0.0, but found std {std}")
     tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
     if not tensors:
-        z = _made(_normal)(draws, size=size, dtype=dtype, device=device)
+        z = made(_normal, draws, size=size, dtype=dtype, device=device)
         return finished(mean + std * z, device=z.device, **options)
     shape = torch.broadcast_shapes(*[x.shape for x in tensors])
     z = _normal(draws, tuple(shape), tensors[0].dtype)
@@ -191,41 +197,6 @@ def geometric_(draws: Draws, input: Tensor, p: float, generator: None = None) ->
     return input.copy_(torch.ceil(torch.log(u) / math.log1p(-p)).clamp_min(1))
 
 
-def _rrelu(inplace: bool) -> Callable[..., Tensor]:
-    def function(
-        draws: Draws,
-        input: Float[Tensor, "*shape"],
-        lower: float = 1 / 8,
-        upper: float = 1 / 3,
-        training: bool = False,
-        generator: None = None,
-    ) -> Any:
-        """``torch.rrelu``: below 0 times a slope, uniform in [lower, upper) for each element."""
-        if not training:
-            return NotImplemented
-        slope = lower + (upper - lower) * _uniform(draws, tuple(input.shape), input.dtype)
-        value = torch.where(input <= 0, input * slope, input)
-        return input.copy_(value) if inplace else value
-
-    return function
-
-
-def _mean_rrelu(function: Callable[..., Tensor], inplace: bool) -> Callable[..., Tensor]:
-    def lowered(
-        input: Tensor,
-        lower: float = 1 / 8,
-        upper: float = 1 / 3,
-        training: bool = False,
-        generator: Any = None,
-    ) -> Tensor:
-        """``torch.rrelu`` in evaluation, where the slope is the mean; ``vmap`` has no rule for it."""
-        if training:
-            return function(input, lower, upper, training, generator)
-        return F.leaky_relu(input, (lower + upper) / 2, inplace)
-
-    return lowered
-
-
 def _init_uniform_(
     draws: Draws, tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: None = None
 ) -> Tensor:
@@ -256,15 +227,91 @@ def _init_kaiming_uniform_(
     return _init_uniform_(draws, tensor, -bound, bound)
 
 
-TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    torch.rrelu: _mean_rrelu(torch.rrelu, inplace=False),
-    torch.rrelu_: _mean_rrelu(torch.rrelu_, inplace=True),
+def rrelu(
+    inplace: bool,
+    draws: Draws,
+    input: Float[Tensor, "*shape"],
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: None = None,
+) -> Any:
+    """``torch.rrelu``: below 0 times a slope, uniform in [lower, upper) for each element."""
+    if not training:
+        return NotImplemented
+    slope = lower + (upper - lower) * _uniform(draws, tuple(input.shape), input.dtype)
+    value = torch.where(input <= 0, input * slope, input)
+    return input.copy_(value) if inplace else value
+
+
+def mean_rrelu(
+    inplace: bool,
+    input: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: Any = None,
+) -> Tensor:
+    """``torch.rrelu`` in evaluation, where the slope is the mean; ``vmap`` has no rule for it."""
+    if training:
+        return (torch.rrelu_ if inplace else torch.rrelu)(input, lower, upper, training, generator)
+    return F.leaky_relu(input, (lower + upper) / 2, inplace)
+
+
+def dropout(
+    of: Callable[[Tensor], Shape], inplace: bool, draws: Draws, input: Tensor, p: float, train: bool
+) -> Tensor:
+    """``torch.dropout``, ``torch.feature_dropout``: what is kept is divided by 1 − p."""
+    if not train or p == 0:
+        return input
+    kept = _kept(draws, of(input), p).to(input.dtype)
+    factor = kept * (0.0 if p == 1 else 1 / (1 - p))
+    return input.mul_(factor) if inplace else input * factor
+
+
+def alpha_dropout(
+    of: Callable[[Tensor], Shape], inplace: bool, draws: Draws, input: Tensor, p: float, train: bool
+) -> Tensor:
+    """``torch.alpha_dropout``, and of features: dropped to SELU's saturation, mean and variance kept."""
+    if not train or p == 0:
+        return input
+    kept = _kept(draws, of(input), p).to(input.dtype)
+    scale = 0.0 if p == 1 else ((1 - p) * (1 + p * _ALPHA**2)) ** -0.5
+    result = (input * kept + _ALPHA * (1 - kept)) * scale - scale * _ALPHA * p
+    return input.copy_(result) if inplace else result
+
+
+def native_dropout(draws: Draws, input: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
+    """``torch.native_dropout``: the output, and the mask of what is kept."""
+    if train is False or p == 0:
+        return input.clone(), torch.ones_like(input, dtype=torch.bool)
+    kept = _kept(draws, _elements(input), p)
+    return input * kept.to(input.dtype) * (0.0 if p == 1 else 1 / (1 - p)), kept
+
+
+def _elements(input: Tensor) -> Shape:
+    return tuple(input.shape)
+
+
+def _channels(input: Tensor) -> Shape:
+    required(input.dim() >= 2, "Feature dropout requires at least 2 dimensions in the input")
+    return (*input.shape[:2], *[1] * (input.dim() - 2))
+
+
+def _kept(draws: Draws, shape: Shape, p: float) -> Bool[Tensor, "*shape"]:
+    required(0 <= p <= 1, f"dropout probability has to be between 0 and 1, but got {p}")
+    return draws.uniform(shape) >= p
+
+
+TABLE: Table = {
+    torch.rrelu: partial(mean_rrelu, False),
+    torch.rrelu_: partial(mean_rrelu, True),
 }
-DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    torch.rand: _made(_uniform),
-    torch.randn: _made(_normal),
-    torch.rand_like: _like(_uniform),
-    torch.randn_like: _like(_normal),
+DRAWN: Table = {
+    torch.rand: partial(made, _uniform),
+    torch.randn: partial(made, _normal),
+    torch.rand_like: partial(made_like, _uniform),
+    torch.randn_like: partial(made_like, _normal),
     torch.normal: normal,
     Tensor.uniform_: uniform_,
     Tensor.normal_: normal_,
@@ -272,8 +319,17 @@ DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
     Tensor.exponential_: exponential_,
     Tensor.cauchy_: cauchy_,
     Tensor.geometric_: geometric_,
-    torch.rrelu: _rrelu(inplace=False),
-    torch.rrelu_: _rrelu(inplace=True),
+    torch.rrelu: partial(rrelu, False),
+    torch.rrelu_: partial(rrelu, True),
+    torch.dropout: partial(dropout, _elements, False),
+    torch.dropout_: partial(dropout, _elements, True),
+    torch.feature_dropout: partial(dropout, _channels, False),
+    torch.feature_dropout_: partial(dropout, _channels, True),
+    torch.alpha_dropout: partial(alpha_dropout, _elements, False),
+    torch.alpha_dropout_: partial(alpha_dropout, _elements, True),
+    torch.feature_alpha_dropout: partial(alpha_dropout, _channels, False),
+    torch.feature_alpha_dropout_: partial(alpha_dropout, _channels, True),
+    torch.native_dropout: native_dropout,
     # The other functions of nn.init end in methods of the tensor, and are seen through.
     nn.init.uniform_: _init_uniform_,
     nn.init.normal_: _init_normal_,

@@ -6,7 +6,7 @@ place at most, so that a gradient is a gather too, by the inverse places: never 
 Inductor up to PyTorch 2.13 gets wrong with several threads (pytorch/pytorch issue 191837).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot
+
+from modelspace.engine.lowerings.batched import Table, is_own
 
 
 def pack_padded_sequence(
@@ -63,7 +65,7 @@ def pad_sequence(
 
 
 def sizes_of(batch_sizes: Int[Tensor, "time"]) -> tuple[int, ...]:
-    """The batch sizes as numbers."""
+    """Return the batch sizes as numbers."""
     _must_be_known(batch_sizes, "batch_sizes")
     return tuple(batch_sizes.tolist())
 
@@ -71,14 +73,14 @@ def sizes_of(batch_sizes: Int[Tensor, "time"]) -> tuple[int, ...]:
 def padded(
     data: Shaped[Tensor, "packed *rest"], batch_sizes: Int[Tensor, "time"]
 ) -> Shaped[Tensor, "time batch *rest"]:
-    """Packed data padded with zeros."""
+    """Pad packed data with zeros."""
     return pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))[0]
 
 
 def packed(
     input: Shaped[Tensor, "time batch *rest"], batch_sizes: Int[Tensor, "time"]
 ) -> Shaped[Tensor, "packed *rest"]:
-    """The inverse of ``padded``."""
+    """Undo ``padded``."""
     _, lengths = _padded_places(batch_sizes, False, len(batch_sizes))
     return pack_padded_sequence(input, lengths, False)[0]
 
@@ -86,7 +88,7 @@ def packed(
 def backwards(
     input: Shaped[Tensor, "time *rest batch"], sizes: Sequence[int]
 ) -> Shaped[Tensor, "time *rest batch"]:
-    """Each sequence from its end to its beginning; what lies beyond its end stays in place.
+    """Turn each sequence from its end to its beginning; what lies beyond its end stays in place.
 
     Args:
         input: By step.
@@ -122,7 +124,7 @@ class _Backwards(torch.autograd.Function):
 def _taken(
     input: Shaped[Tensor, "place *rest"], places: Int[Tensor, "result"]
 ) -> Shaped[Tensor, "result *rest"]:
-    """Rows of ``input``, zeros where the place is negative; no row is taken twice."""
+    """Return rows of ``input``, zeros where the place is negative; no row is taken twice."""
     with _untraced():
         inverse = torch.full([input.shape[0] + 1], -1)
         inverse[places] = torch.arange(len(places))  # a negative place writes to the last, which is cut off
@@ -152,7 +154,7 @@ class _Taken(torch.autograd.Function):
 def _padded_places(
     batch_sizes: Int[Tensor, "time"], batch_first: bool, total_length: int
 ) -> tuple[Int[Tensor, "time batch"], Int[Tensor, "batch"]]:
-    """Where each element of the padded tensor lies in the packed one, −1 for what lies nowhere; and the lengths."""
+    """Tell where each element of the padded tensor lies in the packed one, −1 for nowhere; and the lengths."""
     _must_be_known(batch_sizes, "batch_sizes")
     with _untraced():
         numbers = torch.arange(int(batch_sizes.sum()))
@@ -161,15 +163,14 @@ def _padded_places(
 
 def _must_be_known(numbers: Tensor, name: str) -> None:
     """Refuse numbers that differ between members, or that a compiled program would be told only when it runs."""
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    if functorch.is_batchedtensor(numbers):
+    if is_own(numbers):
         raise RuntimeError(f"packed sequences whose {name} differ between members can't be batched")
     if not _made_of_constants(numbers):
         raise RuntimeError(f"packed sequences whose {name} depend on the data can't be compiled")
 
 
 def _made_of_constants(numbers: Tensor) -> bool:
-    """Whether the trace under way, if any, has computed these from nothing that is passed to the program."""
+    """Tell whether the trace under way, if any, has computed these from nothing that is passed to the program."""
     mode = get_proxy_mode()
     slot = None if mode is None else get_proxy_slot(numbers, mode.tracer, None)
     seen = set() if slot is None else {slot.proxy.node}
@@ -184,12 +185,12 @@ def _made_of_constants(numbers: Tensor) -> bool:
 
 
 def _untraced() -> Any:
-    """What is computed in the block is a constant of the program that is being traced, if one is."""
+    """Have what is computed in the block be a constant of the program that is being traced, if one is."""
     return nullcontext() if get_proxy_mode() is None else disable_proxy_modes_tracing()
 
 
 def _constant(numbers: Tensor) -> Tensor:
-    """``numbers``, such that a trace under way knows their values: a network may ask for one of them."""
+    """Return ``numbers``, such that a trace under way knows their values: a network may ask for one of them."""
     mode = get_proxy_mode()
     if mode is None:
         return numbers
@@ -198,7 +199,7 @@ def _constant(numbers: Tensor) -> Tensor:
     return traced
 
 
-TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+TABLE: Table = {
     torch._pack_padded_sequence: pack_padded_sequence,
     torch._pad_packed_sequence: pad_packed_sequence,
     torch._C._nn.pad_sequence: pad_sequence,  # pyright: ignore[reportAttributeAccessIssue]

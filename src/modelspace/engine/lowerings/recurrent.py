@@ -13,16 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelspace.engine.lowerings import dropout
-from modelspace.engine.lowerings.batched import batched
-from modelspace.engine.lowerings.cells import GRU, LSTM, RNN_RELU, RNN_TANH, Cell, Tensors
-from modelspace.engine.lowerings.generators import vmap_levels
+from modelspace.engine.lowerings import noise
+from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, own, vmap_levels
 from modelspace.engine.lowerings.packed import backwards, packed, padded, sizes_of
-from modelspace.engine.lowerings.recurrence import recurrence
+from modelspace.engine.lowerings.recurrence import (
+    GRU,
+    LSTM,
+    RNN_RELU,
+    RNN_TANH,
+    Cell,
+    Tensors,
+    recurrence,
+)
 from modelspace.engine.randomness import Draws
-
-Function = Callable[..., Any]
-Pair = tuple[Any, bool]
 
 _WEIGHTS = 5  # a direction's: W_ih, W_hh, b_ih, b_hh, W_hr; None for one that it lacks
 _FUNCTIONS: Mapping[Cell, Function] = {
@@ -50,17 +53,17 @@ class _Call:
 
     @property
     def drops(self) -> bool:
-        """Whether there is dropout between layers."""
+        """Tell whether there is dropout between layers."""
         return self.train and self.dropout > 0 and self.num_layers > 1
 
     @property
     def states(self) -> Tensors:
-        """The first states."""
+        """Return the first states."""
         return (self.hx,) if isinstance(self.hx, Tensor) else tuple(self.hx)
 
 
 def _call(input: Tensor, *args: Any, **kwargs: Any) -> _Call:
-    """The call of either form: (input, hx, params, has_biases, …) or (data, batch_sizes, hx, params, …)."""
+    """Read a call of either form: (input, hx, params, has_biases, …) or (data, batch_sizes, hx, params, …)."""
     of_packed = "batch_sizes" in kwargs or (len(args) > 2 and not isinstance(args[2], bool))
     return _Call(input, *args, **kwargs) if of_packed else _Call(input, None, *args, **kwargs)
 
@@ -68,7 +71,7 @@ def _call(input: Tensor, *args: Any, **kwargs: Any) -> _Call:
 def _one_after_the_other(
     call: _Call, input: Tensor, layer: Callable[..., Tensors], drop: Callable[[Tensor], Tensor]
 ) -> Tensors:
-    """All layers of a call: the output, and the last states of all layers."""
+    """Compute all layers of a call: the output, and the last states of all layers."""
     directions, each = 1 + call.bidirectional, len(call.params) // call.num_layers
     last = []
     for k in range(call.num_layers):
@@ -80,38 +83,57 @@ def _one_after_the_other(
     return input, *(torch.cat(states) for states in zip(*last, strict=True))
 
 
+def layers(cell: Cell, *args: Any, **kwargs: Any) -> Tensors:
+    """``torch.lstm`` or its kin under ``vmap``; dropout is left to PyTorch's generator."""
+    call = _call(*args, **kwargs)
+    return _stacked(cell, call, partial(torch.dropout, p=call.dropout, train=True))
+
+
+def dropped_layers(cell: Cell, draws: Draws, *args: Any, **kwargs: Any) -> Any:
+    """``torch.lstm`` or its kin with dropout between layers whose masks are the member's own."""
+    call = _call(*args, **kwargs)
+    if not call.drops:
+        return NotImplemented
+    drop = partial(noise.DRAWN[torch.dropout], draws, p=call.dropout, train=True)
+    return (_stacked if vmap_levels() else _in_the_loop)(cell, call, drop)
+
+
+def one_step(
+    cell: Cell,
+    input: Tensor,
+    hx: Tensor | Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor | Tensors:
+    """``torch.lstm_cell`` or its kin: a layer of one step."""
+    states = [hx] if isinstance(hx, Tensor) else hx
+    sizes, weights = (input.shape[0],), (w_ih, w_hh, b_ih, b_hh, None)
+    _, *last = batched(_alone, _rule, cell, sizes, input[None], *(s[None] for s in states), *weights)
+    last = tuple(s[0] for s in last)
+    return last if cell.states > 1 else last[0]
+
+
 def _stacked(cell: Cell, call: _Call, drop: Callable[[Tensor], Tensor]) -> Tensors:
-    """A call under ``vmap``.
+    """Carry out a call under ``vmap``; packed data is padded for all layers together.
 
     Args:
         cell: The kind of cell.
         call: The call.
         drop: Dropout of a layer's output, ``[time, batch, feature]`` or packed.
     """
-    if call.batch_sizes is not None:
-        return _stacked_packed(cell, call, call.batch_sizes, drop)
-    input = call.input.transpose(0, 1) if call.batch_first else call.input
-    sizes = (input.shape[1],) * input.shape[0]
-    output, *last = _one_after_the_other(call, input, _layer_of(cell, call, sizes), drop)
-    return output.transpose(0, 1) if call.batch_first else output, *last
+    batch_sizes = call.batch_sizes
+    if batch_sizes is None:
+        input = call.input.transpose(0, 1) if call.batch_first else call.input
+        sizes, dropped = (input.shape[1],) * input.shape[0], drop
+    else:
+        input, sizes = padded(call.input, batch_sizes), sizes_of(batch_sizes)
 
+        def dropped(x: Tensor) -> Tensor:
+            factors = drop(x.new_ones(call.input.shape[0], x.shape[-1]))
+            return x * padded(factors, batch_sizes)
 
-def _stacked_packed(
-    cell: Cell, call: _Call, batch_sizes: Tensor, drop: Callable[[Tensor], Tensor]
-) -> Tensors:
-    """A call on packed data, which is padded for all layers together."""
-    sizes = sizes_of(batch_sizes)
-
-    def drop_packed(x: Tensor) -> Tensor:
-        factors = drop(x.new_ones(call.input.shape[0], x.shape[-1]))
-        return x * padded(factors, batch_sizes)
-
-    input = padded(call.input, batch_sizes)
-    output, *last = _one_after_the_other(call, input, _layer_of(cell, call, sizes), drop_packed)
-    return packed(output, batch_sizes), *last
-
-
-def _layer_of(cell: Cell, call: _Call, sizes: tuple[int, ...]) -> Callable[..., Tensors]:
     def layer(input: Tensor, states: Tensors, params: Sequence[Tensor]) -> Tensors:
         each = len(params) // (1 + call.bidirectional)
         weights: list[Tensor | None] = []
@@ -120,13 +142,16 @@ def _layer_of(cell: Cell, call: _Call, sizes: tuple[int, ...]) -> Callable[..., 
             biases = rest[:2] if call.has_biases else [None, None]
             projection = rest[2 * call.has_biases :] or [None]
             weights += [w_ih, w_hh, *biases, *projection]
-        return _LAYERS[cell](sizes, input, *states, *weights)
+        return batched(_alone, _rule, cell, sizes, input, *states, *weights)
 
-    return layer
+    output, *last = _one_after_the_other(call, input, layer, dropped)
+    if batch_sizes is not None:
+        return packed(output, batch_sizes), *last
+    return output.transpose(0, 1) if call.batch_first else output, *last
 
 
 def _in_the_loop(cell: Cell, call: _Call, drop: Callable[[Tensor], Tensor]) -> Tensors:
-    """A call with dropout for one member, its layers by PyTorch's own function."""
+    """Carry out a call with dropout for one member, its layers by PyTorch's own function."""
     flags = (call.has_biases, 1, 0.0, call.train, call.bidirectional)
 
     def layer(input: Tensor, states: Tensors, params: Sequence[Tensor]) -> Tensors:
@@ -140,52 +165,16 @@ def _in_the_loop(cell: Cell, call: _Call, drop: Callable[[Tensor], Tensor]) -> T
     return output.transpose(0, 1) if call.batch_first else output, *last
 
 
-def _table(cell: Cell) -> Function:
-    def lowered(*args: Any, **kwargs: Any) -> Tensors:
-        call = _call(*args, **kwargs)
-        return _stacked(cell, call, partial(torch.dropout, p=call.dropout, train=True))
-
-    return lowered
-
-
-def _drawn(cell: Cell) -> Function:
-    def drawn(draws: Draws, *args: Any, **kwargs: Any) -> Any:
-        call = _call(*args, **kwargs)
-        if not call.drops:
-            return NotImplemented
-        drop = partial(dropout.DRAWN[torch.dropout], draws, p=call.dropout, train=True)
-        return (_stacked if vmap_levels() else _in_the_loop)(cell, call, drop)
-
-    return drawn
-
-
-def _cell(cell: Cell) -> Function:
-    """The lowering of ``torch.lstm_cell`` or its kin: a layer of one step."""
-
-    def lowered(
-        input: Tensor,
-        hx: Tensor | Sequence[Tensor],
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None = None,
-        b_hh: Tensor | None = None,
-    ) -> Tensor | Tensors:
-        states = [hx] if isinstance(hx, Tensor) else hx
-        sizes = (input.shape[0],)
-        weights = (w_ih, w_hh, b_ih, b_hh, None)
-        _, *last = _LAYERS[cell](sizes, input[None], *(s[None] for s in states), *weights)
-        last = tuple(s[0] for s in last)
-        return last if cell.states > 1 else last[0]
-
-    return lowered
-
-
-def _rule(cell: Cell, count: int, sizes: Pair, input: Pair, *rest: Pair) -> Tensors:
+def _rule(count: int, cell: Pair, sizes: Pair, input: Pair, *rest: Pair) -> Tensors:
     """The batching rule of a layer; see ``_layer`` for the arguments."""
-    states, weights = rest[: cell.states], rest[cell.states :]
-    if any(own for _, own in weights):
-        return _layer(cell, count, sizes[0], input, states, weights)
-    return _with_shared_weights(cell, count, sizes[0], input, states, [value for value, _ in weights])
+    states, weights = rest[: cell[0].states], rest[cell[0].states :]
+    if any(stacked for _, stacked in weights):
+        return _layer(cell[0], count, sizes[0], input, states, weights)
+    # Weights that all members share: the members are more of the batch.
+    folded = (own(pair, count).permute(1, 2, 0, 3).flatten(1, 2) for pair in (input, *states))
+    larger = tuple(size * count for size in sizes[0])
+    results = _alone(cell[0], larger, *folded, *(value for value, _ in weights))
+    return tuple(part.unflatten(1, (-1, count)).permute(2, 0, 1, 3) for part in results)
 
 
 def _layer(
@@ -196,7 +185,7 @@ def _layer(
     states: Sequence[Pair],
     weights: Sequence[Pair],
 ) -> Tensors:
-    """One layer of all members, both its directions as rows of one recurrence.
+    """Compute one layer of all members, both its directions as rows of one recurrence.
 
     Args:
         cell: The kind of cell.
@@ -213,9 +202,9 @@ def _layer(
     inputs = input[0].permute(1, 0, 3, 2) if input[1] else input[0].permute(0, 2, 1)[:, None]
     if directions == 2:
         inputs = torch.cat([inputs, backwards(inputs, sizes)], 1)
-    owned = [_own(pair, count) for pair in weights]
+    owned = [own(pair, count) for pair in weights]
     of_input, *others = (_cat(owned[k::_WEIGHTS]) for k in range(_WEIGHTS))
-    rows = [_own(pair, count).permute(1, 0, 3, 2).flatten(0, 1) for pair in states]
+    rows = [own(pair, count).permute(1, 0, 3, 2).flatten(0, 1) for pair in states]
     parts = of_input.reshape(inputs.shape[1], -1, of_input.shape[-1])
     outputs, *last = recurrence(cell, sizes, inputs, parts, *others, *rows)
     forth, *back = outputs.unflatten(1, (directions, count)).unbind(1)
@@ -225,22 +214,8 @@ def _layer(
     )
 
 
-def _with_shared_weights(
-    cell: Cell,
-    count: int,
-    sizes: tuple[int, ...],
-    input: Pair,
-    states: Sequence[Pair],
-    weights: Sequence[Tensor | None],
-) -> Tensors:
-    """One layer whose weights all members share: the members are more of the batch."""
-    folded = (_own(pair, count).permute(1, 2, 0, 3).flatten(1, 2) for pair in (input, *states))
-    found = _alone(cell, tuple(size * count for size in sizes), *folded, *weights)
-    return tuple(part.unflatten(1, (-1, count)).permute(2, 0, 1, 3) for part in found)
-
-
 def _alone(cell: Cell, sizes: tuple[int, ...], input: Tensor, *rest: Any) -> Tensors:
-    """One layer where nothing has a member axis."""
+    """Compute one layer where nothing has a member axis."""
     states, weights = rest[: cell.states], rest[cell.states :]
     if sizes[-1] == input.shape[1]:
         params = [weight for weight in weights if weight is not None]
@@ -251,30 +226,22 @@ def _alone(cell: Cell, sizes: tuple[int, ...], input: Tensor, *rest: Any) -> Ten
     return tuple(part[0] for part in _layer(cell, 1, sizes, (input, False), *alone))
 
 
-def _own(pair: Pair, count: int) -> Any:
-    """The value with a member axis, None as it is."""
-    value, own = pair
-    return value if own or value is None else value.expand(count, *value.shape)
-
-
 def _cat(parts: Sequence[Any]) -> Any:
     return None if parts[0] is None else torch.cat(list(parts))
 
 
-_LAYERS = {cell: batched(partial(_alone, cell), partial(_rule, cell)) for cell in _FUNCTIONS}
-
-DRAWN: Mapping[Function, Function] = {function: _drawn(cell) for cell, function in _FUNCTIONS.items()}
-TABLE: Mapping[Function, Function] = {
-    **{function: _table(cell) for cell, function in _FUNCTIONS.items()},
-    torch.lstm_cell: _cell(LSTM),
-    torch.gru_cell: _cell(GRU),
-    torch.rnn_tanh_cell: _cell(RNN_TANH),
-    torch.rnn_relu_cell: _cell(RNN_RELU),
+TABLE: Table = {
+    **{function: partial(layers, cell) for cell, function in _FUNCTIONS.items()},
+    torch.lstm_cell: partial(one_step, LSTM),
+    torch.gru_cell: partial(one_step, GRU),
+    torch.rnn_tanh_cell: partial(one_step, RNN_TANH),
+    torch.rnn_relu_cell: partial(one_step, RNN_RELU),
 }
+DRAWN: Table = {function: partial(dropped_layers, cell) for cell, function in _FUNCTIONS.items()}
 
 
 def keep_weights_apart(module: nn.Module) -> None:
-    """On a GPU a layer would gather its weights in one piece of memory whenever they change; members' can't be."""
+    """Keep layers from gathering their weights in one piece of memory, as on a GPU: members' can't be."""
     for layer in module.modules():
         if isinstance(layer, nn.RNNBase):
             layer.flatten_parameters = lambda: None

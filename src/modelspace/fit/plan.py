@@ -1,0 +1,174 @@
+"""The plan of a fit: its step in every way of computing it, measured, among shards that memory has room for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelspace.engine import (
+    Lowering,
+    Plan,
+    Scoring,
+    balanced,
+    can_fork,
+    choose_plan,
+    compiled,
+    shard_sizes,
+    step_of,
+)
+from modelspace.errors import ModelspaceError
+from modelspace.fit.footprint import footprint as footprint_of
+from modelspace.fit.memory import check, largest_shard, predict
+from modelspace.fit.step import Shard, Step, Stepped
+from modelspace.fit.task import Task
+from modelspace.fit.train import Program, batches, start
+from modelspace.memory import Memory, size_text
+from modelspace.progress import notice
+from modelspace.runs import Keep
+from modelspace.space import samples_as
+
+
+def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard, Tensor, Tensor, Any]]:
+    """Return the step of shards of some size, and arguments to call it with."""
+    rows = [min(row, len(task.population) - 1) for row in range(size)]
+    own = task.of_shard(rows)
+    step = Step(
+        task.function,
+        task.recipe.loss,
+        task.coefficients,
+        lowering,
+        own_inputs=task.own_inputs,
+        own_labels=task.own_labels,
+        accumulate=task.recipe.accumulate,
+    )
+    shard = start(own, rows).shard
+    number = torch.zeros(1, dtype=torch.int64, device=task.device)
+    coefficients = task.coefficients.of(own.columns, number, task.updates, shard.points.dtype)
+    return step, (shard, coefficients[0], number[0], next(batches(own, 0)))
+
+
+def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) -> Program:
+    """Return how shards are computed as a plan says.
+
+    Args:
+        task: The fit.
+        plan: The plan.
+        step: Its step; made anew where None.
+    """
+    if step is None and plan.compiled:
+        step, arguments = build(task, plan.lowering, plan.shard)
+        step = compiled(step, *arguments)
+    elif step is None:
+        step, _ = step_of(partial(build, task), plan.lowering, plan.shard)
+    part = task.data.validation
+    scoring = Scoring(
+        task.function,
+        task.scores,
+        samples_as(part.inputs, task.population.space.dtype).to(task.device),
+        part.labels.to(task.device),
+        plan,
+        calls=ceil(task.total / plan.shard) * task.recipe.epochs,
+        example=task.population[[0]],
+    )
+    if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
+        rows = [min(row, len(task.population) - 1) for row in range(plan.shard)]
+        own = task.of_shard(rows)
+        shard = start(own, rows).shard
+        scoring(shard.points, shard.buffers, own.terms)
+    return Program(step, scoring, plan.shard)
+
+
+def choose(
+    task: Task, keep: Keep, choices: Mapping[str, Any], free: int, *, asked: bool
+) -> tuple[Plan, Callable[..., Stepped] | None, Memory]:
+    """Choose the plan among shards that memory has room for.
+
+    Args:
+        task: The fit.
+        keep: Whose points are kept.
+        choices: What was decided already, by the names of ``Plan.choices``.
+        free: What is free.
+        asked: Whether the shard's size was decided by the user: then it is not changed.
+
+    Returns:
+        The plan, its step (None where it is to be made anew), and what it is predicted to take.
+
+    Raises:
+        ModelspaceError: what was asked for does not fit, or not even one member does.
+    """
+    lowering, workers = choices.get("lowering") or "vmap", choices.get("workers") or 1
+    shard: int | None = choices.get("shard")
+    footprint = footprint_of(task, lowering)
+    trial = Plan(lowering, 1, False, 1, "")
+    if asked and shard is not None:
+        trial = replace(trial, shard=shard, workers=workers)
+    check(task, keep, trial, footprint, free)
+    largest = largest_shard(task, keep, replace(trial, workers=1), footprint, free)
+    if not asked and (shard or 0) * workers > largest:
+        choices = {**choices, "shard": None}
+    plan, step = measured(task, choices, largest)
+    if plan.lowering != lowering:
+        footprint = footprint_of(task, plan.lowering)
+    members = len(task.population)
+    best = balanced(-(-members // plan.workers), largest // plan.workers)
+    most_tried = max(shard_sizes(task.device).tried)
+    limited = not asked and largest < min(members, most_tried) and plan.shard == best
+    first = plan
+    while not asked and plan.workers > 1 and not largest_shard(task, keep, plan, footprint, free):
+        plan = replace(plan, workers=plan.workers - 1)
+    if not asked and predict(task, keep, plan, footprint, free).needed > free:
+        most = largest_shard(task, keep, plan, footprint, free)
+        plan = replace(plan, shard=balanced(-(-members // plan.workers), most))
+    memory = check(task, keep, plan, footprint, free)
+    if limited or plan != first:
+        size = f"{plan.shard:,} members" if plan.shard > 1 else "1 member"
+        each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
+        notice(f"memory: {size_text(free)} are free, which is room for shards of {size}{each}")
+        plan = replace(plan, reason=f"{plan.reason}; no larger shard fits into memory")
+    return plan, step if plan.shard == first.shard else None, memory
+
+
+def measured(
+    task: Task, choices: Mapping[str, Any], largest: int | None = None
+) -> tuple[Plan, Callable[..., Stepped]]:
+    """Measure what is not decided; return the plan and its step.
+
+    Args:
+        task: The fit.
+        choices: What was decided already, by the names of ``Plan.choices``.
+        largest: Members in memory together, of all processes: larger shards are not tried.
+    """
+    recipe = task.recipe
+    own = (task.own_inputs, task.noise is not None)
+    key = (task.population.space, recipe.loss, task.coefficients, own, recipe.precision, recipe.accumulate)
+    plan, step = choose_plan(
+        partial(build, task),
+        task.total,
+        task.updates,
+        key=key,
+        fingerprint=task.fingerprint,
+        unrolled=lambda: bool(task.function.one_by_one),
+        largest=largest,
+        sizes=shard_sizes(task.device),
+        unbatched=task.verdict.batched,
+        **_possible(task, choices),
+    )
+    if plan.lowering == "vmap":
+        plan = replace(plan, one_by_one=task.function.one_by_one)
+    return plan, step
+
+
+def _possible(task: Task, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices; one process where several can't be, one thread where a device computes."""
+    workers, threads = choices.get("workers"), choices.get("threads")
+    if workers not in (None, 1) and not can_fork(task.device):
+        raise ModelspaceError("worker processes need Linux and members on the CPU: leave workers out")
+    if not can_fork(task.device):
+        workers = 1
+    if threads is None and task.device.type != "cpu":
+        threads = 1
+    return {**choices, "workers": workers, "threads": threads}

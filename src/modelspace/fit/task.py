@@ -1,0 +1,281 @@
+"""``Task``: what is prepared once for all shards of a fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from modelspace import data as datasets
+from modelspace.data import Data, epoch_indices, noisy_labels
+from modelspace.engine import (
+    Function,
+    Score,
+    Trial,
+    Verdict,
+    fingerprint,
+    is_sample_mean,
+    members_scores,
+    probe,
+    terms_of,
+    witnessed,
+)
+from modelspace.errors import ModelspaceError
+from modelspace.fit import precision
+from modelspace.fit.recipe import Recipe
+from modelspace.fit.step import Coefficients
+from modelspace.metrics import usual
+from modelspace.population import Population
+from modelspace.progress import notice
+from modelspace.space import samples_as
+from modelspace.widest import widest
+
+_WITNESSED = 2  # batches: state that the first leaves behind shows in the second
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A fit before its first update; ``of_shard`` makes of it what one shard's steps read.
+
+    Attributes:
+        population: All members before training, on the device where they are trained.
+        data: Its data.
+        recipe: Its settings.
+        function: The architecture, with the verdict taken to heart.
+        verdict: How the engine may compute it.
+        coefficients: How columns and steps become the numbers of an update.
+        inputs: The training samples, on the device.
+        labels: Their labels; with a leading member axis once a shard's members have their own.
+        seeds: What the members' random numbers are a function of.
+        columns: Their hyper-parameters.
+        data_seeds: Each member's seed of the data order; None where all share the recipe's.
+        noise: Each member's share of wrong labels; None where all have the labels as they are.
+        steps: Updates an epoch.
+        total: Members of the whole fit.
+        made_before: Whether their points stood in memory before the fit.
+    """
+
+    population: Population
+    data: Data
+    recipe: Recipe
+    function: Function
+    verdict: Verdict
+    coefficients: Coefficients
+    inputs: Tensor
+    labels: Tensor
+    seeds: Int64[Tensor, "member"]
+    columns: dict[str, Float64[Tensor, "member _"]]
+    data_seeds: Int64[Tensor, "member"] | None
+    noise: Float64[Tensor, "member"] | None
+    steps: int
+    total: int
+    made_before: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.population.device
+
+    @property
+    def updates(self) -> int:
+        """A member's updates in all."""
+        return self.steps * self.recipe.epochs
+
+    @property
+    def own_inputs(self) -> bool:
+        """Whether each member has its own order of the samples."""
+        return self.data_seeds is not None
+
+    @property
+    def own_labels(self) -> bool:
+        """Whether each member has its own labels in a batch."""
+        return self.own_inputs or self.noise is not None
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """What is measured on the validation split, by name."""
+        return {"loss": self.recipe.loss, **{m.name: m for m in self.recipe.measured}}
+
+    @property
+    def curves(self) -> list[str]:
+        """The names of what is recorded after each epoch."""
+        return ["train_loss", *(f"validation_{name}" for name in self.scores)]
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The hyper-parameters of the loss that differ from member to member, ``[c]`` each."""
+        kind = self.population.space.dtype.to_real()
+        return {n: self.columns[n][:, 0].to(self.device, kind) for n in self.coefficients.terms}
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a member's first epochs are the same however many follow: the schedule does not look ahead."""
+        schedule = self.recipe.schedule
+        own = {name: self.columns[name].T for name in schedule.hyperparameters()}
+        numbers = torch.arange(min(self.updates, 4096), dtype=torch.float64)[:, None]
+        shorter, longer = (schedule.factor(numbers, n, own) for n in (self.updates, 10 * self.updates))
+        return bool(torch.equal(shorter, longer))
+
+    @property
+    def fingerprint(self) -> str:
+        """What the times of a step depend on."""
+        space, recipe, device = self.population.space, self.recipe, str(self.device)
+        if self.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        samples = (self.inputs.shape[1:], self.inputs.dtype, self.labels.shape[1:])
+        batch = (recipe.batch_size, recipe.accumulate, *samples)
+        settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
+        shared = (not self.own_inputs, self.noise is None)
+        return fingerprint(space.signature(), batch, settings, shared, device)
+
+    def of_shard(self, rows: Sequence[int]) -> "Task":
+        """Return the task as some members' steps read it: seeds, columns and labels are theirs, on the device."""
+        index, labels = torch.tensor(rows), self.labels
+        noise = None if self.noise is None else self.noise[index]
+        if noise is not None:
+            labels = noisy_labels(labels, noise, self.seeds[index], self.data.classes)
+        kind = widest(self.device)
+        return replace(
+            self,
+            labels=labels,
+            seeds=self.seeds[index],
+            columns={name: value[index].to(self.device, kind) for name, value in self.columns.items()},
+            data_seeds=None if self.data_seeds is None else self.data_seeds[index],
+            noise=noise,
+        )
+
+    def of(self, population: Population, seeds: Int64[Tensor, "member"]) -> "Task":
+        """Return the same task of other members, which what was built for these serves too: steps and scoring.
+
+        Args:
+            population: Of the same space, with the same columns.
+            seeds: What their random numbers are a function of.
+        """
+        return replace(self, population=population, seeds=seeds, **_members(population, self.recipe))
+
+    def under(self, recipe: Recipe) -> "Task":
+        """Return the same task under other settings of optimizer and schedule: members, data and batches stay."""
+        return replace(
+            self,
+            recipe=recipe,
+            coefficients=recipe.coefficients(self.population),
+            **_members(self.population, recipe),
+        )
+
+
+def prepare(
+    population: Population, data: Data, recipe: Recipe, total: int | None = None, *, trusting: bool = False
+) -> Task:
+    """Prepare a fit: check members, data and settings against each other, and the engine against real modules.
+
+    Args:
+        population: The members, on the device where they are to be trained.
+        data: The data.
+        recipe: The settings, resolved.
+        total: How many members the whole fit has, where these are some of them.
+        trusting: Whether to go on even where the engine and the real modules differ.
+
+    Raises:
+        ModelspaceError: they do not fit each other, or the engine does not compute the architecture as it is.
+    """
+    if len(population) == 0:
+        raise ModelspaceError("the population has no members")
+    space, device = population.space, population.device
+    made_before = population.is_made  # asking for all points makes them
+    seeds = population.table["seed"] if "seed" in population.table else range(len(population))
+    members = _members(population, recipe)
+    coefficients = recipe.coefficients(population)
+    if space.dtype.is_complex and "clip_value" in coefficients.clipping:
+        raise ModelspaceError(
+            f"clip_value limits real gradient entries, and the coordinates are {space.dtype}, which have no order: "
+            "use clip_norm"
+        )
+    products = precision.products_of(recipe.precision, device)
+    inputs = samples_as(data.train.inputs, space.dtype).to(device)
+    _check_first_batch(population, data, recipe, inputs)
+    batches = len(epoch_indices(len(inputs), recipe.batch_size, recipe.data_seed, 0))
+    if batches < recipe.accumulate:
+        raise ModelspaceError(
+            f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
+        )
+    task = Task(
+        population,
+        data,
+        recipe,
+        Function(space, device, products),
+        Verdict(),
+        coefficients,
+        inputs,
+        data.train.labels.to(device),
+        torch.tensor([int(seed) for seed in seeds], dtype=torch.int64),
+        **members,
+        steps=batches // recipe.accumulate,
+        total=len(population) if total is None else total,
+        made_before=made_before,
+    )
+    _check_scores(task)
+    verdict = _witnessed(task)
+    if verdict.refused is not None and not trusting:
+        raise ModelspaceError(verdict.refused)
+    return replace(task, verdict=verdict)
+
+
+def _members(population: Population, recipe: Recipe) -> dict[str, Any]:
+    """What the members' columns say."""
+    columns = recipe.columns(population)
+    noise = columns.pop("label_noise", None)
+    own = population.table.get("data_seed")
+    return {
+        "columns": columns,
+        "noise": None if noise is None else noise[:, 0],
+        "data_seeds": None if own is None else torch.tensor([int(seed) for seed in own], dtype=torch.int64),
+    }
+
+
+def _check_first_batch(population: Population, data: Data, recipe: Recipe, inputs: Tensor) -> None:
+    """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
+    size = min(len(inputs), max(recipe.batch_size, 2))
+    # A selection draws its own points: the others' are not to be in memory yet.
+    outputs = probe(population[[0]].module(0), inputs[:size])
+    labels = data.train.labels[:size]
+    recipe.loss.check(outputs.cpu(), labels.cpu())
+    if usual(recipe.loss, data.classes) and outputs.dim() >= 2:
+        for split in data.splits.values():
+            datasets.check_labels(split.labels, outputs.shape[1])
+    for metric in recipe.measured:
+        metric.check(outputs.cpu(), labels.cpu())
+
+
+def _check_scores(task: Task) -> None:
+    """Take what is a function of all validation samples once, so that what fails there fails before training."""
+    part, member = task.data.validation, task.population[[0]]
+    labels = part.labels.to(task.device)
+    scores = {n: s for n, s in task.scores.items() if not is_sample_mean(s, labels)}
+    if scores and len(part):
+        inputs = samples_as(part.inputs, member.space.dtype).to(task.device)
+        members_scores(member, inputs, labels, scores, terms_of(member, task.recipe.loss))
+
+
+def _witnessed(task: Task) -> Verdict:
+    """Hold the engine against real modules on the first batches."""
+    recipe, function, seeds = task.recipe, task.function, task.seeds.tolist()
+    rows = list(dict.fromkeys([0, next((k for k, seed in enumerate(seeds) if seed != seeds[0]), 0)]))
+    order = epoch_indices(len(task.inputs), recipe.batch_size, recipe.data_seed, 0)
+    batches = [(task.inputs[index], task.labels[index]) for index in order[:_WITNESSED].to(task.device)]
+    members = task.population[rows]
+    terms = {
+        n: task.columns[n][rows, 0].to(task.device, members.points.dtype) for n in task.coefficients.terms
+    }
+    trial = Trial(members, recipe.loss, batches, [seeds[k] for k in rows], terms)
+    exact = function if function.products is None else Function(members.space, task.device)
+    verdict = witnessed(exact, trial)
+    function.trust(verdict)
+    if verdict.counters and verdict.refused is None:
+        notice(
+            f"{members.space.title}: its forward changes {', '.join(verdict.counters)}, no parameter and no buffer. "
+            "Nothing depended on it in the first batches; if something does later, members share it: register it as "
+            "a buffer (self.register_buffer)"
+        )
+    return verdict

@@ -1,0 +1,273 @@
+"""Training one shard: epochs, batches, scores, early stopping, checkpoints.
+
+It is what ``modelspace.reference.train`` does for one network, for c of them at once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from modelspace.data import epoch_indices
+from modelspace.engine import Scoring
+from modelspace.fit import precision
+from modelspace.fit.recipe import EarlyStopping
+from modelspace.fit.step import Shard, Stepped, settled
+from modelspace.fit.task import Task
+from modelspace.runs import Recorder, Status
+from modelspace.widest import widest
+
+Advance = Callable[[int], None]
+
+
+class Program(NamedTuple):
+    """How shards of one size are computed.
+
+    Attributes:
+        step: Their step.
+        scoring: Their validation scores.
+        size: Members in a shard.
+    """
+
+    step: Callable[..., Stepped]
+    scoring: Scoring
+    size: int
+
+
+class Progress(NamedTuple):
+    """All that a shard's next update depends on: a nest of tensors, member axis first.
+
+    Attributes:
+        shard: The members.
+        position: Epochs that are over, and updates in this one: ``[c, 2]``, the same for all.
+        losses: Before each update of this epoch.
+        training: The members that were training when it began.
+        curves: What was measured after each epoch; NaN where a member made no such epoch.
+        stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
+        best: The ``points`` and ``buffers`` of the best epoch, where these are the result.
+    """
+
+    shard: Shard
+    position: Int64[Tensor, "member 2"]
+    losses: Float64[Tensor, "member step"]
+    training: Bool[Tensor, "member"]
+    curves: dict[str, Float64[Tensor, "member epoch"]]
+    stopping: dict[str, Tensor]
+    best: dict[str, Any]
+
+
+def train(
+    task: Task,
+    program: Program,
+    rows: Sequence[int],
+    begun: Mapping[str, Tensor] | None = None,
+    recorder: Recorder | None = None,
+    advance: Advance = lambda _: None,
+) -> dict[str, Tensor]:
+    """Train some members to the end.
+
+    Args:
+        task: The fit.
+        program: How they are computed.
+        rows: The members, no more than the program's.
+        begun: The tensors of their last checkpoint; None where they start.
+        recorder: Takes checkpoints; None takes none.
+        advance: Told of every member-step.
+
+    Returns:
+        The members as named tensors: their results, and all that more epochs would depend on.
+    """
+    # A shard that is not full is filled up with copies of its last member: one shape, one program.
+    filled = [*rows, *[rows[-1]] * (program.size - len(rows))]
+    task, recipe, real = task.of_shard(filled), task.recipe, len(rows)
+    progress = start(task, filled)
+    if begun is not None:
+        restore(progress, begun)
+    epoch, made = progress.position[0].tolist()
+    advance(real * (epoch * task.steps + made))
+    while epoch < recipe.epochs:
+        if made == 0:
+            progress = progress._replace(training=progress.shard.active)
+            if not bool(progress.training[:real].any()):
+                advance(real * task.steps * (recipe.epochs - epoch))
+                break
+        for losses, shard in updates(task, progress.shard, program.step, epoch, made):
+            progress.losses[:, made] = losses
+            progress = progress._replace(shard=shard)
+            made += 1
+            advance(real)
+            if recorder is not None and recorder.due:
+                progress.position[:] = torch.tensor([epoch, made])
+                recorder.checkpoint(rows, named(progress, real))
+        scores = program.scoring(progress.shard.points, progress.shard.buffers, task.terms)
+        _enter(progress, scores, epoch)
+        if recipe.early_stopping is not None:
+            progress = _stop(progress, recipe.early_stopping, recipe.higher_is_better, epoch)
+        epoch, made = epoch + 1, 0
+        progress.position[:] = torch.tensor([epoch, made])
+        if recorder is not None and recorder.due:
+            recorder.checkpoint(rows, named(progress, real))
+    return named(progress, real)
+
+
+def updates(
+    task: Task, shard: Shard, step: Callable[..., Stepped], epoch: int, made: int = 0
+) -> Iterator[tuple[Float[Tensor, "member"], Shard]]:
+    """Make the updates of one epoch.
+
+    Args:
+        task: The shard's.
+        shard: The members.
+        step: Their step.
+        epoch: Counted from 0.
+        made: Updates of it that are behind.
+
+    Yields:
+        The losses before each update, and the shard after it.
+    """
+    numbers = torch.arange(epoch * task.steps, (epoch + 1) * task.steps, device=task.device)
+    coefficients = task.coefficients.of(task.columns, numbers, task.updates, shard.points.dtype)
+    for i, batch in enumerate(batches(task, epoch, made), made):
+        stepped = step(shard, coefficients[i], numbers[i], batch)
+        shard = settled(stepped, shard)
+        yield stepped.losses, shard
+
+
+def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and labels of each update of an epoch: shared, or with a member axis where members have their own.
+
+    Args:
+        task: The shard's.
+        epoch: Counted from 0.
+        made: Updates of it that are behind.
+    """
+    samples, recipe = len(task.inputs), task.recipe
+    if task.data_seeds is None:
+        order = epoch_indices(samples, recipe.batch_size, recipe.data_seed, epoch)
+    else:
+        seeds = task.data_seeds.tolist()
+        own = {seed: epoch_indices(samples, recipe.batch_size, seed, epoch) for seed in dict.fromkeys(seeds)}
+        order = torch.stack([own[seed] for seed in seeds], 1)
+    order = order.to(task.device)
+    if recipe.accumulate > 1:
+        order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
+    for index in order[made:]:
+        if task.noise is None:
+            labels = task.labels[index]
+        elif task.data_seeds is None:
+            labels = task.labels[:, index].movedim(0, index.dim() - 1)
+        else:
+            labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
+        yield task.inputs[index], labels
+
+
+def start(task: Task, rows: Sequence[int]) -> Progress:
+    """Return a shard before its first update.
+
+    Args:
+        task: The shard's.
+        rows: Its members.
+    """
+    members, recipe, device = task.population[rows], task.recipe, task.device
+    points, buffers, count = members.points, members.buffers, len(rows)
+    active = torch.ones(count, dtype=torch.bool, device=device)
+    waited = torch.zeros(count, dtype=torch.int64, device=device)
+    rule, stopping, best = recipe.early_stopping, {}, {}
+    if rule is not None:
+        score = torch.full((count,), torch.inf, dtype=widest(device), device=device)
+        stopping = {"score": score, "waited": waited, "stopped": torch.zeros_like(active)}
+        if rule.restore_best:
+            best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
+    shard = Shard(
+        points,
+        buffers,
+        recipe.optimizer.init(points),
+        precision.scaling(count, task.function.products, device),
+        active,
+        torch.zeros_like(waited),
+        task.seeds.to(device),
+    )
+    curve = torch.full((count, recipe.epochs), torch.nan, dtype=torch.float64)
+    return Progress(
+        shard,
+        torch.zeros(count, 2, dtype=torch.int64),
+        torch.zeros(count, task.steps, dtype=widest(device), device=device),
+        active.clone(),
+        {name: curve.clone() for name in task.curves},
+        stopping,
+        best,
+    )
+
+
+def named(progress: Progress, real: int) -> dict[str, Tensor]:
+    """Return a shard as named tensors, member axis first.
+
+    Args:
+        progress: The shard, with early stopping and curves.
+        real: Its members; what fills it up stands behind them.
+    """
+    shard, stopping = progress.shard, progress.stopping
+    states = torch.where(shard.active, Status.FINISHED.code, Status.DIVERGED.code)
+    if stopping:
+        states = torch.where(stopping["stopped"], Status.STOPPED.code, states)
+    if progress.best:  # a member that has none yet has its last
+        now = {"points": shard.points, "buffers": shard.buffers}
+        seen = stopping["score"].isfinite()
+        best = pytree.tree_map(lambda best, last: _where(seen, best, last), progress.best, now)
+        progress = progress._replace(best=best)
+    leaves = {"states": states.to(torch.int8), **_leaves(progress)}
+    return {name: value[:real] for name, value in leaves.items()}
+
+
+def restore(progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    """Go on, in place, from what ``named`` gave of as many members or fewer, of as many epochs or fewer."""
+    index = torch.arange(len(progress.position)).clamp(max=len(tensors["active"]) - 1)
+    for name, value in _leaves(progress).items():
+        known = tensors[name][index]
+        value[tuple(map(slice, known.shape))] = known.to(value)
+
+
+def _leaves(progress: Progress) -> dict[str, Tensor]:
+    """The tensors of a nest, by the keys on the way to them; the shard's fields stand at its top."""
+    nest = {**progress.shard._asdict(), **progress._asdict()}
+    del nest["shard"]
+    leaves, _ = pytree.tree_flatten_with_path(nest)
+    return {".".join(str(key.key) for key in path): value for path, value in leaves}  # pyright: ignore
+
+
+def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:
+    """Enter an epoch's training loss and validation scores into the curves."""
+    kept = (progress.training & progress.shard.active).cpu()
+    values = torch.cat([progress.losses.mean(1, keepdim=True), scores], 1).cpu().to(torch.float64)
+    for curve, column in zip(progress.curves.values(), values.unbind(1), strict=True):
+        curve[kept, epoch] = column[kept]
+
+
+def _stop(progress: Progress, rule: EarlyStopping, higher_is_better: Sequence[str], epoch: int) -> Progress:
+    """Take in the scores of an epoch, and stop the members that have waited long enough."""
+    shard, stopping = progress.shard, progress.stopping
+    sign = -1.0 if rule.monitor in higher_is_better else 1.0
+    score = sign * progress.curves[rule.monitor][:, epoch].to(stopping["score"])
+    better = score < stopping["score"] - rule.min_delta
+    waited = torch.where(better, 0, stopping["waited"] + 1)
+    now = shard.active & (waited >= rule.patience)
+    best = progress.best
+    if best:
+        last = {"points": shard.points, "buffers": shard.buffers}
+        best = pytree.tree_map(lambda best, last: _where(better, last, best), best, last)
+    return progress._replace(
+        shard=shard._replace(active=shard.active & ~now),
+        stopping={
+            "score": torch.where(better, score, stopping["score"]),
+            "waited": waited,
+            "stopped": stopping["stopped"] | now,
+        },
+        best=best,
+    )
+
+
+def _where(rows: Bool[Tensor, "member"], value: Tensor, other: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, *[1] * (value.dim() - 1)), value, other)
