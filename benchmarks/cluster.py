@@ -15,14 +15,12 @@ from torch import nn
 import modelspace as ms
 from modelspace.distribute.cluster import connected
 
+PLAN = {"lowering": "vmap", "compile": False, "threads": 1}
 SAMPLES = 1438  # of the training split
 
 
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-
-
-PLAN = {"lowering": "vmap", "compile": False, "threads": 1}
 
 
 def cnn() -> nn.Module:

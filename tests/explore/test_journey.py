@@ -10,7 +10,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.explore import journey
 
 CASE = named("MLP tanh")
-SETTINGS = {"optimizer": "sgd", "epochs": 3, "batch_size": 5, "lowering": "vmap", "compile": False}
+SETTINGS = {"optimizer": "sgd", "epochs": 3, "batch_size": 5, "plan": "vmap"}
 
 
 def explore(columns=None, *, data=None, **settings):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import plans
 from support.runs import put
 
 import modelspace as ms
@@ -40,7 +41,7 @@ def fitted(folder, **settings):
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(40, 3, generator=generator), torch.arange(40) % 2
     given = {"epochs": 1, "workers": 1, "lowering": "vmap", "compile": False, "threads": 1, **settings}
-    return ms.fit(space.sample(2, lr=0.1), data, out=folder / "run", **given)
+    return plans.fit(space.sample(2, lr=0.1), data, out=folder / "run", **given)
 
 
 def executed(folder):

@@ -136,7 +136,7 @@ def pickled(common: Common, cloudpickle: ModuleType) -> bytes:
     Raises:
         ModelspaceError: something in it can't be sent; the message says what.
     """
-    functions = (*common.recipe.loss.code, *(metric.function for metric in common.recipe.metrics))
+    functions = (*common.recipe.loss.code, *(metric.function for metric in common.recipe.measured))
     modules = _own_modules((common.architecture, *functions))
     known = cloudpickle.list_registry_pickle_by_value()
     for module in modules:

@@ -90,7 +90,7 @@ def train(
     advance(real * (epoch * task.steps + made))
     while epoch < recipe.epochs:
         if made == 0:
-            progress = progress._replace(training=progress.shard.active)
+            progress = progress._replace(training=progress.shard.active.clone())
             if not bool(progress.training[:real].any()):
                 advance(real * task.steps * (recipe.epochs - epoch))
                 break
