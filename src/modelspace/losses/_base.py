@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -42,10 +42,10 @@ def parameter(
     default: float,
     doc: str,
     *,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
+    above: float | int | None = None,
+    at_least: float | int | None = None,
+    below: float | int | None = None,
+    at_most: float | int | None = None,
 ) -> Any:
     """Declare a field of a loss as a parameter: one number for all, or one a member as a column.
 
@@ -283,7 +283,7 @@ class Loss:
         own = fields(self) if is_dataclass(self) else ()
         return {each.name: each.metadata[what] for each in own if what in each.metadata}
 
-    def at(self, values: Mapping[str, Any]) -> Self:
+    def at(self, values: Mapping[str, Any]) -> "Loss":
         """Return the loss with other values of its parameters, which may be tensors: one member's of a column."""
         return replace(self, **values) if values else self  # pyright: ignore[reportArgumentType, reportCallIssue]
 

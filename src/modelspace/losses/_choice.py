@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Choice(Loss):
         index = Range("loss", f"a whole number from 0 to {last}", 0.0, last, high_included=True, whole=True)
         return {"loss": index, **{n: r for part in self.among for n, r in part.ranges().items()}}
 
-    def at(self, values: Mapping[str, Any]) -> Self:
+    def at(self, values: Mapping[str, Any]) -> "Loss":
         """Return the choice with other values of ``loss`` and of the losses' own parameters."""
         own = {**dict(self.given), **{n: v for n, v in values.items() if n != "loss"}}
         return type(self)(self.among, values.get("loss", self.loss), tuple(own.items()))
