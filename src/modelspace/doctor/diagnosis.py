@@ -89,9 +89,7 @@ class Diagnosis:
 
 
 def _block(finding: Finding) -> str:
-    def wrapped(text: str) -> str:
-        return textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-
     head = f"{finding.severity.upper()} {finding.rule}: {finding.summary}"
+    fill = textwrap.TextWrapper(_WIDTH, initial_indent="    ", subsequent_indent="    ").fill
     fix = textwrap.indent(finding.fix, "        ")
-    return "\n".join([head, wrapped(f"at {finding.where}"), wrapped(finding.evidence), "    fix:", fix])
+    return "\n".join([head, fill(f"at {finding.where}"), fill(finding.evidence), "    fix:", fix])

@@ -14,7 +14,7 @@ from modelspace.doctor.rule import NEEDS, SEVERITIES, Finding, Inapplicable, Rul
 from modelspace.doctor.rules import RULES
 from modelspace.doctor.samples import private_randomness
 from modelspace.doctor.subject import LARGEST_PARAMETERS, Subject
-from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.errors import ModelspaceError, first_line, printable, unknown_name
 from modelspace.losses import resolve
 from modelspace.progress import progress
 from modelspace.space import ModelSpace
@@ -73,10 +73,8 @@ def doctor(
     chosen = _chosen(only, ignore)
     with private_randomness(seed):
         subject = _subject(space, loss, inputs, labels, data, classes, formula, tokens, seed)
-    findings: list[Finding] = []
-    checked: list[str] = []
-    skipped: dict[str, str] = {}
-    with progress(f"examining {subject.title}", len(chosen), "rules") as advance:
+    findings, checked, skipped = list[Finding](), list[str](), dict[str, str]()
+    with progress(f"examining {printable(subject.title)}", len(chosen), "rules") as advance:
         failure = _failure(subject)
         for rule in chosen:
             reason = _missing(rule, subject, failure)
@@ -86,10 +84,10 @@ def doctor(
                         findings += rule.findings(subject)
                     checked.append(rule.name)
                 except Inapplicable as why:
-                    reason = str(why)
+                    skipped[rule.name] = str(why)
                 except Exception as error:
-                    reason = f"{rule.name} failed: {type(error).__name__}: {first_line(error)}"
-            if reason is not None:
+                    skipped[rule.name] = f"{rule.name} failed: {type(error).__name__}: {first_line(error)}"
+            else:
                 skipped[rule.name] = reason
             advance(1)
     if failure is not None and not any(f.severity == "error" for f in findings):
@@ -99,12 +97,10 @@ def doctor(
 
 
 def _chosen(only: Iterable[str] | None, ignore: Iterable[str]) -> list[Rule]:
-    known = {rule.name: rule for rule in RULES}
-    wanted = set(known) if only is None else set(only)
-    unwanted = set(ignore)
-    for name in sorted(wanted | unwanted):
-        if name not in known:
-            raise unknown_name("rule", name, known)
+    known = {rule.name for rule in RULES}
+    wanted, unwanted = known if only is None else set(only), set(ignore)
+    for name in sorted((wanted | unwanted) - known):
+        raise unknown_name("rule", name, known)
     return [rule for rule in RULES if rule.name in wanted - unwanted]
 
 
@@ -120,10 +116,8 @@ def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> s
     if absent:
         return " and ".join(absent)
     if "values" in rule.needs and subject.too_large:
-        return (
-            f"too large to run values: {subject.parameter_count:.1e} parameters, and the limit is "
-            f"{LARGEST_PARAMETERS:.0e}"
-        )
+        count, limit = f"{subject.parameter_count:.1e}", f"{LARGEST_PARAMETERS:.0e}"
+        return f"too large to run values: {count} parameters, and the limit is {limit}"
     if failure is not None and "inputs" in rule.needs and not rule.survives_failure:
         return "the forward fails"
     return None
@@ -134,8 +128,7 @@ def _failure(subject: Subject) -> ModelspaceError | None:
     if subject.shape is None:
         return None
     with private_randomness(subject.seed):
-        if subject.trace.failure is None:
-            _ = subject.trace.outputs
+        _ = subject.trace.failure or subject.trace.outputs  # raises where there is no tensor among them
     return subject.trace.failure
 
 
@@ -164,10 +157,8 @@ def _subject(
     if samples is not None:
         shape = tuple(samples.shape[1:])
     if labels is not None and (samples is None or len(labels) != len(samples)):
-        received = "no samples" if samples is None else f"{len(samples)} samples"
-        raise ModelspaceError(
-            f"doctor received {len(labels)} labels and {received}: give inputs= with one row a label"
-        )
+        received = f"{len(labels)} labels and {'no' if samples is None else len(samples)} samples"
+        raise ModelspaceError(f"doctor received {received}: give inputs= with one row a label")
     if classes is not None and classes < 1:
         raise ModelspaceError(f"classes must be at least 1; received {classes}")
     dtype = samples.dtype if samples is not None else torch.long if tokens else None

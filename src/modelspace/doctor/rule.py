@@ -75,11 +75,7 @@ class Rule:
     survives_failure: bool = False
 
     def findings(self, subject: "Subject") -> list[Finding]:
-        """Return what the rule finds in a subject.
-
-        Raises:
-            Inapplicable: the rule can't judge this subject.
-        """
+        """Return what the rule finds in a subject; `Inapplicable` is raised where it can't judge it."""
         return [
             Finding(self.name, seen[3] if len(seen) > 3 else self.severity, *seen[:3], self.statement)
             for seen in self.probe(subject)
@@ -104,14 +100,7 @@ def _rule(severity: Severity, needs: tuple[str, ...], survives_failure: bool, pr
 
 
 def listed(names: Iterable[str], most: int, *, apart: str = ", ", kind: str = "") -> str:
-    """Join some names, and count those that are left out: ``a, b and 3 more``.
-
-    Args:
-        names: What is named.
-        most: How many names a sentence holds.
-        apart: What stands between them.
-        kind: What is counted, after "more".
-    """
+    """Join as many names as a sentence holds, and count those that are left out: ``a, b and 3 more``."""
     names = list(names)
     more = f" and {len(names) - most} more{kind}" if len(names) > most else ""
     return apart.join(names[:most]) + more

@@ -43,10 +43,9 @@ def seed_all(seed: int) -> None:
 
 def drawn_since(seed: int) -> bool:
     """Tell whether random numbers have been drawn since ``seed_all(seed)``, from any of the global generators."""
-    at_seed = {_NUMPYS: _comparable(np.random.RandomState(seed % 2**32).get_state())}
-    at_seed[_PYTHONS] = random.Random(seed).getstate()
+    numpys, pythons = np.random.RandomState(seed % 2**32).get_state(), random.Random(seed).getstate()
     same = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(seed).get_state())
-    return not same or other_generators() != at_seed
+    return not same or other_generators() != {_NUMPYS: _comparable(numpys), _PYTHONS: pythons}
 
 
 def other_generators() -> dict[str, Any]:
@@ -62,16 +61,7 @@ def _comparable(state: Any) -> tuple:
 def made_inputs(
     count: int, shape: tuple[int, ...], dtype: torch.dtype, tokens: int, *, seed: int, device: str = "cpu"
 ) -> Tensor:
-    """Make up standard normal numbers, or integers below ``tokens``.
-
-    Args:
-        count: Samples.
-        shape: One sample's shape.
-        dtype: Of the samples; integers are tokens.
-        tokens: What integer samples are below.
-        seed: Of the numbers.
-        device: ``"meta"`` for shapes alone.
-    """
+    """Make up samples: standard normal numbers, or integers below ``tokens``; on ``"meta"`` shapes alone."""
     if device == "meta":
         return torch.empty(count, *shape, dtype=dtype, device="meta")
     generator = torch.Generator().manual_seed(seed)
@@ -93,13 +83,8 @@ def made_labels(
 ) -> Tensor | None:
     """Make up labels that outputs can be compared with; None where the label set is not known.
 
-    Classes and ranks go round, so that no constant output fits them.
-
-    Args:
-        outputs: The model's, ``[N, …]``, or ``[N, C, …]`` for classes.
-        kind: The loss's label set.
-        seed: Of what is random.
-        shape: The labels'; the outputs' own, without the classes, where None.
+    Outputs are ``[N, …]``, or ``[N, C, …]`` for classes, and the labels' shape is theirs, without the classes, where
+    it is not given. Classes and ranks go round, so that no constant output fits them.
     """
     if kind in ("class", "rank"):
         if outputs.ndim < 2 or outputs.shape[1] < 1:

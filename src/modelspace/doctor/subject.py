@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from modelspace.construction import Architecture, copied
+from modelspace.doctor.rule import Inapplicable
 from modelspace.doctor.samples import known_tokens, made_inputs, made_labels, seed_all
 from modelspace.doctor.trace import Operation, Trace, first_tensor, output_of, record
 from modelspace.errors import ModelspaceError
@@ -18,6 +19,8 @@ from modelspace.losses import Loss
 BATCH = 5
 # What a probe may keep in memory and run in seconds on two cores: a forward of ResNet-152 on BATCH images.
 LARGEST_PARAMETERS = 100_000_000
+# Kernels without values are Python: of so few parameters the values are there sooner.
+_SMALL = 1_000_000
 # What the forwards of one probe may take; a slow model gets fewer samples, not fewer probes.
 SECONDS = 0.5
 
@@ -87,17 +90,13 @@ class Subject:
         return self.loss.labels == "class"
 
     def fresh(self, *, training: bool = False, seed: int | None = None) -> nn.Module:
-        """Make a module that nobody else has: drawn with the seed, or a copy of the one that was given.
-
-        Args:
-            training: Its mode.
-            seed: Of another draw; a given module has one draw only.
-        """
-        if self.given_module:
-            module = self.architecture.as_given()
-        else:
-            module = self.architecture.drawn(self.seed if seed is None else seed)
+        """Make a module that nobody else has: drawn with a seed, or a copy of the one that was given."""
+        drawn = self.architecture.drawn
+        module = self.architecture.as_given() if self.given_module else drawn(self._or_own(seed))
         return module.train(training)
+
+    def _or_own(self, seed: int | None) -> int:
+        return self.seed if seed is None else seed
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -132,42 +131,33 @@ class Subject:
             rows = torch.arange(batch) % len(self.samples)
             batched = self.samples[rows].to(self.dtype)
         else:
-            number = self.seed if seed is None else seed
-            batched = made_inputs(batch, wanted, self.dtype, self._tokens, seed=number, device=device)
+            tokens = self.tokens or known_tokens(self.skeleton)
+            batched = made_inputs(batch, wanted, self.dtype, tokens, seed=self._or_own(seed), device=device)
         return batched * scale if scale != 1 and batched.is_floating_point() else batched
 
-    @cached_property
-    def _tokens(self) -> int:
-        return self.tokens or known_tokens(self.skeleton)
-
     def run(self, inputs: Tensor, *, module: nn.Module | None = None, seed: int | None = None) -> Tensor:
-        """Return the outputs of a module, without gradients; random numbers start at the seed.
+        """Return the outputs of a module in its mode, or a fresh one in evaluation mode, without gradients.
 
-        Args:
-            inputs: A batch.
-            module: What is run, in the mode it has; a fresh one in evaluation mode where None.
-            seed: Of the random numbers that the forward draws.
+        The random numbers that the forward draws start at the seed.
         """
         module = self.fresh() if module is None else module
-        seed_all(self.seed if seed is None else seed)
+        seed_all(self._or_own(seed))
         with torch.no_grad():
             return output_of(module(inputs))
 
     def shaped(self, batch: int, shape: tuple[int, ...] | None = None) -> Tensor | None:
-        """Return outputs without values for a batch of any size and shape; None where the forward fails on it.
-
-        Args:
-            batch: Samples.
-            shape: One sample's shape; the model's own where None.
-        """
+        """Return outputs of which only the shape counts, for any batch and shape; None where the forward fails."""
         if batch == BATCH and shape is None and self.trace.failure is None:
             return first_tensor(self.trace.result)
+        without_values = shape is not None or self.parameter_count > _SMALL
         try:
-            module = copied(self.skeleton, "meta").eval()
-            with torch.no_grad():
-                return first_tensor(module(self.inputs(batch, shape=shape, device="meta")))
+            if without_values:
+                module = copied(self.skeleton, "meta").eval()
+                with torch.no_grad():
+                    return first_tensor(module(self.inputs(batch, shape=shape, device="meta")))
         except Exception as error:
-            if self.too_large or not _needs_values(error):
+            needs_values = isinstance(error, NotImplementedError) or "meta" in str(error).lower()
+            if self.too_large or not needs_values:
                 return None
         try:
             return self.run(self.inputs(batch, shape=shape))
@@ -185,14 +175,8 @@ class Subject:
         return self.traced(training=True)
 
     def traced(self, *, training: bool, batch: int = BATCH, seed: int | None = None) -> Trace:
-        """Record a forward of a fresh module; of shapes alone where the model is too large to run.
-
-        Args:
-            training: The mode.
-            batch: Samples.
-            seed: Of the module and the samples.
-        """
-        seed = self.seed if seed is None else seed
+        """Record a forward of a fresh module; of shapes alone where the model is too large to run."""
+        seed = self._or_own(seed)
         if self.too_large:
             module = copied(self.skeleton, "meta").train(training)
             inputs = self.inputs(batch, device="meta")
@@ -235,28 +219,29 @@ class Subject:
         except Exception:
             return frozenset()
         after = state_of(module)
-        return frozenset(
-            name
-            for name, x in before.items()
-            if name not in after or not torch.equal(x.to_dense(), after[name].to_dense())
-        ) | (after.keys() - before.keys())
+        both = before.keys() & after.keys()
+        same = {name for name in both if torch.equal(before[name].to_dense(), after[name].to_dense())}
+        return frozenset((before.keys() | after.keys()) - same)
 
     @property
     def keeps_state(self) -> bool:
         """Whether training writes into tensors other than those of PyTorch's norms: statistics of the user's own."""
-        norms = [
-            n
-            for n, layer in self.skeleton.named_modules()
-            if isinstance(layer, nn.modules.batchnorm._NormBase)
-        ]
-        return any(name.rpartition(".")[0] not in norms for name in self.written_in_training)
+        kind, layers = nn.modules.batchnorm._NormBase, dict(self.skeleton.named_modules())
+        return any(not isinstance(layers.get(n.rpartition(".")[0]), kind) for n in self.written_in_training)
 
-    def labels_for(self, outputs: Tensor) -> Tensor | None:
-        """Return the user's labels of as many samples, or labels made up for the loss."""
+    def labels_for(self, outputs: Tensor) -> Tensor:
+        """Return the user's labels of as many samples, or labels made up for the loss.
+
+        Raises:
+            Inapplicable: it is not known what labels the loss takes.
+        """
         if self.labels is not None and self.samples is not None:
             return self.labels[torch.arange(len(outputs)) % len(self.labels)]
         shape = self.loss.labels_shape(tuple(outputs.shape)) if outputs.ndim else None
-        return made_labels(outputs, self.loss.labels, seed=self.seed, shape=shape)
+        labels = made_labels(outputs, self.loss.labels, seed=self.seed, shape=shape)
+        if labels is None:
+            raise Inapplicable(f"what labels {self.loss.name} takes is not known")
+        return labels
 
     @cached_property
     def seconds_a_sample(self) -> float:
@@ -268,12 +253,7 @@ class Subject:
         return max(time.thread_time() - start, 1e-6) / BATCH
 
     def affordable(self, batch: int, forwards: int = 1) -> int:
-        """Count the samples that there is time for, `BATCH` at least.
-
-        Args:
-            batch: Samples wanted in each forward.
-            forwards: How many forwards there will be.
-        """
+        """Count the samples, of those wanted in each of some forwards, that there is time for; `BATCH` at least."""
         return max(BATCH, min(batch, int(SECONDS / (forwards * self.seconds_a_sample))))
 
     def each_seed(self, count: int) -> list[int]:
@@ -292,7 +272,3 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return parameters and buffers by name, without those of lazy layers, which their first forward draws."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     return {name: x.detach() for name, x in tensors if not is_lazy(x)}
-
-
-def _needs_values(error: BaseException) -> bool:
-    return isinstance(error, NotImplementedError) or "meta" in str(error).lower()

@@ -142,12 +142,7 @@ class Trace:
         return failure_of_backward(self.result)
 
     def producer(self, tensor: Tensor, before: Operation | None = None) -> Operation | None:
-        """Find the last operation that made or wrote a tensor.
-
-        Args:
-            tensor: Of this trace.
-            before: Look at what came before this operation only, which may itself have written it.
-        """
+        """Find the last operation that made or wrote a tensor, before one that may itself have written it."""
         end = len(self.operations) if before is None else self.operations.index(before)
         for operation in reversed(self.operations[:end]):
             if any(x is tensor for x in (*operation.outputs, *operation.written)):
@@ -167,12 +162,7 @@ class Trace:
 
 
 def record(module: nn.Module, inputs: Tensor) -> Trace:
-    """Run a module once and keep everything that happens.
-
-    Args:
-        module: In the mode that is asked about; it is run as it is, so give a copy.
-        inputs: A batch.
-    """
+    """Run a module once, in the mode it has, and keep everything that happens; give a copy of the user's."""
     trace = Trace(module, inputs)
     with _calls(module, trace) as stack, _Recorder(trace, stack):
         run_recorded(trace)
@@ -305,11 +295,7 @@ def leaves(*outputs: Tensor) -> list[Tensor]:
 
 
 def failure_of_backward(result: Any) -> Exception | None:
-    """Accumulate gradients of every tensor of a nest, and return what the backward raised, if it did.
-
-    Args:
-        result: What a forward returned; its graph is freed.
-    """
+    """Accumulate gradients of every tensor that a forward returned; return what the backward raised, if it did."""
     outputs = [x for x in tensors_in(result) if x.requires_grad]
     try:
         if outputs:
@@ -374,9 +360,5 @@ def _is_users(file: str) -> bool:
 
 
 def _text(file: str, line: int) -> str:
-    path = Path(file)
-    try:
-        path = path.relative_to(Path.cwd())
-    except ValueError:
-        path = Path(path.name)
-    return f"{path}:{line}"
+    path, here = Path(file), Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path.name}:{line}"

@@ -92,8 +92,7 @@ def _failure_of_loss(subject: Subject) -> Exception | None:
     """Return what the backward of the loss raises; None where the loss itself can't be computed."""
     outputs = subject.outputs.clone().requires_grad_(subject.outputs.is_floating_point())
     try:
-        labels = subject.labels_for(outputs)
-        value = subject.loss(outputs, labels) if labels is not None else outputs
+        value = subject.loss(outputs, subject.labels_for(outputs))
     except Exception:  # other rules look at that
         return None
     return failure_of_backward(value)

@@ -131,8 +131,7 @@ def _place_of_reshape(subject: Subject) -> str:
 
 # A batch of the same size takes the same kernels, so what a sample gets differs by rounding at most unless it depends
 # on its neighbours. In float64 that is 1e-16 of it, and a dependence that many layers have dampened still shows.
-_TOLERANCES = {torch.float64: 1e-10}
-_TOLERANCE = 1e-5
+_TOLERANCE, _IN_FLOAT64 = 1e-5, 1e-10
 
 
 @rule("error")
@@ -181,7 +180,8 @@ def _moved(before: Tensor, after: Tensor) -> Tensor:
     """Return how far the outputs of each other sample moved; 0 where that can be rounding."""
     size = float(before.double().abs().max()) or 1.0
     moved = (after.double() - before.double())[1:].abs().reshape(BATCH - 1, -1).amax(1)
-    return torch.where(moved > _TOLERANCES.get(before.dtype, _TOLERANCE) * size, moved, 0.0)
+    rounding = size * (_IN_FLOAT64 if before.dtype == torch.float64 else _TOLERANCE)
+    return torch.where(moved > rounding, moved, 0.0)
 
 
 def _place_of_mixing(first: Trace, second: Trace) -> str:

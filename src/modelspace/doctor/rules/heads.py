@@ -14,15 +14,11 @@ _SUM, _LOGSUMEXP = 1e-3, 1e-2
 _SQUEEZING = ("sigmoid", "softmax", "expit", "hardsigmoid", "exp", "div", "__rtruediv__")
 # Last activations and the outputs that they can give.
 _RANGES = {
-    "tanh": (-1.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "sigmoid": (0.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "relu": (0.0, float("inf")),
+    **dict.fromkeys(("tanh", "hardtanh", "softsign"), (-1.0, 1.0)),
+    **dict.fromkeys(("sigmoid", "hardsigmoid"), (0.0, 1.0)),
+    **dict.fromkeys(("relu", "softplus"), (0.0, math.inf)),
     "relu6": (0.0, 6.0),
-    "softplus": (0.0, float("inf")),
-    "logsigmoid": (float("-inf"), 0.0),
+    "logsigmoid": (-math.inf, 0.0),
 }
 
 

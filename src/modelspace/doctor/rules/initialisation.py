@@ -61,11 +61,10 @@ def _receives_nothing(trace: Trace, operation: Operation) -> bool:
     return source is not None and len(source.tensors) > 1 and not bool(source.tensors[0].detach().any())
 
 
-_BATCH = 16
+_BATCH, _FEWEST_LAYERS = 16, 5
 # PyTorch's default initialisation shrinks a ReLU network's signal by about 0.4 a layer: six layers of it are
 # within this ratio, ten are not.
 _RATIO = 1e3
-_FEWEST_LAYERS = 5
 # A geometric course is a straight line in the logarithm; one bad layer is not.
 _STRAIGHT = 0.9
 
@@ -131,11 +130,7 @@ def _gradients(trace: Trace, calls: list[Call]) -> list[float]:
 
 
 def _course(sizes: list[float]) -> tuple[float, float, int] | None:
-    """Fit sizes in the order in which they are computed; None where they don't grow or shrink too far.
-
-    Returns:
-        Their ratio from end to end, the factor a layer, and the layers.
-    """
+    """Return the ratio of sizes from end to end, the factor a layer, and the layers; None where it is small."""
     if not all(np.isfinite(sizes)):
         return float("inf"), float("inf"), len(sizes)
     # A branch that is meant to begin at nothing, behind a norm of weight 0, says nothing about depth.

@@ -18,7 +18,6 @@ _SHRUNK = 0.65
 _DRAWS, _SAMPLES, _SECONDS = 48, 16, 2.0
 # A missing factor leaves the outputs proportional; noise that selects, as a maximum over a random part, does not.
 _STRAIGHT = 0.9
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
 @rule("warning")
@@ -28,19 +27,15 @@ def train_eval_gap(subject: Subject) -> Seen:
     yield from _frozen_statistics(subject)
     difference = _difference(subject)
     if difference:
-        yield (
-            subject.end,
-            difference,
-            "def forward(self, x):\n    return self.fc(x)     # the same in both modes",
-        )
+        fix = "def forward(self, x):\n    return self.fc(x)     # the same in both modes"
+        yield subject.end, difference, fix
 
 
 def _always_on(subject: Subject) -> Seen:
     """Look for dropout that acts in evaluation mode."""
     for operation in subject.trace.operations:
-        if "dropout" not in operation.name:
-            continue
-        if type(operation.layer).__module__.startswith("torch.nn.modules") and not operation.layer.training:
+        of_torch = type(operation.layer).__module__.startswith("torch.nn.modules")
+        if "dropout" not in operation.name or (of_torch and not operation.layer.training):
             continue
         rate, training = _dropout_arguments(operation.arguments, operation.keywords)
         if training and rate > 0:
@@ -133,7 +128,7 @@ def _without_noise(subject: Subject, seed: int, batch: int = BATCH) -> Tensor | 
     """Return outputs in training mode without dropout and with running statistics; None where that fails."""
     module = subject.fresh(training=True)
     for layer in module.modules():
-        if isinstance(layer, (*_RANDOM, nn.modules.batchnorm._NormBase)):
+        if isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU | nn.modules.batchnorm._NormBase):
             layer.eval()
         if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
             layer.dropout = 0.0

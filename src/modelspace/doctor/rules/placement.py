@@ -17,26 +17,27 @@ from modelspace.doctor.trace import Operation, Trace, place, source_of
 # They make tensors on the default device where none is named.
 _FACTORIES = frozenset(
     {
+        *("zeros", "ones", "empty", "full", "arange", "linspace", "logspace", "eye", "tensor", "rand"),
         *(
-            "zeros",
-            "ones",
-            "empty",
-            "full",
-            "arange",
-            "linspace",
-            "logspace",
-            "eye",
-            "tensor",
-            "rand",
             "randn",
+            "randint",
+            "randperm",
+            "from_numpy",
+            "as_tensor",
+            "tril_indices",
+            "triu_indices",
+            "normal",
         ),
-        *("randint", "randperm", "from_numpy", "as_tensor", "tril_indices", "triu_indices", "normal"),
     }
 )
-# They move tensors; they take tensors of the CPU whatever the device of the others; they leave tensors.
-_MOVING = frozenset({"to", "type_as", "cuda"})
-_FREE = _MOVING | {"__getitem__", "__setitem__", "_pack_padded_sequence", "item", "cpu"}
-_LEAVING = {"tolist", "numpy", "__len__", "__bool__", "__index__", "__int__", "__float__", "__iter__"}
+_MOVING = ("to", "type_as", "cuda")
+# They take tensors of the CPU whatever the device of the others, or leave tensors altogether.
+_FREE = frozenset(
+    {
+        *("__getitem__", "__setitem__", "_pack_padded_sequence", "item", "cpu", "tolist", "numpy"),
+        *("__len__", "__bool__", "__index__", "__int__", "__float__", "__iter__"),
+    }
+)
 
 
 @rule("warning", needs=(), survives_failure=True)
@@ -134,7 +135,7 @@ def _made(trace: Trace) -> Iterator[tuple[str, str, str]]:
             for x in (*operation.tensors[:1], *operation.outputs):
                 fixed.pop(id(x), None)
                 living.add(id(x))
-        elif operation.name in _FREE or operation.name in _LEAVING:
+        elif operation.name in _FREE:
             living |= {id(x) for x in operation.outputs if lives}
         else:
             made = next((fixed[i] for i in ids if i in fixed), None)

@@ -1,7 +1,5 @@
 """Layers that add nothing: a linear map after another, a bias that the next layer subtracts."""
 
-from typing import NamedTuple
-
 from torch import nn
 
 from modelspace.doctor.rule import Seen, rule
@@ -11,14 +9,6 @@ from modelspace.doctor.trace import REARRANGING, Call, Operation, Trace
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d")
 # In evaluation mode they are the identity, or an affine map of each channel.
 _TRANSPARENT = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "batch_norm")
-
-
-class _Map(NamedTuple):
-    """A linear map's numbers of inputs and outputs, and of channels that are not mixed."""
-
-    entering: int
-    leaving: int
-    groups: int
 
 
 @rule("warning", needs=("inputs",))
@@ -31,38 +21,38 @@ def linear_chain(subject: Subject) -> Seen:
         first = _map(previous) if previous is not None else None
         if second is None or previous is None or first is None:
             continue
+        (entering, between, groups), (taken, leaving, more_groups) = first, second
         # Fewer numbers between than at either end make a factorisation, of a rank that no single layer has; a
         # depthwise convolution with a pointwise one is another.
-        middle = min(first.leaving, second.entering)
-        if first.groups > 1 or second.groups > 1 or middle < min(first.entering, second.leaving):
-            continue
-        if operation.layer is previous.layer and isinstance(operation.layer, nn.MultiheadAttention):
+        factors = groups > 1 or more_groups > 1 or min(between, taken) < min(entering, leaving)
+        if factors or (
+            operation.layer is previous.layer and isinstance(operation.layer, nn.MultiheadAttention)
+        ):
             continue
         yield (
             f"{previous.where} and {operation.where}",
-            f"{previous.name} {first.entering} → {first.leaving} goes straight into {operation.name} "
-            f"{second.entering} → {second.leaving}: together they are one linear map, with "
+            f"{previous.name} {entering} → {between} goes straight into {operation.name} "
+            f"{taken} → {leaving}: together they are one linear map, with "
             f"{previous.tensors[1].numel() + operation.tensors[1].numel():,} weights for it",
             "x = self.second(torch.relu(self.first(x)))     # a non-linearity between the two, or one layer",
         )
 
 
-def _map(operation: Operation) -> _Map | None:
-    """Tell what an operation maps, if it is a linear one of trained weights: a frozen one can't be merged."""
+def _map(operation: Operation) -> tuple[int, int, int] | None:
+    """Return numbers that enter and leave a trained linear map, and groups: a frozen one can't be merged."""
     if operation.name not in _LINEAR or len(operation.tensors) < 2:
         return None
     weight = operation.tensors[1]
     if not isinstance(weight, nn.Parameter) or weight.ndim < 2 or not weight.requires_grad:
         return None
     groups = getattr(operation.layer, "groups", operation.keywords.get("groups", 1))
-    if not isinstance(groups, int):
-        groups = 1
+    groups = groups if isinstance(groups, int) else 1
     leaving, entering = weight.shape[0], weight.shape[1]
     if operation.name.startswith("conv_transpose"):
         leaving, entering = entering, leaving
     elif operation.name != "linear" and groups == 1 and len(operation.arguments) > 6:
         groups = int(operation.arguments[6])
-    return _Map(entering, leaving, groups)
+    return entering, leaving, groups
 
 
 def _before(trace: Trace, operation: Operation) -> Operation | None:

@@ -4,7 +4,7 @@ import ast
 import copy
 import inspect
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from torch import Tensor, nn
@@ -143,14 +143,11 @@ def _written(module: nn.Module) -> _Pairs:
         if type(layer).__module__.startswith("torch."):
             continue
         for left, right, line in _ties_in_source(type(layer)):
-            one, other = _attribute(layer, left), _attribute(layer, right)
+            one, other = (reduce(lambda x, name: getattr(x, name, None), n, layer) for n in (left, right))
             if isinstance(one, nn.Parameter) and isinstance(other, nn.Parameter) and one is not other:
+                how = f"line {line} of {type(layer).__name__} ties them, and they are two objects"
                 first, second = (".".join(filter(None, (path, *name))) for name in (right, left))
-                yield (
-                    first,
-                    second,
-                    f"line {line} of {type(layer).__name__} ties them, and they are two objects",
-                )
+                yield first, second, how
 
 
 @cache
@@ -175,13 +172,6 @@ def _chain(node: ast.expr) -> list[str]:
         names.insert(0, node.attr)
         node = node.value
     return names if isinstance(node, ast.Name) and node.id == "self" else []
-
-
-def _attribute(layer: nn.Module, names: list[str]) -> object:
-    found: object = layer
-    for name in names:
-        found = getattr(found, name, None)
-    return found
 
 
 def _by_method(module: nn.Module) -> _Pairs:
@@ -227,12 +217,8 @@ def _sharing_memory(ran: nn.Module | None, module: nn.Module) -> _Pairs:
             if isinstance(value, Tensor) and value.is_leaf and not value.is_meta and value.numel():
                 first = holders.get(value.data_ptr())
                 if first is not None and first[1] is not value and not _made_anew(ran, layer, path, name):
-                    own = ".".join(filter(None, (path, name)))
-                    yield (
-                        first[0],
-                        own,
-                        "the second is a plain tensor in the memory of the first, not the parameter",
-                    )
+                    how = "the second is a plain tensor in the memory of the first, not the parameter"
+                    yield first[0], ".".join(filter(None, (path, name))), how
 
 
 def _made_anew(ran: nn.Module | None, layer: nn.Module, path: str, name: str) -> bool:
@@ -245,6 +231,7 @@ def _made_anew(ran: nn.Module | None, layer: nn.Module, path: str, name: str) ->
 
 def _equal_embeddings(module: nn.Module) -> _Pairs:
     """Look for an output layer that begins as a copy of an embedding."""
+    how = "the output layer begins with the embedding's values, and they are two parameters"
     layers = [(f"{name}.weight" if name else "weight", layer) for name, layer in module.named_modules()]
     for first, embedding in layers:
         if not isinstance(embedding, nn.Embedding):
@@ -254,11 +241,7 @@ def _equal_embeddings(module: nn.Module) -> _Pairs:
             if other is None or one is other or one.shape != other.shape or one.is_meta or not one.std() > 0:
                 continue
             if bool((one == other).all()):
-                yield (
-                    first,
-                    second,
-                    "the output layer begins with the embedding's values, and they are two parameters",
-                )
+                yield first, second, how
 
 
 def _after_copy(module: nn.Module) -> _Pairs:

@@ -61,10 +61,10 @@ def equal_units(subject: Subject) -> Seen:
         layers = [place(path, slices.layer) for path, (slices, _, _) in found.items()]
         described = [_described(*each) for each in found.values()]
         where, evidence = (listed(parts, _NAMED, apart="; ", kind=" layers") for parts in (layers, described))
+        steps = f"{_STEPS} steps of gradient descent"
         yield (
             where,
-            f"{evidence}: they start equal, get equal gradients and are equal after {_STEPS} steps of gradient "
-            "descent",
+            f"{evidence}: they start equal, get equal gradients and are equal after {steps}",
             "nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))     # every unit its own values\n"
             "nn.init.zeros_(layer.bias)     # biases may start equal, weights may not",
         )
@@ -109,12 +109,7 @@ def _rows(parameter: Tensor, axis: int) -> Tensor:
 
 
 def _alike(rows: Tensor, tolerance: float) -> list[Tensor]:
-    """Return the indices of the rows that are equal to others, in groups.
-
-    Args:
-        rows: ``[row, number]``.
-        tolerance: The difference that equal rows may have, relative to their own largest number.
-    """
+    """Return the indices of the rows that are equal, in groups: up to a share of their own largest number."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(rows.shape[1], generator=generator)
     along, order = (rows @ direction).sort()

@@ -26,9 +26,9 @@ _FEWEST_SAMPLES, _MOST_SAMPLES = 6, 32
 # around each can't learn random labels for all of them, and need not.
 _SITES = 2
 # Outputs that may be any number: what is left of the loss when they are chosen freely is no fault of the model's.
-# Their search ends where so many steps gain less than this share of what has been gained.
-_PATIENCE, _GAIN = 25, 0.01
 _FREE = ("real", "score", "logits", "log-rate", "embedding")
+# The search for that ends where so many steps gain less than this share of what has been gained.
+_PATIENCE, _GAIN = 25, 0.01
 
 Objective = Callable[[Tensor], Tensor]
 
@@ -36,18 +36,15 @@ Objective = Callable[[Tensor], Tensor]
 @rule("warning", needs=("inputs", "loss", "values"))
 def cannot_overfit(subject: Subject) -> Seen:
     """A short training on one small batch does not bring the loss down."""
-    loss, outputs = subject.loss, subject.outputs
+    outputs = subject.outputs
     classes = outputs.shape[1] if subject.by_class and outputs.ndim > 1 else 0
     batch = min(max(_FEWEST_SAMPLES, 2 * classes), _MOST_SAMPLES)
     inputs = subject.inputs(batch)
     outputs = subject.run(inputs)
     labels = subject.labels_for(outputs)
-    if labels is None:
-        raise Inapplicable(f"what labels {loss.name} takes is not known")
     if not inputs.is_floating_point() and subject.labels is None and labels.shape == inputs.shape and classes:
-        labels = (
-            inputs.long() + 1
-        ) % classes  # two equal tokens get no two labels, which nothing could learn
+        # Two equal tokens get no two labels, which nothing could learn.
+        labels = (inputs.long() + 1) % classes
     try:
         objective, constant = _objective(subject, outputs, labels)
         start = float(objective(outputs))
@@ -72,9 +69,8 @@ def cannot_overfit(subject: Subject) -> Seen:
         if best < target:
             return
         if not finished:
-            raise Inapplicable(
-                f"too slow to train for {_STEPS} steps at {len(_RATES)} learning rates in {_SECONDS:g} s"
-            )
+            trained = f"{_STEPS} steps at {len(_RATES)} learning rates"
+            raise Inapplicable(f"too slow to train for {trained} in {_SECONDS:g} s")
     rates = ", ".join(f"{rate:g}" for rate in sorted(_RATES))
     yield (
         subject.title,
