@@ -1,96 +1,21 @@
 """``verify``: train a handful of members both ways, as a population and plainly, and compare."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import optimizers
-from modelspace.engine import Lowering, Plan
 from modelspace.errors import ModelspaceError, first_line, the_users_told
 from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Adam, Optimizer
 from modelspace.space import ModelSpace
-from modelspace.verify.errors import TOLERANCES, Errors
+from modelspace.verify.errors import TOLERANCES
 from modelspace.verify.judge import torch_s
 from modelspace.verify.made import made_data, made_loss
+from modelspace.verify.record import Verification
 from modelspace.verify.sides import Sides
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What ``verify`` found.
-
-    Attributes:
-        space: The architecture's name.
-        dimension: n.
-        members: How many were trained both ways.
-        steps: How many updates each made.
-        batch_size: Samples a step.
-        data: The data's name.
-        loss: The loss's name.
-        lowering: ``"vmap"``, or ``"loop"`` where members are computed one at a time.
-        compiled: Whether the compiled step was among the ways.
-        ways: How the population was computed, each held against the plain loop.
-        fallbacks: The reason for the loop, or the operations that alone are computed member by member.
-        operations: How each operation of the forward is carried out, by name.
-        errors: For each type and optimizer; a type in which the architecture itself does not run is left out.
-        left_out: Why a type was left out, by its name.
-        notes: What else a reader has to know to judge.
-        refused: Why ``fit`` refuses the architecture; None where it does not.
-        parted: The first operation whose results differ, with its line; None where none does.
-        plan: How 64 members would be trained.
-        loop_seconds: A step of the plain PyTorch loop, one member.
-        population_seconds: A step of the population, over its members.
-    """
-
-    space: str
-    dimension: int
-    members: int
-    steps: int
-    batch_size: int
-    data: str
-    loss: str
-    lowering: Lowering
-    compiled: bool
-    ways: tuple[str, ...]
-    fallbacks: tuple[str, ...]
-    operations: dict[str, str]
-    errors: tuple[Errors, ...]
-    left_out: dict[str, str]
-    notes: tuple[str, ...]
-    refused: str | None
-    parted: str | None
-    plan: Plan
-    loop_seconds: float
-    population_seconds: float
-
-    @property
-    def equivalent(self) -> bool:
-        """Whether everything was within what it may be, and ``fit`` takes the architecture."""
-        return bool(self.errors) and self.refused is None and all(each.within for each in self.errors)
-
-    @property
-    def max_relative_error(self) -> float:
-        """The largest relative error of any type and optimizer."""
-        return max(each.largest for each in self.errors)
-
-    @property
-    def speedup(self) -> float:
-        """The plain loop's time over the population's."""
-        return self.loop_seconds / self.population_seconds
-
-    def __repr__(self) -> str:
-        from modelspace.verify.text import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(repr(self))}</pre>"
 
 
 @the_users_told()

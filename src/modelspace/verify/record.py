@@ -1,26 +1,93 @@
-"""A verification as a page of plain text."""
+"""What a verification found, as one frozen record and a page of plain text."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
 
+from modelspace.engine import Lowering, Plan
 from modelspace.verify.errors import Errors
-from modelspace.verify.verification import Verification
 
 
-def text(found: Verification) -> str:
-    """What was trained, how far apart the two ways are, how each operation is carried out, how fast it is."""
-    lines = [
-        f"{found.space}: n = {found.dimension:,}; {found.members} members, {found.steps} steps, "
-        f"batch {found.batch_size}, {found.loss}, {found.data}",
-        "",
-        *_errors(found),
-        "",
-        *_operations(found),
-        "",
-        *_speed(found),
-        "",
-        _verdict(found),
-    ]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Verification:
+    """What ``verify`` found.
+
+    Attributes:
+        space: The architecture's name.
+        dimension: n.
+        members: How many were trained both ways.
+        steps: How many updates each made.
+        batch_size: Samples a step.
+        data: The data's name.
+        loss: The loss's name.
+        lowering: ``"vmap"``, or ``"loop"`` where members are computed one at a time.
+        compiled: Whether the compiled step was among the ways.
+        ways: How the population was computed, each held against the plain loop.
+        fallbacks: The reason for the loop, or the operations that alone are computed member by member.
+        operations: How each operation of the forward is carried out, by name.
+        errors: For each type and optimizer; a type in which the architecture itself does not run is left out.
+        left_out: Why a type was left out, by its name.
+        notes: What else a reader has to know to judge.
+        refused: Why ``fit`` refuses the architecture; None where it does not.
+        parted: The first operation whose results differ, with its line; None where none does.
+        plan: How 64 members would be trained.
+        loop_seconds: A step of the plain PyTorch loop, one member.
+        population_seconds: A step of the population, over its members.
+    """
+
+    space: str
+    dimension: int
+    members: int
+    steps: int
+    batch_size: int
+    data: str
+    loss: str
+    lowering: Lowering
+    compiled: bool
+    ways: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+    operations: dict[str, str]
+    errors: tuple[Errors, ...]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+    refused: str | None
+    parted: str | None
+    plan: Plan
+    loop_seconds: float
+    population_seconds: float
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether everything was within what it may be, and ``fit`` takes the architecture."""
+        return bool(self.errors) and self.refused is None and all(each.within for each in self.errors)
+
+    @property
+    def max_relative_error(self) -> float:
+        """The largest relative error of any type and optimizer."""
+        return max(each.largest for each in self.errors)
+
+    @property
+    def speedup(self) -> float:
+        """The plain loop's time over the population's."""
+        return self.loop_seconds / self.population_seconds
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{self.space}: n = {self.dimension:,}; {self.members} members, {self.steps} steps, "
+            f"batch {self.batch_size}, {self.loss}, {self.data}",
+            "",
+            *_errors(self),
+            "",
+            *_operations(self),
+            "",
+            *_speed(self),
+            "",
+            _verdict(self),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def _errors(found: Verification) -> list[str]:
