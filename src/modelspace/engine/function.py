@@ -68,10 +68,7 @@ class Function:
     """
 
     def __init__(
-        self,
-        space: ModelSpace,
-        device: torch.device | str = "cpu",
-        products: torch.dtype | None = None,
+        self, space: ModelSpace, device: torch.device | str = "cpu", products: torch.dtype | None = None
     ):
         keep_freed_memory()
         self.space = space

@@ -45,11 +45,7 @@ def pools(draw):
         return (
             MAX[spatial],
             spatial,
-            {
-                **settings,
-                "dilation": draw(each(st.integers(1, 2))),
-                "return_indices": draw(st.booleans()),
-            },
+            {**settings, "dilation": draw(each(st.integers(1, 2))), "return_indices": draw(st.booleans())},
         )
     return AVERAGE[spatial], spatial, {**settings, "count_include_pad": draw(st.booleans())}
 

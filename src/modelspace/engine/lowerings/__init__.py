@@ -44,18 +44,7 @@ from modelspace.engine.lowerings.surroundings import (
 )
 from modelspace.engine.randomness import Draws
 
-_BATCHED = (
-    attention,
-    convolution,
-    embedding,
-    linear,
-    losses,
-    memory,
-    noise,
-    packed,
-    planes,
-    recurrent,
-)
+_BATCHED = (attention, convolution, embedding, linear, losses, memory, noise, packed, planes, recurrent)
 _RANDOM = (attention, choices, noise, recurrent)
 
 BATCHED: Table = {function: lowering for kind in _BATCHED for function, lowering in kind.TABLE.items()}

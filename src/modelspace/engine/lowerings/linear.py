@@ -120,9 +120,4 @@ def weight_norm(
     return v * (g / torch.linalg.vector_norm(v, dim=axes, keepdim=dim != -1))
 
 
-TABLE: Table = {
-    F.linear: linear,
-    F.bilinear: bilinear,
-    torch.prelu: prelu,
-    torch._weight_norm: weight_norm,
-}
+TABLE: Table = {F.linear: linear, F.bilinear: bilinear, torch.prelu: prelu, torch._weight_norm: weight_norm}

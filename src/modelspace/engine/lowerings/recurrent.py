@@ -16,15 +16,7 @@ from torch import Tensor, nn
 from modelspace.engine.lowerings import noise
 from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, own, vmap_levels
 from modelspace.engine.lowerings.packed import backwards, packed, padded, sizes_of
-from modelspace.engine.lowerings.recurrence import (
-    GRU,
-    LSTM,
-    RNN_RELU,
-    RNN_TANH,
-    Cell,
-    Tensors,
-    recurrence,
-)
+from modelspace.engine.lowerings.recurrence import GRU, LSTM, RNN_RELU, RNN_TANH, Cell, Tensors, recurrence
 from modelspace.engine.randomness import Draws
 
 _WEIGHTS = 5  # a direction's: W_ih, W_hh, b_ih, b_hh, W_hr; None for one that it lacks
