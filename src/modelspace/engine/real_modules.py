@@ -81,12 +81,7 @@ class Passed(NamedTuple):
 
 
 def plainly(space: ModelSpace, seed: int) -> nn.Module:
-    """Do what anyone would write: seed PyTorch, Python and NumPy, then call the class.
-
-    Args:
-        space: A space of a class or factory.
-        seed: The seed.
-    """
+    """Do what anyone would write: seed PyTorch, Python and NumPy, then call the class or factory."""
     source = space.architecture
     assert not isinstance(source, nn.Module)
     with seeded(seed), seeded_elsewhere(seed):

@@ -42,12 +42,7 @@ _BUFFER = "register it as a buffer (self.register_buffer)"
 
 
 def witnessed(function: Function, trial: Trial) -> Verdict:
-    """Hold the engine against real modules, from every state that they pass through.
-
-    Args:
-        function: What is to be trusted; it is told what the forward writes and draws.
-        trial: Members, batches and loss.
-    """
+    """Hold the engine against real modules, from every state that they pass through; tell it what they do."""
     space, members = function.space, observed(trial)
     steps = [step for member in members for step in member]
     elsewhere = tuple(sorted({name for step in steps for name in step.elsewhere}))

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from modelspace.engine import randomness
 from modelspace.engine.lowerings.batched import Function, Table
-from modelspace.engine.randomness import DIGITS, Draws
+from modelspace.engine.randomness import DIGITS, Draws, interior, uniform
 
 Shape = tuple[int, ...]
 Kind = Callable[[Draws, Shape, torch.dtype], Tensor]
@@ -86,7 +87,7 @@ def _uniform(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
     if dtype.is_complex:
         return torch.view_as_complex(_uniform(draws, (*shape, 2), dtype.to_real()))
     _require_real("uniform", dtype)
-    return draws.uniform(shape, dtype)
+    return draws.of(uniform, shape, dtype)
 
 
 def _normal(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
@@ -94,7 +95,7 @@ def _normal(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
     if dtype.is_complex:
         return torch.view_as_complex(_normal(draws, (*shape, 2), dtype.to_real()) * math.sqrt(0.5))
     _require_real("normal", dtype)
-    return draws.normal(shape, _precision(dtype)).to(dtype)
+    return draws.of(randomness.normal, shape, _precision(dtype)).to(dtype)
 
 
 def made(
@@ -165,7 +166,7 @@ def log_normal_(
     """``Tensor.log_normal_``: exp(mean + std · z)."""
     required(std > 0, f"log_normal_ expects std > 0.0, but found std={std}")
     _require_real("log-normal", input.dtype)
-    z = draws.normal(tuple(input.shape), _precision(input.dtype))
+    z = draws.of(randomness.normal, tuple(input.shape), _precision(input.dtype))
     return input.copy_(torch.exp(mean + std * z))
 
 
@@ -173,7 +174,7 @@ def exponential_(draws: Draws, input: Tensor, lambd: float = 1.0, generator: Non
     """``Tensor.exponential_``: −log(u) / λ, u in (0, 1); never 0, so that its logarithm is finite."""
     required(lambd > 0, f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     _require_real("exponential", input.dtype)
-    numbers = -torch.log(draws.interior(tuple(input.shape), _precision(input.dtype))) / lambd
+    numbers = -torch.log(draws.of(interior, tuple(input.shape), _precision(input.dtype))) / lambd
     return input.copy_(numbers.clamp_min(torch.finfo(input.dtype).tiny))
 
 
@@ -183,14 +184,14 @@ def cauchy_(
     """``Tensor.cauchy_``: median + sigma · cot(πu), u in (0, 1)."""
     required(sigma > 0, f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     _require_real("Cauchy", input.dtype)
-    u = draws.interior(tuple(input.shape), _precision(input.dtype))
+    u = draws.of(interior, tuple(input.shape), _precision(input.dtype))
     return input.copy_(median + sigma / torch.tan(math.pi * u))
 
 
 def geometric_(draws: Draws, input: Tensor, p: float, generator: None = None) -> Tensor:
     """``Tensor.geometric_``: ⌈log u / log(1 − p)⌉, at least 1, u in (0, 1)."""
     required(0 < p < 1, f"geometric_ expects p to be in (0, 1), but got p={p}")
-    u = draws.interior(tuple(input.shape), _precision(input.dtype))
+    u = draws.of(interior, tuple(input.shape), _precision(input.dtype))
     return input.copy_(torch.ceil(torch.log(u) / math.log1p(-p)).clamp_min(1))
 
 
@@ -286,7 +287,7 @@ def _channels(input: Tensor) -> Shape:
 
 def _kept(draws: Draws, shape: Shape, p: float) -> Bool[Tensor, "*shape"]:
     required(0 <= p <= 1, f"dropout probability has to be between 0 and 1, but got {p}")
-    return draws.uniform(shape) >= p
+    return draws.of(uniform, shape) >= p
 
 
 TABLE: Table = {torch.rrelu: partial(rrelu, False, None), torch.rrelu_: partial(rrelu, True, None)}
