@@ -1,9 +1,9 @@
 """PyTorch's own list of its modules, each with its own inputs: batched, every member is the plain module.
 
-The list is that of PyTorch's tests, ``torch.testing._internal.common_modules.module_db``. Of each entry every
-constructor and input is tried in training and in evaluation: once as it stands, the input shared by the members, and
-once with an input of each member's own, multiplied by a parameter. So a gradient passes through the module, and those
-without parameters are tried too.
+The list is that of PyTorch's tests, ``torch.testing._internal.common_modules.module_db``. Of each entry constructors
+and inputs are tried in training and in evaluation: once as it stands, the input shared by the members, and once with
+an input of each member's own, multiplied by a parameter. So a gradient passes through the module, and those without
+parameters are tried too. Of an entry that has more inputs, a few spread over them are tried; all by the slow tests.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 ENTRIES = {entry.module_cls.__name__: entry for entry in module_db}
-LOSSES = 40  # of a loss's inputs about so many are tried in each mode: one has thousands
+FEW, MANY = 10, 40  # inputs tried in each mode; some have 64, one thousands
 
 # What is known not to be batched natively: by an operation, member by member; or by the whole loop.
 MEMBER_BY_MEMBER: set[str] = set()
@@ -41,11 +41,14 @@ class Outcome(NamedTuple):
     wrong: Counter
 
 
-def inputs_of(entry, training):
+@cache
+def inputs_of(name, training, most):
+    entry = ENTRIES[name]
     settings = {"device": "cpu", "dtype": torch.float64, "requires_grad": False, "training": training}
     found = entry.module_inputs_func(entry, **settings)
-    every = -(-len(found) // LOSSES) if entry.module_cls.__name__.endswith("Loss") else 1
-    return found[::every]
+    if most == MANY and not name.endswith("Loss"):
+        return found
+    return found[:: -(-len(found) // most)]
 
 
 def made(entry, given, scaled):
@@ -63,13 +66,13 @@ def made(entry, given, scaled):
 
 
 @cache
-def outcome(name):
+def outcome(name, most=FEW):
     entry = ENTRIES[name]
     found = Outcome(0, Counter(), Counter(), Counter())
     torch.manual_seed(0)
     tried = 0
     for training in (True, False):
-        for given in inputs_of(entry, training):
+        for given in inputs_of(name, training, most):
             for own in (False, True):
                 make = made(entry, given, scaled=own)
                 held = make()
@@ -87,20 +90,28 @@ def outcome(name):
 
 
 SLOW = {name for name in ENTRIES if name.startswith("Transformer")}  # a minute
+LONG = SLOW | {"MultiheadAttention", "LSTM", "GRU", "RNN", *(n for n in ENTRIES if n.endswith("Loss"))}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ENTRIES]
-)
-def test_every_member_is_the_plain_module(name):
-    found = outcome(name)
+def assert_plain(found):
     assert not found.wrong
     assert found.tried
 
 
+@pytest.mark.parametrize("name", sorted(ENTRIES.keys() - SLOW))
+def test_every_member_is_the_plain_module(name):
+    assert_plain(outcome(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(LONG))
+def test_every_member_is_the_plain_module_on_all_inputs(name):
+    assert_plain(outcome(name, MANY))
+
+
 @pytest.mark.parametrize("names", [ENTRIES.keys() - SLOW, pytest.param(SLOW, marks=pytest.mark.slow)])
 def test_how_many_are_batched_natively(names):
-    outcomes = {name: outcome(name) for name in names}
+    outcomes = {name: outcome(name, MANY if name in SLOW else FEW) for name in names}
     alone = {name: dict(found.alone) for name, found in outcomes.items() if found.alone}
     refused = {name: dict(found.refused) for name, found in outcomes.items() if found.refused}
     cases = sum(found.tried for found in outcomes.values())
