@@ -7,8 +7,7 @@ parameters are tried too. Of an entry that has more inputs, a few spread over th
 """
 
 from collections import Counter
-from functools import cache
-from typing import NamedTuple
+from itertools import product
 
 import pytest
 import torch
@@ -32,23 +31,12 @@ MEMBER_BY_MEMBER: set[str] = set()
 BY_THE_LOOP: set[str] = set()
 
 
-class Outcome(NamedTuple):
-    """How an entry's cases were carried out: their number, operations one by one, reasons for the loop, errors."""
-
-    tried: int
-    alone: Counter
-    refused: Counter
-    wrong: Counter
-
-
-@cache
 def inputs_of(name, training, most):
     entry = ENTRIES[name]
     settings = {"device": "cpu", "dtype": torch.float64, "requires_grad": False, "training": training}
     found = entry.module_inputs_func(entry, **settings)
-    if most == MANY and not name.endswith("Loss"):
-        return found
-    return found[:: -(-len(found) // most)]
+    every = 1 if most == MANY and not name.endswith("Loss") else -(-len(found) // most)
+    return found[::every]
 
 
 def made(entry, given, scaled):
@@ -65,61 +53,43 @@ def made(entry, given, scaled):
     return make
 
 
-@cache
-def outcome(name, most=FEW):
-    entry = ENTRIES[name]
-    found = Outcome(0, Counter(), Counter(), Counter())
+def assert_members_of(name, most):
+    """Every member is the plain module, and nothing is computed one by one that is not known to be."""
+    tried, alone, refused, wrong = 0, Counter(), Counter(), Counter()
     torch.manual_seed(0)
-    tried = 0
-    for training in (True, False):
+    for training, own in product((True, False), (False, True)):
         for given in inputs_of(name, training, most):
-            for own in (False, True):
-                make = made(entry, given, scaled=own)
-                held = make()
-                if not any(p.requires_grad for p in held.parameters()):
-                    continue
-                tried += 1
-                x = held.input.detach()
-                try:
-                    found.alone.update(assert_members(make, each_its_own(x) if own else x, training, own))
-                except AssertionError as error:
-                    found.wrong[f"{given.desc}: {error}"] += 1
-                except Exception as error:
-                    found.refused[no_batched_form(error)] += 1
-    return found._replace(tried=tried)
+            make = made(ENTRIES[name], given, scaled=own)
+            held = make()
+            if not any(p.requires_grad for p in held.parameters()):
+                continue
+            tried += 1
+            x = held.input.detach()
+            try:
+                alone.update(assert_members(make, each_its_own(x) if own else x, training, own))
+            except AssertionError as error:
+                wrong[f"{given.desc}: {error}"] += 1
+            except Exception as error:
+                refused[no_batched_form(error)] += 1
+    assert not wrong
+    assert tried
+    assert bool(alone) == (name in MEMBER_BY_MEMBER), alone
+    assert bool(refused) == (name in BY_THE_LOOP), refused
 
 
 SLOW = {name for name in ENTRIES if name.startswith("Transformer")}  # a minute
 LONG = SLOW | {"MultiheadAttention", "LSTM", "GRU", "RNN", *(n for n in ENTRIES if n.endswith("Loss"))}
 
 
-def assert_plain(found):
-    assert not found.wrong
-    assert found.tried
-
-
 @pytest.mark.parametrize("name", sorted(ENTRIES.keys() - SLOW))
 def test_every_member_is_the_plain_module(name):
-    assert_plain(outcome(name))
+    assert_members_of(name, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LONG))
 def test_every_member_is_the_plain_module_on_all_inputs(name):
-    assert_plain(outcome(name, MANY))
-
-
-@pytest.mark.parametrize("names", [ENTRIES.keys() - SLOW, pytest.param(SLOW, marks=pytest.mark.slow)])
-def test_how_many_are_batched_natively(names):
-    outcomes = {name: outcome(name, MANY if name in SLOW else FEW) for name in names}
-    alone = {name: dict(found.alone) for name, found in outcomes.items() if found.alone}
-    refused = {name: dict(found.refused) for name, found in outcomes.items() if found.refused}
-    cases = sum(found.tried for found in outcomes.values())
-    natively = len(outcomes.keys() - alone.keys() - refused.keys())
-    print(f"{natively} of {len(outcomes)} modules natively batched, in {cases} cases")
-    print(f"an operation member by member: {alone}; only by the loop: {refused}")
-    assert set(alone) == MEMBER_BY_MEMBER & names
-    assert set(refused) == BY_THE_LOOP & names
+    assert_members_of(name, MANY)
 
 
 def test_the_list_is_the_one_we_know():
