@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from support.cases import Dropouts, DummyNet, Residual, mlp, named
+from support.plans import fit
 from torch import nn
 
 import modelspace as ms
@@ -155,11 +156,11 @@ def test_validation_scores_are_of_all_samples(settings):
     population = ms.ModelSpace(three, dtype=torch.float64, input_shape=(5,)).sample(3, lr=[0.1])
     own = [ms.metrics.Metric(n, SCORES[n], True) for n in ("macro_f1", "median")]
     given = {"loss": SCORES["weight"], "metrics": [*own, "accuracy"], "batch_size": 350, "optimizer": "sgd"}
-    run = ms.fit(population, triple(), epochs=2, **given, **settings)
+    run = fit(population, triple(), epochs=2, **given, **settings)
     for name, score in (("loss", SCORES["weight"]), ("macro_f1", macro_f1), ("median", median)):
         want = expected(run.population, score)
         assert np.allclose(run.history[f"validation_{name}"][:, -1], want, rtol=1e-9, atol=0), name
-    first = ms.fit(population, triple(), epochs=1, **given, **settings)
+    first = fit(population, triple(), epochs=1, **given, **settings)
     assert np.allclose(
         run.history["validation_macro_f1"][:, 0], expected(first.population, macro_f1), rtol=1e-9
     )

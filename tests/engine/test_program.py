@@ -6,9 +6,9 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 from support.cases import named
+from support.plans import fit
 from torch import nn
 
-import modelspace as ms
 from modelspace import ModelSpace
 from modelspace.engine import Batch, CompileError, Function, compiled, using_threads, vmap_gradient
 from modelspace.engine import program as programs
@@ -197,10 +197,10 @@ def test_a_graph_s_numbers_are_the_program_s_bit_for_bit(monkeypatch, compile):
     case = named("MLP tanh")
     population = case.space().sample(seeds=8, lr=[0.01]).to("cuda")
     settings = {"epochs": 3, "batch_size": 5, "compile": compile, "lowering": "vmap", "shard": 8}
-    graph = ms.fit(population, case.data(), **settings)
+    graph = fit(population, case.data(), **settings)
     assert compile or "a CUDA graph" in graph.plan.reason
     monkeypatch.setattr("modelspace.engine.program.captured_if_faster", lambda program, _: (program, False))
     monkeypatch.setattr("modelspace.engine.program._programs", OrderedDict())
-    plain = ms.fit(population, case.data(), **settings)
+    plain = fit(population, case.data(), **settings)
     assert "a CUDA graph" not in plain.plan.reason
     assert torch.equal(graph.population.points, plain.population.points)
