@@ -6,7 +6,7 @@ from torch.utils import _pytree as pytree
 
 from modelspace import ModelSpace
 from modelspace.engine import Function
-from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings import MEMBER_BY_MEMBER, lowered
 from modelspace.engine.randomness import evaluation_draws
 from modelspace.reference import stateless_randomness
 
@@ -50,10 +50,14 @@ def assert_lowered(function, arguments, own, tolerance=1e-11):
         arguments: One a tensor; those of ``own`` with the member axis first.
         own: For each whether it is each member's own.
         tolerance: The relative error allowed.
+
+    Returns:
+        The operations carried out member by member.
     """
+    operations = {}
 
     def one(*arguments):
-        with lowered(None, batched=True):
+        with lowered(None, batched=True, operations=operations):
             return tuple(tensors(function(*arguments)))
 
     def row(k):
@@ -72,6 +76,7 @@ def assert_lowered(function, arguments, own, tolerance=1e-11):
         wanted = torch.autograd.grad(sum(map(weighted, theirs)), leaves, **unused)
         for received, expected in zip(found, wanted, strict=True):
             assert_close(received, expected, 10 * tolerance)
+    return tuple(name for name, how in operations.items() if how == MEMBER_BY_MEMBER)
 
 
 # A module

@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from support import plans
 from support.cases import Dropouts, DummyNet, Residual, mlp, named
+from support.plans import fit
 from torch import nn
 
 import modelspace as ms
@@ -156,11 +156,11 @@ def test_validation_scores_are_of_all_samples(settings):
     population = ms.ModelSpace(three, dtype=torch.float64, input_shape=(5,)).sample(3, lr=[0.1])
     own = [ms.metrics.Metric(n, SCORES[n], True) for n in ("macro_f1", "median")]
     given = {"loss": SCORES["weight"], "metrics": [*own, "accuracy"], "batch_size": 350, "optimizer": "sgd"}
-    run = plans.fit(population, triple(), epochs=2, **given, **settings)
+    run = fit(population, triple(), epochs=2, **given, **settings)
     for name, score in (("loss", SCORES["weight"]), ("macro_f1", macro_f1), ("median", median)):
         want = expected(run.population, score)
         assert np.allclose(run.history[f"validation_{name}"][:, -1], want, rtol=1e-9, atol=0), name
-    first = plans.fit(population, triple(), epochs=1, **given, **settings)
+    first = fit(population, triple(), epochs=1, **given, **settings)
     assert np.allclose(
         run.history["validation_macro_f1"][:, 0], expected(first.population, macro_f1), rtol=1e-9
     )
@@ -202,7 +202,7 @@ def test_samples_that_see_each_other_are_one_piece(make, shape, loss):
     objective = nn.CrossEntropyLoss() if loss == "cross_entropy" else loss
     found = ms.evaluate(population, triple(), ["loss"], loss=loss)["loss"]
     assert np.allclose(found, expected(population, objective), rtol=1e-9, atol=0)
-    run = plans.fit(population.with_columns(lr=[0.1] * 3), triple(), loss=loss, epochs=1, batch_size=350)
+    run = ms.fit(population.with_columns(lr=[0.1] * 3), triple(), loss=loss, epochs=1, batch_size=350)
     assert np.allclose(
         run.history["validation_loss"][:, -1], expected(run.population, objective), rtol=1e-9, atol=0
     )
@@ -239,7 +239,7 @@ def test_a_score_that_fails_is_said_before_training():
         with pytest.raises(ModelspaceError, match=message):
             call(population, triple(), metrics=[few])
     with pytest.raises(ModelspaceError, match="metric 'pair' returned tuple: it must return one real number"):
-        plans.fit(population, triple(), metrics=[ms.metrics.Metric("pair", lambda z, y: (1, 2), True)])
+        ms.fit(population, triple(), metrics=[ms.metrics.Metric("pair", lambda z, y: (1, 2), True)])
     with pytest.raises(ModelspaceError, match=r"metric 'complex' returned shape \[\] of torch.complex128"):
         ms.evaluate(population, triple(), [ms.metrics.Metric("complex", lambda z, y: z.sum() * 1j, True)])
 

@@ -30,7 +30,7 @@ every_kind = pytest.mark.parametrize(
 
 def drawn(shape=(50_000,), seed=0, step=0, site=0, kind="uniform", dtype=F32):
     draws = Draws(torch.tensor(seed), torch.tensor(step), site)
-    return draws.integers(shape) if kind == "integers" else getattr(draws, kind)(shape, dtype)
+    return draws.of(getattr(randomness, kind), shape, torch.int64 if kind == "integers" else dtype)
 
 
 def words(count, seed=0, step=0, site=0):
@@ -174,7 +174,7 @@ def test_vmap_over_seeds_is_the_same_numbers(kind, dtype):
     seeds = torch.tensor([0, 5, 2**63 - 1])
 
     def one(seed):
-        return getattr(Draws(seed, torch.tensor(2**40 + 3), 2), kind)((9,), dtype)
+        return Draws(seed, torch.tensor(2**40 + 3), 2).of(getattr(randomness, kind), (9,), dtype)
 
     for row, seed in zip(torch.vmap(one)(seeds), seeds.tolist(), strict=True):
         expected = drawn((9,), seed, 2**40 + 3, 2, kind=kind, dtype=dtype)
@@ -184,10 +184,10 @@ def test_vmap_over_seeds_is_the_same_numbers(kind, dtype):
 def test_call_sites_are_numbered():
     draws = Draws(torch.tensor(5), torch.tensor(1))
     ahead = draws.from_here()
-    assert torch.equal(draws.uniform((4,)), drawn((4,), 5, 1, 0))
+    assert torch.equal(draws.of(uniform, (4,)), drawn((4,), 5, 1, 0))
     assert draws.next_site() == 1
-    assert torch.equal(draws.normal((4,)), drawn((4,), 5, 1, 2, kind="normal"))
-    assert torch.equal(ahead.uniform((4,)), drawn((4,), 5, 1, 0))
+    assert torch.equal(draws.of(normal, (4,)), drawn((4,), 5, 1, 2, kind="normal"))
+    assert torch.equal(ahead.of(uniform, (4,)), drawn((4,), 5, 1, 0))
 
 
 def test_stream_seeds_differ_and_fit_a_generator():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import plans
 from support.networks import (
     CLASSES,
     Clipped,
@@ -18,6 +17,7 @@ from support.networks import (
     HookedParameter,
     Target,
 )
+from support.plans import fit
 from torch import nn
 
 import modelspace as ms
@@ -53,7 +53,7 @@ def fitted(make, **settings):
         "metrics": [],
         **settings,
     }
-    return plans.fit(space.sample([0, 1], lr=RATE), DATA, optimizer="sgd", **settings)
+    return fit(space.sample([0, 1], lr=RATE), DATA, optimizer="sgd", **settings)
 
 
 def away(make, **settings):
@@ -229,7 +229,7 @@ def test_members_never_write_into_each_other_or_the_space():
     before = copy.deepcopy(space.template.state_dict())
 
     def row(seeds, k):
-        run = plans.fit(
+        run = fit(
             space.sample(seeds, lr=0.1), DATA, optimizer="sgd", epochs=3, batch_size=SAMPLES, metrics=[]
         )
         return run.population.state_dict(k)
@@ -378,7 +378,7 @@ def test_a_module_given_is_used_itself_and_restored():
     net.head.bias.grad = torch.ones(CLASSES)
     before, version = copy.deepcopy(net.state_dict()), net.head.bias.grad.clone()
     space = ms.ModelSpace(net, input_shape=(6,))
-    plans.fit(space.sample([0, 1], lr=RATE), (X.float(), Y), epochs=1, metrics=[])
+    fit(space.sample([0, 1], lr=RATE), (X.float(), Y), epochs=1, metrics=[])
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert torch.equal(net.head.bias.grad, version)
     assert net.training
@@ -387,7 +387,7 @@ def test_a_module_given_is_used_itself_and_restored():
 def test_a_module_whose_copy_is_another_function_is_refused():
     space = ms.ModelSpace(Closures(), input_shape=(6,))
     with pytest.raises(ModelspaceError, match=r"a copy of it computes something else .*; give its class"):
-        plans.fit(space.sample([0, 1], lr=RATE), (X.float(), Y), epochs=1)
+        fit(space.sample([0, 1], lr=RATE), (X.float(), Y), epochs=1)
 
 
 def test_hooks_on_the_parameters_of_a_module_given_are_kept():
@@ -396,7 +396,7 @@ def test_hooks_on_the_parameters_of_a_module_given_are_kept():
     space = ms.ModelSpace(net, input_shape=(6,))
     start = space.sample([0, 1], lr=RATE)
     with pytest.warns(UserWarning, match="the hook on parameter first.weight is not run under vmap"):
-        run = plans.fit(start, (X.float(), Y), epochs=2)
+        run = fit(start, (X.float(), Y), epochs=2)
     moved = (run.population.points - start.points).abs()
     assert moved[:, :48].max() == 0
     assert moved[:, 48:].max() > 0
@@ -445,9 +445,7 @@ def test_coins_of_python_are_each_member_s_own_in_any_packing():
 
     def points(seeds):
         space = ms.ModelSpace(Coin, input_shape=(6,))
-        run = plans.fit(
-            space.sample(seeds, lr=0.1), (X.float(), Y), epochs=4, batch_size=4, metrics=[], workers=1
-        )
+        run = fit(space.sample(seeds, lr=0.1), (X.float(), Y), epochs=4, batch_size=4, metrics=[], workers=1)
         return run.population.points
 
     state = random.getstate()
@@ -455,7 +453,7 @@ def test_coins_of_python_are_each_member_s_own_in_any_packing():
     assert random.getstate() == state
     space = ms.ModelSpace(Coin, input_shape=(6,))
     with pytest.raises(ModelspaceError, match="can't be compiled: the forward draws from random"):
-        plans.fit(space.sample(2, lr=0.1), (X.float(), Y), epochs=1, compile=True)
+        fit(space.sample(2, lr=0.1), (X.float(), Y), epochs=1, compile=True)
 
 
 # The witness itself
@@ -468,7 +466,7 @@ def test_a_network_that_amplifies_rounding_is_no_fault():
 
     with torch.random.fork_rng():
         space = ms.ModelSpace(Amplifying, input_shape=(6,))
-        run = plans.fit(
+        run = fit(
             space.sample([0, 1], lr=1e-4), (X.float(), Y), epochs=1, lowering="vmap", workers=1, metrics=[]
         )
     assert run.plan.lowering == "vmap"
@@ -539,5 +537,5 @@ class ByOdd(nn.Linear):
 def test_what_fails_only_in_training_is_one_line_that_names_the_user_s(make, says):
     data = torch.zeros(20, 4), torch.arange(20) % 3
     with pytest.raises(ModelspaceError, match=says) as caught:
-        plans.fit(ms.ModelSpace(make).sample(2), data, epochs=1)
+        fit(ms.ModelSpace(make).sample(2), data, epochs=1)
     assert "\n" not in str(caught.value)

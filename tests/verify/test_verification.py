@@ -1,4 +1,5 @@
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -8,20 +9,24 @@ from torch import nn
 import modelspace as ms
 from modelspace.cli import main
 from modelspace.errors import ModelspaceError
-from modelspace.verify.errors import Errors, relative_error
+from modelspace.verify import Errors
+from modelspace.verify.sides import relative_error
 
 NETS = "dummynet.py"
+STEPS = 3
 SMALL = ["MLP tanh", "residual BatchNorm", "dropout", "tied embedding", "frozen backbone", "replaced buffer"]
 
 
-def verified(case, **settings):
+@cache
+def verified(name, **settings):
+    case = named(name)
     kind = {"tokens": case.tokens} if case.tokens else {}
-    return ms.verify(case.space(), **kind, **{"steps": 4, **settings})
+    return ms.verify(case.space(), **kind, **{"steps": STEPS, **settings})
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_population_is_the_plain_loop(name):
-    found = verified(named(name))
+    found = verified(name)
     assert found.equivalent
     assert found.lowering == "vmap"
     assert found.fallbacks == ()
@@ -32,7 +37,7 @@ def test_a_population_is_the_plain_loop(name):
         ("float32", "Adam"),
     ]
     assert found.ways == ("vmap", "vmap in shards of 2", "loop")
-    assert all(len(each.points) == len(each.losses) == 4 for each in found.errors)
+    assert all(len(each.points) == len(each.losses) == STEPS for each in found.errors)
     assert found.loop_seconds > 0
     assert found.population_seconds > 0
 
@@ -60,7 +65,7 @@ def test_what_differs_is_found():
 
 
 def test_what_cannot_be_batched_is_named():
-    found = verified(named("data-dependent branch"))
+    found = verified("data-dependent branch")
     assert found.equivalent
     assert found.lowering == "loop"
     assert "data-dependent control flow" in found.fallbacks[0]
@@ -96,7 +101,7 @@ def test_what_is_computed_member_by_member_is_named():
 
 
 def test_the_page_says_it_all():
-    page = repr(verified(named("dropout")))
+    page = repr(verified("dropout"))
     for part in (
         "float64",
         "float32",
@@ -111,7 +116,7 @@ def test_the_page_says_it_all():
 
 @pytest.mark.slow
 def test_the_compiled_step_is_verified_too():
-    found = verified(named("MLP dropout"), compile=True)
+    found = verified("MLP dropout", compile=True)
     assert found.compiled
     assert found.equivalent
 

@@ -41,14 +41,7 @@ from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
 from modelspace.engine.witness import apart, unbatched_outputs, witnessed
-from modelspace.engine.workers import (
-    Send,
-    can_fork,
-    in_processes,
-    is_out_of_memory,
-    process_index,
-    shared,
-)
+from modelspace.engine.workers import Send, can_fork, in_processes, is_out_of_memory, process_index, shared
 
 __all__ = [
     "HELD_AT_ONCE",

@@ -13,7 +13,7 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace import metrics as catalogue
 from modelspace.construction import seeded_elsewhere
-from modelspace.engine.function import Function, stacked_outputs
+from modelspace.engine.function import Function, Named, stacked_outputs
 from modelspace.engine.gradient import Score, at, loss_of, terms_of
 from modelspace.engine.plan import Plan, balanced, shard_sizes
 from modelspace.engine.program import CompileError, compiled
@@ -81,7 +81,7 @@ class Scoring:
     def __call__(
         self,
         points: Float[Tensor, "member parameter"],
-        buffers: dict[str, Tensor],
+        buffers: Named,
         terms: Mapping[str, Float[Tensor, "member"]],
     ) -> Float[Tensor, "member score"]:
         """Return the scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
@@ -94,9 +94,7 @@ class Scoring:
             parts.append(self._scores(own, buffers_, terms_, compile=self._compile and len(own) == size))
         return torch.cat(parts)
 
-    def _scores(
-        self, points: Tensor, buffers: dict[str, Tensor], terms: dict[str, Tensor], *, compile: bool
-    ) -> Tensor:
+    def _scores(self, points: Tensor, buffers: Named, terms: Named, *, compile: bool) -> Tensor:
         members, samples = len(points), len(self._inputs)
         kind = {"dtype": widest(points.device), "device": points.device}
         if not samples:
@@ -124,12 +122,7 @@ class Scoring:
         return torch.stack([columns[name] for name in self.names], 1)
 
     def _piece_scores(
-        self,
-        points: Tensor,
-        buffers: dict[str, Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        terms: dict[str, Tensor],
+        self, points: Tensor, buffers: Named, inputs: Tensor, labels: Tensor, terms: Named
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the means over a piece's samples, ``[member, score]``, and its outputs; where they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
@@ -144,10 +137,10 @@ class Scoring:
             columns.append(column.to(widest(points.device)))
         return torch.stack(columns, 1) if columns else None, outputs if self._wholes else None
 
-    def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: Named) -> Tensor:
         return self._function.score(at(score, terms), outputs, labels)
 
-    def _whole(self, name: str, score: Score, outputs: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    def _whole(self, name: str, score: Score, outputs: Tensor, terms: Named) -> Tensor:
         """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
         values = []
         for k, own in enumerate(outputs):
@@ -207,16 +200,11 @@ def is_sample_mean(score: Score, labels: Tensor) -> bool:
 
 
 def members_bytes(outputs: Tensor, samples: int) -> int:
-    """Return the bytes of one member's outputs for so many samples.
-
-    Args:
-        outputs: Those of one member for a few samples, ``[1, few, …]``.
-        samples: How many.
-    """
+    """Return the bytes of one member's outputs for so many samples, of its outputs ``[1, few, …]`` for a few."""
     return outputs.nbytes * samples // max(1, outputs.shape[1] if outputs.dim() > 1 else 1)
 
 
-def _row(terms: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+def _row(terms: Mapping[str, Tensor], k: int) -> Named:
     return {name: column[k] for name, column in terms.items()}
 
 

@@ -8,8 +8,8 @@ each member.
 import ctypes
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from typing import Any
@@ -32,6 +32,8 @@ from modelspace.engine.lowerings.recurrent import keep_weights_apart
 from modelspace.engine.lowerings.surroundings import averaging, cumulative_norms
 from modelspace.engine.randomness import Draws, forward_draws, stream_seed
 from modelspace.space import ModelSpace
+
+Named = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,7 @@ class Function:
     """
 
     def __init__(
-        self,
-        space: ModelSpace,
-        device: torch.device | str = "cpu",
-        products: torch.dtype | None = None,
+        self, space: ModelSpace, device: torch.device | str = "cpu", products: torch.dtype | None = None
     ):
         keep_freed_memory()
         self.space = space
@@ -96,7 +95,7 @@ class Function:
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Named]:
         """Return one member's outputs and its buffers after the forward, its tensors seen through ``vmap``.
 
         Args:
@@ -134,7 +133,7 @@ class Function:
         self._tried.add(training)
         return result
 
-    def _forward(self, tensors: dict[str, Tensor], inputs: Tensor, draws: Draws | None) -> Any:
+    def _forward(self, tensors: Named, inputs: Tensor, draws: Draws | None) -> Any:
         anchor = None
         if self._spread:
             anchor = next(tensors[name] for name in tensors if name not in self.frozen)
@@ -189,12 +188,7 @@ def stacked_outputs(
 
 
 class _WithBuffers(nn.Module):
-    """The module, which also returns its buffers as the forward left them, written in place or replaced.
-
-    Args:
-        module: The module.
-        own_frozen: The frozen parameters that are returned with them.
-    """
+    """The module, which also returns its buffers and some frozen parameters as the forward left them."""
 
     def __init__(self, module: nn.Module, own_frozen: tuple[str, ...]):
         super().__init__()
@@ -255,42 +249,26 @@ class Single:
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
-    ) -> tuple[Any, dict[str, Tensor]]:
-        """Return the outputs, and copies of the buffers as the forward left them.
+    ) -> tuple[Any, Named]:
+        """Return the outputs, and copies of the buffers as the forward left them; the arguments are a ``Function``'s.
 
-        Args:
-            point: The member's row; it stays as it is: ``write_back`` puts there what was written.
-            buffers: By name; they stay as they are.
-            inputs: ``[batch, *sample]``.
-            training: The module's mode.
-            seed: The member's seed.
-            step: The optimizer step.
+        Point and buffers stay as they are: ``write_back`` puts there what was written.
         """
         if training is not self._mode:
             self.module.train(training)
             self._mode = training
-        outputs = self._forward(
-            point, buffers, inputs, training, forward_draws(training, seed, step, self._device)
-        )
+        draws = forward_draws(training, seed, step, self._device)
+        outputs = self._forward(point, buffers, inputs, training, draws)
         after = {name: held[key] for held, key, name, _ in self._buffers if held[key] is not None}
         # The alias of a buffer that was written in place: the next member's values get memory of their own.
         return outputs, {name: value.data for name, value in {**after, **self._frozen}.items()}
 
     def write_back(self, point: Float[Tensor, "parameter"]) -> None:
-        """Put into the member's row what its forward and backward made of the parameters.
-
-        Args:
-            point: The row of the last call.
-        """
+        """Put into the row of the last call what its forward and backward made of the parameters."""
         torch.cat([leaf.data.reshape(-1) for leaf in self.leaves.values()], out=point)
 
     def _forward(
-        self,
-        point: Tensor,
-        buffers: Mapping[str, Tensor],
-        inputs: Tensor,
-        training: bool,
-        draws: Draws | None,
+        self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, training: bool, draws: Any
     ) -> Any:
         # A network that draws nothing needs nobody to look at its operations: that is a fifth of a small one's time.
         # Whether it draws is seen by PyTorch's generator.
@@ -309,13 +287,17 @@ class Single:
         self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, draws: Draws | None
     ) -> Any:
         self._put(point, buffers)
-        elsewhere: AbstractContextManager[Any] = nullcontext()
-        if self.draws_elsewhere and draws is not None:
-            elsewhere = seeded_elsewhere(stream_seed(int(draws.seed), int(draws.step), 0))
-        cast: AbstractContextManager[Any] = nullcontext()
-        if self._products is not None:
-            cast = torch.autocast(self._device.type, self._products)
-        with cast, _quietly(self._device), elsewhere:
+        with ExitStack() as stack:
+            if self._products is not None:
+                stack.enter_context(torch.autocast(self._device.type, self._products))
+            if self._device.type == "cuda":
+                # Recurrent layers warn at every call that their weights, which are a member's, are not in one piece.
+                stack.enter_context(warnings.catch_warnings())
+                apart = "RNN module weights are not part of single contiguous chunk"
+                warnings.filterwarnings("ignore", message=apart)
+            if self.draws_elsewhere and draws is not None:
+                seed = stream_seed(int(draws.seed), int(draws.step), 0)
+                stack.enter_context(seeded_elsewhere(seed))
             # A copy: a network may write into its input, which belongs to the data.
             return self.module(inputs.clone())
 
@@ -332,19 +314,6 @@ class Single:
         for held, key, name, buffer in self._buffers:
             buffer.data = buffers[name].clone()
             held[key] = buffer
-
-
-@contextmanager
-def _quietly(device: torch.device) -> Iterator[None]:
-    """On a GPU recurrent layers warn at every call that their weights, which are a member's, are not in one piece."""
-    if device.type != "cuda":
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="RNN module weights are not part of single contiguous chunk"
-        )
-        yield
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

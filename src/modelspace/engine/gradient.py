@@ -5,14 +5,14 @@ The loss of a population is one for all, or each member's own by a column, with 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from modelspace.engine.function import Function
+from modelspace.engine.function import Function, Named
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Choice, Loss, resolve
 from modelspace.population import Population
@@ -96,14 +96,14 @@ class Gradient(NamedTuple):
     losses: Float[Tensor, "member"]
     gradient: Float[Tensor, "member parameter"]
     used: Bool[Tensor, "member parameter"] | None
-    buffers: dict[str, Tensor]
+    buffers: Named
 
 
 def vmap_gradient(
     function: Function,
     loss: Score,
     points: Float[Tensor, "member parameter"],
-    buffers: dict[str, Tensor],
+    buffers: Named,
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],
@@ -125,15 +125,8 @@ def vmap_gradient(
     """
     leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
 
-    def one(
-        parameters: dict[str, Tensor],
-        kept: dict[str, Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        seed: Tensor,
-        terms: dict[str, Tensor],
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        outputs, after = function(parameters, kept, inputs, training=True, seed=seed, step=step)
+    def one(own: Named, kept: Named, inputs: Tensor, labels: Tensor, seed: Tensor, terms: Named) -> Any:
+        outputs, after = function(own, kept, inputs, training=True, seed=seed, step=step)
         value = function.score(at(loss, terms), outputs, labels)
         return value, {name: value.detach() for name, value in after.items()}
 
@@ -165,7 +158,7 @@ def loop_gradient(
     function: Function,
     loss: Score,
     points: Float[Tensor, "member parameter"],
-    buffers: dict[str, Tensor],
+    buffers: Named,
     batch: Batch,
     seeds: Int[Tensor, "member"],
     step: Int[Tensor, ""],

@@ -31,7 +31,7 @@ from modelspace.progress import notice
 _KEEP_SECONDS = 30 * 24 * 3600.0
 _SHORTEST_SECONDS = 1e-12  # more than nothing: times are divided by
 _LONGEST_SECONDS = 24 * 3600.0  # that a call or a compilation takes
-_LARGEST_BYTES = 2**20
+_LARGEST_BYTES, _LARGEST_NUMBER = 2**20, 1e308
 _QUIET = 0.8  # of the time on the clock, which the process computed
 _TURNS, _TURN_SECONDS = 5, 3e-4  # of a trial
 
@@ -137,25 +137,19 @@ def _checked(content: Any) -> tuple[float, dict[str, float]]:
     """
     if not isinstance(content, dict) or content.keys() != {"written", "seconds", "checksum"}:
         raise ValueError("an object of written, seconds and checksum is expected")
-    seconds = content["seconds"]
+    written, seconds = content["written"], content["seconds"]
     if not isinstance(seconds, dict):
         raise ValueError("seconds is no object")
-    times = {name: _number(name, value) for name, value in seconds.items()}
-    for name, value in times.items():
+    for name, value in (("written", written), *seconds.items()):
+        if type(value) not in (int, float) or not abs(value) < _LARGEST_NUMBER:
+            raise ValueError(f"{name} is no number")
+    seconds = {name: float(value) for name, value in seconds.items()}
+    for name, value in seconds.items():
         if not 0 < value <= _LONGEST_SECONDS:
             raise ValueError(f"{value:g} seconds for {name}")
-    if content["checksum"] != _checksum(times):
+    if content["checksum"] != _checksum(seconds):
         raise ValueError("its checksum differs")
-    return _number("written", content["written"]), times
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        if type(value) in (int, float):
-            return float(value)
-    except OverflowError:
-        pass
-    raise ValueError(f"{name} is no number")
+    return float(written), seconds
 
 
 def _checksum(seconds: dict[str, float]) -> str:
@@ -203,10 +197,8 @@ def timing_in_processes(
 def gain(name: str, trial: Callable[[], tuple[float, float]]) -> float:
     """Return how many times as fast as the usual way the other one is.
 
-    Args:
-        name: What is computed, with its shapes.
-        trial: Tries both: the seconds of the usual way and of the other. It is called outside of all modes and
-            transformations, and leaves no trace in a program that is being made.
+    ``trial`` gives the seconds of both. It is called outside of all modes and transformations, once for a name, and
+    leaves no trace in a program that is being made.
     """
     trials = _trials()
     if name not in trials.seconds:

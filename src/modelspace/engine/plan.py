@@ -87,15 +87,8 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class ShardSizes:
-    """Numbers of members computed together.
-
-    Attributes:
-        tried: In the order in which they are tried.
-        compiled: The largest of a compiled step, unless it is found to be faster.
-        scored: Where members are only evaluated.
-    """
+class ShardSizes(NamedTuple):
+    """Numbers of members computed together: tried, in that order; the largest compiled; where only evaluated."""
 
     tried: tuple[int, ...]
     compiled: int
@@ -168,21 +161,18 @@ def choose_plan(
         raise ModelspaceError(
             f"the step can't be {what}: {unbatched}; leave the choice out, or take the loop"
         )
-    means = _means(threads, workers)
-    measurements, largest = Measurements(fingerprint), largest or members
-    search = _Search(
-        build, members, calls, shard, compile, means, key, measurements, unrolled, largest, sizes
-    )
+    means, measurements = _means(threads, workers), Measurements(fingerprint)
+    given = build, members, calls, shard, compile, means, key, unrolled, largest or members, sizes
+    search = _Search(*given, measurements)
     with using_threads(means[0][0]):
         way, reason, fallback = search.best(lowering, unbatched)
         step = search.programs.get(way) or step_of(build, way.lowering, way.shard)[0]
     measurements.keep()
     if is_graph(step):
         reason = f"{reason}, a CUDA graph"
-    seconds = time.perf_counter() - start
-    return Plan(
-        way.lowering, way.shard, way.compiled, way.threads, reason, fallback, seconds, way.workers
-    ), step
+    taken, workers = time.perf_counter() - start, way.workers
+    plan = Plan(way.lowering, way.shard, way.compiled, way.threads, reason, fallback, taken, workers)
+    return plan, step
 
 
 def _means(threads: int | None, workers: int | None) -> list[tuple[int, int]]:
@@ -216,32 +206,24 @@ class _Way(NamedTuple):
 
 @dataclass
 class _Search:
-    """The search for the best way; the first fields are the arguments of ``choose_plan``.
-
-    Attributes:
-        means: (threads, processes) to try.
-        measurements: What was measured before.
-        largest: Members in memory together.
-        sizes: The shard sizes to try.
-        budget: Seconds that measuring may take: a share of what the loop would take for the whole run.
-        times: Seconds a member and step, of each way that was timed.
-        programs: The compiled steps.
-    """
+    """The search for the best way; the first fields are the arguments of ``choose_plan``."""
 
     build: Build
     members: int
     calls: int
     shard: int | None
     compile: bool | None
-    means: list[tuple[int, int]]
+    means: list[tuple[int, int]]  # (threads, processes) to try
     key: Any
-    measurements: Measurements
     unrolled: Callable[[], bool]
     largest: int
     sizes: ShardSizes
-    budget: float = 0.0
-    times: dict[_Way, float] = field(default_factory=dict)
-    programs: dict[_Way, Step] = field(default_factory=dict)
+    measurements: Measurements
+    budget: float = (
+        0.0  # seconds that measuring may take: a share of what the loop would take for the whole run
+    )
+    times: dict[_Way, float] = field(default_factory=dict)  # seconds a member and step
+    programs: dict[_Way, Step] = field(default_factory=dict)  # the compiled steps
 
     def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Way, str, str | None]:
         """Return the best way, why, and the operation without a batched form where there is one."""
@@ -393,7 +375,7 @@ class _Search:
                 timing = timing_in_processes(step, arguments, way.workers, budget)
             else:
                 timing = timing_of_calls(step, arguments, budget)
-        return timing._replace(seconds=timing.seconds / way.shard)
+        return Timing(timing.seconds / way.shard, timing.quiet)
 
     def _is_compiled(self, way: _Way) -> bool:
         with using_threads(way.threads):

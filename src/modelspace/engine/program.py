@@ -103,15 +103,10 @@ def _scatters(graph: torch.fx.GraphModule) -> bool:
 def _flat(
     function: Program, arguments: tuple[Any, ...]
 ) -> tuple[list[int], list[Tensor], Flat, list[pytree.TreeSpec]]:
-    """Take a function by the tensors in its arguments.
+    """Take a function by the tensors in its arguments, of which these are examples.
 
-    Args:
-        function: What is called.
-        arguments: Examples; later ones have the same structure, shapes and constants.
-
-    Returns:
-        The tensors' places among the arguments' leaves; the tensors; the function of such tensors alone; and a list
-        which holds the structure of its results once it was called.
+    Returned are the tensors' places among the arguments' leaves; the tensors; the function of such tensors alone; and
+    a list that holds the structure of its results once it was called.
     """
     examples, structure = pytree.tree_flatten(arguments)
     places = [i for i, leaf in enumerate(examples) if isinstance(leaf, Tensor)]
@@ -144,15 +139,7 @@ class _Nested:
 
 
 def graphed(function: Program, arguments: tuple[Any, ...]) -> Program:
-    """Make ``function`` a CUDA graph, where its tensors lie on an NVIDIA GPU and that is faster; else leave it.
-
-    Args:
-        function: What is recorded.
-        arguments: Examples; later ones have the same shapes and the same constants.
-
-    Returns:
-        A function of the same arguments; ``is_graph`` tells what it is.
-    """
+    """Make a function a CUDA graph, where its tensors lie on an NVIDIA GPU and that is faster; else leave it."""
     places, tensors, of_tensors, outputs = _flat(function, arguments)
     if not _on_a_gpu(tensors):
         return function
@@ -170,14 +157,10 @@ def _on_a_gpu(tensors: Sequence[Tensor]) -> bool:
 
 
 def captured_if_faster(program: Flat, examples: Sequence[Tensor]) -> tuple[Flat, bool]:
-    """Record the program as a CUDA graph, if it can be one and replays faster than it runs; else leave it.
+    """Record a program as a CUDA graph, if it can be one and replays faster than it runs; else leave it.
 
-    Args:
-        program: Of tensors on one CUDA device, with no use of the host in between.
-        examples: Arguments; later ones have the same shapes.
-
-    Returns:
-        The program to call, and whether it is a graph.
+    It is of tensors on one CUDA device, of which these are examples, and makes no use of the host in between.
+    Returned are the program to call, and whether it is a graph.
     """
     try:
         replay = captured(program, examples)
@@ -196,15 +179,7 @@ def captured_if_faster(program: Flat, examples: Sequence[Tensor]) -> tuple[Flat,
 
 
 def captured(program: Flat, examples: Sequence[Tensor]) -> Flat:
-    """Record the program as a CUDA graph.
-
-    Args:
-        program: As for ``captured_if_faster``.
-        examples: As there.
-
-    Raises:
-        RuntimeError: it can't be captured.
-    """
+    """Record a program, as in ``captured_if_faster``, as a CUDA graph; a RuntimeError where it can't be."""
     with torch.cuda.device(examples[0].device):
         fixed = _copies(examples)
         aside = torch.cuda.Stream()

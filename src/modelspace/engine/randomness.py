@@ -28,7 +28,7 @@ _Words = TypeVar("_Words", int, Tensor, npt.NDArray[np.int64])
 def philox(
     counter: tuple[_Words, _Words, _Words, _Words], key: tuple[_Words, _Words]
 ) -> tuple[_Words, _Words, _Words, _Words]:
-    """Four 32-bit words of Philox4x32-10, elementwise.
+    """Return four 32-bit words of Philox4x32-10, elementwise.
 
     Args:
         counter: Four integers, or int64 tensors that broadcast against each other, of values 0 … 2³²−1.
@@ -47,7 +47,7 @@ def philox(
 
 
 def _product(word: _Words, odd: int) -> tuple[_Words, _Words]:
-    """The lower and upper word of the 64-bit product of a word and an odd constant.
+    """Return the lower and upper word of the 64-bit product of a word and an odd constant.
 
     It may reach 2⁶⁴, and int64 must not overflow: C++ leaves the result open, and compiled numbers did differ from
     PyTorch's. So q = (w − 2³¹) m + 2³¹ is computed; w m is q + ⌊m/2⌋ 2³².
@@ -60,7 +60,7 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -> Four:
-    """Four tensors ``[count]`` of 32-bit words, in int64.
+    """Return four tensors ``[count]`` of 32-bit words, in int64.
 
     Args:
         count: Calls of Philox.
@@ -72,8 +72,8 @@ def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -
         # The same integers by NumPy, whose short operations cost a third: a member alone in the plain loop.
         s, t = int(seed), int(step)
         index: Any = np.arange(count)
-        found = philox((index, site, t & _WORD, t >> 32), (s & _WORD, s >> 32))
-        return tuple(torch.from_numpy(word) for word in found)  # pyright: ignore[reportReturnType]
+        four = philox((index, site, t & _WORD, t >> 32), (s & _WORD, s >> 32))
+        return tuple(torch.from_numpy(word) for word in four)  # pyright: ignore[reportReturnType]
     index = torch.arange(count, device=seed.device)
     if get_proxy_mode() is not None:
         # For a GPU, Inductor computes what depends on positions alone in 32 bits, and the products would overflow. A
@@ -84,22 +84,18 @@ def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -
 
 
 def _concrete(seed: Tensor) -> bool:
-    """Whether a seed is a number here and now: neither seen through ``vmap`` nor traced, on the CPU."""
+    """Tell whether a seed is a number here and now: neither seen through ``vmap`` nor traced, on the CPU."""
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     plain = type(seed) is Tensor and not functorch.is_functorch_wrapped_tensor(seed)
     return plain and seed.device.type == "cpu" and get_proxy_mode() is None
 
 
+# Kinds of numbers: of the four words and a type, two tensors for a type of 64 bits, four for any other. ``interior``
+# and ``normal`` numbers are of float32 or float64.
+
+
 def uniform(four: Four, dtype: torch.dtype) -> list[Float[Tensor, "count"]]:
-    """Uniform numbers in [0, 1): multiples of 2⁻²⁴ (float32), 2⁻⁵³ (float64), 2⁻¹¹ (float16), 2⁻⁸ (bfloat16).
-
-    Args:
-        four: The words.
-        dtype: The type wanted.
-
-    Returns:
-        Two tensors from the four words for float64, four for any other type.
-    """
+    """Make uniform numbers in [0, 1): multiples of 2⁻²⁴ (float32), 2⁻⁵³ (float64), 2⁻¹¹ (float16), 2⁻⁸ (bfloat16)."""
     digits = DIGITS[dtype]
     if dtype is torch.float64:
         return [word.double() * 2.0**-digits for word in _halves(four, digits)]
@@ -107,17 +103,10 @@ def uniform(four: Four, dtype: torch.dtype) -> list[Float[Tensor, "count"]]:
 
 
 def interior(four: Four, dtype: torch.dtype) -> list[Float[Tensor, "count"]]:
-    """Uniform numbers in (0, 1), for logarithms: of float32 2⁻³³ … 1−2⁻²⁴, of float64 2⁻⁵³ … 1−2⁻⁵³.
+    """Make uniform numbers in (0, 1), for logarithms: of float32 2⁻³³ … 1−2⁻²⁴, of float64 2⁻⁵³ … 1−2⁻⁵³.
 
     float32 uses all 32 bits of a word, (w + ½)·2⁻³² rounded: below ½ it has more digits than ``uniform``, so that
     tails reach as far as those of 32-bit numbers (−log u < 22.9).
-
-    Args:
-        four: The words.
-        dtype: float32 or float64.
-
-    Returns:
-        Two tensors from the four words for float64, four for float32.
     """
     if dtype is torch.float64:
         return [(word.double() + 0.5) * 2.0**-52 for word in _halves(four, 52)]
@@ -125,39 +114,32 @@ def interior(four: Four, dtype: torch.dtype) -> list[Float[Tensor, "count"]]:
 
 
 def normal(four: Four, dtype: torch.dtype) -> list[Float[Tensor, "count"]]:
-    """Standard normal numbers by Box and Muller (1958): √(−2 log u) (cos 2πv, sin 2πv), u in (0, 1), v in [0, 1).
+    """Make normal numbers by Box and Muller (1958): √(−2 log u) (cos 2πv, sin 2πv), u in (0, 1), v in [0, 1).
 
     They reach 6.7 σ in float32 and 8.5 σ in float64. Compiled on a CPU this is 2 ns a number, where the inverse error
     function, which Inductor doesn't vectorise, takes 80; and √(−2 log u) has its full relative precision in both
     tails, where the inverse at a number near 1 has not. The logarithm, sine and cosine are the machine's: batched,
     plain or compiled, a number may differ in its last digit, as any arithmetic may; the words never do.
-
-    Args:
-        four: The words.
-        dtype: float32 or float64.
-
-    Returns:
-        Two tensors from the four words for float64, four for float32.
     """
     u = interior(four, dtype)
     if dtype is torch.float64:
         pairs = [(u[0], uniform(four, dtype)[1])]
     else:
         pairs = [(u[0], four[1].float() * 2.0**-32), (u[2], four[3].float() * 2.0**-32)]
-    found = []
+    numbers = []
     for number, turn in pairs:
         radius, angle = torch.sqrt(-2 * torch.log(number)), turn * (2 * pi)
-        found += [radius * torch.cos(angle), radius * torch.sin(angle)]
-    return found
+        numbers += [radius * torch.cos(angle), radius * torch.sin(angle)]
+    return numbers
 
 
 def integers(four: Four, dtype: torch.dtype = torch.int64) -> list[Int[Tensor, "count"]]:
-    """Two tensors of all 64 bits, as int64, from the four words."""
+    """Make two tensors of all 64 bits, as int64, from the four words."""
     return [four[0] << 32 | four[1], four[2] << 32 | four[3]]
 
 
 def _halves(four: Four, digits: int) -> list[Int[Tensor, "count"]]:
-    """The upper 32 < ``digits`` < 64 bits of the two 64-bit words, as integers that are not negative."""
+    """Return the upper 32 < ``digits`` < 64 bits of the two 64-bit words, as integers that are not negative."""
     return [
         (high << (digits - 32)) | (low >> (64 - digits))
         for high, low in ((four[0], four[1]), (four[2], four[3]))
@@ -181,55 +163,41 @@ class Draws:
         self.step = step
         self.site = site
 
-    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
-        """The next call site's uniform numbers in [0, 1); see ``uniform``."""
-        return self._drawn(uniform, shape, dtype)
-
-    def interior(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
-        """The next call site's uniform numbers in (0, 1), float32 or float64; see ``interior``."""
-        return self._drawn(interior, shape, dtype)
-
-    def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
-        """The next call site's standard normal numbers, float32 or float64; see ``normal``."""
-        return self._drawn(normal, shape, dtype)
-
-    def integers(self, shape: tuple[int, ...]) -> Int[Tensor, "*shape"]:
-        """The next call site's words of 64 bits, −2⁶³ … 2⁶³−1."""
-        return self._drawn(integers, shape, torch.int64)
-
-    def next_site(self) -> int:
-        """The next call site's number, which is thereby taken."""
-        self.site += 1
-        return self.site - 1
-
-    def from_here(self) -> "Draws":
-        """A copy, whose numbers are those that come next here."""
-        return Draws(self.seed, self.step, self.site)
-
-    def _drawn(self, kind: Kind, shape: tuple[int, ...], dtype: torch.dtype) -> Shaped[Tensor, "*shape"]:
-        """Numbers of a kind; the k-th is the same whatever the shape."""
+    def of(
+        self, kind: Kind, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+    ) -> Shaped[Tensor, "*shape"]:
+        """Return the next call site's numbers of a kind (``uniform``, …); the k-th is the same whatever the shape."""
         size = prod(shape)
         each = 2 if dtype.itemsize == 8 else 4
         four = words(-(-size // each), self.seed, self.step, self.next_site())
         return torch.stack(kind(four, dtype), -1).reshape(-1)[:size].reshape(shape)
 
+    def next_site(self) -> int:
+        """Return the next call site's number, which is thereby taken."""
+        self.site += 1
+        return self.site - 1
+
+    def from_here(self) -> "Draws":
+        """Return a copy, whose numbers are those that come next here."""
+        return Draws(self.seed, self.step, self.site)
+
 
 def evaluation_draws(device: torch.device) -> Draws:
-    """The random numbers of a forward in evaluation: all members', and at all times, the same."""
+    """Return the random numbers of a forward in evaluation: all members', and at all times, the same."""
     return Draws(torch.tensor(0, device=device), torch.tensor(2**63 - 1, device=device))
 
 
 def forward_draws(
     training: bool, seed: Int[Tensor, ""] | None, step: Int[Tensor, ""] | None, device: torch.device
 ) -> Draws | None:
-    """The random numbers of one forward: in training the member's own, None where it has no seed or no step."""
+    """Return the numbers of one forward: in training the member's own, None where it has no seed or no step."""
     if not training:
         return evaluation_draws(device)
     return None if seed is None or step is None else Draws(seed, step)
 
 
 def stream_seed(seed: int, step: int, site: int) -> int:
-    """A 62-bit seed of PyTorch's generator for one call, for operations that only a generator can do."""
+    """Return a 62-bit seed of PyTorch's generator for one call of an operation that only a generator can do."""
     # The counter's first word is that of a number which no tensor is large enough to have.
     words = philox((_WORD, site, step & _WORD, step >> 32), (seed & _WORD, seed >> 32))
     return (words[0] << 30) ^ words[1]

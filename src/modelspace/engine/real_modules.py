@@ -10,7 +10,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,8 +56,7 @@ class State(NamedTuple):
     buffers: dict[str, Tensor]
 
 
-@dataclass
-class Passed:
+class Passed(NamedTuple):
     """What a real module did with one batch.
 
     Attributes:
@@ -68,38 +66,22 @@ class Passed:
         gradient: Of each trainable parameter; None where it took no part.
         hooks: The lines at which the forward registered hooks on activations.
         attributes: What other state it changed, by name.
+        counters: Those of them that are numbers or generators.
+        elsewhere: The generators outside PyTorch that it drew from.
     """
 
     before: State
     after: State
     value: Tensor
     gradient: dict[str, Tensor | None]
-    hooks: tuple[str, ...]
+    hooks: list[str]
     attributes: tuple[str, ...]
-
-
-@dataclass
-class Observed:
-    """A real module on several batches.
-
-    Attributes:
-        steps: What it did with each.
-        elsewhere: The generators outside PyTorch that it drew from.
-        counters: The numbers and generators, neither parameter nor buffer, that its forward changed, by name.
-    """
-
-    steps: list[Passed] = field(default_factory=list)
-    elsewhere: set[str] = field(default_factory=set)
-    counters: dict[str, None] = field(default_factory=dict)
+    counters: list[str]
+    elsewhere: list[str]
 
 
 def plainly(space: ModelSpace, seed: int) -> nn.Module:
-    """Do what anyone would write: seed PyTorch, Python and NumPy, then call the class.
-
-    Args:
-        space: A space of a class or factory.
-        seed: The seed.
-    """
+    """Do what anyone would write: seed PyTorch, Python and NumPy, then call the class or factory."""
     source = space.architecture
     assert not isinstance(source, nn.Module)
     with seeded(seed), seeded_elsewhere(seed):
@@ -115,28 +97,24 @@ def plainly(space: ModelSpace, seed: int) -> nn.Module:
 def real_module(population: Population, k: int) -> Iterator[nn.Module]:
     """Build member k by the user's own callable; of a module given, take that module itself, restored after."""
     space, source = population.space, population.space.architecture
+    buffers = {name: value[k] for name, value in population.buffers.items()}
     if not isinstance(source, nn.Module):
         seed = int(population.table["seed"].iloc[k]) if "seed" in population.table else 0
         module = plainly(space, seed).to(population.device)
-        _write(population, k, module)
+        space.write(module, population.points[k], buffers)
         yield module
     elif is_lazy(source):
         yield population.module(k)
     else:
         with _restored(source):
             source.to(population.device, space.dtype)
-            _write(population, k, source)
+            space.write(source, population.points[k], buffers)
             yield source
-
-
-def _write(population: Population, k: int, module: nn.Module) -> None:
-    buffers = {name: value[k] for name, value in population.buffers.items()}
-    population.space.write(module, population.points[k], buffers)
 
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """After the block the module's tensors, gradients and modes are what they were before."""
+    """Leave the module's tensors, gradients and modes after the block as they were before."""
     tensors = [*module.parameters(), *module.buffers()]
     held = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
     layers = [(layer, layer.training, dict(layer._buffers)) for layer in module.modules()]
@@ -167,41 +145,30 @@ def evaluated(module: nn.Module, inputs: Tensor) -> tuple[Tensor, list[str]]:
     return outputs.detach(), drew
 
 
-def observed(trial: Trial) -> list[Observed]:
+def observed(trial: Trial) -> list[list[Passed]]:
     """Train every member as a real module on the batches; nobody's generators are disturbed."""
-    members: list[Observed] = []
+    members: list[list[Passed]] = []
     device, matched = trial.population.device, False
     for k, seed in enumerate(trial.seeds):
         loss = at(trial.loss, {name: column[k] for name, column in trial.terms.items()})
-        member = None
+        steps = None
         with torch.random.fork_rng(_cards(device)):
-            while member is None:
+            while steps is None:
                 with real_module(trial.population, k) as module:
-                    member = observe(module, loss, trial.batches, seed, matched=matched)
-                matched = matched or member is None
-        members.append(member)
+                    steps = _observed(module, loss, trial.batches, seed, matched)
+                matched = matched or steps is None
+        members.append(steps)
     return members
 
 
-def observe(
-    module: nn.Module, loss: Score, batches: Sequence[tuple[Tensor, Tensor]], seed: int, *, matched: bool
-) -> Observed | None:
-    """Train a real module on some batches.
-
-    Args:
-        module: It.
-        loss: Of outputs and labels.
-        batches: Inputs and labels.
-        seed: What its random numbers are a function of.
-        matched: Whether what it draws are the member's own numbers. It is left alone otherwise.
-
-    Returns:
-        What it did; None where it was left alone and drew from PyTorch's generator.
-    """
-    member = Observed()
+def _observed(
+    module: nn.Module, loss: Score, batches: Sequence[tuple[Tensor, Tensor]], seed: int, matched: bool
+) -> list[Passed] | None:
+    """Train a real module on some batches; None where it was left alone and drew from PyTorch's generator."""
+    steps = []
     module.train()
     for number, (inputs, labels) in enumerate(batches):
-        before, attributes = state_of(module), attributes_of(module)
+        before, held = state_of(module), attributes_of(module)
         draws = Draws(torch.tensor(seed, device=inputs.device), torch.tensor(number, device=inputs.device))
         with _hooks_noted() as hooks, seeded_elsewhere(stream_seed(seed, number, 0)) as elsewhere:
             generators = _generators(inputs.device)
@@ -222,12 +189,12 @@ def observe(
             ) from error
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         gradient = {name: None if p.grad is None else dense(p.grad) for name, p in trained.items()}
-        changed = differing(attributes, attributes_of(module))
-        member.elsewhere |= set(elsewhere)
-        member.counters |= dict.fromkeys(name for name in changed if _counts(module, name))
-        member.steps.append(Passed(before, state_of(module), value.detach(), gradient, tuple(hooks), changed))
+        changed = differing(held, attributes_of(module))
+        counters = [name for name in changed if _counts(module, name)]
+        after = state_of(module), value.detach(), gradient
+        steps.append(Passed(before, *after, hooks, changed, counters, elsewhere))
         _move(trained, gradient)
-    return member
+    return steps
 
 
 @contextmanager

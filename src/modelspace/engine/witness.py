@@ -18,7 +18,6 @@ from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_grad
 from modelspace.engine.lowerings import without_fast_paths
 from modelspace.engine.plan import no_batched_form
 from modelspace.engine.real_modules import (
-    Observed,
     Passed,
     State,
     Trial,
@@ -43,25 +42,18 @@ _BUFFER = "register it as a buffer (self.register_buffer)"
 
 
 def witnessed(function: Function, trial: Trial) -> Verdict:
-    """Hold the engine against real modules, from every state that they pass through.
-
-    Args:
-        function: What is to be trusted; it is told what the forward writes and draws.
-        trial: Members, batches and loss.
-    """
+    """Hold the engine against real modules, from every state that they pass through; tell it what they do."""
     space, members = function.space, observed(trial)
-    elsewhere = tuple(sorted({name for member in members for name in member.elsewhere}))
-    function.trust(Verdict(written=_written(space, members), elsewhere=elsewhere))
-    why = _misplaced(space, members)
+    steps = [step for member in members for step in member]
+    elsewhere = tuple(sorted({name for step in steps for name in step.elsewhere}))
+    function.trust(Verdict(written=_written(space, steps), elsewhere=elsewhere))
+    why = _misplaced(space, steps)
     if why is None and (parted := _parted(function, loop_gradient, trial, members)) is not None:
-        why = _refusal(trial.population, members, parted)
+        why = _refusal(trial.population, steps, parted)
     if why is not None:
         return Verdict(refused=f"{space.title} can't be a population: {why}")
-    if elsewhere:
-        batched = _shared_generators(elsewhere)
-    else:
-        batched = _unbatched(function, trial, members)
-    counters = tuple(dict.fromkeys(name for member in members for name in member.counters))
+    batched = _shared_generators(elsewhere) if elsewhere else _unbatched(function, trial, members)
+    counters = tuple(dict.fromkeys(name for step in steps for name in step.counters))
     return Verdict(None, batched, function.written, elsewhere, counters)
 
 
@@ -109,18 +101,17 @@ def _shared_generators(names: Sequence[str]) -> str:
     return f"the forward draws from {' and '.join(names)}, which members would share"
 
 
-def _written(space: ModelSpace, members: Sequence[Observed]) -> tuple[str, ...]:
+def _written(space: ModelSpace, steps: Sequence[Passed]) -> tuple[str, ...]:
     """Name the trainable parameters that are not the same after forward and backward."""
-    steps = [step for member in members for step in member.steps]
     names = (block.name for block in space.layout)
     return tuple(
         n for n in names if any(not same(s.before.parameters[n], s.after.parameters[n]) for s in steps)
     )
 
 
-def _misplaced(space: ModelSpace, members: Sequence[Observed]) -> str | None:
+def _misplaced(space: ModelSpace, steps: Sequence[Passed]) -> str | None:
     """Name state that the forward makes and that a point has no place for."""
-    for step in (step for member in members for step in member.steps):
+    for step in steps:
         before, after = step.before.buffers, step.after.buffers
         for name, value in after.items():
             if name not in before:
@@ -147,12 +138,12 @@ def _misplaced(space: ModelSpace, members: Sequence[Observed]) -> str | None:
 
 
 def _parted(
-    function: Function, gradient: Callable[..., Gradient], trial: Trial, members: Sequence[Observed]
+    function: Function, gradient: Callable[..., Gradient], trial: Trial, members: Sequence[Sequence[Passed]]
 ) -> str | None:
     """Say in what the engine's steps differ from those of the real modules; None if in nothing."""
     space, device = function.space, trial.population.device
     for i, batch in enumerate(trial.batches):
-        steps = [member.steps[i] for member in members]
+        steps = [member[i] for member in members]
         rows = [[step.before.parameters[block.name].reshape(-1) for block in space.layout] for step in steps]
         points = torch.stack([torch.cat(row) for row in rows])
         made = gradient(
@@ -237,7 +228,7 @@ def _size(parts: Sequence[Tensor]) -> Tensor:
     ).norm()
 
 
-def _unbatched(function: Function, trial: Trial, members: Sequence[Observed]) -> str | None:
+def _unbatched(function: Function, trial: Trial, members: Sequence[Sequence[Passed]]) -> str | None:
     """Say why ``vmap`` doesn't compute these modules; None where it does, or lacks a form, which the plan says."""
     try:
         why = _parted(function, vmap_gradient, trial, members)
@@ -247,7 +238,7 @@ def _unbatched(function: Function, trial: Trial, members: Sequence[Observed]) ->
     if why is None or _rounding(trial):
         return None
     template = trial.population.space.template
-    hooks = [line for member in members for step in member.steps for line in step.hooks]
+    hooks = [line for member in members for step in member for line in step.hooks]
     layers = [name for name, m in template.named_modules() if m._backward_hooks or m._backward_pre_hooks]
     parameters = [name for name, p in template.named_parameters() if p._backward_hooks]
     if hooks:
@@ -261,38 +252,34 @@ def _unbatched(function: Function, trial: Trial, members: Sequence[Observed]) ->
 
 def _rounding(trial: Trial) -> bool:
     """Tell whether float64 shows no difference: the network amplifies rounding, and nothing else was seen."""
-    if trial.population.space.dtype.to_real() is torch.float64:
+    population = trial.population
+    if population.space.dtype.to_real() is torch.float64:
         return False
+
+    def double(value: Tensor) -> Tensor:
+        return value.double() if value.is_floating_point() else value
+
     try:
+        space = population.space.in_dtype(torch.float64)
+        buffers = {name: double(value) for name, value in population.buffers.items()}
         trial = Trial(
-            in_double(trial.population),
+            Population(space, population.points.double(), buffers, population.table),
             trial.loss,
-            [(_double(inputs), _double(labels)) for inputs, labels in trial.batches],
+            [(double(inputs), double(labels)) for inputs, labels in trial.batches],
             trial.seeds,
             {name: column.double() for name, column in trial.terms.items()},
         )
         members = observed(trial)
-        function = Function(trial.population.space, trial.population.device)
-        function.trust(Verdict(written=_written(function.space, members)))
+        steps = [step for member in members for step in member]
+        function = Function(space, population.device)
+        function.trust(Verdict(written=_written(space, steps)))
         return _parted(function, vmap_gradient, trial, members) is None
     except Exception:  # a network of one type only: what was seen stands
         return False
 
 
-def in_double(population: Population) -> Population:
-    """Return the same members with coordinates and floating-point buffers in float64."""
-    space = population.space.in_dtype(torch.float64)
-    buffers = {name: _double(value) for name, value in population.buffers.items()}
-    return Population(space, population.points.double(), buffers, population.table)
-
-
-def _double(value: Tensor) -> Tensor:
-    return value.double() if value.is_floating_point() else value
-
-
-def _refusal(population: Population, members: Sequence[Observed], parted: str) -> str:
+def _refusal(population: Population, steps: Sequence[Passed], parted: str) -> str:
     """Say why not even one member at a time is the real module, and what to do."""
-    steps = [step for member in members for step in member.steps]
     changed = list(dict.fromkeys(name for step in steps for name in step.attributes))
     if changed:
         return (

@@ -43,14 +43,10 @@ def can_fork(device: torch.device) -> bool:
 
 
 def in_processes(count: int, body: Callable[[int, Send], None]) -> Iterator[dict[str, Any]]:
-    """Run ``body(i, send)`` in ``count`` forked processes; yields what they send, until the last has ended.
+    """Run ``body(i, send)`` in ``count`` forked processes; yields the dicts that they send, until the last has ended.
 
     A process that ends without finishing its body (killed, out of memory) yields ``{"lost": why}``. When the caller
     stops listening, or is interrupted, the processes are ended.
-
-    Args:
-        count: How many.
-        body: What process i does; it sends dicts of plain values.
 
     Raises:
         ModelspaceError: one was raised in a process.

@@ -2,10 +2,11 @@
 
 The user's own callable is called right after ``torch.manual_seed(seed)`` (a module given is used itself, and restored
 after), then trained by an ordinary loop with ``torch.optim``. Only where a network draws random numbers are those
-matched from outside, by a mode around its forward.
+matched from outside, by a mode around its forward. And where the two sides part, the judge names the first operation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from modelspace.engine import dense, evaluated, plainly, real_module, without_fast_paths
+from modelspace.engine import (
+    Function,
+    Lowering,
+    apart,
+    dense,
+    evaluated,
+    plainly,
+    real_module,
+    without_fast_paths,
+)
 from modelspace.losses import Loss
 from modelspace.optimizers import Optimizer
 from modelspace.population import Population
-from modelspace.reference import DrewError, train
+from modelspace.reference import DrewError, stateless_randomness, train
+from modelspace.trace import FunctionCall, recorded
 
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
@@ -54,6 +65,7 @@ def judge(
     steps: int,
     batch_size: int,
     jitter: int | None = None,
+    matched: bool = False,
 ) -> Judged:
     """Train member k plainly.
 
@@ -67,46 +79,38 @@ def judge(
         batch_size: Samples a step.
         jitter: A seed of noise as small as rounding that the parameters get before each step: as far as the network
             grows it, two right computations may come apart. None for no noise.
+        matched: Whether the network's random numbers are made the member's own. It is left alone otherwise, and done
+            once more from the start if it drew.
     """
     inputs, labels, unseen = samples
-    seed = int(population.table["seed"].iloc[k])
-    for matched in (False, True):
-        rows: list[Tensor] = []
-        with real_module(population, k) as module:
-            trained = [p for p in module.parameters() if p.requires_grad]
-            generator = None if jitter is None else torch.Generator().manual_seed(jitter)
+    settings = {"steps": steps, "batch_size": batch_size, "matched": matched}
+    generator = None if jitter is None else torch.Generator().manual_seed(jitter)
+    rows: list[Tensor] = []
+    with real_module(population, k) as module:
+        trained = [p for p in module.parameters() if p.requires_grad]
 
-            def after_step(
-                rows: list[Tensor] = rows,
-                trained: list[nn.Parameter] = trained,
-                generator: torch.Generator | None = generator,
-            ) -> None:
-                rows.append(torch.cat([p.detach().reshape(-1) for p in trained]))
-                _shake(trained, generator)
-
+        def after_step() -> None:
+            rows.append(_joined(trained))
             _shake(trained, generator)
-            try:
-                losses = train(
-                    module,
-                    inputs,
-                    labels,
-                    loss,
-                    make_optimizer,
-                    steps=steps,
-                    batch_size=batch_size,
-                    seed=seed,
-                    matched=matched,
-                    after_step=after_step,
-                )
-            except DrewError:
-                continue  # its numbers are to be the member's own: once more, from the start
+
+        _shake(trained, generator)
+        with suppress(DrewError):
+            seed = int(population.table["seed"].iloc[k])
+            losses = train(
+                module, inputs, labels, loss, make_optimizer, seed=seed, after_step=after_step, **settings
+            )
             buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
             outputs, _ = evaluated(module, unseen)
             with without_fast_paths():
                 ordinary, _ = evaluated(module, unseen)
-        curve = torch.tensor(losses, dtype=torch.float64)
-        return Judged(torch.stack(rows), curve, buffers, outputs, ordinary, matched)
-    raise AssertionError("a loop whose random numbers are matched draws none of its own")
+            curve = torch.tensor(losses, dtype=torch.float64)
+            return Judged(torch.stack(rows), curve, buffers, outputs, ordinary, matched)
+    settings |= {"jitter": jitter, "matched": True}
+    return judge(population, k, samples, loss, make_optimizer, **settings)
+
+
+def _joined(parameters: list[nn.Parameter]) -> Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in parameters])
 
 
 def _shake(parameters: list[nn.Parameter], generator: torch.Generator | None) -> None:
@@ -117,6 +121,22 @@ def _shake(parameters: list[nn.Parameter], generator: torch.Generator | None) ->
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             size = torch.finfo(parameter.dtype).eps / 2
             parameter.mul_(1 + (size * noise).to(parameter.dtype))
+
+
+def drawn_point(population: Population, k: int) -> Tensor | None:
+    """Return member k's point as ``torch.manual_seed(seed); Arch()`` makes it; None where a module was given."""
+    if isinstance(population.space.architecture, nn.Module):
+        return None
+    module = plainly(population.space, int(population.table["seed"].iloc[k]))
+    return _joined([p for p in module.parameters() if p.requires_grad])
+
+
+def of_torch(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
+    """Return the optimizer of ``torch.optim`` with the same settings; None where there is none of this name."""
+    kind = getattr(torch.optim, type(optimizer).__name__, None)
+    if kind is None or not type(optimizer).__module__.startswith("modelspace."):
+        return None
+    return lambda parameters, **columns: kind(parameters, **{**vars(optimizer), **columns})
 
 
 class _Types(TorchDispatchMode):
@@ -134,28 +154,71 @@ class _Types(TorchDispatchMode):
 
 
 def narrowest(population: Population, inputs: Tensor) -> torch.dtype:
-    """The coarsest floating-point type that a forward computes in, whatever the coordinates' own."""
+    """Return the coarsest floating-point type that a forward computes in, whatever the coordinates' own."""
     with torch.random.fork_rng(), real_module(population, 0) as module, torch.no_grad(), _Types() as types:
         module.train()(inputs.clone())
     return max({population.space.dtype, *types.seen}, key=lambda kind: torch.finfo(kind).eps)
 
 
-def drawn_point(population: Population, k: int) -> Tensor | None:
-    """Member k's point as ``torch.manual_seed(seed); Arch()`` makes it; None where a module was given."""
-    if isinstance(population.space.architecture, nn.Module):
-        return None
-    module = plainly(population.space, int(population.table["seed"].iloc[k]))
-    return torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad])
+# Where the two sides part
 
 
-def torch_s(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
-    """The optimizer of ``torch.optim`` with the same settings; None where there is none of this name."""
-    kind = getattr(torch.optim, type(optimizer).__name__, None)
-    if kind is None or not type(optimizer).__module__.startswith("modelspace."):
-        return None
-    settings = vars(optimizer)
+_Call = tuple[
+    str, str, list[Tensor]
+]  # its name, the line of the user's file if known, the tensors it returned
 
-    def make(parameters: Any, **columns: float) -> torch.optim.Optimizer:
-        return kind(parameters, **{**settings, **columns})
 
-    return make
+def parting(population: Population, function: Function, lowering: Lowering, inputs: Tensor) -> str | None:
+    """Name the first operation of a training forward whose results differ, with its line; None if none does.
+
+    Args:
+        population: The members; the first is looked at.
+        function: The engine's.
+        lowering: How it computes.
+        inputs: A batch.
+    """
+    member = population[[0]]
+    seed = int(member.table["seed"].iloc[0])
+    with (
+        torch.random.fork_rng(),
+        real_module(member, 0) as module,
+        recorded(module.train(), copies=True) as operations,
+        stateless_randomness(seed, 0),
+    ):
+        module(inputs.clone())
+    ours = _calls_of_the_engine(member, function, lowering, inputs, seed)
+    for i, (name, line, results) in enumerate(_calls(operations)):
+        at = f"{name} ({line})" if line else name
+        if i >= len(ours) or ours[i][0] != name or len(ours[i][2]) != len(results):
+            return at
+        if any(map(apart, ours[i][2], results)):
+            return at
+    return None
+
+
+def _calls_of_the_engine(
+    member: Population, function: Function, lowering: Lowering, inputs: Tensor, seed: int
+) -> list[_Call]:
+    settings = {"training": True, "step": torch.tensor(0)}
+    points = member.points.clone()
+    if lowering == "loop":
+        with recorded(function.single.module, copies=True) as operations:
+            own = {name: value[0].clone() for name, value in member.buffers.items()}
+            function.single(points[0], own, inputs, seed=torch.tensor(seed), **settings)
+        return _calls(operations)
+    named: list[tuple[str, str]] = []
+
+    def one(parameters: dict[str, Tensor], own: dict[str, Tensor], seed: Tensor) -> list[list[Tensor]]:
+        with recorded(function.module, copies=True) as operations:
+            function(parameters, own, inputs, seed=seed, **settings)
+        named[:] = [(name, line) for name, line, _ in _calls(operations)]
+        return [results for _, _, results in _calls(operations)]
+
+    buffers = {name: value.clone() for name, value in member.buffers.items()}
+    stacked = torch.vmap(one)(function.space.layout.views(points), buffers, torch.tensor([seed]))
+    return [(*name, [x[0] for x in results]) for name, results in zip(named, stacked, strict=True)]
+
+
+def _calls(operations: Iterable[FunctionCall]) -> list[_Call]:
+    """Return those that make something themselves."""
+    return [(o.name, o.line, o.returned) for o in operations if o.returned]

@@ -1,11 +1,72 @@
-"""What a verification found, as one frozen record and a page of plain text."""
+"""The record of a verification: how far the two sides are apart, how far they may be, and its page of plain text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+import torch
+
 from modelspace.engine import Lowering, Plan
-from modelspace.verify.errors import Errors
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
+_GROWTH = 10.0  # times as far apart as two plain loops whose numbers differ by rounding
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far members trained as a population are from the same members trained plainly.
+
+    Each number is the largest over members and ways of computing.
+
+    Attributes:
+        dtype: The type of the coordinates.
+        optimizer: What both sides were trained with.
+        points: After each step, ‖p − q‖ / ‖q‖, q the plain loop's point.
+        losses: Before each step, |l − m| / |m|.
+        buffers: After the last step, the same of all buffers together (a single one may be nothing but rounding
+            noise: the mean of what has mean zero).
+        outputs: After the last step, of the outputs in evaluation mode.
+        tolerance: What ``points``, ``buffers`` and ``outputs`` may be at most, unless the network grows rounding.
+        growth: How far apart plain loops come whose parameters are disturbed by rounding before each step, after each
+            step, then of buffers and outputs; None where nothing exceeded the tolerance.
+        way: The way of computing that is farthest off.
+    """
+
+    dtype: str
+    optimizer: str
+    points: tuple[float, ...]
+    losses: tuple[float, ...]
+    buffers: float
+    outputs: float
+    tolerance: float
+    growth: tuple[float, ...] | None = None
+    way: str = "vmap"
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """Points, buffers and outputs; infinite where one is not a number."""
+        return tuple(v if v == v else float("inf") for v in (*self.points, self.buffers, self.outputs))
+
+    @property
+    def largest(self) -> float:
+        """The largest of them."""
+        return max(self.compared)
+
+    @property
+    def allowed(self) -> tuple[float, ...]:
+        """What each of them may be: the tolerance, or ten times what the network makes of rounding."""
+        growth = self.growth or (0.0,) * len(self.compared)
+        return tuple(max(self.tolerance, _GROWTH * g) for g in growth)
+
+    @property
+    def within(self) -> bool:
+        """Whether each is what it may be."""
+        return self.excess <= 1
+
+    @property
+    def excess(self) -> float:
+        """The largest of them over what it may be."""
+        return max(value / limit for value, limit in zip(self.compared, self.allowed, strict=True))
 
 
 @dataclass(frozen=True)
@@ -72,26 +133,21 @@ class Verification:
         return self.loop_seconds / self.population_seconds
 
     def __repr__(self) -> str:
-        lines = [
+        head = (
             f"{self.space}: n = {self.dimension:,}; {self.members} members, {self.steps} steps, "
-            f"batch {self.batch_size}, {self.loss}, {self.data}",
-            "",
-            *_errors(self),
-            "",
-            *_operations(self),
-            "",
-            *_speed(self),
-            "",
-            _verdict(self),
-        ]
-        return "\n".join(lines)
+            f"batch {self.batch_size}, {self.loss}, {self.data}"
+        )
+        parts = [[head], _errors(self), _operations(self), _speed(self), [_verdict(self)]]
+        return "\n\n".join("\n".join(part) for part in parts)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
 
 
 def _errors(found: Verification) -> list[str]:
-    shown = _shown(found.steps)
+    # A few of the steps 1 … n, the first and the last among them.
+    steps = found.steps
+    shown = sorted({1, 2, max(1, steps // 2), steps} & set(range(1, steps + 1)))
     ways = ", ".join(found.ways)
     lines = [
         "relative error against your own class in an ordinary PyTorch loop with torch.optim, the largest over the",
@@ -107,19 +163,12 @@ def _errors(found: Verification) -> list[str]:
     return lines
 
 
-def _row(each: Errors, shown: list[int]) -> str:
-    values = "".join(f"{each.points[i - 1]:>9.1e}" for i in shown)
-    mark = "" if each.growth is None else "  the network itself grows rounding to this"
-    mark = mark if each.within else f"  exceeded ({each.way})"
-    limit = f"{max(each.allowed):>9.0e}"
-    return (
-        f"  {each.dtype:<8} {each.optimizer:<8}{values}{each.buffers:>9.1e}{each.outputs:>9.1e}{limit}{mark}"
-    )
-
-
-def _shown(steps: int) -> list[int]:
-    """A few of the steps 1 … n, the first and the last among them."""
-    return sorted({1, 2, max(1, steps // 2), steps} & set(range(1, steps + 1)))
+def _row(errors: Errors, shown: list[int]) -> str:
+    values = [*(errors.points[i - 1] for i in shown), errors.buffers, errors.outputs]
+    mark = "" if errors.growth is None else "  the network itself grows rounding to this"
+    mark = mark if errors.within else f"  exceeded ({errors.way})"
+    numbers = "".join(f"{value:>9.1e}" for value in values)
+    return f"  {errors.dtype:<8} {errors.optimizer:<8}{numbers}{max(errors.allowed):>9.0e}{mark}"
 
 
 def _operations(found: Verification) -> list[str]:

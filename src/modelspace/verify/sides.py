@@ -1,9 +1,8 @@
 """Both ways of training an architecture's members: as a population, in every way of computing it, and plainly."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any
@@ -18,25 +17,15 @@ from modelspace.losses import Loss
 from modelspace.optimizers import SGD, Optimizer
 from modelspace.population import Population
 from modelspace.space import ModelSpace, samples_as
-from modelspace.verify.errors import TOLERANCES, Errors, relative_error
-from modelspace.verify.judge import Judged, MakeOptimizer, drawn_point, judge, narrowest, torch_s
-from modelspace.verify.parting import parting
+from modelspace.verify.judge import Judged, drawn_point, judge, narrowest, of_torch, parting
+from modelspace.verify.record import TOLERANCES, Errors
 
 _JITTERS = (1, 2, 3)
 _RATES = (0.01, 0.003, 0.03)
 _SPEED_MEMBERS = 64
 
 
-@dataclass
-class _Way:
-    """One way of computing the population: its step, for shards of so many members."""
-
-    lowering: Lowering
-    size: int
-    step: Callable[..., Any]
-
-
-Trained = tuple[list[Tensor], Tensor, dict[str, Tensor], Tensor]
+Trained = tuple[list[Tensor], Tensor, dict[str, Tensor], Tensor]  # points, losses, buffers, outputs
 
 
 class Sides:
@@ -52,19 +41,20 @@ class Sides:
         batch_size: int,
         compile: bool,
     ):
-        self.data, self.steps, self.compile = data, steps, compile
+        self.data, self.steps = data, steps
         self.population = space.sample(range(members)).with_columns(
             lr=[_RATES[k % len(_RATES)] for k in range(members)]
         )
         batches = len(epoch_indices(len(data.train), batch_size, 0, 0))
-        self._recipe: Callable[[Optimizer], Recipe] = partial(
-            _recipe, loss, batch_size, ceil(steps / batches)
+        self._recipe = partial(
+            Recipe, loss=loss, epochs=ceil(steps / batches), batch_size=batch_size, metrics=()
         )
-        self.task = prepare(self.population, data, self._recipe(SGD()), trusting=True)
+        self.task = prepare(self.population, data, self._recipe(optimizer=SGD()), trusting=True)
         self.refused = self.task.verdict.refused
         self.lowering: Lowering
         self.lowering, self.fallbacks = self._lowering()
-        self.ways = self._ways()
+        batched = ["vmap", "vmap in shards of 2", *(["compiled"] if compile else [])]
+        self.ways = [*(batched if self.lowering == "vmap" else []), "loop"]
         self.notes: list[str] = []
         self._look_at_the_start()
         inputs = samples_as(data.train.inputs, space.dtype)
@@ -75,7 +65,7 @@ class Sides:
         self.narrowest = narrowest(self.population, inputs[:batch_size])
 
     def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
-        """How ``fit`` computes it, and why not all under ``vmap``."""
+        """Return how ``fit`` computes it, and why not all under ``vmap``."""
         verdict = self.task.verdict
         if verdict.refused or verdict.batched:
             return "loop", (verdict.refused or verdict.batched or "",)
@@ -88,18 +78,8 @@ class Sides:
             return "loop", (no_batched_form(error),)
         return "vmap", tuple(f"{name}: member by member" for name in self.task.function.one_by_one)
 
-    def _ways(self) -> list[str]:
-        batched = ["vmap", "vmap in shards of 2", *(["compiled"] if self.compile else [])]
-        return [*(batched if self.lowering == "vmap" else []), "loop"]
-
-    def _way(self, name: str, task: Task) -> _Way:
-        lowering: Lowering = "loop" if name == "loop" else "vmap"
-        size = min(2, len(self.population)) if name == "vmap in shards of 2" else len(self.population)
-        step, arguments = build(task, lowering, size)
-        return _Way(lowering, size, compiled(step, *arguments) if name == "compiled" else step)
-
     def _look_at_the_start(self) -> None:
-        """Whether each row is what the seed makes; a draw that PyTorch itself does not repeat is named."""
+        """Look whether each row is what the seed makes; a draw that PyTorch itself does not repeat is named."""
         for k in range(len(self.population)):
             drawn = drawn_point(self.population, k)
             if drawn is None or torch.equal(drawn, self.population.points[k]):
@@ -120,26 +100,17 @@ class Sides:
         if self.narrowest != self.population.space.dtype:
             tolerance = TOLERANCES.get(self.narrowest, 2e-2)
             self._note(f"it computes in {self.narrowest} here and there, whatever its own type")
-        task = self.task.under(self._recipe(optimizer))
+        task = self.task.under(self._recipe(optimizer=optimizer))
         plain = self._plainly(optimizer)
-        found = [
-            self._compared(
-                name,
-                tolerance,
-                optimizer,
-                way,
-                self._as_population(task, self._way(way, task)),
-                plain,
-            )
+        compared = [
+            self._compared(name, tolerance, optimizer, way, self._as_population(task, way), plain)
             for way in self.ways
         ]
-        worst = max(
-            found, key=lambda each: max(v / a for v, a in zip(each.compared, each.allowed, strict=True))
-        )
+        worst = max(compared, key=lambda errors: errors.excess)
         if not worst.within:
             growth = self._growth(optimizer, plain)
-            found = [replace(each, growth=growth) for each in found]
-            worst = max(found, key=lambda each: each.excess)
+            compared = [replace(errors, growth=growth) for errors in compared]
+            worst = max(compared, key=lambda errors: errors.excess)
         if any(judged.matched for judged in plain):
             self._note(
                 "the random numbers that its forward draws are matched from outside: see docs/engine.md"
@@ -183,46 +154,51 @@ class Sides:
         )
 
     def _growth(self, optimizer: Optimizer, plain: Sequence[Judged]) -> tuple[float, ...]:
-        """How far apart plain loops come whose parameters are disturbed in their last digit."""
-        found = []
+        """Return how far apart plain loops come whose parameters are disturbed in their last digit."""
+        rows = []
         for jitter in _JITTERS:
-            shaken = self._plainly(optimizer, jitter)
-            for a, b in zip(shaken, plain, strict=True):
+            for a, b in zip(self._plainly(optimizer, jitter), plain, strict=True):
                 points = [relative_error(p[None], q[None]) for p, q in zip(a.points, b.points, strict=True)]
                 kept = ({n: v[None] for n, v in judged.buffers.items()} for judged in (a, b))
                 buffers = relative_error(*map(_joined, kept))
-                found.append((*points, buffers, relative_error(a.outputs[None], b.outputs[None])))
-        return tuple(max(column) for column in zip(*found, strict=True))
+                rows.append((*points, buffers, relative_error(a.outputs[None], b.outputs[None])))
+        return tuple(max(column) for column in zip(*rows, strict=True))
 
     def _plainly(self, optimizer: Optimizer, jitter: int | None = None) -> list[Judged]:
-        make = torch_s(optimizer)
+        make = of_torch(optimizer)
         assert make is not None
-        each: list[MakeOptimizer] = [partial(make, lr=lr) for lr in self.population.table["lr"]]
         recipe = self.task.recipe
         settings = {"steps": self.steps, "batch_size": recipe.batch_size, "jitter": jitter}
         return [
-            judge(self.population, k, self.samples, recipe.loss, make_optimizer, **settings)
-            for k, make_optimizer in enumerate(each)
+            judge(self.population, k, self.samples, recipe.loss, partial(make, lr=lr), **settings)
+            for k, lr in enumerate(self.population.table["lr"])
         ]
 
-    def _as_population(self, task: Task, way: _Way) -> Trained:
-        shards = [self._shard(task, way, start) for start in range(0, len(self.population), way.size)]
+    def _as_population(self, task: Task, way: str) -> Trained:
+        members = len(self.population)
+        lowering: Lowering = "loop" if way == "loop" else "vmap"
+        size = min(2, members) if way == "vmap in shards of 2" else members
+        step, arguments = build(task, lowering, size)
+        if way == "compiled":
+            step = compiled(step, *arguments)
+        shards = [self._shard(task, step, first, size) for first in range(0, members, size)]
         points = [torch.cat(rows) for rows in zip(*(shard[0] for shard in shards), strict=True)]
         buffers = {name: torch.cat([shard[2][name] for shard in shards]) for name in shards[0][2]}
-        outputs = stacked_outputs(
-            task.function, points[-1].clone(), buffers, self.unseen, batched=way.lowering == "vmap"
-        )
+        given = task.function, points[-1].clone(), buffers, self.unseen
+        outputs = stacked_outputs(*given, batched=lowering == "vmap")
         return points, torch.cat([shard[1] for shard in shards]), buffers, outputs
 
-    def _shard(self, task: Task, way: _Way, first: int) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+    def _shard(
+        self, task: Task, step: Callable[..., Any], first: int, size: int
+    ) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
         last = len(self.population) - 1
-        rows = [min(row, last) for row in range(first, first + way.size)]
-        real = min(way.size, len(self.population) - first)
+        rows = [min(row, last) for row in range(first, first + size)]
+        real = min(size, len(self.population) - first)
         points, losses = [], []
         own = task.of_shard(rows)
         shard = start(own, rows).shard
         for epoch in range(task.recipe.epochs):
-            for before, after in updates(own, shard, way.step, epoch):
+            for before, after in updates(own, shard, step, epoch):
                 shard = after
                 losses.append(before[:real].double())
                 points.append(shard.points[:real].clone())
@@ -231,12 +207,12 @@ class Sides:
         return points, torch.stack(losses, 1), {name: value[:real] for name, value in shard.buffers.items()}
 
     def parted(self) -> str | None:
-        """The first operation whose results differ."""
+        """Name the first operation whose results differ."""
         inputs = self.samples[0][: self.task.recipe.batch_size]
         return parting(self.population, self.task.function, self.lowering, inputs)
 
     def speed(self) -> tuple[Plan, float]:
-        """How 64 members would be trained, eager, and the seconds of a step over them."""
+        """Return how 64 members would be trained, eager, and the seconds of a step over them."""
         population = self.population.space.sample([0]).with_columns(lr=0.01)
         members = Population(
             population.space,
@@ -252,7 +228,7 @@ class Sides:
         return plan, _seconds(lambda: step(*arguments)) / shard
 
     def loop_seconds(self) -> float:
-        """A step of an ordinary PyTorch loop."""
+        """Time a step of an ordinary PyTorch loop."""
         module = self.population.module(0).train()
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.01, 0.9)
         size = self.task.recipe.batch_size
@@ -263,29 +239,18 @@ class Sides:
             self.task.recipe.loss(module(inputs.clone()), labels).backward()
             optimizer.step()
 
-        with _undisturbed():
+        with torch.random.fork_rng():  # a plain loop draws from the global generator
             return _seconds(step)
 
 
-def _recipe(loss: Loss, batch_size: int, epochs: int, optimizer: Optimizer) -> Recipe:
-    return Recipe(loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size, metrics=())
-
-
 def _joined(buffers: dict[str, Tensor]) -> Tensor:
-    """All buffers as one row a member."""
+    """Return all buffers as one row a member."""
     rows = [torch.view_as_real(v) if v.is_complex() else v for _, v in sorted(buffers.items())]
     return torch.cat([v.reshape(len(v), -1).double() for v in rows], 1) if rows else torch.zeros(1, 0)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """The global generator is put back: a plain loop draws from it."""
-    with torch.random.fork_rng():
-        yield
-
-
 def _seconds(step: Callable[[], Any]) -> float:
-    """The median of several calls, after two that warm up."""
+    """Take the median of several calls, after two that warm up."""
     times = []
     began = time.perf_counter()
     while len(times) < 7 or (time.perf_counter() - began < 0.3 and len(times) < 200):
@@ -293,3 +258,10 @@ def _seconds(step: Callable[[], Any]) -> float:
         step()
         times.append(time.perf_counter() - start)
     return sorted(times[2:])[len(times[2:]) // 2]
+
+
+def relative_error(received: Tensor, expected: Tensor) -> float:
+    """Return ‖received − expected‖ / ‖expected‖, the largest over the rows."""
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    a, b = (x.reshape(len(x), -1).to(wide) for x in (received, expected))
+    return float(((a - b).norm(dim=1) / b.norm(dim=1).clamp_min(1e-30)).max()) if a.numel() else 0.0

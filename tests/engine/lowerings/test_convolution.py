@@ -1,14 +1,15 @@
-"""The lowering of convolution against torch's own, member after member."""
+"""The lowering of convolutions against torch's own, member after member; and which of two forms it takes."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from engine.members import MEMBERS, assert_lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings import convolution, lowered
+from modelspace.engine.lowerings.convolution import grouped_is_faster
 
-MEMBERS = 3
 FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -54,41 +55,55 @@ def tensors(problem):
 @given(problems())
 def test_values_and_gradients_are_torch_s(problem):
     function, arguments = FUNCTIONS[problem["spatial"]], problem["arguments"]
-    x, w, b = tensors(problem)
-
-    def one(x, w, b):
-        with lowered(None, batched=True):
-            return function(x, w, b, **arguments)
-
-    ours = torch.vmap(one, in_dims=(0 if problem["own"] else None, 0, 0 if b is not None else None))(x, w, b)
-    theirs = torch.stack(
-        [
-            function(x[k] if problem["own"] else x, w[k], None if b is None else b[k], **arguments)
-            for k in range(MEMBERS)
-        ]
-    )
-    assert ours.shape == theirs.shape
-    assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-11)
-    leaves = [t for t in (x, w, b) if t is not None]
-    cotangent = torch.linspace(-1, 1, theirs.numel(), dtype=torch.float64).sin().view(theirs.shape)
-    found = torch.autograd.grad(ours, leaves, cotangent)
-    expected = torch.autograd.grad(theirs, leaves, cotangent)
-    for received, wanted in zip(found, expected, strict=True):
-        assert torch.allclose(received, wanted, rtol=1e-10, atol=1e-10)
+    given = [x for x in tensors(problem) if x is not None]
+    own = [problem["own"], True, True][: len(given)]
+    assert_lowered(lambda *x: function(*x, **arguments), given, own, 1e-10)
 
 
 def test_a_kernel_that_all_members_share():
     x, w = torch.randn(MEMBERS, 2, 3, 6, 6), torch.randn(4, 3, 3, 3)
-
-    def one(x):
-        with lowered(None, batched=True):
-            return F.conv2d(x, w)
-
-    stacked = torch.vmap(one)(x)
-    assert torch.allclose(stacked, torch.stack([F.conv2d(row, w) for row in x]), atol=1e-5)
+    assert_lowered(F.conv2d, [x, w], [True, False], 1e-5)
 
 
 def test_the_loop_calls_torch_itself():
     x, w = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)
     with lowered(None, batched=False):
         assert torch.equal(F.conv2d(x, w), torch.conv2d(x, w))
+
+
+ONES = ((1, 1), (1, 1), (1, 1))
+
+
+@pytest.fixture(params=[0.5, 3.0], ids=["columns", "grouped"])
+def gain(request, monkeypatch):
+    monkeypatch.setattr(convolution, "gain", lambda name, trial: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_both_forms_are_the_convolution(gain, own):
+    x = torch.randn(*([MEMBERS] if own else []), 4, 2, 6, 5, dtype=torch.float64).requires_grad_()
+    w = torch.randn(MEMBERS, 5, 2, 3, 3, dtype=torch.float64).requires_grad_()
+    assert_lowered(lambda x, w: F.conv2d(x, w, stride=2, padding=1), [x, w], [own, True])
+
+
+def test_a_trial_times_both_forms(monkeypatch):
+    timed = []
+    monkeypatch.setattr(convolution, "seconds_of", lambda call: timed.append(call()) or 1.0)
+    monkeypatch.setattr(convolution, "gain", lambda name, trial: (lambda a, b: a / b)(*trial()))
+    x, w = torch.randn(2, 4, 3, 6, 6), torch.randn(2, 5, 3, 3, 3)
+    # Columns: laid out, added up again, and four products of which the faster of two counts; grouped: there and back.
+    assert grouped_is_faster(x, w, True, *ONES) == (5 / 2 > 1.5)
+    assert len(timed) == 7
+
+
+def test_shapes_without_values_choose_as_the_run_does(gain):
+    x, w = torch.empty(2, 4, 3, 6, 6), torch.empty(2, 5, 3, 3, 3)
+    assert grouped_is_faster(x.to("meta"), w.to("meta"), True, *ONES) == grouped_is_faster(x, w, True, *ONES)
+
+
+def test_what_is_too_large_to_be_tried_is_grouped_unless_its_columns_are_the_image(monkeypatch):
+    monkeypatch.setattr(convolution, "gain", None)
+    x = torch.empty(2, 32, 64, 224, 224, device="meta")
+    assert grouped_is_faster(x, torch.empty(2, 64, 64, 3, 3, device="meta"), True, *ONES)
+    assert not grouped_is_faster(x, torch.empty(2, 64, 64, 1, 1, device="meta"), True, *ONES)

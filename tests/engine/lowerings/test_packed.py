@@ -1,10 +1,9 @@
 """Packed sequences of many members against torch's own, member after member."""
 
-import itertools
-
 import pytest
 import torch
 import torch.nn.functional as F
+from engine.members import MEMBERS, assert_lowered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -22,33 +21,14 @@ from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.packed import backwards
 from modelspace.engine.program import CompileError, compiled
 
-MEMBERS, TIME, BATCH, FEATURES, HIDDEN = 3, 6, 4, 3, 5
+TIME, BATCH, FEATURES, HIDDEN = 6, 4, 3, 5
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
-def stacked(function, *tensors):
-    """``function`` under ``vmap``, nothing member by member."""
-    operations = {}
-
-    def one(*tensors):
-        with lowered(None, batched=True, operations=operations):
-            return function(*tensors)
-
-    result = torch.vmap(one)(*tensors)
-    assert "member by member" not in operations.values()
-    return result
-
-
-def assert_same(function, *tensors):
-    """``function`` of members is ``function`` of each: values and gradients."""
-    tensors = [t.clone().requires_grad_() for t in tensors]
-    ours = stacked(function, *tensors)
-    theirs = torch.stack([function(*row) for row in zip(*tensors, strict=True)])
-    assert torch.equal(ours, theirs)
-    cotangent = torch.randn_like(theirs)
-    found = torch.autograd.grad(ours, tensors, cotangent)
-    for received, wanted in zip(found, torch.autograd.grad(theirs, tensors, cotangent), strict=True):
-        assert torch.equal(received, wanted)
+def assert_same(function, *given):
+    """``function`` of members is ``function`` of each, bit for bit: values and gradients."""
+    given = [x.clone().requires_grad_() for x in given]
+    assert assert_lowered(function, given, [True] * len(given), tolerance=0) == ()
 
 
 lengths = st.lists(st.integers(1, TIME), min_size=1, max_size=5)
@@ -93,7 +73,7 @@ def test_pad_sequence(batch_first, side):
     tensors = [torch.randn(MEMBERS, n, 2) for n in (3, 1, 4)]
     assert_same(lambda *xs: pad_sequence(xs, batch_first, 0.5, side), *tensors)
     with pytest.raises(RuntimeError, match="padding_side is 'up'"):
-        stacked(lambda x: pad_sequence([x], padding_side="up"), tensors[0])
+        assert_same(lambda x: pad_sequence([x], padding_side="up"), tensors[0])
 
 
 def test_pack_sequence_and_unpad():
@@ -192,8 +172,7 @@ def test_projections_and_shared_weights():
         return torch.cat([outputs.data.flatten(), h.flatten(), c.flatten()])
 
     x, scale = torch.randn(MEMBERS, TIME, BATCH, FEATURES).double(), torch.rand(MEMBERS).double()
-    ours = stacked(function, x, scale)
-    assert torch.allclose(ours, torch.stack(list(itertools.starmap(function, zip(x, scale, strict=True)))))
+    assert assert_lowered(function, [x, scale], [True, True], 1e-5) == ()
 
 
 def asked(x):

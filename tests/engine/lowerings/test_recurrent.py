@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from engine.members import MEMBERS, assert_lowered, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,7 +16,7 @@ from modelspace.engine.lowerings import lowered
 from modelspace.engine.program import compiled
 from modelspace.engine.randomness import Draws
 
-MEMBERS, TIME, BATCH, FEATURES, HIDDEN = 3, 4, 2, 3, 5
+TIME, BATCH, FEATURES, HIDDEN = 4, 2, 3, 5
 KINDS = {
     "LSTM": nn.LSTM,
     "GRU": nn.GRU,
@@ -43,40 +44,24 @@ def members(make):
     return modules[0], stacked
 
 
-def flat(outputs):
-    """The tensors in nested tuples."""
-    return tuple(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor))
-
-
 def assert_same(function, parameters, *arguments):
     """``function`` under ``vmap`` is ``function`` of each member: values and all gradients.
 
     An argument is (tensors, whether they have a member axis).
     """
-    own = [axis for _, axis in arguments]
-    values = [value for value, _ in arguments]
-    operations = {}
+    names, (leaves, structure) = list(parameters), pytree.tree_flatten([value for value, _ in arguments])
+    own = [True] * len(names) + [axis for value, axis in arguments for _ in pytree.tree_leaves(value)]
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
-    def one(p, *values):
-        with lowered(None, batched=True, operations=operations):
-            return flat(function(p, *values))
+    def of_tensors(*given):
+        filled = list(leaves)
+        for place, tensor in zip(places, given[len(names) :], strict=True):
+            filled[place] = tensor
+        return function(dict(zip(names, given, strict=False)), *pytree.tree_unflatten(filled, structure))
 
-    ours = torch.vmap(one, in_dims=(0, *(0 if axis else None for axis in own)))(parameters, *values)
-    assert "member by member" not in operations.values()
-    rows = []
-    for k in range(MEMBERS):
-        picked = [pytree.tree_map(lambda t, k=k: t[k], value) if axis else value for value, axis in arguments]
-        rows.append(flat(function({n: p[k] for n, p in parameters.items()}, *picked)))
-    theirs = tuple(map(torch.stack, zip(*rows, strict=True)))
-    for received, wanted in zip(ours, theirs, strict=True):
-        assert received.shape == wanted.shape
-        assert torch.allclose(received, wanted, rtol=1e-12, atol=1e-12)
-    leaves = [t for t in (*parameters.values(), *flat(values)) if t.requires_grad]
-    cotangents = [torch.randn_like(wanted) for wanted in theirs]
-    found = torch.autograd.grad(ours, leaves, cotangents, allow_unused=True)
-    expected = torch.autograd.grad(theirs, leaves, cotangents, allow_unused=True)
-    for received, wanted in zip(found, expected, strict=True):
-        assert torch.allclose(received, wanted, rtol=1e-11, atol=1e-11)
+    given = [*parameters.values(), *(leaves[i] for i in places)]
+    own = own[: len(names)] + [own[len(names) + i] for i in places]
+    assert assert_lowered(of_tensors, given, own, 1e-12) == ()
 
 
 @st.composite
@@ -165,8 +150,8 @@ def test_the_loop_calls_torch_itself(kind, training, p):
     module = KINDS[kind](FEATURES, HIDDEN, num_layers=2, dropout=p, bidirectional=True).train(training)
     x = torch.randn(TIME, BATCH, FEATURES)
     with lowered(Draws(torch.tensor(1), torch.tensor(0)), batched=False):
-        ours = flat(module(x))
-    assert all(map(torch.equal, ours, flat(module(x))))
+        ours = tensors(module(x))
+    assert all(map(torch.equal, ours, tensors(module(x))))
 
 
 class Classifier(nn.Module):

@@ -44,18 +44,7 @@ from modelspace.engine.lowerings.surroundings import (
 )
 from modelspace.engine.randomness import Draws
 
-_BATCHED = (
-    attention,
-    convolution,
-    embedding,
-    linear,
-    losses,
-    memory,
-    noise,
-    packed,
-    planes,
-    recurrent,
-)
+_BATCHED = (attention, convolution, embedding, linear, losses, memory, noise, packed, planes, recurrent)
 _RANDOM = (attention, choices, noise, recurrent)
 
 BATCHED: Table = {function: lowering for kind in _BATCHED for function, lowering in kind.TABLE.items()}
@@ -72,12 +61,7 @@ class _Mode(TorchFunctionMode):
     """Sends each call to its lowering; the arguments are those of ``lowered``."""
 
     def __init__(
-        self,
-        draws: Draws | None,
-        batched: bool,
-        anchor: Tensor | None,
-        products: torch.dtype | None,
-        operations: dict[str, str],
+        self, draws: Draws | None, batched: bool, anchor: Any, products: Any, operations: dict[str, str]
     ):
         super().__init__()
         self.products = products

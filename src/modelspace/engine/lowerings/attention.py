@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from modelspace.engine.lowerings import noise
 from modelspace.engine.lowerings.batched import Pair, Table, batched, own
 from modelspace.engine.randomness import Draws
 
@@ -26,18 +27,20 @@ _SHORT = 128  # keys; up to here the weights are computed and kept
 
 
 def attention(
+    draws: Draws | None,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Tensor | None = None,
+    attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """``F.scaled_dot_product_attention`` under ``vmap``; dropout is left to PyTorch's generator.
+    """``F.scaled_dot_product_attention``; with draws only where weights are dropped, ``NotImplemented`` elsewhere.
 
     Args:
+        draws: What the mask of dropout is a function of; None under ``vmap``, where PyTorch's generator draws.
         query: ``[…, H, L, E]``.
         key: ``[…, H, S, E]``, with ``enable_gqa`` of fewer heads.
         value: ``[…, H, S, V]``, likewise.
@@ -47,43 +50,16 @@ def attention(
         scale: s.
         enable_gqa: Each key and value head serves several query heads.
     """
-    given = query, key, value, _written_out(attn_mask, query.device), is_causal, scale, enable_gqa
-    fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
-    if dropout_p == 0.0 and not fits:
-        return batched(_fused, _rule, *given)
-    return _products(*given, partial(torch.dropout, p=dropout_p, train=True) if dropout_p else None)
-
-
-def dropped_attention(
-    draws: Draws,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """``F.scaled_dot_product_attention`` with dropout whose mask is the member's own; see ``attention``.
-
-    Returns:
-        The result; ``NotImplemented`` where nothing is dropped.
-    """
-    if dropout_p == 0.0:
+    if draws is not None and dropout_p == 0.0:
         return NotImplemented
-
-    def drop(weights: Tensor) -> Tensor:
-        kept = (draws.uniform(tuple(weights.shape)) >= dropout_p).to(weights.dtype)
-        return weights * kept * (0.0 if dropout_p == 1.0 else 1 / (1 - dropout_p))
-
-    mask = _written_out(attn_mask, query.device)
-    return _products(query, key, value, mask, is_causal, scale, enable_gqa, drop)
-
-
-def _written_out(mask: Any, device: torch.device) -> Tensor | None:
-    """Write a mask out; a ``CausalBias`` is known by its method, since its module takes seconds to import."""
-    return mask._materialize(device) if hasattr(mask, "_materialize") else mask
+    if hasattr(attn_mask, "_materialize"):  # a CausalBias, whose module takes seconds to import
+        attn_mask = attn_mask._materialize(query.device)
+    given = query, key, value, attn_mask, is_causal, scale, enable_gqa
+    if dropout_p == 0.0:
+        fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
+        return _products(*given) if fits else batched(_fused, _rule, *given)
+    drop = torch.dropout if draws is None else partial(noise.DRAWN[torch.dropout], draws)
+    return _products(*given, partial(drop, p=dropout_p, train=True))
 
 
 def _products(
@@ -94,7 +70,7 @@ def _products(
     causal: bool,
     scale: float | None,
     grouped: bool,
-    drop: Callable[[Tensor], Tensor] | None,
+    drop: Callable[[Tensor], Tensor] = lambda weights: weights,
 ) -> Float[Tensor, "*batch query values"]:
     if grouped:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
@@ -106,18 +82,11 @@ def _products(
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     # A query that may attend to nothing yields zeros, as in the library's kernels, instead of NaN.
     weights = torch.softmax(scores, -1) if mask is None or causal else torch._safe_softmax(scores, -1)
-    return (drop(weights) if drop else weights) @ value
+    return drop(weights) @ value
 
 
-def _fused(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    causal: bool,
-    scale: float | None,
-    grouped: bool,
-) -> Tensor:
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *settings: Any) -> Tensor:
+    causal, scale, grouped = settings
     return F.scaled_dot_product_attention(
         query, key, value, mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
@@ -142,5 +111,5 @@ def _folded(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[:, None]
 
 
-TABLE: Table = {F.scaled_dot_product_attention: attention}
-DRAWN: Table = {F.scaled_dot_product_attention: dropped_attention}
+TABLE: Table = {F.scaled_dot_product_attention: partial(attention, None)}
+DRAWN: Table = {F.scaled_dot_product_attention: attention}

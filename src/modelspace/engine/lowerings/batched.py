@@ -38,9 +38,8 @@ class _Batched(torch.autograd.Function):
         pass
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[Any, ...], function: Function, rule: Function, *arguments: Any
-    ) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], *given: Any) -> tuple[Any, Any]:
+        function, rule, *arguments = given
         dims = in_dims[2:]
         pairs = [
             (value.movedim(dim, 0), True) if isinstance(value, Tensor) and dim is not None else (value, False)
@@ -72,13 +71,7 @@ def vmap_levels() -> int:
 
 
 def member_by_member(function: Function, *args: Any, **kwargs: Any) -> Any:
-    """Call ``function``, under ``vmap`` for one member after the other: for what can't be batched.
-
-    Args:
-        function: Of tensors, constants and containers of them, to the same.
-        *args: Its arguments.
-        **kwargs: Its keyword arguments.
-    """
+    """Call ``function``, of tensors in any nest, for one member after the other under ``vmap``."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     outputs: list[Any] = []

@@ -20,23 +20,19 @@ from torch.utils import _pytree as pytree
 
 from modelspace.engine.lowerings.batched import Function, Table, member_by_member
 from modelspace.engine.lowerings.noise import finished, required, sizes, type_of, without_gradient
-from modelspace.engine.randomness import DIGITS, Draws, stream_seed
+from modelspace.engine.randomness import DIGITS, Draws, integers, interior, stream_seed, uniform
 
 _SIGN = -(2**63)
 
 
 def below(draws: Draws, shape: tuple[int, ...], low: int, high: int) -> Int[Tensor, "*shape"]:
-    """Draw whole numbers from ``low`` to ``high`` − 1, as int64.
+    """Draw whole numbers from ``low`` ≥ −2⁶³ to ``high`` − 1, ``high`` ≤ 2⁶³, as int64.
 
-    Args:
-        draws: The member's numbers.
-        shape: The shape wanted.
-        low: At least −2⁶³.
-        high: At most 2⁶³. Where there are more than 2⁶³ values, some are twice as likely as others.
+    Where there are more than 2⁶³ values, some are twice as likely as others.
     """
     low, high = int(low), int(high)
     required(low < high, f"random integers need from < to; received from={low}, to={high}")
-    word, span = draws.integers(shape), high - low
+    word, span = draws.of(integers, shape, torch.int64), high - low
     if span < 2**63:
         return (word & (2**63 - 1)) % span + low
     if span == 2**63:
@@ -95,7 +91,7 @@ def _largest(dtype: torch.dtype) -> int:
 
 def randperm(draws: Draws, n: int, *, dtype: torch.dtype | None = None, **options: Any) -> Int[Tensor, "n"]:
     """``torch.randperm``: the order of n 64-bit words; equal words, of probability below n²/2⁶⁵, keep theirs."""
-    order = torch.argsort(draws.integers((n,)), stable=True)
+    order = torch.argsort(draws.of(integers, (n,), torch.int64), stable=True)
     return finished(order.to(type_of(dtype, options.get("out"), torch.int64)), **options)
 
 
@@ -122,7 +118,7 @@ def _happens(draws: Draws, input: Tensor, p: float | Tensor) -> Tensor:
         required(0 <= p <= 1, f"bernoulli expects p to be in [0, 1], but got p={p}")
     exact = (p if isinstance(p, Tensor) else input).dtype is torch.float64
     chance = p.detach() if isinstance(p, Tensor) else p
-    return draws.uniform(tuple(input.shape), torch.float64 if exact else torch.float32) < chance
+    return draws.of(uniform, tuple(input.shape), torch.float64 if exact else torch.float32) < chance
 
 
 def multinomial(
@@ -148,10 +144,10 @@ def multinomial(
     )
     if replacement or num_samples == 1:
         reached = weights.cumsum(-1)
-        u = 1 - draws.uniform((*weights.shape[:-1], num_samples), torch.float64)
+        u = 1 - draws.of(uniform, (*weights.shape[:-1], num_samples), torch.float64)
         chosen = torch.searchsorted(reached, u * reached[..., -1:])
     else:
-        waiting = -torch.log(draws.interior(tuple(weights.shape), torch.float64))
+        waiting = -torch.log(draws.of(interior, tuple(weights.shape), torch.float64))
         chosen = torch.topk(weights / waiting, num_samples).indices
     return finished(chosen, out, input.device)
 
@@ -199,12 +195,7 @@ def _draws(operation: torch._ops.OpOverload) -> bool:
 def by_generator(draws: Draws, stacked: bool, function: Function, *args: Any, **kwargs: Any) -> Any:
     """Call an operation with PyTorch's generator seeded for the next call site.
 
-    Args:
-        draws: The member's numbers.
-        stacked: Whether they are those of all members, as seen through ``vmap``: it is then called for each.
-        function: An operation that draws by PyTorch's generator.
-        *args: Its arguments.
-        **kwargs: Its keyword arguments.
+    Where ``stacked``, the draws are those of all members, as seen through ``vmap``: it is then called for each.
     """
     one = partial(_seeded, function, draws.next_site())
     call = partial(member_by_member, one) if stacked else one

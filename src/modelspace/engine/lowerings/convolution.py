@@ -87,18 +87,10 @@ def _edges(padding: Sizes) -> list[int]:
 
 
 def _columns(x: Tensor, channel: int, kernel: Sizes, stride: Sizes, dilation: Sizes) -> tuple[Tensor, Sizes]:
-    """Lay out what lies under a kernel at every position.
+    """Lay out what lies under a kernel of a size at every position of a padded input.
 
-    Args:
-        x: The padded input; its spatial axes follow the channel's.
-        channel: The channel's axis.
-        kernel: The kernel's size.
-        stride: Between positions.
-        dilation: Between the kernel's places.
-
-    Returns:
-        Views of ``x`` for the places of the kernel, in its elements' order, stacked on the axis after the channel's;
-        and their spatial size.
+    ``x`` has its spatial axes after the channel's. Returned are views of it for the places of the kernel, in its
+    elements' order, stacked on the axis after the channel's; and their spatial size.
     """
     first = channel + 1
     extents = x.shape[first : first + len(kernel)]
@@ -121,13 +113,8 @@ def grouped_is_faster(
 ) -> bool:
     """Tell whether members' convolutions are better computed as one grouped convolution.
 
-    Args:
-        x: ``[batch, channels, …]``, with a member axis first where members have their own.
-        w: ``[member, outputs, channels, …]``.
-        stacked: Whether members have their own inputs.
-        stride: One number for each spatial axis.
-        padding: One number for each spatial axis.
-        dilation: One number for each spatial axis.
+    ``w`` is ``[member, outputs, channels, …]``, ``x`` is ``[batch, channels, …]`` with a member axis first where it
+    is ``stacked``, and the others have one number for each spatial axis.
     """
     # Shapes without values stand for what will run on the CPU: a prediction of memory has to choose as the run does.
     device = torch.device("cpu") if x.device.type == "meta" else x.device

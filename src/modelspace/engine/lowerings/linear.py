@@ -109,20 +109,9 @@ def prelu(
 def weight_norm(
     v: Float[Tensor, "*shape"], g: Float[Tensor, "*sizes"], dim: int = 0
 ) -> Float[Tensor, "*shape"]:
-    """``torch._weight_norm``: g v / ‖v‖ (Salimans and Kingma, arXiv 1602.07868).
-
-    Args:
-        v: The direction.
-        g: The length.
-        dim: The norm is over every axis but this; over all where it is -1.
-    """
+    """``torch._weight_norm``: g v / ‖v‖, the norm over every axis but ``dim``, or all (-1) (arXiv 1602.07868)."""
     axes = [axis for axis in range(v.dim()) if dim == -1 or axis != dim]
     return v * (g / torch.linalg.vector_norm(v, dim=axes, keepdim=dim != -1))
 
 
-TABLE: Table = {
-    F.linear: linear,
-    F.bilinear: bilinear,
-    torch.prelu: prelu,
-    torch._weight_norm: weight_norm,
-}
+TABLE: Table = {F.linear: linear, F.bilinear: bilinear, torch.prelu: prelu, torch._weight_norm: weight_norm}

@@ -45,11 +45,10 @@ def _spread(count: int, anchor: Pair, shared: Pair) -> Tensor:
 
 
 def separated(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Take an operation that writes its result into a tensor apart.
+    """Take an operation that writes its result into a tensor apart: the tensor; function and arguments of the result.
 
     Returns:
-        The tensor, and function, arguments and keyword arguments that compute the result. None where the operation
-        does not write, or nothing else computes its result.
+        None where the operation does not write, or nothing else computes its result.
 
     Raises:
         RuntimeError: it writes a member's values into a tensor that all members share.

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from modelspace.engine.lowerings.batched import Table
-from modelspace.engine.randomness import DIGITS, Draws
+from modelspace.engine import randomness
+from modelspace.engine.lowerings.batched import Function, Table
+from modelspace.engine.randomness import DIGITS, Draws, interior, uniform
 
 Shape = tuple[int, ...]
 Kind = Callable[[Draws, Shape, torch.dtype], Tensor]
@@ -55,9 +56,7 @@ def finished(
 
 def type_of(dtype: torch.dtype | None, out: Tensor | None, default: torch.dtype) -> torch.dtype:
     """Return the type asked for; that of ``out`` where none is, and the default where there is no ``out``."""
-    if dtype is not None:
-        return dtype
-    return default if out is None else out.dtype
+    return dtype or (default if out is None else out.dtype)
 
 
 def required(condition: bool, text: str) -> None:
@@ -70,8 +69,7 @@ def _require_real(name: str, dtype: torch.dtype) -> None:
     required(dtype in DIGITS, f"{name} numbers are floating-point; received dtype {dtype}")
 
 
-def precision(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which numbers of a type are computed."""
+def _precision(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype is torch.float64 or not dtype.is_floating_point else torch.float32
 
 
@@ -89,7 +87,7 @@ def _uniform(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
     if dtype.is_complex:
         return torch.view_as_complex(_uniform(draws, (*shape, 2), dtype.to_real()))
     _require_real("uniform", dtype)
-    return draws.uniform(shape, dtype)
+    return draws.of(uniform, shape, dtype)
 
 
 def _normal(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
@@ -97,7 +95,7 @@ def _normal(draws: Draws, shape: Shape, dtype: torch.dtype) -> Tensor:
     if dtype.is_complex:
         return torch.view_as_complex(_normal(draws, (*shape, 2), dtype.to_real()) * math.sqrt(0.5))
     _require_real("normal", dtype)
-    return draws.normal(shape, precision(dtype)).to(dtype)
+    return draws.of(randomness.normal, shape, _precision(dtype)).to(dtype)
 
 
 def made(
@@ -168,7 +166,7 @@ def log_normal_(
     """``Tensor.log_normal_``: exp(mean + std · z)."""
     required(std > 0, f"log_normal_ expects std > 0.0, but found std={std}")
     _require_real("log-normal", input.dtype)
-    z = draws.normal(tuple(input.shape), precision(input.dtype))
+    z = draws.of(randomness.normal, tuple(input.shape), _precision(input.dtype))
     return input.copy_(torch.exp(mean + std * z))
 
 
@@ -176,7 +174,7 @@ def exponential_(draws: Draws, input: Tensor, lambd: float = 1.0, generator: Non
     """``Tensor.exponential_``: −log(u) / λ, u in (0, 1); never 0, so that its logarithm is finite."""
     required(lambd > 0, f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     _require_real("exponential", input.dtype)
-    numbers = -torch.log(draws.interior(tuple(input.shape), precision(input.dtype))) / lambd
+    numbers = -torch.log(draws.of(interior, tuple(input.shape), _precision(input.dtype))) / lambd
     return input.copy_(numbers.clamp_min(torch.finfo(input.dtype).tiny))
 
 
@@ -186,32 +184,28 @@ def cauchy_(
     """``Tensor.cauchy_``: median + sigma · cot(πu), u in (0, 1)."""
     required(sigma > 0, f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     _require_real("Cauchy", input.dtype)
-    u = draws.interior(tuple(input.shape), precision(input.dtype))
+    u = draws.of(interior, tuple(input.shape), _precision(input.dtype))
     return input.copy_(median + sigma / torch.tan(math.pi * u))
 
 
 def geometric_(draws: Draws, input: Tensor, p: float, generator: None = None) -> Tensor:
     """``Tensor.geometric_``: ⌈log u / log(1 − p)⌉, at least 1, u in (0, 1)."""
     required(0 < p < 1, f"geometric_ expects p to be in (0, 1), but got p={p}")
-    u = draws.interior(tuple(input.shape), precision(input.dtype))
+    u = draws.of(interior, tuple(input.shape), _precision(input.dtype))
     return input.copy_(torch.ceil(torch.log(u) / math.log1p(-p)).clamp_min(1))
 
 
-def _init_uniform_(
-    draws: Draws, tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: None = None
+def initialised(
+    fill: Function, draws: Draws, tensor: Tensor, *bounds: float, generator: None = None, **named: float
 ) -> Tensor:
+    """``nn.init.uniform_(tensor, a, b)``, ``nn.init.normal_(tensor, mean, std)``: filled without a gradient."""
+    if "a" in named or "b" in named:
+        named = {{"a": "low", "b": "to"}[name]: bound for name, bound in named.items()}
     with torch.no_grad():
-        return uniform_(draws, tensor, a, b)
+        return fill(draws, tensor, *bounds, **named)
 
 
-def _init_normal_(
-    draws: Draws, tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: None = None
-) -> Tensor:
-    with torch.no_grad():
-        return normal_(draws, tensor, mean, std)
-
-
-def _init_kaiming_uniform_(
+def kaiming_uniform_(
     draws: Draws,
     tensor: Tensor,
     a: float = 0,
@@ -224,38 +218,31 @@ def _init_kaiming_uniform_(
         return nn.init.kaiming_uniform_(tensor, a, mode, nonlinearity)
     gain = nn.init.calculate_gain(nonlinearity, a)
     bound = gain * math.sqrt(3 / nn.init._calculate_correct_fan(tensor, mode))
-    return _init_uniform_(draws, tensor, -bound, bound)
+    return initialised(uniform_, draws, tensor, -bound, bound)
 
 
 def rrelu(
     inplace: bool,
-    draws: Draws,
+    draws: Draws | None,
     input: Float[Tensor, "*shape"],
     lower: float = 1 / 8,
     upper: float = 1 / 3,
     training: bool = False,
-    generator: None = None,
+    generator: Any = None,
 ) -> Any:
-    """``torch.rrelu``: below 0 times a slope, uniform in [lower, upper) for each element."""
+    """``torch.rrelu``: below 0 times a slope, uniform in [lower, upper) for each element.
+
+    Without draws it is PyTorch's, but in evaluation, where the slope is the mean: ``vmap`` has no rule for that.
+    """
+    if draws is None:
+        if training:
+            return (torch.rrelu_ if inplace else torch.rrelu)(input, lower, upper, training, generator)
+        return F.leaky_relu(input, (lower + upper) / 2, inplace)
     if not training:
         return NotImplemented
     slope = lower + (upper - lower) * _uniform(draws, tuple(input.shape), input.dtype)
     value = torch.where(input <= 0, input * slope, input)
     return input.copy_(value) if inplace else value
-
-
-def mean_rrelu(
-    inplace: bool,
-    input: Tensor,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
-    training: bool = False,
-    generator: Any = None,
-) -> Tensor:
-    """``torch.rrelu`` in evaluation, where the slope is the mean; ``vmap`` has no rule for it."""
-    if training:
-        return (torch.rrelu_ if inplace else torch.rrelu)(input, lower, upper, training, generator)
-    return F.leaky_relu(input, (lower + upper) / 2, inplace)
 
 
 def dropout(
@@ -300,13 +287,10 @@ def _channels(input: Tensor) -> Shape:
 
 def _kept(draws: Draws, shape: Shape, p: float) -> Bool[Tensor, "*shape"]:
     required(0 <= p <= 1, f"dropout probability has to be between 0 and 1, but got {p}")
-    return draws.uniform(shape) >= p
+    return draws.of(uniform, shape) >= p
 
 
-TABLE: Table = {
-    torch.rrelu: partial(mean_rrelu, False),
-    torch.rrelu_: partial(mean_rrelu, True),
-}
+TABLE: Table = {torch.rrelu: partial(rrelu, False, None), torch.rrelu_: partial(rrelu, True, None)}
 DRAWN: Table = {
     torch.rand: partial(made, _uniform),
     torch.randn: partial(made, _normal),
@@ -331,7 +315,7 @@ DRAWN: Table = {
     torch.feature_alpha_dropout_: partial(alpha_dropout, _channels, True),
     torch.native_dropout: native_dropout,
     # The other functions of nn.init end in methods of the tensor, and are seen through.
-    nn.init.uniform_: _init_uniform_,
-    nn.init.normal_: _init_normal_,
-    nn.init.kaiming_uniform_: _init_kaiming_uniform_,
+    nn.init.uniform_: partial(initialised, uniform_),
+    nn.init.normal_: partial(initialised, normal_),
+    nn.init.kaiming_uniform_: kaiming_uniform_,
 }

@@ -88,12 +88,7 @@ def packed(
 def backwards(
     input: Shaped[Tensor, "time *rest batch"], sizes: Sequence[int]
 ) -> Shaped[Tensor, "time *rest batch"]:
-    """Turn each sequence from its end to its beginning; what lies beyond its end stays in place.
-
-    Args:
-        input: By step.
-        sizes: How many sequences go on at each step, not increasing.
-    """
+    """Turn each sequence, of which so many go on at each step, from end to beginning; what lies beyond stays."""
     batch = input.shape[-1]
     if sizes[-1] == batch:
         return input.flip(0)

@@ -169,19 +169,9 @@ def recurrence(
     return _Recurrence.apply(cell, sizes, *given)
 
 
-def _steps(
-    cell: Cell,
-    sizes: Sequence[int],
-    kept: list[Tensors] | None,
-    inputs: Tensor,
-    of_input: Tensor,
-    of_state: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    projection: Tensor | None,
-    *state: Tensor,
-) -> Tensors:
+def _steps(cell: Cell, sizes: Sequence[int], kept: list[Tensors] | None, *given: Any) -> Tensors:
     """Compute it in differentiable operations; ``kept`` receives of each step what ``_gradient`` needs."""
+    inputs, of_input, of_state, b_ih, b_hh, projection, *state = given
     batch, rows = inputs.shape[-1], of_state.shape[:2]
     outputs = []
     for x, size in zip(inputs.unbind(), sizes, strict=True):
@@ -232,22 +222,12 @@ def _differentiable_gradient(
 
 
 def _gradient(
-    cell: Cell,
-    sizes: Sequence[int],
-    given: tuple[Any, ...],
-    kept: list[Tensors],
-    gradients: Tensors,
-    of_inputs: bool,
+    cell: Cell, sizes: Sequence[int], given: Any, kept: list[Tensors], gradients: Tensors, of_inputs: bool
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradient of each tensor in ``given``; of the inputs where asked for.
+    """Return the gradient of each tensor in ``given``, of the inputs where asked for.
 
-    Args:
-        cell: As in ``recurrence``.
-        sizes: Likewise.
-        given: Likewise, from the inputs on.
-        kept: Of each step h before it, h after it before the projection, what the cell kept.
-        gradients: Of the outputs; of the state after the last step.
-        of_inputs: Whether the inputs' gradient is wanted.
+    ``kept`` has of each step h before it, h after it before the projection, and what the cell kept; ``gradients`` are
+    those of the outputs and of the state after the last step.
     """
     inputs, of_input, of_state, b_ih, _, projection, *_ = given
     parts, batch = of_input.shape[:2], inputs.shape[-1]

@@ -16,16 +16,10 @@ from torch import Tensor, nn
 from modelspace.engine.lowerings import noise
 from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, own, vmap_levels
 from modelspace.engine.lowerings.packed import backwards, packed, padded, sizes_of
-from modelspace.engine.lowerings.recurrence import (
-    GRU,
-    LSTM,
-    RNN_RELU,
-    RNN_TANH,
-    Cell,
-    Tensors,
-    recurrence,
-)
+from modelspace.engine.lowerings.recurrence import GRU, LSTM, RNN_RELU, RNN_TANH, Cell, Tensors, recurrence
 from modelspace.engine.randomness import Draws
+
+Sizes = tuple[int, ...]  # of the batch, at each step
 
 _WEIGHTS = 5  # a direction's: W_ih, W_hh, b_ih, b_hh, W_hr; None for one that it lacks
 _FUNCTIONS: Mapping[Cell, Function] = {
@@ -116,23 +110,18 @@ def one_step(
 
 
 def _stacked(cell: Cell, call: _Call, drop: Callable[[Tensor], Tensor]) -> Tensors:
-    """Carry out a call under ``vmap``; packed data is padded for all layers together.
-
-    Args:
-        cell: The kind of cell.
-        call: The call.
-        drop: Dropout of a layer's output, ``[time, batch, feature]`` or packed.
-    """
+    """Carry out a call under ``vmap``, packed data padded for all layers together; ``drop`` is a layer's dropout."""
     batch_sizes = call.batch_sizes
     if batch_sizes is None:
         input = call.input.transpose(0, 1) if call.batch_first else call.input
-        sizes, dropped = (input.shape[1],) * input.shape[0], drop
+        sizes = (input.shape[1],) * input.shape[0]
     else:
         input, sizes = padded(call.input, batch_sizes), sizes_of(batch_sizes)
 
-        def dropped(x: Tensor) -> Tensor:
-            factors = drop(x.new_ones(call.input.shape[0], x.shape[-1]))
-            return x * padded(factors, batch_sizes)
+    def dropped(x: Tensor) -> Tensor:
+        if batch_sizes is None:
+            return drop(x)
+        return x * padded(drop(x.new_ones(call.input.shape[0], x.shape[-1])), batch_sizes)
 
     def layer(input: Tensor, states: Tensors, params: Sequence[Tensor]) -> Tensors:
         each = len(params) // (1 + call.bidirectional)
@@ -178,25 +167,13 @@ def _rule(count: int, cell: Pair, sizes: Pair, input: Pair, *rest: Pair) -> Tens
 
 
 def _layer(
-    cell: Cell,
-    count: int,
-    sizes: tuple[int, ...],
-    input: Pair,
-    states: Sequence[Pair],
-    weights: Sequence[Pair],
+    cell: Cell, count: int, sizes: Sizes, input: Pair, states: Sequence[Pair], weights: Sequence[Pair]
 ) -> Tensors:
     """Compute one layer of all members, both its directions as rows of one recurrence.
 
-    Args:
-        cell: The kind of cell.
-        count: Members.
-        sizes: The batch size of each step.
-        input: ``[(member,) time, batch, feature]``, and whether it has a member axis.
-        states: ``[(member,) direction, batch, feature]``, likewise.
-        weights: Of each direction W_ih, W_hh, b_ih, b_hh, W_hr, likewise.
-
-    Returns:
-        The outputs ``[member, time, batch, direction · feature]`` and the last states.
+    The input is ``[(member,) time, batch, feature]``, a state ``[(member,) direction, batch, feature]``, and each
+    direction's weights are W_ih, W_hh, b_ih, b_hh, W_hr, likewise; ``sizes`` are the batch sizes of the steps.
+    Returned are the outputs, ``[member, time, batch, direction · feature]``, and the last states.
     """
     directions = len(weights) // _WEIGHTS
     inputs = input[0].permute(1, 0, 3, 2) if input[1] else input[0].permute(0, 2, 1)[:, None]
@@ -214,7 +191,7 @@ def _layer(
     )
 
 
-def _alone(cell: Cell, sizes: tuple[int, ...], input: Tensor, *rest: Any) -> Tensors:
+def _alone(cell: Cell, sizes: Sizes, input: Tensor, *rest: Any) -> Tensors:
     """Compute one layer where nothing has a member axis."""
     states, weights = rest[: cell.states], rest[cell.states :]
     if sizes[-1] == input.shape[1]:

@@ -98,10 +98,8 @@ def without_hidden_loops() -> Iterator[None]:
 def custom_functions(one_by_one: Callable[..., Any]) -> Swap:
     """Have custom ``torch.autograd.Function``s without a batching rule run member by member, instead of an error.
 
-    One with a ``vmap`` of its own, or with ``generate_vmap_rule``, is left alone.
-
-    Args:
-        one_by_one: Called with the name and the ``apply`` of such a function, then its arguments.
+    Those are called by ``one_by_one(name, apply, *arguments)``; one that has a ``vmap`` of its own, or
+    ``generate_vmap_rule``, is left alone.
     """
     base = torch.autograd.Function
     original = vars(base)["apply"]
@@ -168,10 +166,7 @@ def averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
 
         running ← running + (batch − running) / count,  count ← count + 1 before
 
-    PyTorch's own forward reads the count as a Python number, which no member of many has.
-
-    Args:
-        norms: Layers that ``cumulative_norms`` gave.
+    PyTorch's own forward of ``cumulative_norms`` reads the count as a Python number, which no member of many has.
     """
     try:
         for layer in norms:
@@ -226,14 +221,7 @@ _FLOATING = {torch.float32, torch.bfloat16, torch.float16}
 
 
 def cast(function: Function, args: Any, kwargs: Any, products: torch.dtype) -> tuple[Any, Any]:
-    """Cast the arguments of a call as autocast would.
-
-    Args:
-        function: What is called.
-        args: Its arguments.
-        kwargs: Its keyword arguments.
-        products: The type of matrix products, bfloat16 or float16.
-    """
+    """Cast the arguments of a call as autocast would, matrix products to the type ``products``."""
     if function in PRODUCTS:
         dtype, among = products, _FLOATING
     elif function in FLOAT32:

@@ -67,11 +67,7 @@ def test_batchnorm(kind, settings, training):
 @pytest.mark.parametrize("tracked", [True, False])
 @pytest.mark.parametrize(
     ("kind", "shape"),
-    [
-        (nn.InstanceNorm1d, (4, 3, 8)),
-        (nn.InstanceNorm2d, (4, 3, 5, 2)),
-        (nn.InstanceNorm3d, (4, 3, 2, 2, 3)),
-    ],
+    [(nn.InstanceNorm1d, (4, 3, 8)), (nn.InstanceNorm2d, (4, 3, 5, 2)), (nn.InstanceNorm3d, (4, 3, 2, 2, 3))],
 )
 def test_instancenorm(kind, shape, tracked, momentum, training):
     x = torch.randn(shape, dtype=torch.float64)

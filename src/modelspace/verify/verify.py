@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import optimizers
+from modelspace.data import Data, of_splits
+from modelspace.engine import probe
 from modelspace.errors import ModelspaceError, first_line, the_users_told
-from modelspace.losses import Loss
+from modelspace.losses import Loss, resolve
 from modelspace.optimizers import SGD, Adam, Optimizer
 from modelspace.space import ModelSpace
-from modelspace.verify.errors import TOLERANCES
-from modelspace.verify.judge import torch_s
-from modelspace.verify.made import made_data, made_loss
-from modelspace.verify.record import Verification
+from modelspace.verify.judge import of_torch
+from modelspace.verify.record import TOLERANCES, Verification
 from modelspace.verify.sides import Sides
 
 
@@ -106,8 +107,63 @@ def verify(
 def _tried(optimizer: str | Optimizer | None) -> list[Optimizer]:
     """SGD, Adam, and the optimizer that was asked for."""
     asked = [] if optimizer is None else [optimizers.resolve(optimizer)]
-    if asked and torch_s(asked[0]) is None:
+    if asked and of_torch(asked[0]) is None:
         raise ModelspaceError(
             f"torch.optim has no {type(asked[0]).__name__}: there is no plain loop to hold it against"
         )
     return list(dict.fromkeys([SGD(momentum=0.9), Adam(), *asked]))
+
+
+# Data made up for an architecture: enough to train it for a few steps
+
+
+def made_data(space: ModelSpace, samples: int, *, tokens: int | None = None) -> Data:
+    """Random samples of the space's shape, with labels that its outputs can be held against.
+
+    Inputs are standard normal numbers, or integers below ``tokens``. Outputs of shape ``[batch, C]``, C ≥ 2, get
+    class labels; any other shape gets normal numbers of that shape.
+
+    Args:
+        space: Its ``input_shape`` is needed.
+        samples: In the training split.
+        tokens: What integer inputs are below; 2 where None.
+
+    Raises:
+        ModelspaceError: no ``input_shape``, or the forward fails.
+    """
+    if space.input_shape is None:
+        raise ModelspaceError(
+            f"one sample's shape of {space.name} is needed: "
+            "--input 3x32x32 on the command line, input_shape= in Python"
+        )
+    generator = torch.Generator().manual_seed(0)
+    shape = space.input_shape
+
+    def inputs(count: int) -> Tensor:
+        if space.input_dtype.is_floating_point:
+            return torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(space.dtype)
+        return torch.randint(tokens or 2, (count, *shape), generator=generator)
+
+    outputs = probe(space.draw(0), inputs(2))
+
+    def labels(count: int) -> Tensor:
+        if is_classifying(outputs):
+            return torch.randint(outputs.shape[1], (count,), generator=generator)
+        return torch.randn(count, *outputs.shape[1:], generator=generator, dtype=torch.float64).to(
+            space.dtype
+        )
+
+    parts = {name: (inputs(n), labels(n)) for name, n in (("train", samples), ("validation", 2), ("test", 2))}
+    return of_splits(**parts, name="random samples")
+
+
+def is_classifying(outputs: Tensor) -> bool:
+    """Whether outputs look like scores of classes."""
+    return outputs.dim() == 2 and outputs.shape[1] >= 2 and outputs.is_floating_point()
+
+
+def made_loss(data: Data, loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
+    """The loss asked for; cross-entropy for class labels and squared error for numbers where None."""
+    if loss is not None:
+        return resolve(loss)
+    return resolve("mse" if data.train.labels.is_floating_point() else "cross_entropy")
