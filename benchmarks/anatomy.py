@@ -1,121 +1,157 @@
 """Counters of parameters and FLOP against counts by hand: ``python -m benchmarks.anatomy``.
 
-Twelve small architectures, each asked of every counter that is installed. A cell says what the counter found relative
-to the count by hand. It ends with status 1 if ours is not equal to the hand count everywhere.
+Twelve small architectures (``tests/cost/twelve.py``), each asked of every counter that is installed. A cell
+says what the counter found relative to the count by hand. It ends with status 1 if ours is not equal to the hand
+count everywhere.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import sys
-from importlib.metadata import PackageNotFoundError, version
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.anatomy_models import Subject, subjects
-from benchmarks.anatomy_peers import COUNTERS, Count, counted
-from benchmarks.environment import environment, file_name
+import torch
+from cost.twelve import Subject, subjects
+from rich.table import Table
+from support.zoo import without_torchvision_s_library
+from torch import nn
 
-RESULTS = Path(__file__).parent / "results"
-WITHIN = 0.02
+from benchmarks.machine import RESULTS, environment, file_name, versions
+from benchmarks.tables import draw, table
 
+# ptflops and calflops import torchvision, whose wheels fail beside a CPU build of torch.
+_LIBRARY = without_torchvision_s_library()
+_WITHIN = 0.02
+_KEYS = ("parameters", "flops")
 
-def measured(subject: Subject) -> dict[str, Count | str]:
-    """What each counter finds, each on a module of its own: some leave hooks and buffers behind."""
-    return {name: counted(name, subject.make().eval(), subject.sample()) for name in COUNTERS}
-
-
-def cell(found: Count | str, subject: Subject) -> tuple[str, str]:
-    """Parameters and FLOP, as one reads them: exact, or how far off."""
-    if isinstance(found, str):
-        return found, found
-    parameters, flops = found
-    return ("–" if parameters is None else off(parameters, subject.parameters)), off(flops, subject.flops)
+Count = tuple[int | None, int]  # parameters and FLOP of one forward
 
 
-def off(found: int, true: int) -> str:
-    """``exact``, or the deviation in per cent."""
-    return "exact" if found == true else f"{100 * (found / true - 1):+.1f} %"
+def ours(net: nn.Module, x: torch.Tensor) -> Count:
+    from modelspace.cost import anatomy
+
+    record = anatomy(net, inputs=x, backward=False)
+    return record.counts.parameters, record.forward_flops
 
 
-def table(found: dict[str, dict[str, Count | str]], which: int) -> str:
-    """Deviations of parameters (0) or FLOP (1), a row an architecture; then how many are exact, or near."""
-    twelve = subjects()
-    head = ["", "by hand", *COUNTERS]
-    rows = [
-        [
-            s.name,
-            f"{(s.parameters, s.flops)[which]:,}",
-            *(cell(found[s.name][name], s)[which] for name in COUNTERS),
-        ]
-        for s in twelve
-    ]
-    scores = {name: [score(found[s.name][name], s, which) for s in twelve] for name in COUNTERS}
-    rows.append(
-        ["exact", "", *(f"{sum(x == 0 for x in column if x is not None)}" for column in scores.values())]
-    )
-    near = {n: sum(abs(x) <= WITHIN for x in column if x is not None) for n, column in scores.items()}
-    rows.append([f"within {WITHIN:.0%}", "", *map(str, near.values())])
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in [head, *rows]
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+def flop_counter_mode(net: nn.Module, x: torch.Tensor) -> Count:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as mode, torch.no_grad():
+        net(x)
+    return None, mode.get_total_flops()  # it counts no parameters
 
 
-def score(found: Count | str, subject: Subject, which: int) -> float | None:
-    """The relative deviation; None where there is no number."""
-    value = None if isinstance(found, str) else found[which]
-    return None if value is None else value / (subject.parameters, subject.flops)[which] - 1
+def torchinfo(net: nn.Module, x: torch.Tensor) -> Count:
+    from torchinfo import summary  # pyright: ignore[reportMissingImports]
+
+    found = summary(net, input_data=x, verbose=0)
+    return found.total_params, 2 * int(found.total_mult_adds)
 
 
-def record(found: dict[str, dict[str, Count | str]]) -> dict[str, Any]:
-    """The result file."""
-    return {
-        "environment": {
-            **environment(),
-            "packages": {name: _version(p) for name, (_, p) in COUNTERS.items()},
-        },
-        "unit": "FLOP; a multiply-and-add is two; MAC of the counters are doubled",
-        "architectures": {
-            s.name: {
-                "by_hand": {"parameters": s.parameters, "flops": s.flops},
-                **{
-                    name: value if isinstance(value, str) else {"parameters": value[0], "flops": value[1]}
-                    for name, value in found[s.name].items()
-                },
-            }
-            for s in subjects()
-        },
-    }
+def fvcore(net: nn.Module, x: torch.Tensor) -> Count:
+    from fvcore.nn import FlopCountAnalysis, parameter_count  # pyright: ignore[reportMissingImports]
+
+    counted = FlopCountAnalysis(net, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return parameter_count(net)[""], 2 * int(counted.total())
 
 
-def main() -> int:
-    """Print both tables and write the result file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def ptflops(net: nn.Module, x: torch.Tensor) -> Count:
+    from ptflops import get_model_complexity_info  # pyright: ignore[reportMissingImports]
+
+    how = {"as_strings": False, "print_per_layer_stat": False, "verbose": False}
+    how |= {"input_constructor": lambda shape: x}
+    macs, parameters = get_model_complexity_info(
+        net, tuple(x.shape[1:]), **how
+    )  # the default of two backends
+    return int(parameters), 2 * int(macs)
+
+
+def thop(net: nn.Module, x: torch.Tensor) -> Count:
+    from thop import profile  # pyright: ignore[reportMissingImports]
+
+    macs, parameters = profile(net, inputs=(x,), verbose=False)
+    return int(parameters), 2 * int(macs)
+
+
+def calflops(net: nn.Module, x: torch.Tensor) -> Count:
+    from calflops import calculate_flops  # pyright: ignore[reportMissingImports]
+
+    quiet = {"print_results": False, "print_detailed": False, "output_as_string": False}
+    _, macs, parameters = calculate_flops(net, args=[x], **quiet)  # its FLOP hold elementwise arithmetic too
+    return int(parameters), 2 * int(macs)
+
+
+# A counter bears its package's name; what counts MAC is doubled.
+_OTHERS = (torchinfo, fvcore, ptflops, thop, calflops)
+COUNTERS = {"modelspace": (ours, "modelspace"), "FlopCounterMode": (flop_counter_mode, "torch")}
+COUNTERS |= {counter.__name__: (counter, counter.__name__) for counter in _OTHERS}
+
+
+def counted(name: str, subject: Subject) -> dict[str, int | None] | str:
+    """What a counter finds, on a module of its own: some leave hooks and buffers behind.
+
+    As text, that it is not installed, or how it failed.
+    """
+    count, package = COUNTERS[name]
+    if find_spec(package) is None:
+        return "not installed"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return dict(zip(_KEYS, count(subject.make().eval(), subject.sample()), strict=True))
+    except Exception as error:
+        return f"fails: {type(error).__name__}"
+
+
+def shown(title: str, found: dict[str, Any], key: str) -> list[Table]:
+    """Deviations of parameters or FLOP, a row an architecture; then how many are exact, or near."""
+    rows, off = [], {name: [] for name in COUNTERS}
+    for architecture, counts in found.items():
+        true, cells = counts["by_hand"][key], {}
+        for i, name in enumerate(COUNTERS):
+            value = counts[name] if isinstance(counts[name], str) else counts[name][key]
+            if isinstance(value, int):
+                off[name].append(value / true - 1)
+                value = "exact" if value == true else f"{100 * (value / true - 1):+.1f} %"
+            cells[f"c{i}"] = value or "–"
+        rows.append({"name": architecture, "true": f"{true:,}", **cells})
+    for name, within in (("exact", 0.0), (f"within {_WITHIN:.0%}", _WITHIN)):
+        near = {f"c{i}": sum(abs(x) <= within for x in own) for i, own in enumerate(off.values())}
+        rows.append({"name": name, "true": "", **near})
+    columns = "".join(f" | {name}: {{c{i}}}" for i, name in enumerate(COUNTERS))
+    return table(title, f"architecture: {{name}} | by hand: {{true}}{columns}", rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print both tables and write the result file; the exit status."""
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--out", type=Path, help="the result file (default: in benchmarks/results, by date)")
-    options = parser.parse_args()
-    found = {subject.name: measured(subject) for subject in subjects()}
-    sys.stdout.write(f"FLOP of one forward, deviation from the count by hand\n{table(found, 1)}\n\n")
-    sys.stdout.write(f"parameters\n{table(found, 0)}\n")
-    plain = record(found)
-    path = options.out or RESULTS / file_name(plain["environment"]).replace(".json", "-anatomy.json")
+    options, found = parser.parse_args(arguments), {}
+    for s in subjects():
+        by_hand = {"parameters": s.parameters, "flops": s.flops}
+        found[s.name] = {"by_hand": by_hand, **{name: counted(name, s) for name in COUNTERS}}
+    flop = shown("FLOP of one forward, deviation from the count by hand", found, "flops")
+    draw("", [*flop, *shown("parameters", found, "parameters")])
+    packages = {name: versions(package)[package] for name, (_, package) in COUNTERS.items()}
+    where = {**environment(), "packages": packages}
+    unit = "FLOP; a multiply-and-add is two; MAC of the counters are doubled"
+    made = {"environment": where, "unit": unit, "architectures": found}
+    path = options.out or RESULTS / file_name(where).replace(".json", "-anatomy.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"\nwritten to {path}\n")
-    wrong = [s.name for s in subjects() if found[s.name]["modelspace"] != (s.parameters, s.flops)]
+    path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"written to {path}\n")
+    wrong = [name for name, counts in found.items() if counts["modelspace"] != counts["by_hand"]]
     if wrong:
         sys.stdout.write(f"ours differ from the count by hand: {', '.join(wrong)}\n")
-    return 1 if wrong else 0
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

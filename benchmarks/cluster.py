@@ -13,64 +13,59 @@ from typing import Any
 from torch import nn
 
 import modelspace as ms
+from benchmarks.workloads import WORKLOADS
 from modelspace.distribute.cluster import connected
 
-PLAN = {"lowering": "vmap", "compile": False, "threads": 1}
-SAMPLES = 1438  # of the training split
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+_SAMPLES = 1438  # of the training split
+_FEW, _MANY = 20, 320  # shards of one member
 
 
 def cnn() -> nn.Module:
+    first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
     return nn.Sequential(
-        *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)),
+        first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)
     )
 
 
-def timed(population: Any, data: Any, shard: int, workers: int, **settings: Any) -> tuple[float, float]:
+def timed(population: Any, data: Any, shard: int, workers: int = 1, **settings: Any) -> tuple[float, float]:
     """Wall-clock seconds of a fit, and CPU seconds of this process."""
     wall, driver = time.perf_counter(), time.process_time()
-    plan = {**PLAN, "shard": shard, "workers": workers}
+    plan = {"lowering": "vmap", "compile": False, "threads": 1, "shard": shard, "workers": workers}
     ms.fit(population, data, plan=plan, **settings)
     return time.perf_counter() - wall, time.process_time() - driver
 
 
 def overhead(repeats: int) -> None:
     """Shards of one member and one update: what is left is what a shard costs."""
-    data, space = ms.data.load("digits"), ms.ModelSpace(mlp, input_shape=(1, 8, 8))
-    few, many = 20, 320
+    data, space = WORKLOADS["mlp-32"].data(), WORKLOADS["mlp-32"].space()
+    one = {"shard": 1, "epochs": 1, "batch_size": _SAMPLES}
     print(f"{'':24}{'wall':>8}{'driver':>8}   ms a shard")
     for keep, writes in (("scores", False), ("all", False), ("all", True)):
         for runner in ("local", "ray"):
-            found = {few: [], many: []}
-            for count in (few, many) * repeats:
+            rows: dict[int, list[tuple[float, float]]] = {_FEW: [], _MANY: []}
+            for count in (_FEW, _MANY) * repeats:
                 with tempfile.TemporaryDirectory() as folder:
-                    out = folder if writes else None
-                    settings = {"keep": keep, "runner": runner, "out": out, "shard": 1, "workers": 1}
-                    population = space.sample(seeds=count)
-                    found[count].append(timed(population, data, epochs=1, batch_size=SAMPLES, **settings))
-            least = {
-                count: [min(column) for column in zip(*rows, strict=True)] for count, rows in found.items()
-            }
-            cost = [1e3 * (b - a) / (many - few) for a, b in zip(least[few], least[many], strict=True)]
+                    how = {"keep": keep, "runner": runner, "out": folder if writes else None}
+                    rows[count].append(timed(space.sample(seeds=count), data, **how, **one))
+            few, many = ([min(column) for column in zip(*rows[n], strict=True)] for n in (_FEW, _MANY))
+            wall, driver = (1e3 * (b - a) / (_MANY - _FEW) for a, b in zip(few, many, strict=True))
             title = f"{runner}, keep={keep}{', folder' if writes else ''}"
-            print(f"{title:24}{cost[0]:8.1f}{cost[1]:8.1f}", flush=True)
+            print(f"{title:24}{wall:8.1f}{driver:8.1f}", flush=True)
 
 
 def speed(repeats: int, cpus: int) -> None:
     """Shards of about a second."""
-    data, space = ms.data.load("digits"), ms.ModelSpace(cnn, input_shape=(1, 8, 8))
+    data, space = WORKLOADS["cnn-32"].data(), ms.ModelSpace(cnn, input_shape=(1, 8, 8))
     population, settings = space.sample(seeds=160), {"shard": 16, "epochs": 4, "batch_size": 64}
-    ms.fit(population[: 16 * cpus], data, runner="ray", plan={**PLAN, "shard": 16}, epochs=1)
-    for title, kwargs in (
+    timed(
+        population[: 16 * cpus], data, runner="ray", shard=16, epochs=1
+    )  # its workers have loaded everything
+    for title, how in (
         ("local, 1 process", {"workers": 1}),
         (f"local, {cpus} processes", {"workers": cpus}),
         (f"ray, {cpus} workers", {"workers": 1, "runner": "ray"}),
     ):
-        rows = [timed(population, data, **settings, **kwargs) for _ in range(repeats)]
+        rows = [timed(population, data, **settings, **how) for _ in range(repeats)]
         wall, driver = (min(column) for column in zip(*rows, strict=True))
         print(f"{title:24}{wall:8.2f}{driver:8.2f}   s for 10 shards of 16", flush=True)
 

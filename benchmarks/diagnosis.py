@@ -2,141 +2,75 @@
 
 The mistakes are those of ``tests/doctor/zoo.py``: faulty models as people wrote them, each with a corrected twin. A
 fault is *found* if the rule that it is filed under fires on it; a *false alarm* is any finding of severity warning or
-error on a twin.
+error on a twin. Exit status 1: a fault was missed, a twin alarmed, or a rule ended with an exception.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from doctor import zoo
+from doctor.ailments.fault import examine
 from rich.console import Console
-from rich.table import Table
 
-from modelspace.doctor import RULES, Diagnosis, doctor
-from modelspace.progress import progress
-
-_TESTS = Path(__file__).parents[1] / "tests"
+from benchmarks.tables import each, table
+from modelspace.doctor import RULES
 
 
-@dataclass(frozen=True)
-class Result:
-    """One fault and its twin, examined.
+def examined(fault: Any) -> dict[str, Any]:
+    """Both sides of one fault: whether its rule fired, what else did, and what fired on the twin."""
+    start = time.perf_counter()
+    sick, well = examine(fault, faulty=True), examine(fault, faulty=False)
+    skipped = [item for diagnosis in (sick, well) for item in diagnosis.skipped.items()]
+    return {
+        "fault": fault.name,
+        "rule": fault.rule,
+        "found": bool(sick.of(fault.rule)),
+        "others": sorted({f.rule for f in sick.findings if f.severity != "info"} - {fault.rule}),
+        "alarms": sorted({f.rule for f in well.findings if f.severity != "info" or f.rule == fault.rule}),
+        "broken": [f"{rule}: {why}" for rule, why in skipped if " failed: " in why],
+        "seconds": time.perf_counter() - start,
+    }
 
-    Attributes:
-        fault: Its name.
-        rule: The rule that it is filed under.
-        found: Whether that rule fired.
-        others: Other rules above info that fired on it.
-        alarms: Findings above info on the twin.
-        broken: Rules that ended with an exception, on either side.
-        seconds: Time for both sides.
-    """
 
-    fault: str
-    rule: str
-    found: bool
-    others: tuple[str, ...]
-    alarms: tuple[str, ...]
-    broken: tuple[str, ...]
-    seconds: float
+def show(results: Sequence[dict[str, Any]]) -> None:
+    """Print a row for each rule, a line for whatever went wrong."""
+    console = Console(highlight=False, soft_wrap=True)
+    rows = []
+    for rule in (*(r.name for r in RULES), "all"):
+        own = [r for r in results if rule in (r["rule"], "all")]
+        found, alarms = sum(r["found"] for r in own), sum(bool(r["alarms"]) for r in own)
+        rows += [{"rule": rule, "faults": len(own), "found": found, "alarms": alarms}] if own else []
+    columns = "rule: {rule} | faults: {faults} | found: {found} | false alarms on twins: {alarms}"
+    console.print(*table("", columns, rows))
+    for r in results:
+        if not r["found"]:
+            fired = ", ".join(r["others"]) or "nothing"
+            console.print(f"missed: {r['fault']} ({r['rule']}); fired: {fired}", markup=False)
+        if r["alarms"]:
+            console.print(f"false alarm: {', '.join(r['alarms'])} on the twin of: {r['fault']}", markup=False)
+        if r["broken"]:
+            console.print(f"broken: {'; '.join(r['broken'])} on: {r['fault']}", markup=False)
+    seconds = [r["seconds"] for r in results]
+    console.print(f"{sum(seconds):.1f} s in all, {max(seconds):.1f} s at most for a fault and its twin")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examine, print; exit status 1 if a fault was missed or a twin alarmed."""
+    """Examine, print; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.diagnosis", description=__doc__)
-    parser.add_argument(
-        "--json", action="store_true", help="every fault as one JSON object, on standard output"
-    )
+    every = "every fault as one JSON object, on standard output"
+    parser.add_argument("--json", action="store_true", help=every)
     asked = parser.parse_args(arguments)
-    sys.path.insert(0, str(_TESTS))
-    from doctor.zoo import FAULTS  # pyright: ignore[reportMissingImports]
-
-    with progress(f"examining {len(FAULTS)} faults and their twins", len(FAULTS), "faults") as advance:
-        results = []
-        for fault in FAULTS:
-            results.append(examined(fault))
-            advance(1)
+    faults = each(f"examining {len(zoo.FAULTS)} faults and their twins", zoo.FAULTS, "faults")
+    results = [examined(fault) for fault in faults]
     if asked.json:
-        sys.stdout.write(json.dumps([vars(result) for result in results]) + "\n")
+        sys.stdout.write(json.dumps(results) + "\n")
     else:
-        _print(results)
-    return int(any(not r.found or r.alarms or r.broken for r in results))
-
-
-def examined(fault: Any) -> Result:
-    """Both sides of one fault."""
-    start = time.perf_counter()
-    sick, well = examine(fault, faulty=True), examine(fault, faulty=False)
-    return Result(
-        fault=fault.name,
-        rule=fault.rule,
-        found=bool(sick.of(fault.rule)),
-        others=tuple(sorted({f.rule for f in sick.findings if f.severity != "info"} - {fault.rule})),
-        alarms=tuple(sorted({f.rule for f in well.findings if f.severity != "info" or f.rule == fault.rule})),
-        broken=tuple(
-            f"{rule}: {why}" for d in (sick, well) for rule, why in d.skipped.items() if " failed: " in why
-        ),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def examine(fault: Any, *, faulty: bool, only: Sequence[str] | None = None) -> Diagnosis:
-    """One side of one fault, examined as its user would have it.
-
-    Args:
-        fault: A `Fault` of the zoo.
-        faulty: The faulty model, or its twin.
-        only: The rules to try.
-    """
-    make = fault.faulty if faulty else fault.corrected
-    loss, data = fault.loss, fault.data
-    if not faulty:
-        loss = loss if fault.corrected_loss is None else fault.corrected_loss
-        data = data if fault.corrected_data is None else fault.corrected_data
-    given = {"data": data()} if data is not None else {"inputs": fault.shape}
-    return doctor(
-        make,
-        loss=loss,
-        classes=fault.classes,
-        formula=fault.formula,
-        tokens=fault.tokens or None,
-        only=only,
-        **given,
-    )
-
-
-def _print(results: Iterable[Result]) -> None:
-    results = list(results)
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in ("rule", "faults", "found", "false alarms on twins"):
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
-    for rule in RULES:
-        own = [r for r in results if r.rule == rule.name]
-        if own:
-            found, alarms = sum(r.found for r in own), sum(bool(r.alarms) for r in own)
-            table.add_row(rule.name, str(len(own)), str(found), str(alarms))
-    found, alarms = sum(r.found for r in results), sum(bool(r.alarms) for r in results)
-    table.add_row("all", str(len(results)), str(found), str(alarms), style="bold")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    for result in results:
-        if not result.found:
-            console.print(
-                f"missed: {result.fault} ({result.rule}); fired: {', '.join(result.others) or 'nothing'}"
-            )
-        if result.alarms:
-            console.print(f"false alarm: {', '.join(result.alarms)} on the twin of: {result.fault}")
-        if result.broken:
-            console.print(f"broken: {'; '.join(result.broken)} on: {result.fault}", markup=False)
-    slowest = max((r.seconds for r in results), default=0.0)
-    console.print(
-        f"{sum(r.seconds for r in results):.1f} s in all, {slowest:.1f} s at most for a fault and its twin"
-    )
+        show(results)
+    return int(any(not r["found"] or r["alarms"] or r["broken"] for r in results))
 
 
 if __name__ == "__main__":

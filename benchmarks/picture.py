@@ -7,39 +7,36 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.environment import on_gpu
+from benchmarks.machine import on_gpu
 from modelspace.atomic import whole_file
 from modelspace.errors import ModelspaceError
 
 _TITLES = {"dummynet": "DummyNet", "mlp": "MLP", "cnn": "CNN", "torch.func": "torch.func", "jax": "JAX"}
 _INK, _MUTED, _GRID, _PEER = "#22272d", "#646c76", "#e4e7eb", "#a3abb5"
 _COLOURS = ("#0072b2", "#b8630b", "#007a5a")
+_STYLES: dict[str, dict[str, Any]] = {
+    "population": {"linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 4},
+    "planned": {"linewidth": 1.0, "alpha": 0.55, "zorder": 3},
+    "peer": {"linewidth": 1.0, "zorder": 2},
+}
 _SIZE, _DPI = (9.0, 5.2), 200  # 900 pixels wide on a page, sharp on a fine screen
 _SUBTITLE = "Times as fast as the plain PyTorch loop; thin lines, planning and compiling included"
 _APART = 0.066  # of the panel's height between two labels
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the picture.
-
-    Attributes:
-        title: What is written at its end.
-        kind: ``"population"`` (planning left out), ``"planned"`` (the same, planning included) or ``"peer"``.
-        members: K, from left to right.
-        ratios: Times the plain loop, at each.
-    """
+class Line(NamedTuple):
+    """One line of the picture: how many times as fast as the plain loop, at each K."""
 
     title: str
-    kind: str
+    kind: str  # "population" (planning left out), "planned" (the same, planning included) or "peer"
     members: tuple[int, ...]
     ratios: tuple[float, ...]
 
@@ -50,43 +47,27 @@ def lines(results: dict[str, Any]) -> list[Line]:
     Raises:
         ModelspaceError: it holds no curve.
     """
-    curves = results.get("curves")
-    if not curves:
-        raise ModelspaceError(
-            "the results hold no curve: python -m benchmarks --only curve --json RESULT.json"
-        )
-    found = []
-    for curve in curves:
+    if not results.get("curves"):
+        raise ModelspaceError("they hold no curve: python -m benchmarks --only curve --json RESULT.json")
+    populations, peers = [], []
+    for curve in results["curves"]:
         title = _TITLES[curve["workload"].rsplit("-", 1)[0]]
         members = tuple(f["members"] for f in curve["fits"])
         for kind, key in (("population", "ratio_planned"), ("planned", "ratio")):
-            found.append(Line(title, kind, members, tuple(f[key] for f in curve["fits"])))
-    return found + next((peers for curve in curves if (peers := _peers(curve))), [])
-
-
-def _peers(curve: dict[str, Any]) -> list[Line]:
-    name = _TITLES[curve["workload"].rsplit("-", 1)[0]]
-    found = []
-    for peer in dict.fromkeys(name for point in curve["points"] for name in point["ratios"]):
-        points = [(p["members"], p["ratios"][peer]) for p in curve["points"] if peer in p["ratios"]]
-        found.append(Line(f"{_TITLES[peer]} on {name}", "peer", *zip(*points, strict=True)))
-    return found
+            populations.append(Line(title, kind, members, tuple(f[key] for f in curve["fits"])))
+        for peer in {} if peers else dict.fromkeys(name for p in curve["points"] for name in p["ratios"]):
+            points = [(p["members"], p["ratios"][peer]) for p in curve["points"] if peer in p["ratios"]]
+            peers.append(Line(f"{_TITLES[peer]} on {title}", "peer", *zip(*points, strict=True)))
+    return populations + peers
 
 
 def caption(results: dict[str, Any]) -> str:
     """What was measured, and where, in two lines."""
-    e = results["environment"]
-    epochs = results["curves"][0]["fits"][0]["epochs"]
-    peers = (
-        "; grey: training steps alone, compiling left out"
-        if any(c["points"] for c in results["curves"])
-        else ""
-    )
+    e, curves = results["environment"], results["curves"]
+    peers = "; grey: training steps alone, compiling left out" if any(c["points"] for c in curves) else ""
     where = e["device"] if on_gpu(e) else f"{e['threads']} cores of {e['device']}"
-    return (
-        f"Fits of {epochs} epochs with Adam at batch 32 in float32{peers}\n"
-        f"{where}, torch {e['torch']}, {e['date'][:10]}"
-    )
+    fits = f"Fits of {curves[0]['fits'][0]['epochs']} epochs with Adam at batch 32 in float32"
+    return f"{fits}{peers}\n{where}, torch {e['torch']}, {e['date'][:10]}"
 
 
 def figure(drawn: Sequence[Line], note: str = "") -> Figure:
@@ -98,7 +79,8 @@ def figure(drawn: Sequence[Line], note: str = "") -> Figure:
         titles = dict.fromkeys(line.title for line in drawn if line.kind != "peer")
         colours: dict[str, str] = dict(zip(titles, _COLOURS, strict=False))
         for line in drawn:
-            _line(axes, line, colours.get(line.title, _PEER))
+            colour = colours.get(line.title, _PEER)
+            axes.plot(line.members, line.ratios, color=colour, solid_capstyle="round", **_STYLES[line.kind])
         _labels(axes, [line for line in drawn if line.kind != "planned"], colours)
         made.text(0.012, 0.94, "Training K networks as one program", size=15, weight="bold", color=_INK)
         made.text(0.012, 0.888, _SUBTITLE, size=11, color=_MUTED)
@@ -109,14 +91,13 @@ def figure(drawn: Sequence[Line], note: str = "") -> Figure:
 def _panel(axes: Axes, drawn: Sequence[Line]) -> None:
     members = sorted({k for line in drawn for k in line.members})
     ratios = [r for line in drawn for r in line.ratios]
+    low, high = min(0.8, *ratios) * 0.85, max(ratios) * 1.2
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlim(members[0] * 0.87, members[-1] * 1.15)
-    axes.set_ylim(min(0.8, *ratios) * 0.85, max(ratios) * 1.2)
+    axes.set_ylim(low, high)
     axes.set_xticks(members, [f"{k:,}" for k in members])
-    ticks = [
-        t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_ylim()[0] < t < axes.get_ylim()[1]
-    ]
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < t < high]
     axes.set_yticks(ticks, [f"{t:g} ×" for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("K, networks in the population", color=_MUTED, labelpad=8)
@@ -127,45 +108,21 @@ def _panel(axes: Axes, drawn: Sequence[Line]) -> None:
     axes.set_axisbelow(True)
 
 
-def _line(axes: Axes, line: Line, colour: str) -> None:
-    style: dict[str, Any] = {
-        "population": {"linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 4},
-        "planned": {"linewidth": 1.0, "alpha": 0.55, "zorder": 3},
-        "peer": {"linewidth": 1.0, "zorder": 2},
-    }[line.kind]
-    axes.plot(line.members, line.ratios, color=colour, solid_capstyle="round", **style)
-
-
 def _labels(axes: Axes, drawn: Sequence[Line], colours: dict[str, str]) -> None:
     """At the right edge, level with the lines' ends, moved apart where they would touch."""
-    ends = sorted([(_level(axes, line.ratios[-1]), line) for line in drawn], key=lambda end: end[0])
+    to_panel = axes.transData + axes.transAxes.inverted()
+    ends = [(float(to_panel.transform((1, line.ratios[-1]))[1]), line) for line in drawn]
+    ends.sort(key=lambda end: end[0])
     levels = apart([level for level, _ in ends], _APART)
     for (_, line), level in zip(ends, levels, strict=True):
-        peer = line.kind == "peer"
-        axes.annotate(
-            line.title if peer else f"{line.title}  {line.ratios[-1]:.{int(line.ratios[-1] < 10)}f} ×",
-            (1.008, level),
-            xycoords="axes fraction",
-            va="center",
-            size=10 if peer else 12,
-            weight="normal" if peer else "bold",
-            color=_MUTED if peer else colours[line.title],
-        )
-    axes.annotate(
-        "the plain loop",
-        (axes.get_xlim()[1], 1),
-        xytext=(-2, -5),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        size=9.5,
-        color=_MUTED,
-    )
-
-
-def _level(axes: Axes, ratio: float) -> float:
-    """How high a ratio stands in the panel, 0 … 1."""
-    return float(axes.transAxes.inverted().transform(axes.transData.transform((1, ratio)))[1])
+        ratio = f"  {line.ratios[-1]:.{int(line.ratios[-1] < 10)}f} ×"
+        style: dict[str, Any] = {"size": 12, "weight": "bold", "color": colours.get(line.title)}
+        if line.kind == "peer":
+            ratio, style = "", {"size": 10, "color": _MUTED}
+        place = {"xycoords": "axes fraction", "va": "center"}
+        axes.annotate(f"{line.title}{ratio}", (1.008, level), **place, **style)
+    below = {"xytext": (-2, -5), "textcoords": "offset points", "ha": "right", "va": "top"}
+    axes.annotate("the plain loop", (axes.get_xlim()[1], 1), size=9.5, color=_MUTED, **below)
 
 
 def apart(levels: Sequence[float], least: float) -> list[float]:
@@ -174,17 +131,15 @@ def apart(levels: Sequence[float], least: float) -> list[float]:
     Neighbours that are too near form a group, spread evenly around their mean; groups that then touch are joined.
     """
     groups: list[list[float]] = []
+
+    def spread(group: list[float]) -> list[float]:
+        return [mean(group) + (i - (len(group) - 1) / 2) * least for i in range(len(group))]
+
     for level in levels:
         groups.append([level])
-        while len(groups) > 1 and _spread(groups[-2], least)[-1] + least > _spread(groups[-1], least)[0]:
-            last = groups.pop()
-            groups[-1] += last
-    return [level for group in groups for level in _spread(group, least)]
-
-
-def _spread(group: Sequence[float], least: float) -> list[float]:
-    middle = sum(group) / len(group)
-    return [middle + (i - (len(group) - 1) / 2) * least for i in range(len(group))]
+        while len(groups) > 1 and spread(groups[-2])[-1] + least > spread(groups[-1])[0]:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [level for group in groups for level in spread(group)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

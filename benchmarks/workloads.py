@@ -1,53 +1,34 @@
-"""What is timed: a network, its data and a batch size, with what it has to reach."""
+"""What is timed, how large, and what it has to reach."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import nn
-
-from benchmarks.device import is_gpu
-from benchmarks.networks import NETWORKS
-from benchmarks.record import Targets
+from benchmarks.peers import PEERS
+from benchmarks.plain import NETWORKS, Batch
 from modelspace import ModelSpace, data
-from modelspace.data import Data, of_splits
+from modelspace.data import Data, epoch_indices, of_splits
 from modelspace.errors import unknown_name
 
-NEVER_SLOWER = Targets()
-_SMALL_ON_GPU = Targets(loop=100)
 
-
-@dataclass(frozen=True)
+@dataclass
 class Workload:
-    """One line of the table.
-
-    Attributes:
-        network: The name of the network.
-        shape: One sample's shape: the 64 pixels of scikit-learn's digits as the network reads them, or
-            (3, 7, 7) for ``digits-7x7``.
-        batch: Samples a step.
-        targets: What it has to reach on a CPU.
-        gpu_targets: What on a GPU.
-    """
+    """A network, its data and a batch size, with what it has to reach."""
 
     network: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the 64 pixels of scikit-learn's digits as the network reads them, or digits-7x7
     batch: int
-    targets: Targets = NEVER_SLOWER
-    gpu_targets: Targets = NEVER_SLOWER
+    loop: float = 1  # times the plain loop; 1 means never slower
+    limit: float | None = None  # fraction of the machine's limit
+    jax: float | None = None  # times JAX
+    gpu: float = 1  # times the plain loop on a GPU, where nothing else is asked
 
-    @property
-    def name(self) -> str:
-        """``dummynet-32``."""
-        return f"{self.network}-{self.batch}"
+    def __post_init__(self):
+        self.name, self.architecture = f"{self.network}-{self.batch}", NETWORKS[self.network]
 
-    @property
-    def architecture(self) -> type[nn.Module]:
-        """The network's class."""
-        return NETWORKS[self.network]
-
-    def targets_on(self, device: str) -> Targets:
+    def targets(self, device: str) -> dict[str, float | None]:
         """What it has to reach on a device."""
-        return self.gpu_targets if is_gpu(device) else self.targets
+        asked = (self.loop, self.limit, self.jax) if device == "cpu" else (self.gpu, None, None)
+        return dict(zip(("loop", "limit", "jax"), asked, strict=True))
 
     def space(self) -> ModelSpace:
         """Its space."""
@@ -57,60 +38,93 @@ class Workload:
         """Its data, the same for every batch size."""
         if self.shape == (3, 7, 7):
             return data.digits_7x7()
-        parts = {
-            name: (part.inputs.reshape(-1, *self.shape), part.labels)
-            for name, part in data.digits().splits.items()
-        }
+        parts = {n: (p.inputs.reshape(-1, *self.shape), p.labels) for n, p in data.digits().splits.items()}
         return of_splits(**parts, name="digits")
 
+    def batches(self, data: Data, epoch: int = 0, device: str = "cpu") -> list[Batch]:
+        """One epoch's batches, gathered, on a device."""
+        inputs, labels = data.train.inputs.to(device), data.train.labels.to(device)
+        order = epoch_indices(len(data.train), self.batch, seed=0, epoch=epoch)
+        return [(inputs[index], labels[index]) for index in order.to(device)]
 
-WORKLOADS: tuple[Workload, ...] = (
-    Workload("dummynet", (3, 7, 7), 32, Targets(loop=20, limit=0.3, jax=1.5), _SMALL_ON_GPU),
+
+_ALL = (
+    Workload("dummynet", (3, 7, 7), 32, loop=20, limit=0.3, jax=1.5, gpu=100),
     Workload("dummynet", (3, 7, 7), 128),
-    Workload("mlp", (64,), 32, Targets(loop=18, limit=0.4, jax=1.3), _SMALL_ON_GPU),
-    Workload("mlp", (64,), 128, Targets(loop=7, limit=0.6, jax=1.2)),
-    Workload("cnn", (1, 8, 8), 32, Targets(loop=4, limit=0.4, jax=3)),
-    Workload("cnn", (1, 8, 8), 128, Targets(loop=1.8, limit=0.4, jax=2)),
-    Workload("residual", (1, 8, 8), 32, Targets(loop=4, jax=1)),
-    Workload("encoder", (8, 8), 32, Targets(loop=4, jax=1)),
-    Workload("lstm", (8, 8), 32, Targets(loop=2, jax=1)),
+    Workload("mlp", (64,), 32, loop=18, limit=0.4, jax=1.3, gpu=100),
+    Workload("mlp", (64,), 128, loop=7, limit=0.6, jax=1.2),
+    Workload("cnn", (1, 8, 8), 32, loop=4, limit=0.4, jax=3),
+    Workload("cnn", (1, 8, 8), 128, loop=1.8, limit=0.4, jax=2),
+    Workload("residual", (1, 8, 8), 32, loop=4, jax=1),
+    Workload("encoder", (8, 8), 32, loop=4, jax=1),
+    Workload("lstm", (8, 8), 32, loop=2, jax=1),
     Workload("lora", (64,), 32),
 )
-PARTS = ("fit", "scaling")
+WORKLOADS = {workload.name: workload for workload in _ALL}
+FITS = tuple(name for name, workload in WORKLOADS.items() if workload.batch == 32)
+CURVES = ("dummynet-32", "mlp-32", "cnn-32")
+PARTS = ("fit", "small", "scaling")
 EXTRAS = ("curve", "ten-thousand")
-_CURVES = ("dummynet-32", "mlp-32", "cnn-32")
 
 
-def chosen(names: Sequence[str], extras: Sequence[str] = ()) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
-    """The workloads and the other parts of a run.
+def chosen(names: Sequence[str], extras: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """The workloads and the other parts of a run, in the tables' order.
 
-    Args:
-        names: Of workloads (``"mlp-32"``), networks (``"mlp"``: every batch size) or parts (``"scaling"``);
-            none for everything but the extras.
-        extras: Parts to add.
-
-    Returns:
-        Workloads in the table's order, and parts.
+    Names are of workloads (``"mlp-32"``), networks (``"mlp"``: every batch size) or parts (``"scaling"``); none are
+    everything but the extras.
 
     Raises:
         ModelspaceError: a name is none of these.
     """
-    if not names:
-        return WORKLOADS, (*PARTS, *(e for e in EXTRAS if e in extras))
     parts = (*PARTS, *EXTRAS)
-    known = [n for w in WORKLOADS for n in (w.name, w.network)]
+    if not names:
+        return list(WORKLOADS), [p for p in parts if p in (*PARTS, *extras)]
+    known = dict.fromkeys([name for w in _ALL for name in (w.name, w.network)] + [*parts])
     for name in names:
-        if name not in known and name not in parts:
-            raise unknown_name("benchmark", name, dict.fromkeys([*known, *parts]))
-    workloads = tuple(w for w in WORKLOADS if w.name in names or w.network in names)
-    return workloads, tuple(p for p in parts if p in names or p in extras)
+        if name not in known:
+            raise unknown_name("benchmark", name, known)
+    return [w.name for w in _ALL if {w.name, w.network} & {*names}], [
+        p for p in parts if p in (*names, *extras)
+    ]
 
 
-def with_curves(workloads: Sequence[Workload]) -> tuple[Workload, ...]:
-    """Those of them that have a curve; all that have one where none of them has."""
-    return tuple(w for w in workloads if w.name in _CURVES) or tuple(map(named, _CURVES))
+@dataclass(frozen=True)
+class Settings:
+    """How large the measurements are."""
+
+    device: str = "cpu"  # where every side computes
+    repeats: int = 5  # turns of each side
+    members: int = 1024  # K of the step benchmarks
+    run_steps: int = 10_000  # a member's updates in the run that is planned for: compiling is repaid
+    turn_seconds: float = 0.8  # about how long a side's turn goes on
+    peers: tuple[str, ...] = tuple(PEERS)  # who takes turns beside loop and population
+    ensemble_members: int = 256  # K of torch.func: all of them at once
+    jax_members: tuple[int, ...] = (2, 8, 32, 128, 512)  # tried from small to large, the best is kept
+    member_steps: int = 660  # updates of one member's whole run, where each has a process of its own
+    fit_members: int = 64
+    fit_epochs: int = 20
+    small_members: tuple[int, ...] = (1, 2, 4)
+    small_epochs: int = 20
+    scaling_members: tuple[int, ...] = (64, 256, 1024, 4096)
+    scaling_repeats: int = 3  # timed fits for each, at most `repeats`
+    scaling_compiled: bool = True
+    curve_members: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
+    curve_epochs: int = 20
+    study_members: int = 10_000
+    study_epochs: int = 20
 
 
-def named(name: str) -> Workload:
-    """The workload of this name, batch size included."""
-    return next(w for w in WORKLOADS if w.name == name)
+QUICK = Settings(
+    repeats=2, members=8, run_steps=1, turn_seconds=0.02, peers=(), ensemble_members=4, jax_members=(4,),
+    member_steps=20, fit_members=4, fit_epochs=1, small_members=(1, 2), small_epochs=1, scaling_members=(4, 8),
+    scaling_repeats=1, scaling_compiled=False, curve_members=(1, 4), curve_epochs=1, study_members=16,
+    study_epochs=1,
+)  # fmt: skip
+
+
+def settings_on(device: str, *, quick: bool = False) -> Settings:
+    """The settings on a device: a GPU is filled by more members than a CPU, and its compiling repaid later."""
+    if quick or device == "cpu":
+        return replace(QUICK if quick else Settings(), device=device)
+    large = {"ensemble_members": 1024, "jax_members": (512, 2048)}
+    return Settings(device, run_steps=50_000, scaling_members=(64, 256, 1024, 4096, 16384), **large)

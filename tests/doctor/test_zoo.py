@@ -8,7 +8,6 @@ from doctor.ailments import symptoms_of_computation, symptoms_of_outputs, sympto
 from doctor.ailments.side import corrected, faulty, learns
 from doctor.zoo import FAULTS
 
-from benchmarks.diagnosis import examine
 from modelspace.doctor import RULES
 
 # What shows a mistake without the doctor: a function of the rule's name for each rule.

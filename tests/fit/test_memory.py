@@ -333,11 +333,11 @@ def test_control_groups(monkeypatch, tmp_path, lines, folder, names, pages):
 
 MEASURED = """
 import sys, torch, modelspace as ms
-from benchmarks import networks
-from benchmarks.memory import peak_mib
+from benchmarks import plain
+from benchmarks.machine import peak_mib
 name, batch, shard, lowering = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 shape = {"MLP": (64,), "Encoder": (8, 8)}.get(name, (1, 8, 8))
-space = ms.ModelSpace(getattr(networks, name), input_shape=shape)
+space = ms.ModelSpace(getattr(plain, name), input_shape=shape)
 part = lambda n: (torch.randn(n, *shape), torch.randint(10, (n,)))
 data = ms.data.of_splits(train=part(2 * batch), validation=part(200), test=part(20))
 plan = dict(lowering=lowering, compile=False, threads=2, workers=1)

@@ -58,9 +58,7 @@ class Options(Recipe):
         doc="How members are computed: ``auto`` measures, and takes the fastest. ``loop``, ``vmap`` and "
         "``compile`` decide; a ``Plan``, as of an earlier run (``run.plan``), gives the same numbers bit for "
         'bit on one machine; so do some of its choices, ``{"lowering": "vmap", "shard": 16, "compile": False,'
-        ' "threads": 1, "workers": 1}``, of which those left out are measured.some of its choices: '
-        '``{"lowering": "vmap", "shard": 16, "compile": False, "threads": 1, "workers": 1}``, of which those '
-        "left out are measured.",
+        ' "threads": 1, "workers": 1}``, of which those left out are measured.',
     )
     runner: Runner | Literal["local"] = setting(
         default="local",

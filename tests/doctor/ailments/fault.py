@@ -1,12 +1,13 @@
 """The record of one mistake: a faulty model, and its twin that differs only by the fix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from modelspace.data import Data
+from modelspace.doctor import Diagnosis, doctor
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,20 @@ class Fault:
 def under(rule, *faults):
     """The faults, filed under a rule."""
     return [replace(fault, rule=rule) for fault in faults]
+
+
+def examine(fault: Fault, *, faulty: bool, only: Sequence[str] | None = None) -> Diagnosis:
+    """Examine one side of one fault as its user would have it: the faulty model, or its twin."""
+    loss, data = fault.loss, fault.data
+    if not faulty:
+        loss = loss if fault.corrected_loss is None else fault.corrected_loss
+        data = data if fault.corrected_data is None else fault.corrected_data
+    return doctor(
+        fault.faulty if faulty else fault.corrected,
+        loss=loss,
+        classes=fault.classes,
+        formula=fault.formula,
+        tokens=fault.tokens or None,
+        only=only,
+        **({"data": data()} if data is not None else {"inputs": fault.shape}),
+    )

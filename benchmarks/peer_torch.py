@@ -1,0 +1,107 @@
+"""Two peers in PyTorch: all members stacked by ``torch.func``, and one process a member.
+
+The first is PyTorch's tutorial on model ensembling, ``vmap`` of ``grad``
+(https://docs.pytorch.org/tutorials/intermediate/ensembling.html), with an Adam written elementwise, since
+``torch.optim`` takes one learning rate for a stack. The imports are those of a script that trains one network, so
+that starting the second's processes costs what it would cost there.
+"""
+
+import copy
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from benchmarks.machine import synchronise, use
+from benchmarks.peers import Pace, read
+from benchmarks.plain import LR, NETWORKS, Batch, fresh, train
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+Turn = Callable[[float], float]
+
+
+def ensemble(network: str, batches: str, members: int, device: str = "cpu") -> tuple[dict[str, Any], Turn]:
+    """All K members at once; frozen parameters are the first member's, shared by all."""
+    made = Ensemble(network, members, device)
+    samples = _samples(batches, device)
+    try:
+        pace = Pace(lambda batch: made.step(*batch), samples, lambda: synchronise(device), members)
+    except RuntimeError as error:
+        operation = re.search(r"Batching rule not implemented for (aten::[\w.]*\w)", str(error))
+        raise RuntimeError(f"no batched form of {operation[1]}" if operation else str(error)) from error
+    return {"members": members}, pace.turn
+
+
+def process(network: str, batches: str, steps: int, device: str = "cpu") -> tuple[dict[str, Any], Turn]:
+    """One member after the other by the plain loop, each trained from its seed for all of its updates."""
+    samples = _samples(batches, device)
+    samples = [samples[i % len(samples)] for i in range(steps)]
+    seed = 0
+
+    def trained(samples: list[Batch]) -> None:
+        train(*fresh(NETWORKS[network], seed, device), samples)
+        synchronise(device)
+
+    def turn(seconds: float) -> float:
+        nonlocal seed
+        del seconds  # one whole member, however many it takes
+        began = time.perf_counter()
+        trained(samples)
+        seed += 1
+        return (time.perf_counter() - began) * 1e3 / steps
+
+    # A process's first step is longer; a process that trains one member pays for it, so it belongs to starting.
+    trained(samples[:1])
+    return {"members": 1, "steps": steps}, turn
+
+
+def _samples(path: str, device: str) -> list[Batch]:
+    use(device)
+    return [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in read(path)]
+
+
+class Ensemble:
+    """K stacked members of a network, drawn one after the other, and their Adam, on a device.
+
+    Attributes:
+        points: The trained parameters, ``[K, …]`` each.
+        buffers: ``[K, …]`` each.
+    """
+
+    def __init__(self, network: str, members: int, device: str = "cpu"):
+        modules = [NETWORKS[network]().to(device) for _ in range(members)]
+        stacked, self.buffers = stack_module_state(modules)
+        alike = {n: p.detach() for n, p in modules[0].named_parameters() if not p.requires_grad}
+        self.points = {name: p.detach() for name, p in stacked.items() if name not in alike}
+        skeleton = copy.deepcopy(modules[0]).to("meta")
+
+        def loss(
+            point: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            # BatchNorm writes into its buffers, which grad allows only for what was made inside it.
+            buffers = {name: value.clone() for name, value in buffers.items()}
+            outputs = functional_call(skeleton, ({**point, **alike}, buffers), (inputs,))
+            return F.cross_entropy(outputs, labels), buffers
+
+        gradient: Any = grad(loss, has_aux=True)
+        self._gradient = vmap(gradient, in_dims=(0, 0, None, None), randomness="different")
+        self._first = {name: torch.zeros_like(p) for name, p in self.points.items()}
+        self._second = {name: torch.zeros_like(p) for name, p in self.points.items()}
+        self._count = 0
+
+    def step(self, inputs: Tensor, labels: Tensor) -> None:
+        """Update every member once, on one batch."""
+        gradient, self.buffers = self._gradient(self.points, self.buffers, inputs, labels)
+        self._count += 1
+        first, second = (1 - beta**self._count for beta in _BETAS)
+        for name, g in gradient.items():
+            m, v = self._first[name], self._second[name]
+            m.lerp_(g, 1 - _BETAS[0])
+            v.mul_(_BETAS[1]).addcmul_(g, g, value=1 - _BETAS[1])
+            self.points[name].addcdiv_(m, (v / second).sqrt_().add_(_EPS), value=-LR / first)
