@@ -17,6 +17,7 @@ from modelspace.cost import (
     largest_batch,
     largest_population,
     training_memory,
+    update_memory,
 )
 from modelspace.errors import ModelspaceError
 
@@ -246,6 +247,14 @@ def test_an_optimizer_of_this_library(optimizer):
     # New points and a new state are made beside the old ones.
     assert found.phase == "update"
     assert found.by_kind["temporaries"] >= 4 * n * (1 + states)
+
+
+def test_the_matrices_of_an_update_by_hand():
+    """SGD: the decayed gradient, the old buffer scaled, the new one; then gradient, buffer and new points."""
+    coefficients = ("weight_decay", "momentum", "share", "lr")
+    state, most = update_memory(ms.SGD(), torch.empty(3, 1000, device="meta"), coefficients)
+    assert state == 3 * 4000
+    assert most == pytest.approx(3 * 3 * 4000, rel=0.01)
 
 
 def test_a_fused_update_takes_more():

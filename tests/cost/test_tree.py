@@ -51,6 +51,22 @@ def test_a_module_called_again_has_no_parameters_left():
     assert root.own["flops"] == 2 * 6 * 6
 
 
+def test_a_call_again_is_no_further_one_of_a_row():
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Tanh()])
+
+        def forward(self, x):
+            return self.layers[0](self.layers[0](x))
+
+    root = tree(anatomy(Row(), (6,)))
+    assert [(n.label, n.times, n.again) for n in root.children] == [
+        ("layers.0", 1, False),
+        ("layers.0", 1, True),
+    ]
+
+
 def test_bytes_at_the_peak_add_up_to_what_modules_hold():
     net = nn.Sequential(*[block() for _ in range(3)])
     step = training_memory(net, (6,), batch=5)

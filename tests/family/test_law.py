@@ -27,6 +27,12 @@ def test_half_a_parameter_is_no_value():
     assert [triangle(width=w) for w in range(1, 6)] == [1, 3, 6, 10, 15]
 
 
+def test_a_fraction_is_no_count():
+    half = Law("n", ("width",), (Piece((), (("width", Progression(1)),), Poly(symbols("width") / 2)),))
+    assert half(width=4) == 2
+    assert half.value({"width": 3}) is None
+
+
 def test_latex_of_one_piece_and_of_several():
     assert law(lambda width: 3 * width**2, width=[8, 16]).latex() == (
         r"n(\mathrm{width}) = 3\,\mathrm{width}^{2}"

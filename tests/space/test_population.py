@@ -145,3 +145,11 @@ def test_a_population_knows_whether_its_points_are_those_of_its_seeds(population
     assert not other.is_drawn
     assert not population.with_columns(seed=0).is_drawn
     assert population.is_drawn
+
+
+def test_each_row_is_its_seed_s_point_also_where_settings_repeat_the_seeds():
+    space = ModelSpace(DummyNet)
+    population = space.sample(seeds=[3, 1], lr=[0.1, 0.2])
+    assert population.table["seed"].tolist() == [3, 1, 3, 1]
+    for seed, point in zip(population.table["seed"], population.points, strict=True):
+        assert torch.equal(point, space.point(space.draw(seed)))
