@@ -38,7 +38,7 @@ class Side:
         return _LABELS.get(self.name, "reals")
 
     def model(self, seed=0):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return self.make()
 
     def inputs(self, samples, seed=1, shape=None):
@@ -58,7 +58,7 @@ class Side:
             train = self.data().train
             return train.inputs[:samples], train.labels[:samples]
         inputs = self.inputs(samples)
-        torch.manual_seed(7)
+        torch.default_generator.manual_seed(7)
         with torch.no_grad():
             outputs = self.twin()(inputs)
         generator = torch.Generator().manual_seed(2)

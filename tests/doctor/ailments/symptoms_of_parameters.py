@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def outputs_at(model, inputs):
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     with torch.no_grad():
         return model(inputs)
 
