@@ -17,6 +17,7 @@ LAYERS = [
         "memory",
         "widest",
         "progress",
+        "processes",
         "hyperparameters",
         "code",
         "memory",

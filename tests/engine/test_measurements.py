@@ -15,7 +15,7 @@ from modelspace.engine.measurements import (
     timing_in_processes,
     timing_of_calls,
 )
-from modelspace.engine.workers import process_index
+from modelspace.processes import process_index
 
 WAY = "vmap of 8"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from modelspace.engine import Plan, balanced, choose_plan, using_threads
 from modelspace.engine import plan as plan_module
 from modelspace.engine.plan import no_batched_form
-from modelspace.engine.workers import process_index
 from modelspace.errors import ModelspaceError
+from modelspace.processes import process_index
 
 
 def timed(vmap, loop=lambda shard: 0.004 * shard):

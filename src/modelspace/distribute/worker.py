@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 
 from modelspace.distribute.parcel import Common, Piece, packed, unpacked
-from modelspace.engine import Plan, adopt_gains, is_out_of_memory, using_threads
+from modelspace.engine import Plan, adopt_gains, using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Program, Task, prepare, products_in, program
 from modelspace.fit import train as train_members
+from modelspace.processes import is_out_of_memory
 from modelspace.runs import Needs, needed
 
 _TELL_SECONDS = 0.3

@@ -41,7 +41,6 @@ from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
 from modelspace.engine.witness import apart, unbatched_outputs, witnessed
-from modelspace.engine.workers import Send, can_fork, in_processes, is_out_of_memory, process_index, shared
 
 __all__ = [
     "HELD_AT_ONCE",
@@ -55,21 +54,17 @@ __all__ = [
     "Plan",
     "Score",
     "Scoring",
-    "Send",
     "Trial",
     "Verdict",
     "adopt_gains",
     "apart",
     "balanced",
-    "can_fork",
     "choose_plan",
     "compiled",
     "dense",
     "evaluate",
     "evaluated",
     "fingerprint",
-    "in_processes",
-    "is_out_of_memory",
     "is_sample_mean",
     "known_gains",
     "loop_gradient",
@@ -81,10 +76,8 @@ __all__ = [
     "no_batched_form",
     "plainly",
     "probe",
-    "process_index",
     "real_module",
     "shard_sizes",
-    "shared",
     "stacked_outputs",
     "step_of",
     "stream_seed",

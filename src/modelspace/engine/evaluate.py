@@ -1,7 +1,6 @@
 """Outputs and scores of every member on given samples."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from math import ceil
 from typing import Any
 
@@ -129,16 +128,14 @@ class Scoring:
         columns = []
         for score in self._means.values():
             if self._batched:
-                one = partial(self._one, score)
-                column = torch.vmap(one, in_dims=(0, None, 0))(outputs, labels, terms)
+                column = torch.vmap(
+                    lambda z, y, t, s=score: self._function.score(at(s, t), z, y), in_dims=(0, None, 0)
+                )(outputs, labels, terms)
             else:
                 values = [at(score, _row(terms, k))(own, labels) for k, own in enumerate(outputs)]
                 column = torch.stack(values)
             columns.append(column.to(widest(points.device)))
         return torch.stack(columns, 1) if columns else None, outputs if self._wholes else None
-
-    def _one(self, score: Score, outputs: Tensor, labels: Tensor, terms: Named) -> Tensor:
-        return self._function.score(at(score, terms), outputs, labels)
 
     def _whole(self, name: str, score: Score, outputs: Tensor, terms: Named) -> Tensor:
         """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
@@ -294,15 +291,7 @@ def members_scores(
     scores: Mapping[str, Score],
     terms: Mapping[str, Float64[Tensor, "member"]] | None = None,
 ) -> Float[Tensor, "member score"]:
-    """Return the scores of every member, computed shard by shard.
-
-    Args:
-        population: K members.
-        inputs: ``[samples, …]``.
-        labels: ``[samples, …]``.
-        scores: By name.
-        terms: The hyper-parameters of those scores that are losses, where members have their own.
-    """
+    """Return the scores of every member, shard by shard; ``terms`` are their losses' own hyper-parameters."""
     real = population.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)

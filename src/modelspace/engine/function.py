@@ -167,12 +167,7 @@ class Function:
 
 
 def stacked_outputs(
-    function: Function,
-    points: Float[Tensor, "member parameter"],
-    buffers: Mapping[str, Tensor],
-    inputs: Tensor,
-    *,
-    batched: bool,
+    function: Function, points: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, *, batched: bool
 ) -> Tensor:
     """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``."""
     with torch.no_grad():

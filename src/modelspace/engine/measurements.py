@@ -24,8 +24,8 @@ from platformdirs import user_cache_path
 from torch.utils._python_dispatch import _disable_current_modes
 
 from modelspace.atomic import whole_file
-from modelspace.engine.workers import in_processes
 from modelspace.errors import first_line
+from modelspace.processes import in_processes
 from modelspace.progress import notice
 
 _KEEP_SECONDS = 30 * 24 * 3600.0
@@ -37,12 +37,9 @@ _TURNS, _TURN_SECONDS = 5, 3e-4  # of a trial
 
 
 class Timing(NamedTuple):
-    """How long something took.
+    """How long a call took, or a member's share of it; and whether the process had a processor of its own meanwhile.
 
-    Attributes:
-        seconds: For one call; or a member's share of them.
-        quiet: Whether the process had a processor of its own meanwhile. What was timed beside other work may be many
-            times too long, and is not remembered.
+    What was timed beside other work may be many times too long, and is not remembered.
     """
 
     seconds: float
@@ -50,13 +47,9 @@ class Timing(NamedTuple):
 
 
 class Measurements:
-    """Seconds by name, from this run and from earlier ones of the same fingerprint.
+    """Seconds by name, from this run and from earlier ones of the same fingerprint; None remembers nothing.
 
-    Args:
-        fingerprint: What the times depend on; None remembers nothing.
-
-    Attributes:
-        seconds: By name; other figures may be put there too.
+    Other figures may be put among the ``seconds`` too.
     """
 
     def __init__(self, fingerprint: str | None):

@@ -19,8 +19,8 @@ import torch
 
 from modelspace.engine.measurements import Measurements, Timing, timing_in_processes, timing_of_calls
 from modelspace.engine.program import CompileError, compiled, graphed, is_compiled, is_graph
-from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError
+from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
 
 Lowering = Literal["vmap", "loop"]

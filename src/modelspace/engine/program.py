@@ -127,9 +127,7 @@ def _flat(
 class _Nested:
     """A program of tensors, called with the arguments that they are in; see ``_flat``."""
 
-    def __init__(
-        self, program: Flat, places: list[int], outputs: list[pytree.TreeSpec], recorded: bool
-    ) -> None:
+    def __init__(self, program: Flat, places: list[int], outputs: list[pytree.TreeSpec], recorded: bool):
         self.recorded = recorded
         self._program, self._places, self._outputs = program, places, outputs
 

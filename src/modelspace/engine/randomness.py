@@ -30,12 +30,7 @@ def philox(
 ) -> tuple[_Words, _Words, _Words, _Words]:
     """Return four 32-bit words of Philox4x32-10, elementwise.
 
-    Args:
-        counter: Four integers, or int64 tensors that broadcast against each other, of values 0 … 2³²−1.
-        key: Two such.
-
-    Returns:
-        Four of the same kind.
+    Counter and key are integers of 0 … 2³²−1, or int64 tensors of such that broadcast against each other.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -60,13 +55,9 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def words(count: int, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int) -> Four:
-    """Return four tensors ``[count]`` of 32-bit words, in int64.
+    """Return four tensors ``[count]`` of 32-bit words, in int64: as many calls of Philox.
 
-    Args:
-        count: Calls of Philox.
-        seed: The member's seed, int64, 0 … 2⁶³−1.
-        step: The optimizer step, int64.
-        site: Which random call of the forward this is: 0, 1, …
+    The seed is int64, 0 … 2⁶³−1, the step int64; the site says which random call of the forward this is: 0, 1, …
     """
     if _concrete(seed):
         # The same integers by NumPy, whose short operations cost a third: a member alone in the plain loop.
@@ -150,12 +141,9 @@ Kind = Callable[[Four, torch.dtype], list[Tensor]]
 
 
 class Draws:
-    """The random numbers of one member's forward; call sites are numbered in the order of calls.
+    """The random numbers of one member's forward: a function of its seed, the step and the call's site.
 
-    Args:
-        seed: The member's seed.
-        step: The optimizer step.
-        site: The next call site's number.
+    Call sites are numbered in the order of calls, from ``site`` on.
     """
 
     def __init__(self, seed: Int[Tensor, ""], step: Int[Tensor, ""], site: int = 0):

@@ -22,9 +22,9 @@ from modelspace.engine.gradient import Score, at
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.surroundings import swapped
 from modelspace.engine.randomness import Draws, evaluation_draws, stream_seed
-from modelspace.engine.workers import is_out_of_memory
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
 from modelspace.population import Population
+from modelspace.processes import is_out_of_memory
 from modelspace.space import ModelSpace
 from modelspace.trace import explained
 
@@ -172,8 +172,13 @@ def _observed(
         draws = Draws(torch.tensor(seed, device=inputs.device), torch.tensor(number, device=inputs.device))
         with _hooks_noted() as hooks, seeded_elsewhere(stream_seed(seed, number, 0)) as elsewhere:
             generators = _generators(inputs.device)
-            with _told(module, inputs), lowered(draws, batched=False) if matched else nullcontext():
-                outputs = module(inputs.clone())
+            try:
+                with lowered(draws, batched=False) if matched else nullcontext():
+                    outputs = module(inputs.clone())
+            except Exception as error:
+                if isinstance(error, ModelspaceError) or is_out_of_memory(error):
+                    raise
+                raise explained(error, module, inputs) from error
             if not matched and _generators(inputs.device) != generators:
                 return None
         value = loss(outputs, labels)
@@ -195,17 +200,6 @@ def _observed(
         steps.append(Passed(before, *after, hooks, changed, counters, elsewhere))
         _move(trained, gradient)
     return steps
-
-
-@contextmanager
-def _told(module: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """Say of what a forward in training mode raises within the block where it arose, and on what."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, ModelspaceError) or is_out_of_memory(error):
-            raise
-        raise explained(error, module, inputs) from error
 
 
 _FORWARD_CALL = re.compile(r'File "(.*)", line (\d+), in (.*)\n\s*(.*)')

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from modelspace import data as datasets
-from modelspace.engine import Plan, can_fork, is_out_of_memory, using_threads
+from modelspace.engine import Plan, using_threads
 from modelspace.errors import the_users_told
 from modelspace.fit.memory import check_kept
 from modelspace.fit.options import Options
@@ -21,6 +21,7 @@ from modelspace.fit.task import prepare
 from modelspace.fit.train import Advance, train
 from modelspace.memory import free_bytes
 from modelspace.population import Population
+from modelspace.processes import can_fork, is_out_of_memory
 from modelspace.progress import progress
 from modelspace.runs import Keep, Recorder, Run, describe, needed
 

@@ -9,17 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelspace.engine import (
-    Lowering,
-    Plan,
-    Scoring,
-    balanced,
-    can_fork,
-    choose_plan,
-    compiled,
-    shard_sizes,
-    step_of,
-)
+from modelspace.engine import Lowering, Plan, Scoring, balanced, choose_plan, compiled, shard_sizes, step_of
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import footprint as footprint_of
 from modelspace.fit.memory import check, largest_shard, predict
@@ -27,6 +17,7 @@ from modelspace.fit.step import Shard, Step, Stepped
 from modelspace.fit.task import Task
 from modelspace.fit.train import Program, batches, start
 from modelspace.memory import Memory, size_text
+from modelspace.processes import can_fork
 from modelspace.progress import notice
 from modelspace.runs import Keep
 from modelspace.space import samples_as

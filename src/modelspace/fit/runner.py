@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from modelspace.engine import Plan, Send, in_processes
+from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit.task import Task
 from modelspace.fit.train import Advance, Stepped
+from modelspace.processes import Send, in_processes
 from modelspace.progress import notice
 from modelspace.runs import Recorder
 

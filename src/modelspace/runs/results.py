@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from modelspace.engine import process_index, shared
 from modelspace.errors import ModelspaceError
 from modelspace.population import Population
+from modelspace.processes import process_index, shared
 from modelspace.runs.settings import Status, setting_numbers
 from modelspace.runs.shards import Needs, Result, Shapes
 

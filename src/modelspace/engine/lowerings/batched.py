@@ -19,11 +19,9 @@ Pair = tuple[Any, bool]  # an argument, its member axis first, and whether it ha
 def batched(function: Function, rule: Function, *arguments: Any) -> Any:
     """Call ``function``, by ``rule`` under ``vmap``.
 
-    Args:
-        function: The operation for one member: of tensors and constants, to a tensor or a tuple of tensors.
-        rule: Of the member count and each argument's pair, to the stacked result or a tuple of them; None where the
-            rule does not apply, and ``vmap``'s own is taken.
-        *arguments: Those of ``function``.
+    The function is the operation for one member: of tensors and constants, to a tensor or a tuple of tensors. The
+    rule is of the member count and each argument's pair, to the stacked result or a tuple of them; None where it does
+    not apply, and ``vmap``'s own is taken.
     """
     return _Batched.apply(function, rule, *arguments)
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, own
@@ -63,9 +63,7 @@ def _rule(count: int, function: Pair, args: Pair, kwargs: Pair, *pairs: Pair) ->
     return tuple(_unfolded(part, count, innermost) for part in out)
 
 
-def _unfolded(
-    x: Shaped[Tensor, "outer inner *size"], count: int, innermost: bool
-) -> Shaped[Tensor, "member batch channel *size"]:
+def _unfolded(x: Tensor, count: int, innermost: bool) -> Shaped[Tensor, "member batch channel *size"]:
     x = x.unflatten(0, (count, -1))
     return x.transpose(1, 2) if innermost else x
 
@@ -86,19 +84,18 @@ def _grid(count: int, matrices: Pair, size: Pair, corners: Pair) -> Tensor:
 def fractional_pool(
     function: Function,
     spatial: int,
-    input: Float[Tensor, "*batch_channel_size"],
+    input: Tensor,
     kernel_size: Any,
     output_size: Any,
-    _random_samples: Float[Tensor, "batch channel axis"],
+    _random_samples: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """``torch._C._nn.fractional_max_pool2d`` or ``3d``, which is the first argument: all members as one batch.
 
     Where its windows begin is decided by the last, which ``torch.nn.functional`` draws by ``torch.rand``.
     """
     if input.dim() == spatial + 1:
-        values, places = fractional_pool(
-            function, spatial, input[None], kernel_size, output_size, _random_samples[:1]
-        )
+        given = kernel_size, output_size, _random_samples[:1]
+        values, places = fractional_pool(function, spatial, input[None], *given)
         return values[0], places[0]
     given = function, input.detach(), kernel_size, output_size, _random_samples
     places = batched(_fractional_places, _fractional, *given)
@@ -106,9 +103,7 @@ def fractional_pool(
     return input.flatten(2).gather(2, places.flatten(2)).view(places.shape), places
 
 
-def _fractional_places(
-    function: Function, x: Tensor, kernel: Any, size: Any, samples: Tensor
-) -> Int[Tensor, "*batch_channel_size"]:
+def _fractional_places(function: Function, x: Tensor, kernel: Any, size: Any, samples: Tensor) -> Tensor:
     """Return the place of each window's maximum in its channel."""
     return function(x, kernel, size, samples)[1]
 

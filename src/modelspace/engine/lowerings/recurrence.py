@@ -39,8 +39,8 @@ class Cell:
     Attributes:
         states: How many tensors its state has; the first is h.
         forward: Of a, u and the state before, to the state after and what the backward needs.
-        backward: Of what the forward kept and the gradients of the state after, to those of a and u, and to what the
-            gradient of each state before has beside the part that comes through u; None where there is no more.
+        backward: Of that and the gradients of the state after, to those of a and u, and to what the gradient of each
+            state before has beside the part that comes through u; None where there is no more.
     """
 
     states: int

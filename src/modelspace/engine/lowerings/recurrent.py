@@ -93,13 +93,7 @@ def dropped_layers(cell: Cell, draws: Draws, *args: Any, **kwargs: Any) -> Any:
 
 
 def one_step(
-    cell: Cell,
-    input: Tensor,
-    hx: Tensor | Sequence[Tensor],
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
+    cell: Cell, input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None
 ) -> Tensor | Tensors:
     """``torch.lstm_cell`` or its kin: a layer of one step."""
     states = [hx] if isinstance(hx, Tensor) else hx

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from modelspace.engine.workers import can_fork, in_processes, is_out_of_memory, shared
 from modelspace.errors import ModelspaceError
+from modelspace.processes import can_fork, in_processes, is_out_of_memory, shared
 
 
 def test_what_processes_write_and_send_arrives():

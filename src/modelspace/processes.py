@@ -27,18 +27,16 @@ from modelspace.errors import ModelspaceError, of_the_user
 
 Send = Callable[[dict[str, Any]], None]
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-
-
 _index = 0
 
 
 def process_index() -> int:
-    """Which of the worker processes this is; 0 outside of them too."""
+    """Return which of the worker processes this is; 0 outside of them too."""
     return _index
 
 
 def can_fork(device: torch.device) -> bool:
-    """Whether work for this device can go to forked processes: on Linux, on the CPU, outside a daemon process."""
+    """Tell whether work for a device can go to forked processes: on Linux, on the CPU, outside a daemon process."""
     return sys.platform == "linux" and device.type == "cpu" and not multiprocessing.current_process().daemon
 
 
@@ -121,7 +119,7 @@ def _ending(code: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed."""
+    """Tell whether an allocation failed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     texts = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
@@ -129,7 +127,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def shared(tensor: Tensor) -> Tensor:
-    """A copy in memory that forked processes write into and this one reads; not bound by the size of /dev/shm."""
+    """Copy into memory that forked processes write into and this one reads; not bound by the size of /dev/shm."""
     if tensor.numel() == 0:
         return tensor.clone()
     memory = mmap.mmap(-1, tensor.numel() * tensor.element_size())
