@@ -8,7 +8,38 @@ import pytest
 
 from modelspace.cli import main
 from modelspace.progress import progress
-from modelspace.show import Terminal, say
+from modelspace.show import Terminal, bytes_text, number, percent, say, score, seconds_text, spread
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (score(0.98791, "accuracy"), "98.79 %"),
+        (score(None, "loss"), "–"),
+        (score(float("nan"), "accuracy"), "–"),
+        (score(float("inf"), "loss"), "∞"),
+        (score(1.5e-7, "loss"), "1.5·10⁻⁷"),
+        (score(12345.0, "loss"), "12,345"),
+        (spread(0.0034, "accuracy"), "0.34 points"),
+        (number(-0.25), "−0.25"),
+        (number(0.123456, 3), "0.123"),
+        (number(999_999), "999,999"),
+        (number(1_000_000), "1 M"),
+        (number(2.5e6), "2.5·10⁶"),
+        (bytes_text(1023), "1,023 B"),
+        (bytes_text(1024), "1 KiB"),
+        (bytes_text(1023.99 * 2**20), "1,024 MiB"),
+        (bytes_text(2**60), "1,024 PiB"),
+        (seconds_text(None), "–"),
+        (seconds_text(0), "0 ns"),
+        (seconds_text(59.4), "59.4 s"),
+        (seconds_text(59.6), "1 min 00 s"),
+        (seconds_text(3599.6), "1 h 00 min"),
+        (percent(2, 3), "67 %"),
+    ],
+)
+def test_amounts_as_a_reader_wants_them(shown, expected):
+    assert shown == expected
 
 
 def test_control_characters_and_markup_of_names_are_written_out(capsys):

@@ -25,7 +25,6 @@ from modelspace.report import (
 from modelspace.report import figures as drawing
 from modelspace.report.page import page
 from modelspace.report.record import Value
-from modelspace.report.values import score, spread
 
 
 def data(name="blobs"):
@@ -306,12 +305,3 @@ def test_exploration_and_run_perform_it(exploration, tmp_path):
     assert len(texts) == 4
     assert "<code>modelspace explore &lt;x&gt;</code>" in texts["b.html"]
     assert "<code>modelspace fit &lt;y&gt;</code>" in texts["d.html"]
-
-
-def test_numbers_as_a_reader_wants_them():
-    assert score(0.98791, "accuracy") == "98.79 %"
-    assert score(None, "loss") == "–"
-    assert score(float("inf"), "loss") == "∞"
-    assert score(1.5e-7, "loss") == "1.5·10⁻⁷"
-    assert spread(0.0034, "accuracy") == "0.34 points"
-    assert score(12345.0, "loss") == "12,345"

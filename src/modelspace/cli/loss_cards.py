@@ -1,6 +1,5 @@
 """Losses in the terminal: the catalogue by kind, one in full with its curve, several side by side."""
 
-import math
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from rich.table import Table
 from modelspace import losses
 from modelspace.cli.drawn import drawn
 from modelspace.losses import KINDS, Loss, has_curve
-from modelspace.show import Terminal
+from modelspace.show import Terminal, number
 
 _WIDTH = 100
 _OUTPUTS = {
@@ -67,7 +66,7 @@ def print_catalogue(names: Iterable[str]) -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         for name in own:
             known = _known(losses.CATALOGUE[name])
-            constants = (_number(known.lipschitz), _number(known.smooth))
+            constants = (number(known.lipschitz), number(known.smooth))
             words = (_word(known.calibrated), _word(known.proper))
             table.add_row(name, known.formula, _word(known.convex), *constants, *words)
         console.print(table)
@@ -121,9 +120,9 @@ def facts(loss: Loss, *, meant: bool = False) -> list[tuple[str, str]]:
         ("labels", f"{labels}: {_LABELS[labels]}" if meant and labels in _LABELS else labels),
         ("parameters", "; ".join(f"{n} = {text}" for n, text in loss.parameters().items()) or "none"),
         ("convex", _word(known.convex)),
-        ("Lipschitz", _number(known.lipschitz)),
-        ("smooth", _number(known.smooth)),
-        ("bound", _number(known.bound)),
+        ("Lipschitz", number(known.lipschitz)),
+        ("smooth", number(known.smooth)),
+        ("bound", number(known.bound)),
         ("minimiser", known.minimiser or "–"),
     ]
     for what in ("calibrated", "proper"):
@@ -145,9 +144,3 @@ def _known(loss: Loss) -> Any:
 
 def _word(value: bool | None) -> str:
     return {True: "yes", False: "no", None: "–"}[value]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "∞" if math.isinf(value) else f"{value:.4g}"

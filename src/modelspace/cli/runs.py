@@ -17,7 +17,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.export import TARGETS, check, export
 from modelspace.export.record import name_of
 from modelspace.progress import notice
-from modelspace.show import Terminal, say
+from modelspace.show import Terminal, bytes_text, number, say, seconds_text
 
 USAGE = """%(prog)s [FOLDER …] [--json]
        %(prog)s show RUN [--json]
@@ -95,7 +95,7 @@ def _list(options: argparse.Namespace) -> None:
         print_json({"runs": found})
         return
     headings = ["run", "space", "data", *(f">{n}" for n in ("members", "diverged", "epochs")), "best setting"]
-    _table([*headings, ">median", ">seconds", ">size"], [_cells(each) for each in found])
+    _table([*headings, ">median", ">time", ">size"], [_cells(each) for each in found])
     for each in found:
         if each["problem"]:
             notice(f"{each['run']}: {each['problem']}")
@@ -104,7 +104,7 @@ def _list(options: argparse.Namespace) -> None:
 def _cells(found: Mapping[str, Any]) -> list[str]:
     """A line of the list."""
     if found["problem"]:
-        return [found["run"], "can't be read", *[""] * 7, _size(found["bytes"])]
+        return [found["run"], "can't be read", *[""] * 7, bytes_text(found["bytes"])]
     best = found["best"]
     return [
         found["run"],
@@ -115,8 +115,8 @@ def _cells(found: Mapping[str, Any]) -> list[str]:
         str(found["epochs"]),
         _setting(best["setting"]) if best else "–",
         f"{best['score'].removeprefix('validation_')} {best['median']:.4g}" if best else "–",
-        _number(found["seconds"], ",.1f"),
-        _size(found["bytes"]),
+        seconds_text(found["seconds"]),
+        bytes_text(found["bytes"]),
     ]
 
 
@@ -139,8 +139,8 @@ def _show(options: argparse.Namespace) -> None:
         "members": f"{found['members']:,}: {states}" if states else "0",
         "epochs": found["epochs"],
         "plan": run.plan,
-        "seconds": _number(found["seconds"], ",.1f"),
-        "size": _size(found["bytes"]),
+        "time": seconds_text(found["seconds"]),
+        "size": bytes_text(found["bytes"]),
     }
     console = _console()
     console.print(f"{run.title} on {run.data}   {found['run']}", style="bold")
@@ -162,7 +162,7 @@ def _show(options: argparse.Namespace) -> None:
     rows = [
         [
             _setting(each["setting"]),
-            *(_number(each[name], ".4g") for name in ("q1", "median", "q3")),
+            *(number(each[name]) for name in ("q1", "median", "q3")),
             f"{each['ended']:,}/{each['members']:,}",
             f"{each['diverged']:,}",
         ]
@@ -296,7 +296,7 @@ def _distribution(found: Mapping[str, Any] | None) -> list[str]:
         return ["–"] * 5
     return [
         f"{found['n']:,}",
-        *(_number(found[n], ".4g") for n in ("q1", "median", "q3")),
+        *(number(found[n]) for n in ("q1", "median", "q3")),
         str(found["diverged"]),
     ]
 
@@ -305,19 +305,7 @@ def _setting(columns: Mapping[str, Any]) -> str:
     return name_of(columns).replace(",", ", ") if columns else "all"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
 def _plain(value: Any) -> str:
     if value is None:
         return "–"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _size(count: int) -> str:
-    """Bytes in the unit that suits them."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= factor:
-            return f"{count / factor:,.1f} {unit}"
-    return f"{count} B"

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from modelspace.report.values import percent_like
+from modelspace.show import percent_like
 
 LIGHT = {
     "ink": "#22272d",

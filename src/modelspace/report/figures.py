@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from modelspace.report.canvas import DARK, LIGHT, empty_figure, plain_text, score_ticks
 from modelspace.report.record import Band, PairRecord, ReportRecord, Scores, Setting
-from modelspace.report.values import label, percent_like, score
+from modelspace.show import percent_like, score
 
 __all__ = [
     "DARK",
@@ -114,7 +114,7 @@ def response_figure(record: ReportRecord, column: int) -> go.Figure:
         )
     figure.update_xaxes(title_text=plain_text(record.columns[column]), **axis)
     figure.update_yaxes(
-        title_text=f"validation {plain_text(label(record.metric))}",
+        title_text=f"validation {plain_text(record.metric.replace('_', ' '))}",
         range=[low, high],
         **score_ticks(record.metric),
     )
@@ -261,7 +261,7 @@ def scores_figure(scores: Scores) -> go.Figure:
     low, high = min(*values, *reach), max(*values, *reach)
     pad = 0.05 * (high - low) or 0.01 * abs(high) or 0.01
     figure.update_xaxes(
-        title_text=f"{scores.split} {plain_text(label(summary.metric))}",
+        title_text=f"{scores.split} {plain_text(summary.metric.replace('_', ' '))}",
         range=[low - pad, high + pad],
         showgrid=False,
         **score_ticks(summary.metric),
@@ -382,7 +382,7 @@ def path_figure(pair: PairRecord) -> go.Figure:
         title_text=f"α: (1 − α) · {plain_text(pair.names[0])} + α · {plain_text(pair.names[1])}",
         range=[-0.03, 1.03],
     )
-    figure.update_yaxes(title_text=plain_text(label(pair.loss or "loss")))
+    figure.update_yaxes(title_text=plain_text((pair.loss or "loss").replace("_", " ")))
     return figure
 
 

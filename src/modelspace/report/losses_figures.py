@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from modelspace.compare import LossComparison, LossResult
 from modelspace.report.canvas import LIGHT, axis_style, colour, dash, empty_figure, plain_text, score_ticks
-from modelspace.report.values import score
+from modelspace.show import score
 
 _ACROSS = 3
 

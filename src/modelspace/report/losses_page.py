@@ -8,7 +8,7 @@ from modelspace.report import losses_figures as drawing
 from modelspace.report.losses_curves import curves_figure
 from modelspace.report.parts import Plot, Table
 from modelspace.report.record import LossesRecord
-from modelspace.report.values import number, score
+from modelspace.show import number, score
 
 _CURVE_ROWS = 13
 _QUANTITIES = (("value", "Value"), ("slope", "Slope"), ("curvature", "Curvature"))

@@ -9,7 +9,7 @@ from datetime import datetime
 from modelspace.report import document, figures, losses_page, words
 from modelspace.report.parts import Plot, Table
 from modelspace.report.record import Band, FitRecord, Member, ReportRecord, Setting
-from modelspace.report.values import duration, label, number, score, size, spread
+from modelspace.show import bytes_text, number, score, seconds_text, shape_text, spread
 
 _MOST_ROWS = 200
 
@@ -69,7 +69,7 @@ def _response_plots(record: ReportRecord) -> list[Plot]:
         return []
     plots = []
     varying = record.varying
-    score_name = label(record.metric)
+    score_name = _label(record.metric)
     if len(varying) > 1:
         first, second = varying[:2]
         names = f"{record.columns[first]} and {record.columns[second]}"
@@ -115,10 +115,10 @@ def _score_plots(record: ReportRecord) -> list[Plot]:
     return [
         Plot(
             "scores",
-            f"The {scores.split} {label(summary.metric)} of {summary.n} {kind}s, a dot each. Below them "
+            f"The {scores.split} {_label(summary.metric)} of {summary.n} {kind}s, a dot each. Below them "
             "the mean with "
             "one standard deviation either way, and the median on the bar of the quartiles.",
-            f"Dot plot of the {scores.split} {label(summary.metric)}: mean "
+            f"Dot plot of the {scores.split} {_label(summary.metric)}: mean "
             f"{score(summary.mean, summary.metric)}, "
             f"median {score(summary.median, summary.metric)}.",
             figures.scores_figure(scores),
@@ -132,7 +132,7 @@ def _curve_plots(record: ReportRecord) -> list[Plot]:
     others = {b.name: b for b in record.fits[0].bands} if len(record.fits) > 1 else {}
     plots = []
     for band in fit.bands:
-        name = label(band.name)
+        name = _label(band.name)
         titles = ("fresh seeds" if others else "members", "sweep")
         other = others.get(band.name)
         tables = [_band_table(band, f"{name[:1].upper()}{name[1:]}, {titles[0]}")]
@@ -162,14 +162,14 @@ def _path_plots(record: ReportRecord) -> list[Plot]:
     return [
         Plot(
             "path",
-            f"The test loss ({label(pair.loss or 'loss')}) at the points (1 − α)a + αb on the straight "
+            f"The test loss ({_label(pair.loss or 'loss')}) at the points (1 − α)a + αb on the straight "
             f"line from {a} to "
             f"{b}. The barrier is its largest rise above the line between the ends.",
             f"Line plot of the loss from {a} to {b}, with a barrier of {number(pair.barrier, 3)}.",
             figures.path_figure(pair),
             (
                 Table(
-                    f"Loss on the straight line from {a} to {b}", ("α", label(pair.loss or "loss")), rows, 0
+                    f"Loss on the straight line from {a} to {b}", ("α", _label(pair.loss or "loss")), rows, 0
                 ),
             ),
         )
@@ -214,7 +214,7 @@ def _key_figures(record: ReportRecord) -> list[tuple[str, str, str]]:
         sd = f"± {spread(s.sd, s.metric)} SD · " if s.sd is not None else ""
         kind = "fresh seeds" if record.kind == "exploration" else "members"
         keys.append(
-            (score(s.mean, s.metric), f"mean {record.scores.split} {label(s.metric)}", f"{sd}{s.n} {kind}")
+            (score(s.mean, s.metric), f"mean {record.scores.split} {_label(s.metric)}", f"{sd}{s.n} {kind}")
         )
     for i in record.chosen_among[:2]:
         if record.best is not None:
@@ -231,7 +231,7 @@ def _key_figures(record: ReportRecord) -> list[tuple[str, str, str]]:
     members = sum(fit.members for fit in record.fits)
     failed = sum(fit.lost for fit in record.fits)
     total = sum(fit.seconds for fit in record.fits)
-    keys.append((f"{members:,}", "networks trained", f"in {duration(total)} · {failed} diverged"))
+    keys.append((f"{members:,}", "networks trained", f"in {seconds_text(total)} · {failed} diverged"))
     return keys
 
 
@@ -246,7 +246,7 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
         ("buffers", f"{sum(b.size for b in buffers):,} numbers, one set a point" if buffers else "none")
     )
     if space.input_shape is not None:
-        rows.append(("one input", _shape(space.input_shape)))
+        rows.append(("one input", shape_text(space.input_shape)))
     if space.forward_flops is not None and space.backward_flops is not None:
         rows.append(
             ("cost of a sample", f"{space.forward_flops:,} FLOP forward, {space.backward_flops:,} backward")
@@ -255,7 +255,7 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
         rows.append(
             (
                 "peak memory",
-                f"{size(space.peak_bytes)} in a pass of {space.peak_batch} "
+                f"{bytes_text(space.peak_bytes)} in a pass of {space.peak_batch} "
                 f"sample{'s' if space.peak_batch != 1 else ''}",
             )
         )
@@ -280,7 +280,7 @@ def _layers(record: ReportRecord) -> Table | None:
     if not record.space.layers:
         return None
     rows = [
-        (r.name or "(itself)", r.type, _shape(r.output_shape), f"{r.parameters:,}", f"{r.flops:,}")
+        (r.name or "(itself)", r.type, shape_text(r.output_shape), f"{r.parameters:,}", f"{r.flops:,}")
         for r in record.space.layers[:_MOST_ROWS]
     ]
     more = len(record.space.layers) - _MOST_ROWS
@@ -292,7 +292,7 @@ def _layers(record: ReportRecord) -> Table | None:
 
 def _blocks(record: ReportRecord) -> Table:
     blocks = record.space.blocks
-    rows = [(b.name, _shape(b.shape), f"{b.size:,}", b.place) for b in blocks[:_MOST_ROWS]]
+    rows = [(b.name, shape_text(b.shape), f"{b.size:,}", b.place) for b in blocks[:_MOST_ROWS]]
     more = len(blocks) - _MOST_ROWS
     caption = "Where each number lives in p" + (f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else "")
     return Table(caption, ("tensor", "shape", "numbers", "place"), rows)
@@ -307,7 +307,7 @@ def _summary(record: ReportRecord) -> Table | None:
     diverged = diverged if scores.diverged is None else scores.diverged
     rows = [
         (
-            f"{scores.split} {label(s.metric)}",
+            f"{scores.split} {_label(s.metric)}",
             str(s.n),
             score(s.mean, s.metric),
             spread(words.mean_error(s), s.metric),
@@ -336,7 +336,7 @@ def _members(record: ReportRecord) -> Table | None:
     more = len(scores.members) - _MOST_ROWS
     of = "Each member" if scores.total is None else f"{len(scores.members):,} of {scores.total:,} members"
     caption = of + (f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else "")
-    head = ("seed", "status", *(f"{scores.split} {label(n)}" for n in scores.metrics))
+    head = ("seed", "status", *(f"{scores.split} {_label(n)}" for n in scores.metrics))
     return Table(caption, head, rows, 2)
 
 
@@ -352,6 +352,10 @@ def _failures(fit: FitRecord) -> Table | None:
     rest = f" (the first {_MOST_ROWS}; {more} more)" if more > 0 else ""
     caption = f"{fit.lost} of {fit.members:,} members {_WHERE[fit.name]} diverged{rest}"
     return Table(caption, ("seed", *columns, "updates made"), [row(m) for m in fit.diverged[:_MOST_ROWS]], 0)
+
+
+def _label(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
 _WHERE = {"sweep": "of the sweep", "fresh": "of the fresh seeds", "run": "of the run"}
@@ -421,7 +425,7 @@ def _computed(record: ReportRecord) -> Table:
         "compiled": lambda f: "yes" if f.compiled else "no",
         "why": lambda f: f.reason or "–",
         "without a batched form": lambda f: f.fallback or "–",
-        "time": lambda f: f"{duration(f.seconds)}, of which the plan {duration(f.plan_seconds)}",
+        "time": lambda f: f"{seconds_text(f.seconds)}, of which the plan {seconds_text(f.plan_seconds)}",
         "member-steps a second": lambda f: f"{f.rate:,.0f}",
     }
     if not any(f.fallback for f in record.fits):
@@ -438,7 +442,3 @@ def _fits(record: ReportRecord) -> list[tuple[str, str]]:
         columns = "; ".join(f"{name} = {values}" for name, values in fit.columns)
         rows.append((_NAMES[fit.name], f"seeds {fit.seeds or 'unknown'}{'; ' + columns if columns else ''}"))
     return rows
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"

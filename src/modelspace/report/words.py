@@ -3,7 +3,7 @@
 import math
 
 from modelspace.report.record import ReportRecord, Setting, Summary
-from modelspace.report.values import label, number, percent_like, score, spread
+from modelspace.show import number, percent_like, score, spread
 
 
 def verdict(record: ReportRecord) -> list[str]:
@@ -172,7 +172,8 @@ def _headline(record: ReportRecord) -> str:
         else ""
     )
     return (
-        f"{at}{how or ','} {record.space.title} reaches a {record.scores.split} {label(summary.metric)} of "
+        f"{at}{how or ','} {record.space.title} reaches a {record.scores.split} "
+        f"{summary.metric.replace('_', ' ')} of "
         f"{score(summary.mean, summary.metric)} on {record.dataset.name}: the mean of {summary.n} "
         f"{seeds}{sd}."
     )

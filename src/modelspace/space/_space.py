@@ -611,9 +611,9 @@ class Population:
         return member % len(self)
 
     def __repr__(self) -> str:
-        size = len(self) * self.space.dimension * self.space.dtype.itemsize / 2**20
+        size = len(self) * self.space.dimension * self.space.dtype.itemsize
         head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
-        return f"{head}, {size:.1f} MiB on {self.device}\n{self.table.to_string(max_rows=10)}"
+        return f"{head}, {bytes_text(size)} on {self.device}\n{self.table.to_string(max_rows=10)}"
 
     def _repr_html_(self) -> str:
         head = repr(self).splitlines()[0]
