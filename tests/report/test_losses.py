@@ -58,7 +58,9 @@ def test_a_record_written_before_there_were_losses_is_read(record):
     assert ReportRecord.from_plain(plain) == dataclasses.replace(record, losses=None)
     plain = json.loads(record.to_json())
     plain["losses"]["comparison"]["results"][1]["accuracy"]["mean"] = "high"
-    with pytest.raises(ModelspaceError, match=r"losses\.comparison\.results\[1\]\.accuracy\.mean .* float"):
+    with pytest.raises(
+        ModelspaceError, match=r"losses\.comparison\.results\[1\]\.accuracy\.mean is 'high'; .* float"
+    ):
         ReportRecord.from_plain(plain)
 
 

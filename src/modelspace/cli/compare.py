@@ -1,14 +1,12 @@
 """``modelspace compare``: two points held against each other."""
 
 import argparse
-from dataclasses import asdict
-from typing import Any
 
 from torch import nn
 
 from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space
 from modelspace.cli.results import print_json
-from modelspace.compare import Comparison, compare
+from modelspace.compare import compare
 from modelspace.errors import ModelspaceError
 from modelspace.population import load, read_checkpoint
 from modelspace.show import say
@@ -59,7 +57,7 @@ def call(options: argparse.Namespace) -> int:
         space=None if options.other else space,
     )
     if options.json:
-        print_json(comparison_summary(found))
+        print_json(found)
         return 0
     say(f"{space.title}: {a} and {b}\n{found!r}")
     if found.blocks and not found.same_point:
@@ -68,14 +66,6 @@ def call(options: argparse.Namespace) -> int:
         for block in found.blocks:
             say(f"{block.name.ljust(width)}  {block.l2:8.4f}  {block.relative:8.3f}  {block.cosine:+6.3f}")
     return 0
-
-
-def comparison_summary(found: Comparison) -> dict[str, Any]:
-    """The comparison as plain values."""
-    plain = asdict(found)
-    plain["distance"] = found.distance._asdict() if found.distance else None
-    plain["blocks"] = [block._asdict() for block in found.blocks]
-    return plain
 
 
 def _point(space: ModelSpace, text: str) -> nn.Module:

@@ -12,6 +12,7 @@ from modelspace.construction import Architecture
 from modelspace.data import Data
 from modelspace.doctor import RULES, doctor
 from modelspace.loading import load_architecture
+from modelspace.plain import plain
 from modelspace.show import say
 
 USAGE = "%(prog)s TARGET [--input SHAPE | --data DATA] [--loss NAME] [options]"
@@ -74,7 +75,7 @@ def call(options: argparse.Namespace) -> int:
             seed=options.seed,
         )
     if options.json:
-        print_json(found.to_plain())
+        print_json({"architecture": found.title, **plain(found)})
     else:
         say(str(found))
     return 0 if found.healthy else 1

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from modelspace.cli import arguments, exports, results
-from modelspace.cli.compare import comparison_summary
 from modelspace.cli.fit import finish
 from modelspace.explore import Exploration, Interrupted, explore
 from modelspace.population import joined
@@ -68,7 +67,7 @@ def call(options: argparse.Namespace) -> int:
     summary = _summary(found, folder)
     if folder:
         record = record_of_exploration(found, command=arguments.command_line())
-        results.write_folder(folder, {**summary, "report": record.to_plain()}, *_members(found))
+        results.write_folder(folder, {**summary, "report": record}, *_members(found))
         write_record(record, folder / "report.html")
     if options.json:
         results.print_json(summary)
@@ -111,8 +110,8 @@ def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
         "member_steps_per_second": float(total) / seconds if seconds else 0.0,
         "chosen": found.chosen,
         f"test_{found.metric}": distribution,
-        "comparison": comparison_summary(found.comparison) if found.comparison else None,
-        "findings": [f.to_plain() for f in found.diagnosis.findings] if found.diagnosis else None,
+        "comparison": found.comparison,
+        "findings": found.diagnosis.findings if found.diagnosis else None,
     }
 
 

@@ -59,7 +59,7 @@ def finish(
     if folder:
         record = record_of_run(run, command=arguments.command_line(), data=data)
         points = results.named(run.population, run.kept, len(run.members))
-        results.write_folder(folder, {**summary, "report": record.to_plain()}, run.table, points)
+        results.write_folder(folder, {**summary, "report": record}, run.table, points)
         write_record(record, folder / "report.html")
     if as_json:
         results.print_json(summary)

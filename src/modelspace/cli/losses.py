@@ -1,7 +1,6 @@
 """``modelspace losses``: the catalogue of losses, one of them in full, several side by side."""
 
 import argparse
-import math
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ from modelspace.cli.arguments import add_json
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import KINDS, has_curve
+from modelspace.plain import plain
 from modelspace.report import write_curves_html, write_curves_png
 from modelspace.show import say
 
@@ -104,32 +104,17 @@ def _plot(names: list[str], file: str, *, chosen: bool) -> None:
 
 
 def _plain(name: str) -> dict[str, Any]:
-    """One loss as plain values; infinity is the string ``"inf"``, which JSON has no number for."""
+    """One loss as plain values."""
     loss = losses.CATALOGUE[name]
-    known = loss.properties
-    assert known is not None
     ranges = loss.ranges()
     return {
         "name": name,
         "kind": loss.kind,
         "outputs": loss.outputs,
         "labels": loss.labels,
-        "formula": known.formula,
         "parameters": [
             {"name": n, "default": value, "range": ranges[n].expected if n in ranges else None}
             for n, value in loss.hyperparameters().items()
         ],
-        "convex": known.convex,
-        "lipschitz": _number(known.lipschitz),
-        "smooth": _number(known.smooth),
-        "bound": _number(known.bound),
-        "minimiser": known.minimiser,
-        "calibrated": known.calibrated,
-        "proper": known.proper,
-        "source": known.source,
-        "notes": known.notes,
+        **plain(loss.properties),
     }
-
-
-def _number(value: float | None) -> float | str | None:
-    return "inf" if value is not None and math.isinf(value) else value

@@ -16,7 +16,7 @@ import pandas as pd
 from modelspace.atomic import remove_remains, whole_file
 from modelspace.errors import ModelspaceError, first_line
 from modelspace.export.table import write_csv
-from modelspace.plain import parsed
+from modelspace.plain import parsed, plain
 from modelspace.population import Population, save
 from modelspace.progress import notice
 from modelspace.runs import OUTPUTS, Run
@@ -77,7 +77,9 @@ def write_folder(folder: Path, summary: dict[str, Any], table: pd.DataFrame, pop
         write_csv(table, members, index_label="member")
         files = dict(zip(names[1:], map(_checksum, (members, points)), strict=True))
         with page.open("w+b") as stream:
-            for text in json.JSONEncoder(indent=1, default=float).iterencode({**summary, "files": files}):
+            for text in json.JSONEncoder(indent=1, allow_nan=False).iterencode(
+                plain({**summary, "files": files})
+            ):
                 stream.write(text.encode())
             stream.seek(0)
             sealed = _SEAL % hashlib.file_digest(stream, _digest).hexdigest()
@@ -116,9 +118,15 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(stream, _digest).hexdigest()
 
 
-def print_json(summary: dict[str, Any]) -> None:
-    """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(summary, default=float) + "\n")
+def print_json(record: Any, *properties: str, **more: Any) -> None:
+    """Print one JSON object: a record, or a dictionary, and what is said beside it.
+
+    Args:
+        record: Anything that has plain values.
+        properties: Of a record: those that are printed too.
+        more: Further entries, or others in place of its own.
+    """
+    sys.stdout.write(json.dumps(plain(record, *properties) | plain(more), allow_nan=False) + "\n")
 
 
 def named(population: Population, kept: np.ndarray, members: int) -> Population:

@@ -1,15 +1,13 @@
 """``modelspace verify``: is the population the plain loop, for this architecture?"""
 
 import argparse
-from dataclasses import asdict
-from typing import Any
 
 import torch
 
 from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space
 from modelspace.cli.results import print_json
 from modelspace.show import say
-from modelspace.verify import Verification, verify
+from modelspace.verify import verify
 
 USAGE = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"
 DESCRIPTION = """\
@@ -64,18 +62,7 @@ def call(options: argparse.Namespace) -> int:
         compile=options.compile,
     )
     if options.json:
-        print_json(summary(found))
+        print_json(found, "equivalent", "max_relative_error", "speedup", plan=str(found.plan))
     else:
         say(repr(found))
     return 0 if found.equivalent else 1
-
-
-def summary(found: Verification) -> dict[str, Any]:
-    """The verification as plain values."""
-    return {
-        **asdict(found),
-        "plan": str(found.plan),
-        "equivalent": found.equivalent,
-        "max_relative_error": found.max_relative_error,
-        "speedup": found.speedup,
-    }

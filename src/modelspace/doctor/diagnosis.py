@@ -3,7 +3,6 @@
 import textwrap
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from modelspace.doctor.rule import SEVERITIES, Finding
 from modelspace.errors import printable
@@ -52,16 +51,6 @@ class Diagnosis:
                 plural = "s" if len(rules) > 1 and severity != "info" else ""
                 parts.append(f"{len(rules)} {severity}{plural} ({', '.join(dict.fromkeys(rules))})")
         return ", ".join(parts) or "nothing found"
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return the diagnosis as plain values, for JSON."""
-        return {
-            "architecture": self.title,
-            "findings": [finding.to_plain() for finding in self.findings],
-            "checked": list(self.checked),
-            "skipped": dict(self.skipped),
-            "seconds": self.seconds,
-        }
 
     def __str__(self) -> str:
         # Names of layers and classes are a stranger's, and so may be what an error says.

@@ -1,7 +1,7 @@
 """A rule: a name, a severity, a statement and a probe; and the finding that it makes of what the probe saw."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,10 +47,6 @@ class Finding:
     evidence: str
     fix: str
     summary: str
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return the finding as plain values, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

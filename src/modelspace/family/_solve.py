@@ -10,6 +10,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.family._axes import Axes, is_integer, said
 from modelspace.family._costs import Costs, Member
 from modelspace.family._law import Law, Progression
+from modelspace.show import bytes_text
 
 _QUANTITIES = {
     "parameters": ("n",),
@@ -81,7 +82,7 @@ class Solution:
         if None not in (member.forward_flops, member.backward_flops, member.peak_bytes):
             cost = (
                 f", {member.forward_flops:,} FLOP forward, {member.backward_flops:,} backward, "
-                f"{(member.peak_bytes or 0) / 2**20:,.2f} MiB at the peak"
+                f"{bytes_text(member.peak_bytes or 0)} at the peak"
             )
         lines.append(f"  {'traced':<12}n = {member.n:,}{cost}")
         lines.append(f"  {'found by':<12}" + self.law.replace("\n", "\n" + 14 * " "))

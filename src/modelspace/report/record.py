@@ -4,17 +4,15 @@ A number that does not exist (NaN) is None; infinity stays infinity, which JSON 
 the string ``"inf"`` or ``"-inf"``. So a record equals the record read back from its JSON.
 """
 
-import dataclasses
 import json
-import math
-import types
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from modelspace.compare import LossComparison
 from modelspace.doctor import Finding
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Curve
+from modelspace.plain import plain, structured
 
 FORMAT = 1
 
@@ -336,17 +334,13 @@ class ReportRecord:
         fixed = [i for i in range(len(self.columns)) if i not in columns]
         return [s for s in self.response if all(s.values[i] == chosen[i] for i in fixed)]
 
-    def to_plain(self) -> dict[str, Any]:
-        """As dictionaries, lists, numbers and strings, ready for JSON."""
-        return _plain(self)
-
     def to_json(self) -> str:
-        """As one JSON object, valid for strict readers too."""
-        return json.dumps(self.to_plain(), ensure_ascii=False, allow_nan=False)
+        """Return the record as one JSON object, valid for strict readers too."""
+        return json.dumps(plain(self), ensure_ascii=False, allow_nan=False)
 
     @staticmethod
     def from_plain(values: Any) -> "ReportRecord":
-        """The record that ``to_plain`` gave; other keys beside it are passed over.
+        """Return the record whose plain values these are; other keys beside its own are passed over.
 
         Raises:
             ModelspaceError: something is missing or of another kind; it says where.
@@ -354,11 +348,14 @@ class ReportRecord:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             found = values.get("format") if isinstance(values, dict) else type(values).__name__
             raise ModelspaceError(f"this is no report record of format {FORMAT}: its format is {found!r}")
-        return _read(ReportRecord, values, "record")
+        try:
+            return structured(values, ReportRecord, "record")
+        except ValueError as error:
+            raise ModelspaceError(f"this is no report record: {error}") from error
 
     @staticmethod
     def from_json(text: str) -> "ReportRecord":
-        """The record that ``to_json`` gave, exactly.
+        """Return the record that ``to_json`` gave, exactly.
 
         Raises:
             ModelspaceError: it is no such JSON.
@@ -368,54 +365,3 @@ class ReportRecord:
         except ValueError as error:
             raise ModelspaceError(f"a report record is JSON, but this is not: {error}") from error
         return ReportRecord.from_plain(values)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type that the record declares there."""
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        (kind,) = (k for k in get_args(kind) if k is not types.NoneType)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise _unfit(kind, value, where)
-        hints = get_type_hints(kind)
-        fields = dataclasses.fields(kind)
-        missing = [f.name for f in fields if f.name not in value and f.default is dataclasses.MISSING]
-        if missing:
-            raise ModelspaceError(f"{where} of the report record has no {', '.join(missing)}")
-        return kind(**{n: _read(k, value[n], f"{where}.{n}") for n, k in hints.items() if n in value})  # type: ignore[operator]
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise _unfit(kind, value, where)
-        return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise _unfit(kind, value, where)
-        inner = get_args(kind)
-        if inner[-1] is Ellipsis:
-            inner = (inner[0],) * len(value)
-        if len(inner) != len(value):
-            raise _unfit(kind, value, where)
-        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(inner, value, strict=True)))
-    if kind is float and (value in ("inf", "-inf") or isinstance(value, int)) and not isinstance(value, bool):
-        return float(value)
-    # JSON's true is an int to Python, and is not one to us.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _unfit(kind, value, where)
-    return value
-
-
-def _unfit(kind: Any, value: Any, where: str) -> ModelspaceError:
-    expected = getattr(kind, "__name__", str(kind))
-    return ModelspaceError(f"{where} of the report record is {value!r:.60}; expected {expected}")
