@@ -11,8 +11,7 @@ from support.pages import HOSTILE, Reader
 from modelspace.cli.sizes import memory_size
 from modelspace.cost import inspect
 from modelspace.errors import ModelspaceError
-from modelspace.report.inspection_figures import tiles
-from modelspace.report.inspection_page import inspection_page
+from modelspace.report._inspection import inspection_page, tiles
 
 DUMMY = "examples/dummynet.py:DummyNet"
 KEYS = {"dimension", "trainable", "frozen", "tied", "buffers", "layers", "flops", "peak_bytes", "uncounted"}

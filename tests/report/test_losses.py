@@ -12,10 +12,11 @@ from torch import nn
 import modelspace as ms
 from modelspace.compare import compare_losses
 from modelspace.errors import ModelspaceError
-from modelspace.report import ReportRecord, canvas, curves_figure, record_of_exploration, record_of_run
-from modelspace.report import losses_figures as drawing
-from modelspace.report.page import page
-from modelspace.report.words import choice_remarks, verdict
+from modelspace.report import ReportRecord, curves_figure, record_of_exploration, record_of_run
+from modelspace.report import _canvas as canvas
+from modelspace.report import _losses as drawing
+from modelspace.report._page import page
+from modelspace.report._words import choice_remarks, verdict
 
 NAMES = ["cross_entropy", "logistic", "hinge"]
 

@@ -22,9 +22,10 @@ from modelspace.report import (
     write_record,
     write_run,
 )
-from modelspace.report import figures as drawing
-from modelspace.report.page import page
-from modelspace.report.record import Value
+from modelspace.report import _canvas as canvas
+from modelspace.report import _figures as drawing
+from modelspace.report._page import page
+from modelspace.report._record import Value
 
 
 def data(name="blobs"):
@@ -169,8 +170,7 @@ def test_every_user_s_string_is_only_text(record):
     fits = tuple(
         dataclasses.replace(
             f,
-            reason=HOSTILE,
-            fallback=HOSTILE,
+            plan=dataclasses.replace(f.plan, reason=HOSTILE, fallback=HOSTILE),
             bands_of=HOSTILE,
             columns=((HOSTILE, HOSTILE),),
             bands=tuple(dataclasses.replace(b, name=f"{HOSTILE}{i}") for i, b in enumerate(f.bands)),
@@ -218,8 +218,8 @@ def test_a_hostile_architecture_from_end_to_end(tmp_path):
 
 
 def test_all_colours_have_a_dark_counterpart(record):
-    assert set(drawing.LIGHT) == set(drawing.DARK)
-    assert len(set(drawing.LIGHT.values())) == len(drawing.LIGHT)
+    assert set(canvas.LIGHT) == set(canvas.DARK)
+    assert len(set(canvas.LIGHT.values())) == len(canvas.LIGHT)
     drawn = [
         drawing.response_figure(record, 0),
         drawing.scores_figure(record.scores),
@@ -228,7 +228,7 @@ def test_all_colours_have_a_dark_counterpart(record):
     ]
     for figure in drawn:
         colours = set(re.findall(r'"(#[0-9a-f]{6}|rgba?\([^)]*\))"', figure.to_json()))
-        assert colours <= {*drawing.LIGHT.values(), "rgba(0,0,0,0)"}
+        assert colours <= {*canvas.LIGHT.values(), "rgba(0,0,0,0)"}
 
 
 def test_the_response_is_drawn_through_the_choice(record):
@@ -283,7 +283,7 @@ def test_files_are_written_whole_or_not_at_all(record, exploration, tmp_path, mo
     write_record(record, path)
     before = path.read_bytes()
     assert before.rstrip().endswith(b"</html>")
-    monkeypatch.setattr("modelspace.report.page.figures.scores_figure", lambda scores: 1 / 0)
+    monkeypatch.setattr("modelspace.report._page.figures.scores_figure", lambda scores: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="division"):
         write_record(record, path)
     assert path.read_bytes() == before

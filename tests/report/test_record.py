@@ -13,9 +13,9 @@ import modelspace as ms
 from modelspace.errors import ModelspaceError
 from modelspace.plain import plain
 from modelspace.report import ReportRecord, record_of_exploration, record_of_run
-from modelspace.report.extract import seed_ranges
-from modelspace.report.page import page
-from modelspace.report.words import choice_remarks, mean_error, sampling_error, verdict
+from modelspace.report._extract import seed_ranges
+from modelspace.report._page import page
+from modelspace.report._words import choice_remarks, mean_error, sampling_error, verdict
 
 PROMISED = {  # by --json
     *("run", "members", "diverged", "plan", "seconds", "member_steps_per_second", "dimension", "chosen"),
@@ -189,7 +189,7 @@ def test_a_summary_may_hold_the_record_s_keys_beside_its_own(record):
     ("change", "message"),
     [
         (lambda r: r.pop("space"), r"record has no space"),
-        (lambda r: r.update(format=99), r"no report record of format 1: its format is 99"),
+        (lambda r: r.update(format=99), r"no report record of format 2: its format is 99"),
         (
             lambda r: r["space"].update(dimension="many"),
             r"record\.space\.dimension is 'many'; expected int",

@@ -6,7 +6,8 @@ from torch import nn
 
 from modelspace import Family
 from modelspace.errors import ModelspaceError
-from modelspace.report.scaling import Curve, curves_of, scaling_figure
+from modelspace.report import curves_of, scaling_figure
+from modelspace.report._curves import ScalingCurve
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -22,8 +23,8 @@ def test_curves_are_the_table_s_numbers():
     family = Family(Layer, width=[8, 4, 6], outputs=[2, 3], bias=True)
     along_width = [c for c in curves_of(family) if c.axis == "width"]
     assert along_width == [
-        Curve("n", "width", "outputs=2", (4, 8), (10, 18)),
-        Curve("n", "width", "outputs=3", (4, 6, 8), (15, 21, 27)),
+        ScalingCurve("n", "width", "outputs=2", (4, 8), (10, 18)),
+        ScalingCurve("n", "width", "outputs=3", (4, 6, 8), (15, 21, 27)),
     ]
     (six,) = (c for c in curves_of(family) if c.others == "width=6")
     assert (six.axis, six.x, six.y) == ("outputs", (3,), (21,))
@@ -60,7 +61,7 @@ def test_the_page_needs_no_network_and_runs_no_name(tmp_path):
 
 
 def test_names_are_text_to_plotly():
-    figure = scaling_figure([Curve("n", "<b>w</b>", "<i>d</i>=1", (1, 2), (3, 4))], HOSTILE)
+    figure = scaling_figure([ScalingCurve("n", "<b>w</b>", "<i>d</i>=1", (1, 2), (3, 4))], HOSTILE)
     said = json.dumps(figure.to_dict()["layout"]) + figure.data[0].name + figure.data[0].hovertemplate
     assert "<b>" not in said
     assert "<i>" not in said

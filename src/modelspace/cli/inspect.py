@@ -119,7 +119,7 @@ def call(options: argparse.Namespace) -> int:
         **measured(options),
     )
     if options.html:
-        from modelspace.report.inspection_page import write_inspection
+        from modelspace.report import write_inspection
 
         write_inspection(found, options.html)
     if options.json:

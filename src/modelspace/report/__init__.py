@@ -1,15 +1,26 @@
-"""One self-contained HTML page for an exploration or a run, drawn from a frozen record.
+"""One self-contained HTML page for an exploration, a run or an inspection, and figures of curves.
 
-``record`` holds what is shown, ``extract`` takes it from an exploration or a run, ``figures`` draws,
-``words`` says it in plain sentences, ``page`` lays out.
+``_record`` holds what is shown of an exploration or a run, ``_extract`` takes it from there, ``_figures`` draws,
+``_words`` says it in plain sentences, ``_page`` lays out.
 """
 
-from modelspace.report.extract import record_of_exploration, record_of_run
-from modelspace.report.losses_curves import curves_figure
-from modelspace.report.losses_files import write_curves_html, write_curves_png
-from modelspace.report.record import ReportRecord
-from modelspace.report.scaling import curves_of, plot_family, scaling_figure
-from modelspace.report.write import write_exploration, write_record, write_run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from modelspace.report._extract import record_of_exploration, record_of_run
+from modelspace.report._record import ReportRecord
+
+if TYPE_CHECKING:
+    from modelspace.report._curves import (
+        curves_figure,
+        curves_of,
+        plot_family,
+        scaling_figure,
+        write_curves_html,
+        write_curves_png,
+    )
+    from modelspace.report._inspection import write_inspection
+    from modelspace.report._page import write_exploration, write_record, write_run
 
 __all__ = [
     "ReportRecord",
@@ -22,6 +33,16 @@ __all__ = [
     "write_curves_html",
     "write_curves_png",
     "write_exploration",
+    "write_inspection",
     "write_record",
     "write_run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Plotly takes longer to import than all the rest of this library: what draws is imported when it is asked for.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = {"write_inspection": "_inspection"}.get(name, "_page" if name.startswith("write_") else "_curves")
+    home = "_curves" if "curves" in name else home
+    return getattr(import_module(f"{__name__}.{home}"), name)

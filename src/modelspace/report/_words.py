@@ -2,7 +2,7 @@
 
 import math
 
-from modelspace.report.record import ReportRecord, Setting, Summary
+from modelspace.report._record import ReportRecord, Setting, Summary
 from modelspace.show import number, percent_like, score, spread
 
 

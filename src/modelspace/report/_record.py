@@ -8,24 +8,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from modelspace.compare import LossComparison
+from modelspace.compare import Comparison, LossComparison
+from modelspace.cost import Layer
 from modelspace.doctor import Finding
+from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Curve
 from modelspace.plain import plain, structured
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One call of one layer; shapes are without the batch."""
-
-    name: str
-    type: str
-    parameters: int
-    output_shape: tuple[int, ...]
-    flops: int
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class SpaceRecord:
         input_shape: One sample's shape, where it is known.
         blocks: Coordinates, frozen parameters and buffers.
         tied: Pairs of (other name, first name).
-        layers: In the order of their calls; empty where the cost is unknown.
+        layers: In the order of their calls, of one sample; empty where the cost is unknown.
         forward_flops: A sample's forward.
         backward_flops: A sample's backward.
         peak_bytes: Most bytes alive at once in one training pass.
@@ -64,7 +55,7 @@ class SpaceRecord:
     input_shape: tuple[int, ...] | None
     blocks: tuple[BlockRow, ...]
     tied: tuple[tuple[str, str], ...]
-    layers: tuple[LayerRow, ...]
+    layers: tuple[Layer, ...]
     forward_flops: int | None
     backward_flops: int | None
     peak_bytes: int | None
@@ -185,12 +176,7 @@ class FitRecord:
         updates: Steps of all members together.
         seconds: Wall time, plan included.
         rate: Member-steps a second.
-        lowering: ``vmap`` or ``loop``.
-        shard: Members in a shard.
-        compiled: Whether the step was compiled.
-        reason: Why.
-        fallback: The operation without a batched form, if there is one.
-        plan_seconds: What choosing cost.
+        plan: How.
         interrupted: Whether Ctrl-C ended it.
         bands_of: Whose curves the bands are.
         bands: One a curve.
@@ -205,12 +191,7 @@ class FitRecord:
     updates: int
     seconds: float
     rate: float
-    lowering: str
-    shard: int
-    compiled: bool
-    reason: str
-    fallback: str | None
-    plan_seconds: float
+    plan: Plan
     interrupted: bool
     bands_of: str
     bands: tuple[Band, ...]
@@ -219,34 +200,6 @@ class FitRecord:
     def lost(self) -> int:
         """How many members diverged; of very many, not all are in ``diverged``."""
         return dict(self.statuses).get("diverged", 0)
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far apart two points are in one block."""
-
-    name: str
-    l2: float | None
-    relative: float | None
-    cosine: float | None
-
-
-@dataclass(frozen=True)
-class PairRecord:
-    """Two points held against each other: a ``Comparison`` as plain values."""
-
-    names: tuple[str, str]
-    same_point: bool | None
-    distance: Distance | None
-    blocks: tuple[Distance, ...]
-    inputs: int
-    output_distance: float | None
-    output_scale: float | None
-    disagreement: float | None
-    path: tuple[float, ...]
-    path_losses: tuple[float | None, ...]
-    barrier: float | None
-    loss: str | None
 
 
 @dataclass(frozen=True)
@@ -305,7 +258,7 @@ class ReportRecord:
     fits: tuple[FitRecord, ...]
     recipe: tuple[tuple[str, str], ...]
     scores: Scores | None
-    pair: PairRecord | None
+    pair: Comparison | None
     losses: LossesRecord | None = None
     diagnosis: tuple[Finding, ...] = ()
     format: int = FORMAT

@@ -1,8 +1,10 @@
 """From an ``Exploration`` or a ``Run`` to the record of its page."""
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from os import cpu_count
 from typing import Any
 
@@ -10,20 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from modelspace.compare import Comparison
+from modelspace import losses
+from modelspace.compare import compare_losses
+from modelspace.cost import Layer
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
-from modelspace.report.losses_extract import losses_of_run
-from modelspace.report.record import (
+from modelspace.losses import Curve, Loss, curve, has_curve
+from modelspace.report._record import (
     Band,
     BlockRow,
     DataRecord,
-    Distance,
     FitRecord,
-    LayerRow,
+    LossesRecord,
     Member,
-    PairRecord,
     ReportRecord,
     Scores,
     Setting,
@@ -36,6 +38,8 @@ from modelspace.runs import Setting as Members
 from modelspace.space import ModelSpace
 
 _MOST_LISTED = 10_000
+_MOST_CURVES = 14
+_EVERY = 4  # of a curve's points are drawn: what a page can show
 
 
 def record_of_exploration(exploration: Exploration, *, command: str | None = None) -> ReportRecord:
@@ -74,7 +78,7 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         ),
         recipe=_recipe(fresh),
         scores=_scores("test", names, fresh, test, np.arange(len(fresh.members))),
-        pair=None if exploration.comparison is None else _pair(exploration.comparison),
+        pair=exploration.comparison,
         # On validation: the sweep is what is chosen among, and the test split is the fresh seeds'.
         losses=losses_of_run(sweep, exploration.data, split="validation"),
         diagnosis=exploration.diagnosis.findings if exploration.diagnosis else (),
@@ -199,12 +203,7 @@ def _fit(name: str, run: Run, shown: np.ndarray, bands_of: str) -> FitRecord:
         updates=int(run.steps.sum()),
         seconds=float(run.seconds),
         rate=float(run.member_steps_per_second),
-        lowering=run.plan.lowering,
-        shard=run.plan.shard,
-        compiled=run.plan.compiled,
-        reason=run.plan.reason,
-        fallback=run.plan.fallback,
-        plan_seconds=float(run.plan.seconds),
+        plan=run.plan,
         interrupted=run.interrupted,
         bands_of=bands_of,
         bands=tuple(_band(n, run.history[n][rows]) for n in known),
@@ -263,6 +262,15 @@ def _space(space: ModelSpace) -> SpaceRecord:
         cost = space.anatomy()
     except ModelspaceError as error:
         problem = str(error)
+    known: dict[str, Any] = dict.fromkeys(("forward_flops", "backward_flops", "peak_bytes", "peak_batch"))
+    layers: tuple[Layer, ...] = ()
+    if cost is not None:
+        layers = tuple(
+            replace(row, output_shape=tuple(row.output_shape[1:]), flops=row.flops // cost.batch)
+            for row in cost.layers
+        )
+        flops = {name: getattr(cost, name) // cost.batch for name in ("forward_flops", "backward_flops")}
+        known = {**flops, "peak_bytes": cost.peak_bytes, "peak_batch": cost.batch}
     return SpaceRecord(
         title=space.title,
         dimension=space.dimension,
@@ -270,44 +278,16 @@ def _space(space: ModelSpace) -> SpaceRecord:
         input_shape=space.input_shape,
         blocks=tuple(blocks),
         tied=tuple(space.layout.tied.items()),
-        layers=()
-        if cost is None
-        else tuple(
-            LayerRow(r.name, r.type, r.parameters, tuple(r.output_shape[1:]), r.flops // cost.batch)
-            for r in cost.layers
-        ),
-        forward_flops=None if cost is None else cost.forward_flops // cost.batch,
-        backward_flops=None if cost is None else cost.backward_flops // cost.batch,
-        peak_bytes=None if cost is None else cost.peak_bytes,
-        peak_batch=None if cost is None else cost.batch,
+        layers=layers,
         uncounted=() if cost is None else tuple(cost.uncounted),
         cost_problem=problem,
+        **known,
     )
 
 
 def _data(data: Data) -> DataRecord:
     sizes = {name: len(split) for name, split in data.splits.items()}
     return DataRecord(data.name, **sizes, input_shape=data.input_shape, classes=data.classes)
-
-
-def _pair(comparison: Comparison) -> PairRecord:
-    def distance(block: Any) -> Distance:
-        return Distance(block.name, *(_number(v) for v in (block.l2, block.relative, block.cosine)))
-
-    return PairRecord(
-        names=comparison.names,
-        same_point=comparison.same_point,
-        distance=None if comparison.distance is None else distance(comparison.distance),
-        blocks=tuple(distance(block) for block in comparison.blocks),
-        inputs=comparison.inputs,
-        output_distance=_number(comparison.output_distance),
-        output_scale=_number(comparison.output_scale),
-        disagreement=_number(comparison.disagreement),
-        path=tuple(float(alpha) for alpha in comparison.path),
-        path_losses=tuple(_number(v) for v in comparison.path_losses),
-        barrier=_number(comparison.barrier),
-        loss=comparison.loss,
-    )
 
 
 def _recipe(run: Run) -> tuple[tuple[str, str], ...]:
@@ -338,3 +318,42 @@ def _versions(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def losses_of_run(run: Run, data: Data | None = None, *, split: str | None = None) -> LossesRecord | None:
+    """The losses of a run, compared on a split of the data, or by the run's own scores where points or data are gone.
+
+    Args:
+        run: What ``fit`` gave.
+        data: What it was fitted on, where it is at hand.
+        split: Which split; the test split where None, or the validation split where there is no test split.
+
+    Returns:
+        None where the loss is no column.
+    """
+    if "loss" not in run.members:
+        return None
+    drawn = tuple(_thinned(curve(loss)) for loss in islice(filter(has_curve, _trained(run)), _MOST_CURVES))
+    try:
+        if data is None or len(run.kept) < len(run.members):
+            return LossesRecord(compare_losses(run), None, drawn)
+        split = split or ("test" if len(data.test) else "validation")
+        return LossesRecord(compare_losses(run, data, split=split), None, drawn)
+    except ModelspaceError as error:
+        return LossesRecord(None, str(error), drawn)
+
+
+def _trained(run: Run) -> Iterator[Loss]:
+    """Each loss at each combination of its own parameters that was trained."""
+    for name in run.members["loss"].unique():
+        loss = losses.resolve(name)
+        own = [column for column in loss.hyperparameters() if column in run.members]
+        rows = run.members.loc[run.members["loss"] == name, own]
+        for values in dict.fromkeys(rows.itertuples(index=False, name=None)):
+            yield loss.at({column: float(value) for column, value in zip(own, values, strict=True)})
+
+
+def _thinned(whole: Curve) -> Curve:
+    columns = {name: getattr(whole, name) for name in ("points", "value", "slope", "curvature")}
+    fewer = {n: tuple(float(f"{v:.6g}") for v in column[::_EVERY]) for n, column in columns.items()}
+    return replace(whole, **fewer)

@@ -1,22 +1,59 @@
-"""A self-contained page: what every one of ours inlines, and the policy that allows its scripts and no others."""
+"""A self-contained page: tables and figures with their captions, what it inlines, and the policy for its scripts."""
 
 import base64
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import jinja2
+import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from modelspace.atomic import whole_file
-from modelspace.report.canvas import DARK, LIGHT
+from modelspace.report._canvas import DARK, LIGHT
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, its headings, its rows as text, and how many leading columns are words."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    words: int = 1
+    marked: int | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure: its caption, what it shows for those who cannot see it, and its numbers as tables."""
+
+    key: str
+    caption: str
+    alternative: str
+    figure: go.Figure
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def json(self) -> Markup:
+        """The figure's JSON, unable to end the script element that holds it."""
+        values = json.loads(self.figure.to_json() or "{}")
+        text = json.dumps(values, ensure_ascii=True, separators=(",", ":"))
+        return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.figure.layout.height or 360)
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A page from a template of this package; every value is escaped.
+    """Return a page from a template of this package; every value is escaped.
 
     Args:
         template: Its name. It is given ``style``, ``scripts`` and their ``hashes`` beside the values.
@@ -30,10 +67,8 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     swaps = {light: DARK[name] for name, light in LIGHT.items()}
-    scripts = {
-        "plotly": _script(get_plotlyjs()),
-        "draw": _script(_source("draw.js").replace("{}", json.dumps(swaps), 1)),
-    }
+    draw = _source("draw.js").replace("{}", json.dumps(swaps), 1)
+    scripts = {"plotly": _script(get_plotlyjs()), "draw": _script(draw)}
     return environment.get_template(template).render(
         style=Markup(_source("style.css")),
         scripts=scripts,

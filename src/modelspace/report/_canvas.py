@@ -63,6 +63,11 @@ def dash(i: int) -> str:
     return _DASHES[i // len(_SERIES) % len(_DASHES)]
 
 
+def stroke(name: str, width: float, dash: str | None = None) -> dict[str, Any]:
+    """A line of one of the palette's colours; its width in pixels."""
+    return {"color": LIGHT[name], "width": width, **({"dash": dash} if dash else {})}
+
+
 def axis_style(*, grid: bool) -> dict[str, Any]:
     """How an axis looks: with grid lines as a rule upright, with a line and ticks as a rule across."""
     axis = {
