@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelspace.errors import ModelspaceError, told
+from modelspace.loading import load_architecture
 from modelspace.memory import free_bytes
 
 
@@ -68,6 +69,27 @@ class Made(Protocol):
     hyperparameters: dict[str, Any]
 
 
+Source = nn.Module | Callable[..., nn.Module] | Made | str
+
+
+def made_of(architecture: Source, given: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """Return the class, factory or module that an architecture is, and the arguments that it is called with.
+
+    Args:
+        architecture: A class, a factory, a module, a space, or a target as on the command line: ``"net.py:Net"``,
+            ``"torchvision:resnet18"``.
+        given: Arguments; they go before a space's own.
+
+    Raises:
+        ModelspaceError: there is no such target.
+    """
+    if isinstance(architecture, str):
+        return load_architecture(architecture), dict(given or {})
+    if isinstance(architecture, Made) and not isinstance(architecture, nn.Module | type):
+        return architecture.architecture, {**architecture.hyperparameters, **(given or {})}
+    return architecture, dict(given or {})
+
+
 class Architecture:
     """What makes a module, once for each seed.
 
@@ -85,14 +107,15 @@ class Architecture:
 
     def __init__(
         self,
-        source: nn.Module | Callable[..., nn.Module],
+        source: Source,
         hyperparameters: Mapping[str, Any],
         input_shape: tuple[int, ...] | None,
         dtype: torch.dtype | None,
         input_dtype: torch.dtype,
     ):
-        self.source = source
-        self.hyperparameters = dict(hyperparameters)
+        source, hyperparameters = made_of(source, hyperparameters)
+        self.source: nn.Module | Callable[..., nn.Module] = source
+        self.hyperparameters = hyperparameters
         self.input_shape = input_shape
         self.dtype = dtype
         self.input_dtype = input_dtype
@@ -230,7 +253,7 @@ class Architecture:
         if self.input_shape is None:
             raise ModelspaceError(
                 f"{self.name} has lazy layers, which learn their shape from an input: "
-                "give input_shape=(…), one sample's shape (--input on the command line)"
+                "give input_shape=(…), one sample's shape"
             )
         training = module.training
         device = next(p for p in module.parameters()).device
@@ -321,9 +344,7 @@ def _check_arguments(source: Any, name: str, given: Mapping[str, Any]) -> None:
     unknown = [] if open_ended else [k for k in given if k not in known]
     problems = []
     if needed:
-        flags = " ".join(f"--model.{n} …" for n in needed)
-        arguments = ", ".join(f"{n}=…" for n in needed)
-        problems.append(f"needs {', '.join(needed)}: give {arguments} (on the command line {flags})")
+        problems.append(f"needs {', '.join(needed)}: give {' and '.join(f'{n}=…' for n in needed)}")
     if unknown:
         takes = ", ".join(known) or "none"
         problems.append(f"has no argument {', '.join(unknown)} (it takes: {takes})")

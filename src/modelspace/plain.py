@@ -160,7 +160,9 @@ def _row(kind: Any, converter: Converter) -> _Read:
             return tuple(several(value, kind))
         if len(inner) != len(value):
             raise _Unfit(value, kind)
-        return tuple(converter.structure(each, of) for each, of in zip(value, inner, strict=True))
+        return tuple(
+            converter.get_structure_hook(of)(each, of) for each, of in zip(value, inner, strict=True)
+        )
 
     return structure
 
@@ -168,7 +170,7 @@ def _row(kind: Any, converter: Converter) -> _Read:
 def _mapping(kind: Any, converter: Converter) -> _Read:
     """How a record, a ``TypedDict`` or a dictionary is read, each from a dictionary alone."""
     if is_dataclass(kind):
-        inner = make_dict_structure_fn(kind, converter)
+        inner: _Read = make_dict_structure_fn(kind, converter)  # type: ignore[arg-type]
     elif is_typeddict(kind):
         inner = make_typed_dict_structure_fn(kind, converter)
     elif is_namedtuple(kind):

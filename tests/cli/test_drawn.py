@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelspace.cli.drawn import drawn
+from modelspace.cli.losses import drawn
 
 BITS = {
     0x01: (0, 0),

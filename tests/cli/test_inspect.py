@@ -8,7 +8,7 @@ import pytest
 from support.commands import printed, refused
 from support.pages import HOSTILE, Reader
 
-from modelspace.cli.sizes import memory_size
+from modelspace.cli.values import memory_size
 from modelspace.cost import inspect
 from modelspace.errors import ModelspaceError
 from modelspace.report._inspection import inspection_page, tiles
@@ -91,7 +91,7 @@ def test_the_tree(capsys, nets):
 
 
 def test_a_step_s_memory_and_the_largest_batch(capsys, nets):
-    plain = found(capsys, f"{nets}:Net", "--optimizer", "adam", "--memory", "1MiB", "--device-name", "a100")
+    plain = found(capsys, f"{nets}:Net", "--optimizer", "adam", "--memory", "1MiB", "--hardware", "a100")
     step = plain["step"]
     assert step["by_kind"]["parameters"] == 4 * plain["parameters"]
     # Two moments of each parameter, and the count of the step for each of 8 tensors.
@@ -99,7 +99,7 @@ def test_a_step_s_memory_and_the_largest_batch(capsys, nets):
     most = plain["largest_batch"]
     assert most["peak_bytes"] <= 2**20 < most["next_peak_bytes"]
     assert plain["time_bound"]["seconds"] >= plain["time_bound"]["compute_seconds"] > 0
-    text = printed(capsys, "inspect", f"{nets}:Net", "--memory", "1MiB", "--device-name", "a100")
+    text = printed(capsys, "inspect", f"{nets}:Net", "--memory", "1MiB", "--hardware", "a100")
     assert f"largest batch: {most['batch']:,}" in text
     assert "a bound, not an estimate" in text
 
@@ -154,7 +154,7 @@ def test_areas_of_a_treemap_fill_their_parents(nets):
         (("--memory", "1KiB"), "takes"),
         (("--optimizer", "adamm"), "did you mean 'adam"),
         (("--precision", "bfloat"), "did you mean 'bfloat16'"),
-        (("--device-name", "a1000"), "did you mean 'a100'"),
+        (("--hardware", "a1000"), "did you mean 'a100'"),
         (("--model.batch", "3"), "can't be passed on"),
     ],
 )

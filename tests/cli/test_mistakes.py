@@ -58,7 +58,7 @@ def explore(*more):
         (("inspect", "examples/dummynet.py:DumyNet"), ["unknown name", "did you mean 'DummyNet'?"]),
         (("inspect", "examples/dummynet.py"), ["file.py:Name"]),
         (("inspect", "no.such.module:Net"), ["module 'no.such.module' can't be imported"]),
-        (("inspect", "torch.nn:Identity"), ["Identity don't tell", "input_shape", "--input"]),
+        (("inspect", "torch.nn:Identity"), ["Identity don't tell", "--input 3x224x224"]),
         (("inspect", DUMMY, "--input", "3x8x8"), ["DummyNet", "225", "3×8×8"]),
         (("inspect", DUMMY, "--input", "1x7x7"), ["conv1 (Conv2d)", "[1, 1, 7, 7]", "3"]),
         (("inspect", DUMMY, "--input", "3x7xQ"), ["'Q' is not a whole number"]),

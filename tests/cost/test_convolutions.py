@@ -140,7 +140,7 @@ def by_hand(width, depth, side=8):
 
 def test_inspect_laws_solve_and_the_time_bound():
     forward, backward = by_hand(4, 2)
-    found = ms.inspect(Separable, (3, 8, 8), device="a100")
+    found = ms.inspect(Separable, (3, 8, 8), hardware="a100")
     assert (found.anatomy.forward_flops, found.anatomy.backward_flops) == (forward, backward)
     assert found.bound.compute_seconds == pytest.approx((forward + backward) / 156e12)
     assert found.bound == time_bound(found.anatomy, "a100")

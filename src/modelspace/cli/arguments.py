@@ -18,6 +18,7 @@ from modelspace.cli.parser import typed
 from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.export import TARGETS
 from modelspace.fit import LABEL_NOISE, PLANS, Options
 from modelspace.loading import load_architecture
 from modelspace.optimizers import RANGES
@@ -138,6 +139,18 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         type=typed(values.seeds, "seeds"),
         metavar="V",
         help="seeds of the data order, one a member: 4 for 0 to 3 (default: all members share one order)",
+    )
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """--export."""
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        metavar="TO=PLACE",
+        help=f"write the results for another tool too: {', '.join(TARGETS)} (csv=members.csv, "
+        "tensorboard=runs/tb, mlflow=sqlite:///runs.db, wandb=my-project); may be given more than once",
     )
 
 

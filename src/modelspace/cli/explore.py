@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelspace.cli import arguments, exports, results
+from modelspace.cli import arguments, results
 from modelspace.cli.fit import finish
+from modelspace.cli.parser import Verb
 from modelspace.explore import Exploration, Interrupted, explore
 from modelspace.population import joined
 from modelspace.progress import notice
@@ -30,21 +31,21 @@ examples:
   modelspace explore nets.py:CNN --data digits --lr 1e-3,1e-2 --weight-decay 0,1e-4 --optimizer adamw"""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     arguments.add_target(parser)
     arguments.add_data(parser, required=True)
     arguments.add_fit(parser)
-    exports.add_export(parser)
+    arguments.add_export(parser)
     parser.add_argument(
         "--fresh-seeds", type=int, default=64, metavar="N", help="new seeds fitted at the choice (64)"
     )
     arguments.add_json(parser)
 
 
-def call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace) -> int:
     """Explore, print the summary, write the folder and what is exported."""
-    exported = exports.chosen(options)
+    exported = results.chosen_exports(options)
     folder = arguments.output_folder(options.out)
     if folder:
         check_outputs(folder, folder / "sweep")
@@ -73,7 +74,7 @@ def call(options: argparse.Namespace) -> int:
         results.print_json(summary)
     else:
         say("\n".join(_lines(found, folder)))
-    lines = exports.write(exported, {"sweep": found.sweep, "fresh": found.fresh})
+    lines = results.write_exports(exported, {"sweep": found.sweep, "fresh": found.fresh})
     if lines and not options.json:
         say("\n".join(lines))
     return 130 if found.interrupted else 0
@@ -185,3 +186,6 @@ def _response_lines(found: Exploration) -> list[str]:
     if len(shown) < len(response):
         lines.append(f"  (the best {len(shown)} of {len(response)} settings; all are in the report)")
     return lines
+
+
+VERBS = {"explore": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

@@ -9,14 +9,15 @@ import torch
 
 from modelspace.cli import values
 from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder
-from modelspace.cli.parser import typed
+from modelspace.cli.parser import Verb, typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.family import Family, Law, Solution
+from modelspace.family import Family, Solution
 from modelspace.loading import load_architecture
+from modelspace.plain import plain
 from modelspace.show import say
 
-DTYPES = ("float32", "float64", "bfloat16")
+_DTYPES = ("float32", "float64", "bfloat16")
 USAGE = "%(prog)s TARGET --model.KEY V1,V2[,…] [--input SHAPE] [--solve NAME=VALUE --over KEY] [options]"
 DESCRIPTION = """\
 A family is one architecture with hyper-parameters that change its size. Each --model.KEY with several values, with
@@ -38,7 +39,7 @@ examples:
       --input 32 --input-dtype long --plot scaling.html --json"""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument(
         "target",
@@ -52,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="3x7x7",
         help="one sample's shape without the batch (without it only n is known)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, help="cast the members (default: as they are built)")
+    parser.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        help="cast the members (default: as they are built)",
+    )
     parser.add_argument(
         "--input-dtype",
         choices=["float", "long"],
@@ -97,7 +102,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace) -> int:
     """Print laws and table, or the solution."""
     _check(options)
     family = Family(
@@ -114,7 +119,7 @@ def call(options: argparse.Namespace) -> int:
         output_folder(str(Path(options.plot).parent))
         family.plot(options.plot)
     if options.json:
-        print_json(summary(family, solution))
+        print_json(_summary(family, solution))
     else:
         say(repr(solution or family))
     return 0
@@ -179,38 +184,32 @@ def _pairs(flag: str, text: str) -> dict[str, Any]:
     return found
 
 
-def summary(family: Family, solution: Solution | None) -> dict[str, Any]:
+def _summary(family: Family, solution: Solution | None) -> dict[str, Any]:
     """The family as plain values; with a solution, that and the laws, and no table."""
-    found: dict[str, Any] = {"architecture": family.title, "quantities": list(family.quantities)}
+    found: dict[str, Any] = {"architecture": family.title, "quantities": family.quantities}
     if solution is not None:
-        found["solution"] = _solution(solution)
+        found["solution"] = {**plain(solution.member), **plain(solution, "distance", "hyperparameters")}
     else:
-        refused = family.refused
+        table = enumerate(family.table.astype("object").to_dict("records"))
         found["members"] = [
-            {
-                name: None if i in refused and name in family.quantities else value
-                for name, value in row.items()
-            }
-            for i, row in enumerate(family.table.astype("object").to_dict("records"))
+            {n: None if i in family.refused and n in family.quantities else v for n, v in row.items()}
+            for i, row in table
         ]
-        found["refused"] = {str(row): reason for row, reason in family.refused.items()}
+        found["refused"] = family.refused
     counts = [quantity for quantity in family.quantities if quantity != "peak_bytes"]
-    found["laws"] = {quantity: _pieces(family.laws[quantity]) for quantity in counts}
+    found["laws"] = {
+        quantity: [
+            {
+                **plain(piece, "formula"),
+                "polynomial": str(piece.polynomial),
+                "terms": None if piece.polynomial is None else _terms(piece.polynomial),
+                "where": piece.conditions,
+            }
+            for piece in family.laws[quantity].pieces
+        ]
+        for quantity in counts
+    }
     return {**found, "batch": family.batch}
-
-
-def _pieces(law: Law) -> list[dict[str, Any]]:
-    return [
-        {
-            "formula": piece.formula,
-            "terms": None if piece.polynomial is None else _terms(piece.polynomial),
-            "where": piece.conditions,
-            "found_from": piece.found_from,
-            "checked_on": piece.checked_on,
-            "reason": piece.reason,
-        }
-        for piece in law.pieces
-    ]
 
 
 def _terms(polynomial: Any) -> list[dict[str, Any]]:
@@ -225,22 +224,4 @@ def _terms(polynomial: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _solution(solution: Solution) -> dict[str, Any]:
-    member = solution.member
-    sides = {"below": solution.below, "above": solution.above}
-    return {
-        "hyperparameters": solution.hyperparameters,
-        "quantity": solution.quantity,
-        "target": solution.target,
-        "value": solution.value,
-        "distance": solution.distance,
-        "n": member.n,
-        "forward_flops": member.forward_flops,
-        "backward_flops": member.backward_flops,
-        "peak_bytes": member.peak_bytes,
-        "law": solution.law,
-        **{
-            side: None if n is None else {"hyperparameters": n.hyperparameters, "value": n.value}
-            for side, n in sides.items()
-        },
-    }
+VERBS = {"family": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

@@ -1,40 +1,45 @@
-"""``modelspace fit``: train a population and keep it."""
+"""``modelspace fit``: train a population and keep it; ``modelspace report``: draw a run's page again."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
-from modelspace.cli import arguments, exports, results
+from modelspace.cli import arguments, results
+from modelspace.cli.arguments import add_json
+from modelspace.cli.parser import Verb
 from modelspace.data import Data
+from modelspace.errors import ModelspaceError
 from modelspace.fit import fit
-from modelspace.report import record_of_run, write_record
+from modelspace.report import ReportRecord, record_of_run, write_record
 from modelspace.runs import Run, check_outputs
 from modelspace.show import say
 
-USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
-DESCRIPTION = """\
+_FIT_USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
+_FIT_DESCRIPTION = """\
 Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the
 folder gets report.html, summary.json, members.csv and points.safetensors (row k is member k), and the run
 itself is written there as it goes: killed, the same command continues it; with more --seeds, values of a
 column or --epochs it trains what is missing."""
-EPILOG = """\
+_FIT_EPILOG = """\
 examples:
   modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
   modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9
   modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb"""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
+def _configure_fit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``fit``."""
     arguments.add_target(parser)
     arguments.add_data(parser, required=True)
     arguments.add_fit(parser)
-    exports.add_export(parser)
+    arguments.add_export(parser)
     arguments.add_json(parser)
 
 
-def call(options: argparse.Namespace) -> int:
+def _fit(options: argparse.Namespace) -> int:
     """Fit, print the summary, write the folder and what is exported."""
-    exported = exports.chosen(options)
+    exported = results.chosen_exports(options)
     folder = arguments.output_folder(options.out)
     if folder:
         check_outputs(folder, folder)
@@ -69,7 +74,46 @@ def finish(
         say(f"{run!r}\n{memory}{run.table[columns].describe().to_string()}")
         if folder:
             say(f"written: {folder}/report.html, summary.json, members.csv, points.safetensors")
-    lines = exports.write(exported, {None: run})  # last: what is above stands, whatever another tool says
+    lines = results.write_exports(
+        exported, {None: run}
+    )  # last: what is above stands, whatever another tool says
     if lines and not as_json:
         say("\n".join(lines))
     return 130 if run.interrupted else 0
+
+
+_REPORT_USAGE = "%(prog)s FOLDER [options]"
+_REPORT_DESCRIPTION = """\
+Draw the page of a finished run again, from the summary.json that `explore` or `fit --out` left. The page is one
+self-contained file: it opens offline, reads without scripts, and prints."""
+_REPORT_EPILOG = """\
+example:
+  modelspace report runs/dummynet"""
+
+
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``report``."""
+    parser.add_argument("folder", metavar="FOLDER", help="a run's folder, which holds summary.json")
+    parser.add_argument("--to", metavar="FILE", help="where the page goes (FOLDER/report.html)")
+    add_json(parser)
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Draw the page."""
+    folder = Path(options.folder)
+    try:
+        record = ReportRecord.from_plain(results.read_summary(folder)["report"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelspaceError(
+            f"{folder / 'summary.json'} is not a run's summary: {type(error).__name__}: {error}"
+        ) from error
+    path = Path(options.to) if options.to else folder / "report.html"
+    write_record(record, path)
+    say(json.dumps({"report": str(path)}) if options.json else str(path))
+    return 0
+
+
+VERBS = {
+    "fit": Verb(_FIT_USAGE, _FIT_DESCRIPTION, _FIT_EPILOG, _configure_fit, _fit),
+    "report": Verb(_REPORT_USAGE, _REPORT_DESCRIPTION, _REPORT_EPILOG, _configure_report, _report),
+}

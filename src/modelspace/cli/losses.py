@@ -2,18 +2,22 @@
 
 import argparse
 import sys
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from rich.table import Table
 
 from modelspace import losses
 from modelspace.atomic import whole_file
-from modelspace.cli import loss_cards
 from modelspace.cli.arguments import add_json
+from modelspace.cli.parser import Verb
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses import KINDS, has_curve
+from modelspace.losses import KINDS, Loss, has_curve
 from modelspace.plain import plain
 from modelspace.report import write_curves_html, write_curves_png
-from modelspace.show import say
+from modelspace.show import Terminal, number, say
 
 USAGE = "%(prog)s [NAME …] [--kind KIND] [--convex] [--calibrated] [--proper] [options]"
 DESCRIPTION = """\
@@ -46,7 +50,7 @@ _YES_NO = {
 }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="losses by name (default: all that are as asked)"
@@ -64,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace) -> int:
     """Print the catalogue or the losses named, and draw them."""
     asked = {name: getattr(options, name) for name in ("kind", "outputs", "labels", *_YES_NO)}
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -81,11 +85,11 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"losses": [_plain(name) for name in names]})
     elif len(options.names) == 1:
-        sys.stdout.write(loss_cards.card(losses.CATALOGUE[names[0]]))
+        sys.stdout.write(card(losses.CATALOGUE[names[0]]))
     elif options.names:
-        loss_cards.print_side_by_side(names)
+        print_side_by_side(names)
     else:
-        loss_cards.print_catalogue(names)
+        print_catalogue(names)
     if options.plot is not None and not options.json:
         say(f"written: {options.plot}")
     return 0
@@ -118,3 +122,193 @@ def _plain(name: str) -> dict[str, Any]:
         ],
         **plain(loss.properties),
     }
+
+
+_WIDTH = 100
+_BLANK = 0x2800  # Unicode's braille patterns: two dots across and four down in each character
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_MARGIN = 9
+_OUTPUTS = {
+    "real": "any number",
+    "score": "a score z: positive for +1, negative for −1; for classes [N, C, …], one against the rest",
+    "logits": "logits [N, C, …], one for each class: no softmax at the model's end",
+    "probability": "a probability in [0, 1]: a sigmoid at the model's end",
+    "log-probability": "log-probabilities: a log-softmax at the model's end",
+    "log-rate": "the logarithm of the mean: no exponential at the model's end",
+    "positive": "a positive number",
+    "embedding": "an embedding, a vector for each sample",
+}
+_LABELS = {
+    "real": "any number",
+    "sign": "−1 or +1; or classes 0 … C − 1, where outputs are [N, C, …]",
+    "unit": "0 or 1, or between",
+    "class": "a class, 0 … C − 1",
+    "count": "0, 1, 2 …",
+    "positive": "a positive number",
+    "multi-hot": "0 or 1 for each class: a set of classes",
+    "rank": "a rank, or a degree of relevance",
+    "distribution": "a probability for each class",
+}
+_MEANT = {
+    "calibrated": "whoever minimises it classifies as well as can be",
+    "proper": "whoever minimises it knows the probabilities",
+}
+
+
+def print_catalogue(names: Iterable[str]) -> None:
+    """Losses by kind, a line each, in 100 columns."""
+    console = _console()
+    names = list(names)
+    if not names:
+        console.print("no loss of the catalogue is as asked")
+        return
+    for kind in KINDS:
+        own = [name for name in names if losses.CATALOGUE[name].kind == kind]
+        if not own:
+            continue
+        table = Table(
+            box=None,
+            header_style="dim",
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            title=f"{kind} ({len(own)})",
+            title_justify="left",
+            title_style="bold",
+        )
+        table.add_column("loss", no_wrap=True)
+        table.add_column("formula", overflow="fold", ratio=1)
+        for heading in ("convex", "Lipschitz", "smooth", "calibr.", "proper"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name in own:
+            known = _known(losses.CATALOGUE[name])
+            constants = (number(known.lipschitz), number(known.smooth))
+            words = (_word(known.calibrated), _word(known.proper))
+            table.add_row(name, known.formula, _word(known.convex), *constants, *words)
+        console.print(table)
+        console.print()
+    console.print(f"{len(names)} losses; one in full: modelspace losses {names[0]}")
+
+
+def print_side_by_side(names: list[str]) -> None:
+    """Properties down, losses across."""
+    rows = {name: dict(facts(losses.CATALOGUE[name])) for name in names}
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", style="dim", no_wrap=True)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for what in dict.fromkeys(what for own in rows.values() for what in own):
+        table.add_row(what, *(rows[name].get(what, "–") for name in names))
+    _console().print(table)
+
+
+def card(loss: Loss) -> str:
+    """One loss in full: what it is, its properties in words, its curve.
+
+    Args:
+        loss: Of the catalogue.
+    """
+    summary = (type(loss).__doc__ or "").strip().splitlines()[0]
+    lines = [loss.name, *textwrap.wrap(summary, _WIDTH), ""]
+    for what, value in facts(loss, meant=True):
+        first, *more = textwrap.wrap(value, _WIDTH - 16, break_on_hyphens=False) or [""]
+        lines += [f"  {what:<12}  {first}", *(" " * 16 + line for line in more)]
+    if has_curve(loss):
+        curve = losses.curve(loss)
+        for name, values in (("value", curve.value), ("slope", curve.slope)):
+            lines += ["", *drawn(curve.points, values, title=f"{name} over the {curve.axis}")]
+    return "\n".join(lines) + "\n"
+
+
+def facts(loss: Loss, *, meant: bool = False) -> list[tuple[str, str]]:
+    """What is known of a loss as (what, value) pairs for a reader.
+
+    Args:
+        loss: Of the catalogue.
+        meant: Whether to say what the words mean.
+    """
+    known = _known(loss)
+    outputs, labels = str(loss.outputs), str(loss.labels)
+    rows = [
+        ("kind", loss.kind),
+        ("formula", known.formula),
+        ("outputs", f"{outputs}: {_OUTPUTS[outputs]}" if meant and outputs in _OUTPUTS else outputs),
+        ("labels", f"{labels}: {_LABELS[labels]}" if meant and labels in _LABELS else labels),
+        ("parameters", "; ".join(f"{n} = {text}" for n, text in loss.parameters().items()) or "none"),
+        ("convex", _word(known.convex)),
+        ("Lipschitz", number(known.lipschitz)),
+        ("smooth", number(known.smooth)),
+        ("bound", number(known.bound)),
+        ("minimiser", known.minimiser or "–"),
+    ]
+    for what in ("calibrated", "proper"):
+        value = getattr(known, what)
+        rows.append((what, _word(value) + (f": {_MEANT[what]}" if meant and value else "")))
+    rows.append(("source", known.source))
+    return [*rows, ("notes", known.notes)] if known.notes else rows
+
+
+def _console() -> Terminal:
+    return Terminal(width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def _known(loss: Loss) -> Any:
+    known = loss.properties
+    assert known is not None, f"{loss.name} is of the catalogue, whose losses all state their properties"
+    return known
+
+
+def _word(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "–"}[value]
+
+
+def drawn(
+    x: Sequence[float], y: Sequence[float], *, width: int = 72, height: int = 8, title: str = ""
+) -> list[str]:
+    """Lines of text that show y over x: a frame to the left and below, the ends of both axes, dots for the curve.
+
+    Args:
+        x: Ascending, at least 2.
+        y: As many finite numbers.
+        width: Of each line, in characters, at least 24.
+        height: Of the curve, in lines.
+        title: What y is; the first line.
+
+    Example:
+        >>> for line in drawn([0, 1, 2], [0, 1, 2], width=24, height=2):
+        ...     print(line)
+               2 │⠀⠀⠀⠀⠀⠀⠀⣀⣀⠤⠤⠒⠒⠉
+               0 │⣀⠤⠤⠒⠒⠉⠉⠀⠀⠀⠀⠀⠀⠀
+                 └──────────────
+                  0            2
+    """
+    across, down = width - _MARGIN - 1, height
+    low, high = min(y), max(y)
+    if low == high:
+        low, high = low - 1, high + 1
+    cells = [[_BLANK] * across for _ in range(down)]
+    before = None
+    for column in range(2 * across):
+        at = x[0] + (x[-1] - x[0]) * column / (2 * across - 1)
+        place = round((high - _between(x, y, at)) / (high - low) * (4 * down - 1))
+        # A steep piece is drawn as an upright stroke, so that the curve is one line.
+        start = (
+            place if before is None or abs(before - place) <= 1 else before + (1 if place > before else -1)
+        )
+        for row in range(min(start, place), max(start, place) + 1):
+            cells[row // 4][column // 2] |= _DOTS[column % 2][row % 4]
+        before = place
+    ends = {0: f"{high:.3g}", down - 1: f"{low:.3g}"}
+    lines = [f"{ends.get(i, ''):>{_MARGIN - 1}} │" + "".join(map(chr, row)) for i, row in enumerate(cells)]
+    left, right = f"{x[0]:.3g}", f"{x[-1]:.3g}"
+    feet = [" " * _MARGIN + "└" + "─" * across, " " * (_MARGIN + 1) + left + right.rjust(across - len(left))]
+    return [line.replace("-", "−") for line in (*([title] if title else []), *lines, *feet)]
+
+
+def _between(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    """The value at a place by the straight line between its neighbours."""
+    i = max(1, next((i for i, known in enumerate(x) if known >= at), len(x) - 1))
+    share = (at - x[i - 1]) / (x[i] - x[i - 1])
+    return y[i - 1] + min(1.0, max(0.0, share)) * (y[i] - y[i - 1])
+
+
+VERBS = {"losses": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from modelspace import __version__
-from modelspace.cli.parser import Parser, parse_known
+from modelspace.cli.parser import Parser, as_flags, parse_known
 from modelspace.errors import ModelspaceError, printable, the_users_told, unknown_name
 
 # Each verb's module is imported when it is called: PyTorch alone takes a second to import.
@@ -25,6 +25,7 @@ _VERBS = {
     "report": "draw report.html again from a run's folder",
     "runs": "list, show, compare and export what fit and explore wrote down",
 }
+_HOMES = {"diff": "inspect", "doctor": "checks", "verify": "checks", "compare": "checks", "report": "fit"}
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
@@ -56,16 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if sys.stdout is None:  # closed before we began
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
+    parser = None  # the verb's
     try:
         try:
             words = [*(sys.argv[1:] if arguments is None else arguments)]
             options = parse_known(_parser(words), words)
+            parser = options.parser
             with the_users_told(own_kinds=True):
                 return options.call(options)
         finally:  # after --help too
             sys.stdout.flush()  # what can't be written is said here, and not by the interpreter as it ends
     except (ModelspaceError, UnicodeEncodeError) as error:
-        return _refused(str(error))
+        return _refused(as_flags(str(error), parser))
     except KeyboardInterrupt:
         sys.stderr.write("modelspace: interrupted before anything was finished\n")
         return 130
@@ -111,8 +114,9 @@ def _parser(words: Sequence[str]) -> Parser:
     for name, line in _VERBS.items():
         sub = verbs.add_parser(name, help=line, formatter_class=_Formatter, allow_abbrev=False)
         if name == chosen:
-            verb = import_module(f"modelspace.cli.{name}")
-            sub.usage, sub.description, sub.epilog = verb.USAGE, verb.DESCRIPTION, verb.EPILOG
+            home = import_module(f"modelspace.cli.{_HOMES.get(name, name)}")
+            verb = home.VERBS[name]
+            sub.usage, sub.description, sub.epilog = verb.usage, verb.description, verb.epilog
             verb.configure(sub)
             sub.set_defaults(call=verb.call, parser=sub)
     return parser

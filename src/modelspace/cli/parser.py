@@ -1,8 +1,10 @@
-"""The parser of the command line: complaints in one line, and the architecture's own arguments."""
+"""The parser of the command line: complaints in one line, the architecture's arguments, options of a function's."""
 
 import argparse
+import inspect
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, get_args
 
 from modelspace.cli import values
 from modelspace.errors import ModelspaceError, nearest, printable
@@ -10,6 +12,24 @@ from modelspace.errors import ModelspaceError, nearest, printable
 _MODEL = "--model."
 # Past these a command would take the machine's processes or memory, or years, before it failed.
 _MOST = {"threads": 4096, "workers": 4096, "members": 10_000, "steps": 1_000_000}
+
+
+class Verb(NamedTuple):
+    """What a module of this package says of one of its verbs.
+
+    Attributes:
+        usage: Its usage, with ``%(prog)s``.
+        description: What it does.
+        epilog: Examples.
+        configure: Adds its arguments to its parser.
+        call: Does it; the exit status.
+    """
+
+    usage: str
+    description: str
+    epilog: str
+    configure: Callable[["Parser"], None]
+    call: Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,3 +84,68 @@ def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> ar
         if (getattr(options, name, None) or 0) > most:
             raise ModelspaceError(f"--{name} is at most {most:,}; received {getattr(options, name):,}")
     return options
+
+
+def add_options(
+    parser: argparse.ArgumentParser, function: Callable[..., Any], names: str, **own: Any
+) -> None:
+    """Add the options that stand for a function's arguments: name, type, default and help are the function's.
+
+    Args:
+        parser: Where.
+        function: With annotations and a docstring.
+        names: Its arguments, with spaces between.
+        own: By argument, what ``add_argument`` is given instead.
+    """
+    parameters = inspect.signature(function).parameters
+    section = inspect.getdoc(function).partition("\nArgs:\n")[2].partition("\n\n")[0]  # type: ignore[union-attr]
+    said = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
+    for name in names.split():
+        default, kind = parameters[name].default, parameters[name].annotation
+        words = re.sub(r"\s+", " ", said[name].replace("``", "").replace('"', "")).rstrip(".")
+        words = words[0].lower() + words[1:]
+        kinds = get_args(kind) or (kind,)
+        given: dict[str, Any] = {"default": default, "help": words}
+        if default is False:
+            given["action"] = "store_true"
+        elif int in kinds or float in kinds:
+            given |= {"type": int if int in kinds else float, "metavar": "N"}
+        if default not in (None, False, ()):
+            given["help"] = f"{words} ({default})"
+        parser.add_argument(flag(name), **{**given, **own.get(name, {})})
+
+
+def chosen(options: argparse.Namespace, names: str) -> dict[str, Any]:
+    """The values of options that stand for arguments, by their names."""
+    return {name: getattr(options, name) for name in names.split()}
+
+
+def flag(name: str) -> str:
+    """An argument's option: ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def as_flags(text: str, parser: argparse.ArgumentParser | None) -> str:
+    """A message of the library's with its arguments as this verb's options: ``keep='scores'`` as ``--keep scores``.
+
+    Args:
+        text: The message.
+        parser: The verb's; where None, nothing is changed.
+    """
+    known = set() if parser is None else {*parser._option_string_actions, "--model"}
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        word = {"input_shape": "--input", "inputs": "--input"}.get(name, flag(name))
+        if word not in known:
+            return f"--model.{name} …" if value == "…" and "--model" in known else match[0]
+        shape = re.fullmatch(r"\(([\d, ]+?),?\)", value)
+        if shape:
+            value = shape[1].replace(", ", "x")
+        elif value in ("True", "(…)"):
+            value = ""
+        return " ".join(filter(None, [word, value.strip("'")]))
+
+    return re.sub(
+        r"(?<![\w.(-])(?<!, )(?P<name>[a-z]\w*)=(?P<value>'[^']*'|\([^)]*\)|…|[\w.]*\w|)", option, text
+    )

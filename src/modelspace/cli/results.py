@@ -1,10 +1,12 @@
-"""What ``fit`` and ``explore`` leave behind: the summary's keys, and the files of a run's folder."""
+"""What ``fit`` and ``explore`` leave behind: the summary's keys, the files of a run's folder, its exports."""
 
+import argparse
 import hashlib
 import json
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ import pandas as pd
 
 from modelspace.atomic import remove_remains, whole_file
 from modelspace.errors import ModelspaceError, first_line
+from modelspace.export import TARGETS, check, export
 from modelspace.export.table import write_csv
 from modelspace.plain import parsed, plain
 from modelspace.population import Population, save
@@ -132,3 +135,44 @@ def print_json(record: Any, *properties: str, **more: Any) -> None:
 def named(population: Population, kept: np.ndarray, members: int) -> Population:
     """The members that were kept, with a column that says which they are where they are not all."""
     return population if len(kept) == members else population.with_columns(member=kept)
+
+
+def chosen_exports(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """The exports that were asked for: target and place.
+
+    Raises:
+        ModelspaceError: one of them could not be made.
+    """
+    found = []
+    for text in options.export:
+        to, equals, place = text.partition("=")
+        if not equals:
+            raise ModelspaceError(f"--export {text}: write TO=PLACE, where TO is one of {', '.join(TARGETS)}")
+        check(to, place)
+        found.append((to, place))
+    return found
+
+
+def write_exports(exports: Sequence[tuple[str, str]], runs: Mapping[str | None, Run]) -> list[str]:
+    """Make the exports; one that fails does not keep the others from being made.
+
+    Args:
+        exports: Targets and places.
+        runs: By what each is called beside the others; None where there is one.
+
+    Returns:
+        A line for each export, for a reader.
+
+    Raises:
+        ModelspaceError: some could not be made.
+    """
+    problems = []
+    for to, place in exports:
+        try:
+            for part, run in runs.items():
+                export(run, to, place, part=part)
+        except ModelspaceError as error:
+            problems.append(str(error))
+    if problems:
+        raise ModelspaceError("; ".join(problems))
+    return [f"exported: {to} to {place}" for to, place in exports]

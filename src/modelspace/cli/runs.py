@@ -11,7 +11,7 @@ from rich.table import Table
 
 from modelspace.cli import accounts
 from modelspace.cli.arguments import add_json
-from modelspace.cli.parser import Parser
+from modelspace.cli.parser import Parser, Verb
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError
 from modelspace.export import TARGETS, check, export
@@ -52,7 +52,7 @@ MLflow's store (a folder, sqlite:///runs.db or http://…), or wandb's project (
 _SHOWN_SETTINGS = 24
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments; what an action takes is parsed by a parser of its own."""
     add_json(parser)
     parser.add_argument(
@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace) -> int:
     """Do what the first word says; list where it is none of the actions."""
     words = options.words
     name = words[0] if words and words[0] in _ACTIONS else None
@@ -309,3 +309,6 @@ def _plain(value: Any) -> str:
     if value is None:
         return "–"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+VERBS = {"runs": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

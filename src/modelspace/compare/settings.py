@@ -65,8 +65,8 @@ def chosen_settings(members: pd.DataFrame, status: np.ndarray, accuracy: np.ndar
     """
     if "loss" not in members:
         raise ModelspaceError(
-            "losses are compared where they are a column: fit space.sample(…, loss=['logistic', 'hinge']), "
-            f"or --loss logistic,hinge; this run has the columns {', '.join(map(str, members.columns))}"
+            "losses are compared where they are a column: fit space.sample(…, loss=['logistic', 'hinge']); "
+            f"this run has the columns {', '.join(map(str, members.columns))}"
         )
     ended = status != Status.UNFINISHED
     if not ended.any():

@@ -1,7 +1,7 @@
 """``diff``: two architectures side by side: which module is which, and what differs of each."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modelspace.construction import Made, title_of
+from modelspace.construction import Source, made_of, title_of
 from modelspace.cost._anatomy import Anatomy, on_values
 from modelspace.cost._counts import counts
 from modelspace.cost._difference import Change, Difference
@@ -24,7 +24,6 @@ _COSTS = {
     "backward_flops": "FLOP backward",
     "saved_bytes": "activations in bytes",
 }
-Source = nn.Module | Callable[..., nn.Module] | Made
 
 
 class Facts(NamedTuple):
@@ -63,7 +62,7 @@ def diff(
     alone; where the input can neither be guessed nor run, only what they hold is compared, and the record says why.
 
     Args:
-        a: A class, a factory, a module or a space.
+        a: A class, a factory, a module, a space, or a target, as ``inspect`` takes it.
         b: The other one.
         input_shape: One sample's shape for both, without the batch; guessed for each where None. A `Spec` or samples
             for a forward that reads values, as in ``inspect``.
@@ -79,7 +78,7 @@ def diff(
         >>> found.equal, found.totals["parameters"], found.changes[0].what["weight"]
         (False, (15, 25), ('3×4 float32', '5×4 float32'))
     """
-    sources = [_source(side, given) for side, given in zip((a, b), arguments, strict=True)]
+    sources = [made_of(side, given) for side, given in zip((a, b), arguments, strict=True)]
     shape = shape_of(input_shape)
     modules = [built(source, given, input_shape=shape) for source, given in sources]
 
@@ -131,12 +130,6 @@ def diff(
         inputs=(inputs[0], inputs[1]) if records else None,
         untraced=untraced,
     )
-
-
-def _source(side: Source, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    if isinstance(side, Made) and not isinstance(side, nn.Module | type):
-        return side.architecture, {**side.hyperparameters, **given}
-    return side, given
 
 
 def _change(pair: Pair) -> Change | None:

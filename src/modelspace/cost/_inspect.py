@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelspace.construction import Architecture, is_lazy, title_of
+from modelspace.construction import Architecture, Made, Source, is_lazy, made_of, title_of
 from modelspace.cost._anatomy import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.cost._inspection import Inspection
 from modelspace.cost._largest import LargestBatch, largest_batch
@@ -20,7 +20,7 @@ from modelspace.trace import MetaBuild, Spec
 
 
 def inspect(
-    source: nn.Module | Callable[..., nn.Module],
+    source: Source,
     input_shape: tuple[int, ...] | Spec | Tensor | None = None,
     *,
     batch: int | None = None,
@@ -29,13 +29,13 @@ def inspect(
     optimizer: str | None = None,
     precision: str | None = None,
     memory: int | None = None,
-    device: str | None = None,
+    hardware: str | None = None,
     **hyperparameters: Any,
 ) -> Inspection:
     """Measure an architecture; nothing is allocated, and nothing of it is changed.
 
     Args:
-        source: A class, a factory or a module.
+        source: A class, a factory, a module, a space, or a target: ``"net.py:Net"``, ``"torchvision:resnet18"``.
         input_shape: One sample's shape without the batch; guessed where None, which the record says. For a forward
             that reads values a `Spec` with ``below`` gives integers to draw, a tensor the samples themselves.
         batch: Samples that cost and memory are for; 1 where None, or 2 where BatchNorm refuses one.
@@ -46,7 +46,8 @@ def inspect(
         precision: The number format of that step, ``"bfloat16 mixed"`` and others; Adam's step where no optimizer is
             named.
         memory: Bytes for which the largest batch of that step is looked for.
-        device: A device, ``"a100"``, or ``"here"``, for which the pass's least time is told.
+        hardware: The least time of the pass by the published peaks of a device: ``"a100"``, ``"h100"``,
+            ``"rtx4090"``, ``"t4"`` and others, or ``"here"``.
         **hyperparameters: The architecture's own arguments.
 
     Raises:
@@ -59,12 +60,15 @@ def inspect(
     """
     if batch is not None and batch < 1:
         raise ModelspaceError(f"batch must be at least 1; received {batch}")
+    if input_shape is None and isinstance(source, Made):
+        input_shape = getattr(source, "input_shape", None)
+    source, hyperparameters = made_of(source, hyperparameters)
     title = title_of(source, hyperparameters)
 
     def measured(module: nn.Module) -> Inspection:
         sample = sample_of(module, input_shape, input_dtype)
         found = passed(module, sample, batch)
-        bound = None if device is None else time_bound(found, device)
+        bound = None if hardware is None else time_bound(found, hardware)
         if optimizer is None and precision is None and memory is None:
             return Inspection(title, sample, found, bound=bound)
         chosen, kind = optimizer or "adam", precision or "as built"

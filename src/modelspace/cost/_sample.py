@@ -152,7 +152,7 @@ def guessed(module: nn.Module) -> Sample:
     raise ModelspaceError(
         f"the layers of {type(module).__name__} don't tell what it takes "
         f"({f'it runs on none of {tried}{more}' if tried else 'none has a known input'}): give one sample's shape, "
-        "input_shape=(…) or --input on the command line (3x224x224)"
+        "like input_shape=(3, 224, 224)"
     )
 
 

@@ -1,13 +1,13 @@
 """``doctor``: every rule tried on one model."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from modelspace.construction import Architecture
+from modelspace.construction import Architecture, Source
 from modelspace.data import Data, Split, load
 from modelspace.doctor.diagnosis import Diagnosis
 from modelspace.doctor.rule import NEEDS, SEVERITIES, Finding, Inapplicable, Rule
@@ -24,7 +24,7 @@ _ENOUGH_SAMPLES = 4096
 
 
 def doctor(
-    space: ModelSpace | Architecture | nn.Module | Callable[..., nn.Module],
+    space: Source | Architecture,
     *,
     loss: Any = None,
     inputs: Tensor | Iterable[int] | None = None,
@@ -44,7 +44,7 @@ def doctor(
     parameters is looked at by its shapes alone; what that leaves out is listed as skipped.
 
     Args:
-        space: A space, or a class, factory or module that one could be made of.
+        space: A space, or a class, factory, module or target (``"net.py:Net"``) that one could be made of.
         loss: What it is to be trained with, as ``fit`` takes it.
         inputs: Samples ``[N, …]``, or one sample's shape; the space's own where None.
         labels: Of the samples in ``inputs``.

@@ -159,7 +159,7 @@ def explore(
     best = best_of(responses, higher_is_better=higher)
     if best is None:
         raise ModelspaceError(
-            f"all {len(sweep.members)} members diverged: try smaller learning rates (--lr), or --clip-norm 1"
+            f"all {len(sweep.members)} members diverged: try smaller learning rates, or clip_norm=1"
         )
     chosen = tried[best].columns
     used = {int(s) for s in sweep.members["seed"]}

@@ -1,6 +1,6 @@
 """``Family``: spaces indexed by the hyper-parameters that change H."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from html import escape
 from importlib import import_module
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from modelspace.construction import Source, made_of
 from modelspace.errors import ModelspaceError
 from modelspace.family._axes import axes_of
 from modelspace.family._costs import QUANTITIES, Costs, Member, Members, Shape, table_of
@@ -57,7 +58,7 @@ class Family:
 
     def __init__(
         self,
-        architecture: Callable[..., nn.Module],
+        architecture: Source,
         /,
         *,
         input_shape: Shape = None,
@@ -67,6 +68,7 @@ class Family:
         memory: bool = True,
         **hyperparameters: Any,
     ):
+        architecture, hyperparameters = made_of(architecture, hyperparameters)
         if isinstance(architecture, nn.Module):
             raise ModelspaceError(
                 f"{type(architecture).__name__} is already built, so nothing of it can vary: give its class"

@@ -160,7 +160,7 @@ def _curve_plots(record: ReportRecord) -> list[Plot]:
     others = {b.name: b for b in record.fits[0].bands} if len(record.fits) > 1 else {}
     titles = ("fresh seeds" if others else "members", "sweep")
     plots = []
-    for band in record.fits[-1].bands:
+    for band in record.fits[len(record.fits) - 1].bands:
         name = _label(band.name)
         caption = f"{name[:1].upper()}{name[1:]}"
         tables = [_band_table(band, f"{caption}, {titles[0]}")]

@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modelspace.code import Code, code_of
-from modelspace.construction import Architecture, apart_from, same, seeded_elsewhere
+from modelspace.construction import Architecture, Source, apart_from, same, seeded_elsewhere
 from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
 from modelspace.memory import free_bytes
@@ -68,7 +68,7 @@ class ModelSpace:
 
     def __init__(
         self,
-        architecture: nn.Module | Callable[..., nn.Module],
+        architecture: Source,
         /,
         *,
         input_shape: Iterable[int] | None = None,
@@ -80,7 +80,7 @@ class ModelSpace:
         self._architecture = Architecture(architecture, hyperparameters, shape, dtype, input_dtype)
         self._skeleton = self._architecture.on_meta()
         self.name: str = self._architecture.name
-        self.hyperparameters: dict[str, Any] = dict(hyperparameters)
+        self.hyperparameters: dict[str, Any] = self._architecture.hyperparameters
         self.input_shape = shape
         self.input_dtype = input_dtype
         self.layout: Layout = layout_of(self._skeleton)
@@ -212,8 +212,7 @@ class ModelSpace:
         """
         if self.input_shape is None:
             raise ModelspaceError(
-                f"the anatomy of {self.name} needs one sample's shape: ModelSpace(…, input_shape=(…)), "
-                "or --input on the command line"
+                f"the anatomy of {self.name} needs one sample's shape: give its space input_shape=(…)"
             )
         _ = self.code  # as it is before the skeleton's forward runs
         if batch is None:

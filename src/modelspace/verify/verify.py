@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import optimizers
+from modelspace.construction import Source
 from modelspace.data import Data, of_splits
 from modelspace.engine import probe
 from modelspace.errors import ModelspaceError, first_line, the_users_told
@@ -21,7 +22,7 @@ from modelspace.verify.sides import Sides
 
 @the_users_told()
 def verify(
-    space: ModelSpace,
+    space: Source,
     data: Any = None,
     *,
     loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -42,7 +43,8 @@ def verify(
     rounding to more, ten times what its plain loop makes of parameters disturbed in their last digit.
 
     Args:
-        space: The architecture.
+        space: The architecture: a space, or a class, factory, module or target (``"net.py:Net"``) that takes the
+            data's samples.
         data: What ``modelspace.data.load`` takes; random samples of the space's ``input_shape`` where None.
         loss: Cross-entropy for class labels and squared error for numbers where None.
         optimizer: Tried beside SGD with momentum, whose updates are as exact as the gradients, and Adam.
@@ -65,6 +67,12 @@ def verify(
             f"members, steps and batch are at least 1; received {members}, {steps}, {batch_size}"
         )
     tried = _tried(optimizer)
+    if not isinstance(space, ModelSpace):
+        data = data if data is None else datasets.load(data)
+        sample = (
+            {} if data is None else {"input_shape": data.input_shape, "input_dtype": data.train.inputs.dtype}
+        )
+        space = ModelSpace(space, **sample)
     found, left_out, notes, sides = [], {}, {}, None
     for dtype, tolerance in TOLERANCES.items():
         name = str(dtype).removeprefix("torch.")
@@ -134,7 +142,7 @@ def made_data(space: ModelSpace, samples: int, *, tokens: int | None = None) -> 
     if space.input_shape is None:
         raise ModelspaceError(
             f"one sample's shape of {space.name} is needed: "
-            "--input 3x32x32 on the command line, input_shape= in Python"
+            "give input_shape=(3, 32, 32)"
         )
     generator = torch.Generator().manual_seed(0)
     shape = space.input_shape
