@@ -102,7 +102,9 @@ def add_options(
     said = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
     for name in names.split():
         default, kind = parameters[name].default, parameters[name].annotation
-        words = re.sub(r"\s+", " ", said[name].replace("``", "").replace('"', "")).rstrip(".")
+        words = re.sub(
+            r"\s+", " ", said[name].replace("``", "").replace(" where None", " by default").replace('"', "")
+        ).rstrip(".")
         words = words[0].lower() + words[1:]
         kinds = get_args(kind) or (kind,)
         given: dict[str, Any] = {"default": default, "help": words}

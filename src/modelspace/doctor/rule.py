@@ -16,10 +16,10 @@ Probe = Callable[["Subject"], Seen]
 
 # What a rule may need, and the reason given where it is not there.
 NEEDS = {
-    "inputs": "needs one sample's shape: inputs=(3, 7, 7), --input 3x7x7",
-    "loss": "needs loss=, --loss",
-    "data": "needs data= or labels=, --data",
-    "formula": "needs formula=, --formula",
+    "inputs": "needs one sample's shape: inputs=(3, 7, 7)",
+    "loss": "needs loss=",
+    "data": "needs data= or labels=",
+    "formula": "needs formula=",
 }
 
 

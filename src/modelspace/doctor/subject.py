@@ -125,7 +125,7 @@ class Subject:
             device: ``"meta"`` for shapes alone.
         """
         if self.shape is None:
-            raise ModelspaceError("one sample's shape is not known: inputs=(…), --input on the command line")
+            raise ModelspaceError("one sample's shape is not known: give inputs=(…)")
         wanted = self.shape if shape is None else shape
         if device == "cpu" and self.samples is not None and wanted == self.shape:
             rows = torch.arange(batch) % len(self.samples)

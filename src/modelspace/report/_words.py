@@ -7,24 +7,8 @@ from modelspace.show import number, percent_like, score, spread
 
 
 def verdict(record: ReportRecord) -> list[str]:
-    """The finding, one sentence an item: the distribution first, never the best seed."""
-    sentences = [_headline(record)]
-    if record.scores is not None:
-        sentences.append(_spread(record))
-    sentences.append(_by_loss(record))
-    sentences.append(_failures(record))
-    if record.pair is not None and record.pair.disagreement is not None:
-        a, b = record.pair.names
-        line = ""
-        if record.pair.barrier is not None:
-            height = number(record.pair.barrier, 3)
-            line = f"; the straight line between them climbs a barrier of {height} in loss"
-            if record.pair.barrier == 0:
-                line = "; the loss on the straight line between them climbs no barrier"
-        sentences.append(
-            f"Two of the fresh networks, {a} and {b}, predict differently on "
-            f"{100 * record.pair.disagreement:.1f} % of the {record.pair.inputs:,} test inputs{line}."
-        )
+    """Return the finding, one sentence an item: the distribution first, never the best seed."""
+    sentences = [_headline(record), _spread(record), _by_loss(record), _failures(record), _two(record)]
     if any(fit.interrupted for fit in record.fits):
         sentences.append("The run was interrupted: this is what was finished until then.")
     return [s for s in sentences if s]
@@ -67,70 +51,48 @@ def choice_remarks(record: ReportRecord) -> list[str]:
 
 
 def reading_notes(record: ReportRecord) -> list[tuple[str, str]]:
-    """How to read the page: what was chosen on what, and which randomness the spread holds."""
-    notes = []
-    if record.kind == "exploration":
-        notes.append(
-            (
-                "Choice and report are apart.",
-                "The setting was chosen by the median over seeds on the validation split; the numbers at "
-                "the top are "
-                "of fresh seeds, which the choice never saw, on the test split, which nothing was chosen by.",
-            )
+    """Say how to read the page: what was chosen on what, and which randomness the spread holds."""
+    last, error = record.fits[len(record.fits) - 1], sampling_error(record)
+    own_order = any(name == "data_seed" and "," in values for name, values in last.columns)
+    order = "and in the order of the data."
+    if not own_order:
+        order = "alone: all saw the same data in the same order and the same split."
+    notes = [
+        (
+            "Choice and report are apart.",
+            "The setting was chosen by the median over seeds on the validation split; the numbers at the top are of "
+            "fresh seeds, which the choice never saw, on the test split, which nothing was chosen by.",
         )
-    else:
-        notes.append(
-            (
-                "These are validation scores.",
-                "A plain run has no test. If the setting shown was picked by these very numbers, they "
-                "flatter it: "
-                "fit fresh seeds there and evaluate them on test data before you believe them.",
-            )
-        )
-    own_order = any(
-        name == "data_seed" for fit in record.fits[-1:] for name, values in fit.columns if "," in values
-    )
-    order = (
-        "Members differ in their initialisation (and dropout, if there is any) and in the order of the data."
-        if own_order
-        else "Members differ in their initialisation (and dropout, if there is any) alone: all saw the same "
-        "data in the same order and the same split."
-    )
-    notes.append(
+        if record.kind == "exploration"
+        else (
+            "These are validation scores.",
+            "A plain run has no test. If the setting shown was picked by these very numbers, they flatter it: fit "
+            "fresh seeds there and evaluate them on test data before you believe them.",
+        ),
         (
             "What the spread holds.",
-            f"{order} Other samples of data would add to it, often more than initialisation does.",
+            f"Members differ in their initialisation (and dropout, if there is any) {order} Other samples of data "
+            "would add to it, often more than initialisation does.",
+        ),
+    ]
+    if error is not None:
+        text = (
+            f"With {record.dataset.test:,} test samples the standard error of one accuracy is about "
+            f"√(p(1 − p)/N) = {100 * error:.2f} points. All seeds meet the same samples, so more seeds do not "
+            "reduce it; it is what another test set of this size would change."
         )
+        notes.append(("The test set is finite.", text))
+    text = (
+        "In the choice a diverged member counts as the worst. The distribution is over members that did not diverge, "
+        "with the number that did beside it."
     )
-    error = sampling_error(record)
-    size = record.dataset.test if record.scores is not None and record.scores.split == "test" else None
-    if error is not None and size:
-        notes.append(
-            (
-                "The test set is finite.",
-                f"With {size:,} test samples the standard error of one accuracy is about "
-                f"√(p(1 − p)/N) = {100 * error:.2f} points. All seeds meet the same samples, so more "
-                "seeds do not "
-                "reduce it; it is what another test set of this size would change.",
-            )
-        )
-    notes.append(
-        (
-            "Diverged members are counted, not hidden.",
-            "In the choice a diverged member counts as the worst. The distribution is over members that "
-            "did not "
-            "diverge, with the number that did beside it.",
-        )
-    )
+    notes.append(("Diverged members are counted, not hidden.", text))
     if record.pair is not None and record.pair.barrier is not None:
-        notes.append(
-            (
-                "A barrier is not yet two functions.",
-                "Hidden units can be permuted without changing the function, so part of the distance and "
-                "of the "
-                "barrier between two points may be mere labelling; the disagreement in predictions is not.",
-            )
+        text = (
+            "Hidden units can be permuted without changing the function, so part of the distance and of the barrier "
+            "between two points may be mere labelling; the disagreement in predictions is not."
         )
+        notes.append(("A barrier is not yet two functions.", text))
     return notes
 
 
@@ -180,19 +142,34 @@ def _headline(record: ReportRecord) -> str:
 
 
 def _spread(record: ReportRecord) -> str:
-    assert record.scores is not None
-    summary = record.scores.summaries[0]
-    if summary.n < 4:
+    summary = record.scores.summaries[0] if record.scores is not None else None
+    if summary is None or summary.n < 4:
         return ""
     q1, q3 = (score(value, summary.metric) for value in (summary.q1, summary.q3))
-    text = f"Half of them lie between {q1} and {q3}"
+    text = f"Half of them lie between {q1} and {q3}."
     error = sampling_error(record)
     if error is None or summary.sd is None:
-        return text + "."
-    held = "smaller" if summary.sd < error else "larger"
+        return text
+    side = "smaller" if summary.sd < error else "larger"
     return (
-        f"{text}. The standard deviation over seeds is {held} than the sampling error of one accuracy on "
+        f"{text} The standard deviation over seeds is {side} than the sampling error of one accuracy on "
         f"{record.dataset.test:,} test samples, about {100 * error:.2f} points."
+    )
+
+
+def _two(record: ReportRecord) -> str:
+    pair = record.pair
+    if pair is None or pair.disagreement is None:
+        return ""
+    line = ""
+    if pair.barrier is not None:
+        height = f"a barrier of {number(pair.barrier, 3)} in loss"
+        line = f"; the straight line between them climbs {height}"
+        if pair.barrier == 0:
+            line = "; the loss on the straight line between them climbs no barrier"
+    return (
+        f"Two of the fresh networks, {pair.names[0]} and {pair.names[1]}, predict differently on "
+        f"{100 * pair.disagreement:.1f} % of the {pair.inputs:,} test inputs{line}."
     )
 
 
