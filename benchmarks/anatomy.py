@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         by_hand = {"parameters": s.parameters, "flops": s.flops}
         found[s.name] = {"by_hand": by_hand, **{name: counted(name, s) for name in COUNTERS}}
     flop = shown("FLOP of one forward, deviation from the count by hand", found, "flops")
-    draw("", [*flop, *shown("parameters", found, "parameters")])
+    draw("", [*flop, *shown("parameters", found, "parameters")], width=220)
     packages = {name: versions(package)[package] for name, (_, package) in COUNTERS.items()}
     where = {**environment(), "packages": packages}
     unit = "FLOP; a multiply-and-add is two; MAC of the counters are doubled"

@@ -95,7 +95,7 @@ def main() -> int:
         "trace s: {trace:.2f} | CPU s: {processor:.2f} | process MB: {mb:.0f} | torch MB: {torch_mb:.0f} | "
         "law of n s: {law:.2f} | of FLOP s: {flop:.2f} | by law ms: {law_ms:.2f} | equal: {agree}"
     )
-    draw("", table("", columns, rows))
+    draw("", table("", columns, rows), width=220)
     return int(not all(row["met"] for row in rows))
 
 

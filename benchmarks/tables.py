@@ -49,11 +49,11 @@ def planned(plan: dict[str, Any]) -> str:
     return f"{how}, {means}" + (f"; {plan['fallback']}" if plan["fallback"] else alone)
 
 
-def draw(head: str, tables: Sequence[Table], *, stderr: bool = False) -> None:
+def draw(head: str, tables: Sequence[Table], *, stderr: bool = False, width: int | None = None) -> None:
     """Print the tables, on standard output unless that belongs to the JSON."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    console = Console(stderr=stderr, highlight=False, width=None if terminal else _WIDTH)
-    for part in (head, *tables):
+    console = Console(stderr=stderr, highlight=False, width=width or (None if terminal else _WIDTH))
+    for part in filter(None, (head, *tables)):
         console.print(part)
         console.print()
 

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from doctor.ailments import symptoms_of_computation, symptoms_of_outputs, symptoms_of_parameters
+from doctor.ailments.fault import examine
 from doctor.ailments.side import corrected, faulty, learns
 from doctor.zoo import FAULTS
 
