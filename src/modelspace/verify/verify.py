@@ -140,10 +140,7 @@ def made_data(space: ModelSpace, samples: int, *, tokens: int | None = None) -> 
         ModelspaceError: no ``input_shape``, or the forward fails.
     """
     if space.input_shape is None:
-        raise ModelspaceError(
-            f"one sample's shape of {space.name} is needed: "
-            "give input_shape=(3, 32, 32)"
-        )
+        raise ModelspaceError(f"one sample's shape of {space.name} is needed: give input_shape=(3, 32, 32)")
     generator = torch.Generator().manual_seed(0)
     shape = space.input_shape
 
