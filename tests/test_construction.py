@@ -18,7 +18,10 @@ class Needy(nn.Module):
 
 
 def test_missing_and_unknown_arguments_are_listed_together():
-    expected = r"Needy needs width, rate: give width=… and rate=…; it has no argument widht \(it takes: width, depth, rate\)"
+    expected = (
+        r"Needy needs width, rate: give width=… and rate=…; "
+        r"it has no argument widht \(it takes: width, depth, rate\)"
+    )
     with pytest.raises(ModelspaceError, match=expected):
         ModelSpace(Needy, widht=3)
 

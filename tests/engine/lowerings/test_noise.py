@@ -1,4 +1,5 @@
 import math
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import distributions as D
 from torch import nn
 
 from modelspace.engine.lowerings import lowered
+from modelspace.engine.lowerings.surroundings import swapped
 from modelspace.engine.program import compiled
 from modelspace.engine.randomness import Draws
 
@@ -274,6 +276,20 @@ def test_a_distribution_s_broken_parameter_is_its_member_s_alone():
     drawn(lambda x: D.Normal(x, 1.0).sample(), x[1])
     with pytest.raises(ValueError, match="to satisfy the constraint"):
         D.Normal(x[1], 1.0)
+
+
+def test_blocks_that_end_in_another_order_leave_nothing_behind():
+    """As a block within a generator does, which is collected while another block runs."""
+    before = vars(D.Distribution)["_validate_args"]
+    with ExitStack() as late:
+        with ExitStack() as early:
+            early.enter_context(swapped((D.Distribution, "_validate_args", 1)))
+            late.enter_context(swapped((D.Distribution, "_validate_args", 2)))
+        assert D.Distribution._validate_args == 2
+        with swapped((D.Distribution, "_validate_args", 3)):
+            assert D.Distribution._validate_args == 3
+        assert D.Distribution._validate_args == 2
+    assert vars(D.Distribution)["_validate_args"] is before
 
 
 def test_a_network_in_evaluation_draws_by_torch_s_generator():

@@ -26,17 +26,30 @@ Swap = tuple[
 ]  # a module or class, the name of its attribute, the attribute's value in the block
 
 
+# Of what is swapped now: what it was before, and what each block has put there.
+_LAYERS: dict[tuple[Any, str], list[list[Any]]] = {}
+
+
 @contextmanager
 def swapped(*swaps: Swap) -> Iterator[None]:
-    """Within the block, attributes of modules and classes have other values."""
-    before = [(owner, name, vars(owner)[name]) for owner, name, _ in swaps]
+    """Within the block, attributes of modules and classes have other values.
+
+    Blocks may end in any order, as one within a generator does that is collected while another block runs: the last
+    to end leaves what was there before the first.
+    """
+    mine = [(owner, name, [value]) for owner, name, value in swaps]
     try:
-        for owner, name, value in swaps:
-            setattr(owner, name, value)
+        for owner, name, layer in mine:
+            _LAYERS.setdefault((owner, name), [[vars(owner)[name]]]).append(layer)
+            setattr(owner, name, layer[0])
         yield
     finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+        for owner, name, layer in mine:
+            layers = [each for each in _LAYERS.pop((owner, name), []) if each is not layer]
+            if layers:
+                setattr(owner, name, layers[-1][0])
+            if len(layers) > 1:
+                _LAYERS[owner, name] = layers
 
 
 class _NoCheckpoint:
