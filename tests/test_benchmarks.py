@@ -223,7 +223,9 @@ def test_the_flop_of_a_step_in_closed_form(name):
     assert inputs.shape == (workload.batch, *workload.shape)
     assert workload.architecture()(inputs).shape == (*labels.shape, 10)
     found = steps.step_flop(workload, workload.data()) / workload.batch
-    assert found == closed.get(workload.network, found) > 0
+    # An LSTM's first state is zero but multiplied: 8 steps of (8 + 32) → 4·32, and the head.
+    least = 2 * 16384 + 2.8 * 65536 + 3 * 640 if workload.network == "lstm" else 0
+    assert found == closed.get(workload.network, found) > least
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
