@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
@@ -15,12 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 import modelspace.errors
 from modelspace.errors import ModelspaceError
-from modelspace.trace import forward_checked
+from modelspace.trace import FunctionCall, Recorder, forward_checked
 
 # They move values about and change none.
 REARRANGING = frozenset(
@@ -30,49 +28,34 @@ REARRANGING = frozenset(
         *("__getitem__", "select", "narrow", "split", "unbind", "alias", "identity", "float", "to"),
     }
 )
-# Questions about a tensor, which compute nothing.
-_ATTRIBUTES = frozenset(
-    {
-        *("shape", "dtype", "device", "requires_grad", "is_leaf", "ndim", "layout", "grad", "grad_fn"),
-        *("size", "dim", "numel", "stride", "is_floating_point", "is_contiguous", "is_nested", "_version"),
-        *("is_cuda", "is_meta", "is_mkldnn", "is_sparse", "is_quantized", "names", "data_ptr", "is_cpu"),
-        *("__len__", "is_complex", "element_size", "nelement", "storage_offset", "is_inference"),
-        *("get_device", "_is_view", "_base", "ndimension", "itemsize", "nbytes", "is_xpu", "is_mps"),
-        *("__hash__", "__repr__"),
-    }
-)
 _OURS = str(Path(modelspace.errors.__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 
-@dataclass(eq=False)
-class Operation:
-    """One operation: a function of torch or a method of a tensor, as the forward called it.
+class Operation(FunctionCall):
+    """One function of torch, or method of a tensor, as the forward called it, in the doctor's words."""
 
-    Attributes:
-        name: ``"linear"``, ``"view"``, ``"add_"``.
-        path: The module in whose forward it happened.
-        layer: That module.
-        line: ``file.py:12`` of the user's source, or nothing.
-        arguments: Positional arguments, as given.
-        keywords: Keyword arguments, as given.
-        tensors: All tensors among the arguments.
-        outputs: All tensors that came out.
-        written: Arguments that it wrote into.
-        passes: Whether it handed an argument back as it was.
-    """
+    @property
+    def path(self) -> str:
+        """The module in whose forward it happened."""
+        return self.call.path
 
-    name: str
-    path: str
-    layer: nn.Module
-    line: str
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    tensors: list[Tensor]
-    outputs: list[Tensor] = field(default_factory=list)
-    written: list[Tensor] = field(default_factory=list)
-    passes: bool = False
+    @property
+    def layer(self) -> nn.Module:
+        """That module."""
+        return self.call.layer
+
+    @property
+    def passes(self) -> bool:
+        """Whether it handed an argument back as it was."""
+        return len(self.outputs) < len(self.returned)
+
+    @cached_property
+    def line(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """``file.py:12`` of the innermost line that is not ours, PyTorch's or Python's; or nothing."""
+        users = [frame for frame in self.frames if _is_users(frame.filename)]
+        return _text(users[-1].filename, users[-1].lineno or 0) if users else ""
 
     @property
     def where(self) -> str:
@@ -164,8 +147,13 @@ class Trace:
 def record(module: nn.Module, inputs: Tensor) -> Trace:
     """Run a module once, in the mode it has, and keep everything that happens; give a copy of the user's."""
     trace = Trace(module, inputs)
-    with _calls(module, trace) as stack, _Recorder(trace, stack):
+    # What hooks of ours and the caller do around the forward is in no call.
+    with (
+        _calls(module, trace) as begun,
+        Recorder(lambda: begun[-1] if begun else None, run_recorded.__code__) as recorder,
+    ):
         run_recorded(trace)
+    trace.operations = [Operation(**vars(found)) for found in recorder.found]
     return trace
 
 
@@ -179,52 +167,19 @@ def run_recorded(trace: Trace) -> None:
         trace.failure = ModelspaceError(f"{error} (at {line})" if line else str(error))
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes down each operation; what an operation calls inside itself is not seen, being its own affair."""
-
-    def __init__(self, trace: Trace, stack: list[tuple[str, nn.Module]]):
-        super().__init__()
-        self.trace, self.stack = trace, stack
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if not self.stack:  # hooks of ours and what the caller does around the forward
-            return func(*args, **kwargs)
-        name = _name(func)
-        if name in _ATTRIBUTES and func is not torch.autograd.grad:
-            return func(*args, **kwargs)
-        tensors = tensors_in((args, kwargs))
-        versions = [_version(x) for x in tensors]
-        operation = Operation(name, *self.stack[-1], _user_line(), args, kwargs, tensors)
-        self.trace.operations.append(operation)
-        result = func(*args, **kwargs)
-        operation.written = [x for x, old in zip(tensors, versions, strict=True) if _version(x) != old]
-        # An argument handed back as it is, as dropout does in evaluation, is not made here.
-        unchanged = {id(x) for x in tensors} - {id(x) for x in operation.written}
-        made = tensors_in(result)
-        operation.outputs = [x for x in made if id(x) not in unchanged]
-        if not tensors and not made:
-            self.trace.operations.pop()  # a switch, such as no_grad's
-        operation.passes = len(operation.outputs) < len(made)
-        return result
-
-
 @contextmanager
-def _calls(module: nn.Module, trace: Trace) -> Iterator[list[tuple[str, nn.Module]]]:
-    """Keep the stack of modules whose forward is running; write each call into the trace when it returns."""
-    stack: list[tuple[str, nn.Module]] = []
+def _calls(module: nn.Module, trace: Trace) -> Iterator[list[Call]]:
+    """Keep the stack of calls whose forward is running; write each into the trace when it returns."""
     begun: list[Call] = []
     names = {layer: name for name, layer in module.named_modules()}
 
     def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-        stack.append((names[layer], layer))
         begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), training=layer.training))
 
     def leave(layer: nn.Module, args: tuple, output: Any) -> None:
-        stack.pop()
         call = begun.pop()
         call.outputs = tensors_in(output)
-        call.versions = [_version(x) for x in call.outputs]
+        call.versions = [0 if x.is_inference() else x._version for x in call.outputs]
         trace.calls.append(call)
 
     handles = []
@@ -233,22 +188,10 @@ def _calls(module: nn.Module, trace: Trace) -> Iterator[list[tuple[str, nn.Modul
             if not isinstance(layer, torch.jit.ScriptModule):
                 handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
                 handles.append(layer.register_forward_hook(leave, always_call=True))
-        yield stack
+        yield begun
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _name(func: Any) -> str:
-    name = getattr(func, "__name__", "")
-    if name in ("__get__", "__set__"):
-        full = resolve_name(func) or ""
-        return full.removesuffix(f".{name}").rpartition(".")[2] or getattr(func.__self__, "__name__", name)
-    return name
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def tensors_in(nest: Any) -> list[Tensor]:
@@ -323,18 +266,6 @@ def line_of(error: BaseException | None) -> str:
             found = _text(trail.tb_frame.f_code.co_filename, trail.tb_lineno)
         trail = trail.tb_next
     return found
-
-
-def _user_line() -> str:
-    """Return ``file.py:12`` of the innermost running line that is not ours, PyTorch's or Python's; or nothing."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if _is_users(frame.f_code.co_filename):
-            return _text(frame.f_code.co_filename, frame.f_lineno)
-        if _begins(frame):
-            return ""  # above us stand the lines that called the doctor: they are not the model's
-        frame = frame.f_back
-    return ""
 
 
 def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:

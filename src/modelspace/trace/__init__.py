@@ -1,6 +1,6 @@
 """One forward, recorded: its calls, its operations, the user's line, the bytes that live."""
 
-from modelspace.trace._calls import Call, FunctionCall, recorded, watched_calls
+from modelspace.trace._calls import Call, FunctionCall, Recorder, recorded, watched_calls
 from modelspace.trace._forward import explained, forward_checked
 from modelspace.trace._ledger import SPARSE, Block, Ledger, PeakMemory, stored
 from modelspace.trace._passes import Result, Subject, WithoutValues, trace
@@ -18,6 +18,7 @@ __all__ = [
     "Operation",
     "PeakMemory",
     "Phase",
+    "Recorder",
     "Result",
     "SparseWithoutValues",
     "Spec",

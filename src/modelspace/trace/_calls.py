@@ -3,10 +3,11 @@
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from functools import cached_property
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -127,7 +128,7 @@ class FunctionCall:
 
     Attributes:
         name: ``"linear"``, ``"view"``, ``"add_"``.
-        call: The module call in whose forward it is.
+        call: The module call in whose forward it is: a `Call`, or what the recorder was told.
         arguments: Positional arguments, as given.
         keywords: Keyword arguments, as given.
         tensors: All tensors among the arguments.
@@ -137,7 +138,7 @@ class FunctionCall:
     """
 
     name: str
-    call: Call | None
+    call: Any
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     tensors: list[Tensor]
@@ -150,7 +151,7 @@ class FunctionCall:
         """The user's line that called it, ``line 7 of net.py: code``; empty where it can't be told."""
         return users_line(self.frames)
 
-    @property
+    @cached_property
     def outputs(self) -> list[Tensor]:
         """The tensors that it made: not an argument handed back as it is, as by dropout in evaluation."""
         unchanged = {id(x) for x in self.tensors} - {id(x) for x in self.written}
@@ -165,17 +166,20 @@ def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[Functi
         module: What is called; its forward is replaced by one that is followed.
         copies: Whether what comes out is copied: what is computed later may write into it.
     """
-    found: list[FunctionCall] = []
     forward, own = module.forward, "forward" in vars(module)
+    whole = Call("", module, None, 0)
     with watched_calls(module) as calls:
 
         def followed(*args: Any, **kwargs: Any) -> Any:
-            with _Recorder(found, calls, copies):
+            with recorder:
                 return forward(*args, **kwargs)
 
+        recorder = Recorder(
+            lambda: whole if calls.current is None else calls.made[calls.current], followed.__code__, copies
+        )
         module.forward = followed
         try:
-            yield found
+            yield recorder.found
         finally:
             if own:
                 module.forward = forward
@@ -183,30 +187,50 @@ def recorded(module: nn.Module, *, copies: bool = False) -> Iterator[list[Functi
                 del module.forward
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes down each operation; what an operation calls inside itself is not seen, being its own affair."""
+class Recorder(TorchFunctionMode):
+    """Keep each function while this mode is entered; what one calls inside itself is its own affair.
 
-    def __init__(self, found: list[FunctionCall], calls: Calls, copies: bool):
+    Args:
+        current: Gives the module call under way; what is called where that is None is not kept.
+        until: The code of what runs the forward: outside of it no line is the forward's.
+        copies: Whether what comes out is copied.
+
+    Attributes:
+        found: The calls, in order.
+    """
+
+    def __init__(self, current: Callable[[], Any], until: CodeType, copies: bool = False):
         super().__init__()
-        self._found, self._calls, self._copies = found, calls, copies
+        self.found: list[FunctionCall] = []
+        self._current, self._until, self._copies = current, until, copies
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, name = kwargs or {}, _name(func)
-        if name in _QUESTIONS and func is not torch.autograd.grad:
+        kwargs, name, call = kwargs or {}, _name(func), self._current()
+        if call is None or (name in _QUESTIONS and func is not torch.autograd.grad):
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         versions = [_version(x) for x in tensors]
-        at = self._calls.current
-        call = None if at is None else self._calls.made[at]
-        operation = FunctionCall(name, call, args, kwargs, tensors, _frames())
-        self._found.append(operation)  # before it may fail
+        operation = FunctionCall(name, call, args, kwargs, tensors, self._frames())
+        self.found.append(operation)  # before it may fail
         result = func(*args, **kwargs)
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         operation.written = [x for x, was in zip(tensors, versions, strict=True) if _version(x) != was]
         operation.returned = [x.detach().clone() for x in made] if self._copies else made
         if not tensors and not made:
-            self._found.pop()  # a switch, such as no_grad's
+            self.found.pop()  # a switch, such as no_grad's
         return result
+
+    def _frames(self) -> list[traceback.FrameSummary]:
+        """The running lines down to the forward's first; their text is read when it is asked for."""
+        frames: list[traceback.FrameSummary] = []
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code is not self._until:
+            code = frame.f_code
+            frames.append(
+                traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
+            )
+            frame = frame.f_back
+        return frames[::-1]
 
 
 def _name(func: Any) -> str:
@@ -219,21 +243,6 @@ def _name(func: Any) -> str:
 
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _frames() -> list[traceback.FrameSummary]:
-    """The running lines down to that of the forward which is followed; their text is read when it is asked for."""
-    frames: list[traceback.FrameSummary] = []
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and not (
-        frame.f_code.co_name == "followed" and frame.f_code.co_filename == __file__
-    ):
-        code = frame.f_code
-        frames.append(
-            traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
-        )
-        frame = frame.f_back
-    return frames[::-1]
 
 
 # Asked of a tensor, and computing nothing.
