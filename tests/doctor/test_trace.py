@@ -1,9 +1,11 @@
 """The recording of a forward: operations, lines, writes, cuts; and the graph behind outputs."""
 
+import ast
+
 import torch
 from torch import nn
 
-from modelspace.doctor.trace import leaves, record
+from modelspace.doctor.trace import leaves, record, source_of
 
 
 class Net(nn.Module):
@@ -62,6 +64,14 @@ def test_no_hook_is_left_behind():
     net = Net()
     record(net, torch.randn(2, 4))
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in net.modules())
+
+
+def test_the_source_s_nodes_have_their_lines_in_the_file():
+    first = Net.forward.__code__.co_firstlineno
+    calls = {ast.unparse(node): line for node, line in source_of(Net.forward) if isinstance(node, ast.Call)}
+    assert calls["x.mul_(2)"] == first + 2
+    assert calls["x.view(-1, 3)"] == first + 5
+    assert list(source_of("no function")) == []
 
 
 def test_leaves_of_the_graph():

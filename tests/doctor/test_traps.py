@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
+from doctor.ailments.inplace import MultiRes
 from torch import nn
 
 import modelspace as ms
@@ -31,6 +32,23 @@ class Shifted(nn.Module):
 
     def forward(self, x):
         return self.fc(x)
+
+
+class SumsToOne(nn.Linear):
+    """Scores of either sign that sum to 1 are no probabilities."""
+
+    def forward(self, x):
+        z = super().forward(x)
+        return z - z.mean(1, keepdim=True) + 1 / z.shape[1]
+
+
+class DeadAtOneSeed(nn.Sequential):
+    """Units that are dead at the first draw alone are so by chance."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+        if torch.initial_seed() == 0:
+            nn.init.constant_(self[0].bias, -100.0)
 
 
 class Attention(nn.Module):
@@ -305,6 +323,10 @@ TRAPS = [
         (4,),
         "cross_entropy",
     ),
+    (False, "softmax-before-cross-entropy", lambda: SumsToOne(4, 3), (4,), "cross_entropy"),
+    (False, "dead-units", DeadAtOneSeed, (4,)),
+    (True, "inplace-backward", MultiRes, (2, 6, 6)),
+    (False, "backward-fails", MultiRes, (2, 6, 6)),  # which says less of it
     (False, "sigmoid-twice", Shifted, (4,), "binary_cross_entropy_with_logits"),
     *(
         (False, rule, nn.Sequential(*NORMED), (4,))
