@@ -161,8 +161,8 @@ class Step:
             going = going & precision.can_go_on(scaling)
             updated = going & finite
         points, state = self._update(gradient, shard, c)
-        unbounded = ~_finite(points) & updated
-        going, updated = going & ~unbounded, updated & ~unbounded
+        bounded = _finite(points)
+        going, updated = going & (bounded | ~updated) if scaling else going & bounded, updated & bounded
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
         buffers = {
