@@ -20,6 +20,7 @@ from modelspace.errors import printable
 from modelspace.show import Terminal
 
 _SILENT_SECONDS = 2.0
+_LOOK_SECONDS = 0.05  # between two looks at the bar
 _LINE_SECONDS = 10.0
 _shown: list[str] = []
 
@@ -70,12 +71,16 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     start = last_line = time.monotonic()
     done = 0
     drawn = False
+    next_look = start + _SILENT_SECONDS
 
     def advance(amount: int) -> None:
-        nonlocal done, drawn, last_line
+        nonlocal done, drawn, last_line, next_look
         done += amount
-        bar.advance(task, amount)
         now = time.monotonic()
+        if now < next_look and done < total:  # a small net makes a thousand steps a second
+            return
+        next_look = now + _LOOK_SECONDS
+        bar.update(task, completed=done)
         if now - start < _SILENT_SECONDS:
             return
         if console.is_terminal and not drawn:

@@ -237,7 +237,8 @@ def test_a_million_members_too_many_are_refused_before_they_are_drawn(monkeypatc
 
 
 def test_no_room_for_a_single_member(monkeypatch):
-    _, fit = fit_with(monkeypatch, 20_000, seeds=2)
+    least = predicted(training(seeds=2, epochs=1), shard=1)
+    _, fit = fit_with(monkeypatch, least.kept + least.curves + 10, seeds=2)
     with pytest.raises(
         ModelspaceError, match=r"with a single member at a time, .*a smaller batch, or --precision"
     ):

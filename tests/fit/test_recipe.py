@@ -81,3 +81,9 @@ def test_the_settings_are_recorded():
     assert run.settings["clip_norm"] == 1.0
     assert run.settings["metrics"] == ["accuracy"]
     assert "patience=3" in run.settings["early_stopping"]
+
+
+@pytest.mark.parametrize("settings", [{"patience": 0}, {"min_delta": -0.1}])
+def test_early_stopping_out_of_range(settings):
+    with pytest.raises(ModelspaceError, match="patience ≥ 1 and min_delta ≥ 0"):
+        ms.EarlyStopping(**settings)

@@ -168,8 +168,8 @@ def loop_gradient(
     """Compute one member after the other, each as in plain PyTorch; the arguments are those of ``vmap_gradient``."""
     single = function.single
     leaves = list(single.leaves.values())
-    gradient = torch.zeros_like(points)
-    used = torch.ones_like(points, dtype=torch.bool)
+    gradient = torch.empty_like(points)
+    used: Tensor | None = None  # all of it, unless a parameter is seen to have taken no part
     losses = []
     after = {name: torch.empty_like(value) for name, value in buffers.items()}
     for k, point in enumerate(points):
@@ -186,6 +186,7 @@ def loop_gradient(
             leaf.grad = None
         single.write_back(point)
         if any(part is None for part in parts):
+            used = torch.ones_like(points, dtype=torch.bool) if used is None else used
             flags = [
                 torch.full((p.numel(),), part is not None) for p, part in zip(leaves, parts, strict=True)
             ]
@@ -197,7 +198,7 @@ def loop_gradient(
             held[k] = kept[name]
     if scale is not None:
         gradient /= scale[:, None]
-    return Gradient(torch.stack(losses), gradient, None if bool(used.all()) else used, after)
+    return Gradient(torch.stack(losses), gradient, used, after)
 
 
 def mean_gradient(gradients: Sequence[Gradient]) -> Gradient:

@@ -97,18 +97,25 @@ def footprint(task: Task, lowering: Lowering) -> Footprint:
 
 def _found(task: Task, lowering: Lowering) -> Footprint:
     update = _line(partial(_update, task))
-    if lowering == "vmap":
-        try:
-            function = Function(task.population.space, _META, task.function.products)
-            return Footprint(
-                _line(partial(_gradient, task, function)),
-                update,
-                _with_outputs(task, function, _line(partial(_scores, task, function))),
-                estimated=False,
-            )
-        except Exception:  # a kernel without a meta form: anything may be raised
-            pass
-    return _by_anatomy(task, lowering, update)
+    if lowering == "loop":
+        together = footprint(task, "vmap")
+        if together.estimated:
+            return _by_anatomy(task, lowering, update)
+        # One member at a time: beside its activations its own parameters and gradients, and which have one.
+        space = task.population.space
+        numbers = space.dimension * space.dtype.itemsize
+        activations = Line(together.activations(1) + 2 * numbers, space.dimension)
+        return Footprint(activations, update, Line(numbers + together.scoring(1), 0), estimated=True)
+    try:
+        function = Function(task.population.space, _META, task.function.products)
+        return Footprint(
+            _line(partial(_gradient, task, function)),
+            update,
+            _with_outputs(task, function, _line(partial(_scores, task, function))),
+            estimated=False,
+        )
+    except Exception:  # a kernel without a meta form: anything may be raised
+        return _by_anatomy(task, lowering, update)
 
 
 def _line(count: Callable[[int], int]) -> Line:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from modelspace import losses, metrics, optimizers
@@ -15,12 +16,12 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import precision
 from modelspace.fit.precision import PRECISIONS, Precision
 from modelspace.fit.settings import setting, settings
-from modelspace.fit.step import Coefficients
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
 from modelspace.losses import Choice, Loss
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
+from modelspace.widest import widest
 
 LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
 _DESCRIBING = ("seed", "source", "phase")
@@ -62,6 +63,56 @@ def _metrics(
     given: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]] | None,
 ) -> tuple[Metric, ...] | None:
     return None if given is None else tuple(metrics.resolve(metric) for metric in given)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What the members' hyper-parameters are at each step: optimizer, schedule, clipping, loss; in one tensor.
+
+    They depend on columns and step only, so they are computed for many steps at once, in double precision.
+
+    Attributes:
+        optimizer: The optimizer.
+        schedule: The learning rate's factor.
+        clipping: ``clip_norm``, ``clip_value``, both or none: the columns that limit the gradient.
+        terms: The columns that are hyper-parameters of the loss.
+    """
+
+    optimizer: Optimizer
+    schedule: Schedule
+    clipping: tuple[str, ...]
+    terms: tuple[str, ...] = ()
+
+    def of(
+        self,
+        columns: dict[str, Float64[Tensor, "member _"]],
+        numbers: Int64[Tensor, "step"],
+        total: int,
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "step name member 1"]:
+        """Compute the coefficients of some steps.
+
+        Args:
+            columns: The members' hyper-parameters, by name.
+            numbers: The steps' numbers, 0 at the first.
+            total: Steps of the whole fit.
+            dtype: The points'; what is returned is of its real type.
+        """
+        numbers = numbers.to(widest(numbers.device))
+        own = {name: columns[name].T for name in self.schedule.hyperparameters()}
+        factors = self.schedule.factor(numbers[:, None], total, own)[:, :, None]
+        scheduled = {**columns, "lr": columns["lr"] * factors}
+        values = self.optimizer.coefficients(scheduled, numbers[:, None, None] + 1)
+        values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
+        shape = (len(numbers), len(columns["lr"]), 1)
+        return torch.stack([value.expand(shape) for value in values.values()], 1).to(dtype.to_real())
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the second axis of ``of`` holds, in its order."""
+        one = torch.ones(1, 2, dtype=torch.float64)
+        hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
+        return (*self.optimizer.coefficients(hyper, one), *self.clipping, *self.terms)
 
 
 @settings

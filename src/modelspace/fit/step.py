@@ -1,11 +1,10 @@
 """One training step of a shard: gradient, clipping, update, and the isolation of members that diverge."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from modelspace.engine import (
@@ -18,9 +17,9 @@ from modelspace.engine import (
     vmap_gradient,
 )
 from modelspace.fit import precision
+from modelspace.fit.recipe import Coefficients
 from modelspace.losses import Loss
-from modelspace.optimizers import Optimizer, Schedule, applied, clip_by_norm, clip_by_value
-from modelspace.widest import widest
+from modelspace.optimizers import applied, clip_by_norm, clip_by_value
 
 
 class Shard(NamedTuple):
@@ -57,56 +56,6 @@ class Stepped(NamedTuple):
     losses: Float[Tensor, "member"]
     shard: Shard
     updated: Bool[Tensor, "member"]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """What the members' hyper-parameters are at each step: optimizer, schedule, clipping, loss; in one tensor.
-
-    They depend on columns and step only, so they are computed for many steps at once, in double precision.
-
-    Attributes:
-        optimizer: The optimizer.
-        schedule: The learning rate's factor.
-        clipping: ``clip_norm``, ``clip_value``, both or none: the columns that limit the gradient.
-        terms: The columns that are hyper-parameters of the loss.
-    """
-
-    optimizer: Optimizer
-    schedule: Schedule
-    clipping: tuple[str, ...]
-    terms: tuple[str, ...] = ()
-
-    def of(
-        self,
-        columns: dict[str, Float64[Tensor, "member _"]],
-        numbers: Int64[Tensor, "step"],
-        total: int,
-        dtype: torch.dtype,
-    ) -> Float[Tensor, "step name member 1"]:
-        """Compute the coefficients of some steps.
-
-        Args:
-            columns: The members' hyper-parameters, by name.
-            numbers: The steps' numbers, 0 at the first.
-            total: Steps of the whole fit.
-            dtype: The points'; what is returned is of its real type.
-        """
-        numbers = numbers.to(widest(numbers.device))
-        own = {name: columns[name].T for name in self.schedule.hyperparameters()}
-        factors = self.schedule.factor(numbers[:, None], total, own)[:, :, None]
-        scheduled = {**columns, "lr": columns["lr"] * factors}
-        values = self.optimizer.coefficients(scheduled, numbers[:, None, None] + 1)
-        values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
-        shape = (len(numbers), len(columns["lr"]), 1)
-        return torch.stack([value.expand(shape) for value in values.values()], 1).to(dtype.to_real())
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """What the second axis of ``of`` holds, in its order."""
-        one = torch.ones(1, 2, dtype=torch.float64)
-        hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
-        return (*self.optimizer.coefficients(hyper, one), *self.clipping, *self.terms)
 
 
 @dataclass(frozen=True)
@@ -161,8 +110,8 @@ class Step:
             going = going & precision.can_go_on(scaling)
             updated = going & finite
         points, state = self._update(gradient, shard, c)
-        unbounded = ~_finite(points) & updated
-        going, updated = going & ~unbounded, updated & ~unbounded
+        bounded = _finite(points)
+        going, updated = going & (bounded | ~updated) if scaling else going & bounded, updated & bounded
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
         buffers = {

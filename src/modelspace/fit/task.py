@@ -24,8 +24,7 @@ from modelspace.engine import (
 )
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.recipe import Recipe
-from modelspace.fit.step import Coefficients
+from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.metrics import usual
 from modelspace.population import Population
 from modelspace.progress import notice
