@@ -47,6 +47,7 @@ SIBLINGS = {
     ("metrics", "losses"),
     ("tensorfile", "atomic"),
     ("progress", "show"),
+    ("memory", "show"),
     *((name, "errors") for name in LAYERS[0]),
 }
 ONLY_IN = {

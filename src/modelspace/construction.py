@@ -113,25 +113,25 @@ class Architecture:
         dtype: torch.dtype | None,
         input_dtype: torch.dtype,
     ):
-        source, hyperparameters = made_of(source, hyperparameters)
-        self.source: nn.Module | Callable[..., nn.Module] = source
+        made, hyperparameters = made_of(source, hyperparameters)
+        self.source: nn.Module | Callable[..., nn.Module] = made
         self.hyperparameters = hyperparameters
         self.input_shape = input_shape
         self.dtype = dtype
         self.input_dtype = input_dtype
-        self.name = type(source).__name__ if isinstance(source, nn.Module) else _name_of(source)
-        self.title = title_of(source, hyperparameters)
+        self.name = type(made).__name__ if isinstance(made, nn.Module) else _name_of(made)
+        self.title = title_of(made, hyperparameters)
         self._elsewhere: bool | None = None  # whether building draws from Python's or NumPy's generator
         self._repeatable = False
         self._fits = False  # whether it was built in memory before
-        if isinstance(source, nn.Module):
+        if isinstance(made, nn.Module):
             if hyperparameters:
                 raise ModelspaceError(
                     f"{self.name} is already built, so it takes no arguments ({', '.join(hyperparameters)}): "
                     "give its class instead"
                 )
         else:
-            _check_arguments(source, self.name, hyperparameters)
+            _check_arguments(made, self.name, hyperparameters)
 
     def on_meta(self) -> nn.Module:
         """The module with nothing allocated; built in memory where its constructor needs real values."""

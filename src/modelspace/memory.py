@@ -5,12 +5,13 @@ this process leave (containers, batch systems); what ``ulimit -v`` leaves of the
 """
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
+
+from modelspace.show import brief, byte_unit, bytes_text
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -103,18 +104,6 @@ class Memory:
         """All of it."""
         return self.shared + self.shards + self.kept + self.curves
 
-    def to_plain(self) -> dict[str, Any]:
-        """The parts and their sums as plain values, for records."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**own, "heap": self.heap, "shard": self.shard, "needed": self.needed, "total": self.total}
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any] | None) -> "Memory | None":
-        """The record that ``to_plain`` wrote; None where there is none."""
-        if values is None:
-            return None
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
     def __str__(self) -> str:
         phase = max(self.phases, key=self.phases.__getitem__)
         parts = {"points": self.points, "optimizer": self.optimizer, "buffers": self.buffers}
@@ -122,34 +111,17 @@ class Memory:
             parts["gradients"] = self.gradients
         parts[phase] = getattr(self, phase)
         parts |= {"coefficients": self.coefficients, "heap": self.heap}
-        divisor, unit = _unit(self.shards)
+        divisor, unit = byte_unit(self.shards)
         inner = ", ".join(
-            f"{name} {_number(self.processes * size / divisor)}"
+            f"{name} {brief(self.processes * size / divisor)}"
             for name, size in parts.items()
             if self.processes * size / divisor >= 0.05
         )
         more = {"kept points": self.kept, "curves": self.curves, "data": self.shared}
-        others = [f"{name} {size_text(size)}" for name, size in more.items() if size >= 2**16]
-        shards = f"shards {_number(self.shards / divisor)} {unit} ({inner})"
+        others = [f"{name} {bytes_text(size)}" for name, size in more.items() if size >= 2**16]
+        shards = f"shards {brief(self.shards / divisor)} {unit} ({inner})"
         listed = ", ".join([shards, *others])
-        return f"memory: {size_text(self.total)} of {size_text(self.free)} free: {listed}"
-
-
-def _unit(size: float) -> tuple[int, str]:
-    for power, name in ((30, "GiB"), (20, "MiB")):
-        if size >= 2**power:
-            return 2**power, name
-    return 2**10, "KiB"
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
-
-
-def size_text(size: int) -> str:
-    """Bytes as a person reads them: ``"1.2 GiB"``."""
-    divisor, unit = _unit(size)
-    return f"{_number(size / divisor)} {unit}"
+        return f"memory: {bytes_text(self.total)} of {bytes_text(self.free)} free: {listed}"
 
 
 def free_bytes(device: torch.device) -> int:

@@ -43,7 +43,7 @@ def plain(value: Any, *properties: str) -> Any:
     return {**known, **{name: plain(getattr(value, name)) for name in properties}} if properties else known
 
 
-def structured(values: Any, kind: type[T], what: str) -> T:
+def structured(values: Any, kind: Any, what: str) -> Any:
     """Return the record that ``plain`` gave; other keys beside its own are passed over.
 
     Args:

@@ -54,7 +54,7 @@ def run_summary(run: Run) -> dict[str, Any]:
             "fallback": run.plan.fallback,
             "one_by_one": run.plan.one_by_one,
         },
-        "memory": run.memory and run.memory.to_plain(),
+        "memory": run.memory and plain(run.memory, "heap", "shard", "needed", "total"),
         "seconds": run.seconds,
         "member_steps_per_second": run.member_steps_per_second,
     }

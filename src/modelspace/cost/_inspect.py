@@ -62,8 +62,8 @@ def inspect(
         raise ModelspaceError(f"batch must be at least 1; received {batch}")
     if input_shape is None and isinstance(source, Made):
         input_shape = getattr(source, "input_shape", None)
-    source, hyperparameters = made_of(source, hyperparameters)
-    title = title_of(source, hyperparameters)
+    made, hyperparameters = made_of(source, hyperparameters)
+    title = title_of(made, hyperparameters)
 
     def measured(module: nn.Module) -> Inspection:
         sample = sample_of(module, input_shape, input_dtype)
@@ -85,8 +85,8 @@ def inspect(
 
     shape = shape_of(input_shape)
     return on_values(
-        built(source, hyperparameters, input_shape=shape, dtype=dtype),
-        lambda: with_values(source, hyperparameters, input_shape=shape, dtype=dtype),
+        built(made, hyperparameters, input_shape=shape, dtype=dtype),
+        lambda: with_values(made, hyperparameters, input_shape=shape, dtype=dtype),
         measured,
         lambda found: found.anatomy.computed,
     )

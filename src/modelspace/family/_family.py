@@ -68,14 +68,14 @@ class Family:
         memory: bool = True,
         **hyperparameters: Any,
     ):
-        architecture, hyperparameters = made_of(architecture, hyperparameters)
-        if isinstance(architecture, nn.Module):
+        made, hyperparameters = made_of(architecture, hyperparameters)
+        if isinstance(made, nn.Module):
             raise ModelspaceError(
-                f"{type(architecture).__name__} is already built, so nothing of it can vary: give its class"
+                f"{type(made).__name__} is already built, so nothing of it can vary: give its class"
             )
         self.axes = axes_of(hyperparameters)
-        self.name: str = getattr(architecture, "__name__", None) or type(architecture).__name__
-        self._members = Members(architecture, self.axes.fixed, input_shape, dtype, input_dtype, batch)
+        self.name: str = getattr(made, "__name__", None) or type(made).__name__
+        self._members = Members(made, self.axes.fixed, input_shape, dtype, input_dtype, batch)
         counts = QUANTITIES if memory else QUANTITIES[:3]
         self.quantities: tuple[str, ...] = counts if self._members.has_shape else ("n",)
         self._costs = Costs(self.axes, self.quantities, self._members)

@@ -27,8 +27,9 @@ from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
-from modelspace.memory import Memory, size_text
+from modelspace.memory import Memory
 from modelspace.runs import Keep, setting_numbers
+from modelspace.show import bytes_text
 
 _LISTED = 128  # a member's key, and its part of the lists that a report is made from, as measured
 
@@ -121,10 +122,10 @@ def check_kept(task: Task, keep: Keep, processes: int, free: int) -> None:
     most = _largest(lambda m: _kept(task, keep, processes, m) + _curves(task, m) <= free, members)
     advice = [f"{most:,} members fit"] if most else []
     if keep.best != 0 and curves <= free:
-        advice.append(f"keep='scores' (--keep scores) needs {size_text(curves)}")
+        advice.append(f"keep='scores' needs {bytes_text(curves)}")
     raise ModelspaceError(
-        f"{members:,} members need {size_text(kept + curves)} and {size_text(free)} are free: points that are kept "
-        f"{size_text(kept)}, curves {size_text(curves)}" + "".join(f"; {text}" for text in advice)
+        f"{members:,} members need {bytes_text(kept + curves)} and {bytes_text(free)} are free: points that are kept "
+        f"{bytes_text(kept)}, curves {bytes_text(curves)}" + "".join(f"; {text}" for text in advice)
     )
 
 
@@ -138,16 +139,16 @@ def check(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> Me
     if memory.needed <= free:
         return memory
     shard = largest_shard(task, keep, plan, found, free)
-    advice = [f"shards of {shard} members (--shard {shard}) fit"] if shard else []
+    advice = [f"shard={shard} fits"] if shard else []
     if not shard:
         none = replace(keep, best=0)
         members = largest_members(task, keep, plan, found, free)
         if members:
             advice.append(f"{members:,} members fit")
         if keep.best != 0 and largest_shard(task, none, plan, found, free):
-            advice.append("keep='scores' (--keep scores) fits")
+            advice.append("keep='scores' fits")
         if not members:
-            advice.append("a smaller batch, or --precision bf16-mixed, needs less")
+            advice.append("a smaller batch, or precision='bf16-mixed', needs less")
     text = str(memory).removeprefix("memory: ")
     one = "with a single member at a time, " if not shard and memory.shard_size == 1 else ""
     raise ModelspaceError(f"{one}this run needs {text}. {'; '.join(advice)}")

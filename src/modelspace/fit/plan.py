@@ -16,10 +16,11 @@ from modelspace.fit.memory import check, largest_shard, predict
 from modelspace.fit.step import Shard, Step, Stepped
 from modelspace.fit.task import Task
 from modelspace.fit.train import Program, batches, start
-from modelspace.memory import Memory, size_text
+from modelspace.memory import Memory
 from modelspace.processes import can_fork
 from modelspace.progress import notice
 from modelspace.runs import Keep
+from modelspace.show import bytes_text
 from modelspace.space import samples_as
 
 
@@ -118,7 +119,7 @@ def choose(
     if limited or plan != first:
         size = f"{plan.shard:,} members" if plan.shard > 1 else "1 member"
         each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
-        notice(f"memory: {size_text(free)} are free, which is room for shards of {size}{each}")
+        notice(f"memory: {bytes_text(free)} are free, which is room for shards of {size}{each}")
         plan = replace(plan, reason=f"{plan.reason}; no larger shard fits into memory")
     return plan, step if plan.shard == first.shard else None, memory
 

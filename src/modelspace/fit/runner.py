@@ -77,7 +77,7 @@ def halved(plan: Plan, reason: str) -> Plan:
     """
     if plan.shard == 1:
         raise ModelspaceError(
-            f"{reason}, with a single member at a time: a smaller batch, or --precision bf16-mixed, needs less"
+            f"{reason}, with a single member at a time: a smaller batch, or precision='bf16-mixed', needs less"
         )
     shard = (plan.shard + 1) // 2
     notice(f"{reason}: going on in shards of {shard} members")

@@ -49,7 +49,7 @@ class Plot:
     @property
     def height(self) -> int:
         """In pixels."""
-        return int(self.figure.layout["height"] or 360)
+        return self.figure.to_plotly_json()["layout"].get("height", 360)
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from modelspace.code import changed
 from modelspace.engine import Plan, adopt_gains, known_gains
 from modelspace.errors import ModelspaceError
 from modelspace.memory import Memory
-from modelspace.plain import plain
+from modelspace.plain import plain, structured
 from modelspace.population import Population
 from modelspace.progress import notice, progress
 from modelspace.runs import folder as folders
@@ -35,7 +34,7 @@ from modelspace.runs.catalogue import (
     table_of,
 )
 from modelspace.runs.results import Keep, Results, last_values
-from modelspace.runs.run import Run, plan_from, read_result, rows_by_shard
+from modelspace.runs.run import Run, read_result, rows_by_shard
 from modelspace.runs.settings import words
 from modelspace.runs.shards import Needs, Result, Shapes, needed, result_of
 from modelspace.tensorfile import DamagedError
@@ -112,15 +111,16 @@ class Recorder:
         if different:
             raise ModelspaceError(
                 f"'{self.folder}' holds another run: {'; '.join(different)}. Give another folder, or fresh=True "
-                "(--fresh) to remove it"
+                "to remove it"
             )
         adopt_gains(there["trials"])
         machines = ([about["environment"].get(name) for name in _MACHINE] for about in (there, here))
         if next(machines) != next(machines):
             notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")
             return
-        self.plan, self._memory = plan_from(there["plan"]), Memory.from_plain(there["memory"])
-        self.choices = self.plan.choices
+        plan: Plan = structured(there["plan"], Plan, "its plan")
+        self.plan, self.choices = plan, plan.choices
+        self._memory = structured(there["memory"], Memory | None, "its memory")
 
     def allocate(
         self, population: Population, curves: Sequence[str], epochs: int, keep: Keep, processes: int
@@ -195,7 +195,7 @@ class Recorder:
         remains = self.folder / "shards"
         remains.mkdir(exist_ok=True)
         remove_remains(remains, folders.REMAINS)
-        noted = {"plan": asdict(plan), "memory": self._memory and self._memory.to_plain()}
+        noted = {"plan": plain(plan), "memory": plain(self._memory)}
         about = {**self._about, **noted, "trials": known_gains(), "foreign": foreign}
         self._catalogue.begin(about, self._keys, self._population.table)
 
@@ -327,7 +327,7 @@ class Recorder:
         if self._catalogue is not None:
             about = self._catalogue.about or {}
             seconds += about.get("seconds", 0.0)
-            self._catalogue.note(seconds=seconds, plan=asdict(plan))
+            self._catalogue.note(seconds=seconds, plan=plain(plan))
             about = self._catalogue.about or {}
         results = self._results
         return Run(
@@ -373,7 +373,7 @@ def _opened(folder: Path) -> Catalogue:
         if not found:
             raise ModelspaceError(
                 f"{folder / folders.CATALOGUE}: {what}, and no shard is there to make it anew from: give another "
-                "folder, or fresh=True (--fresh), which sets the file aside"
+                "folder, or fresh=True, which sets the file aside"
             )
         aside = folders.set_aside(folder)
         what = f"was damaged ({what}) and is now {aside.name if aside else 'gone'}"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from importlib import import_module
@@ -19,6 +19,7 @@ from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.loading import file_of_target, load_architecture
 from modelspace.memory import Memory, free_bytes
+from modelspace.plain import structured
 from modelspace.population import Population
 from modelspace.progress import notice, progress
 from modelspace.runs.catalogue import Catalogue, Places, curves_of
@@ -223,19 +224,13 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
         about["spec"]["data"],
         about["settings"],
         about["higher_is_better"],
-        plan_from(about["plan"]),
+        structured(about["plan"], Plan, "its plan"),
         about.get("seconds", 0.0),
-        Memory.from_plain(about["memory"]),
+        structured(about["memory"], Memory | None, "its memory"),
         catalogue.folder,
         about,
         _Folder(catalogue, places, space),
     )
-
-
-def plan_from(values: Mapping[str, Any]) -> Plan:
-    """Return a plan from the plain values of it that a catalogue holds."""
-    known = {field.name: values[field.name] for field in fields(Plan) if field.name in values}
-    return Plan(**{**known, "one_by_one": tuple(known.get("one_by_one", ()))})
 
 
 class _Folder:

@@ -28,7 +28,7 @@ def output_count(subject: Subject) -> Seen:
         fits = outputs == classes or (outputs == 1 and classes <= 2)
         found = None if fits else (classes, f"{classes} classes are declared")
     else:
-        raise Inapplicable("needs classes=, --classes, or labels")
+        raise Inapplicable("needs classes= or labels")
     if found is not None:
         needed, why = found
         yield (
@@ -49,7 +49,7 @@ def _classes_wanted(subject: Subject, outputs: int) -> tuple[int, str] | None:
     if outputs < needed and not (labels is not None and int(labels.min()) == 1 and needed == outputs + 1):
         return needed, f"the labels go up to {needed - 1}"
     if subject.classes is None and not integers:
-        raise Inapplicable("needs classes=, --classes, or labels")
+        raise Inapplicable("needs classes= or labels")
     return None
 
 
