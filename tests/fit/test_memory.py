@@ -239,7 +239,7 @@ def test_no_room_for_a_single_member(monkeypatch):
     least = predicted(training(seeds=2, epochs=1), shard=1)
     _, fit = fit_with(monkeypatch, least.kept + least.curves + 10, seeds=2)
     with pytest.raises(
-        ModelspaceError, match=r"with a single member at a time, .*a smaller batch, or --precision"
+        ModelspaceError, match=r"with a single member at a time, .*a smaller batch, or precision="
     ):
         fit()
 
