@@ -65,7 +65,7 @@ def test_64_trains_the_same_points_in_double(drawn):
     space = CASE.space(torch.float32)
     population = space.sample(seeds=3, lr=[0.1])
     if not drawn:
-        population.points = population.points.clone()
+        population.points = population.points * 1.5
     run, by_name = fit(population, precision=64), fit(population, precision="64")
     double = CASE.space(torch.float64).sample(seeds=3, lr=[0.1])
     double.points = population.points.double()

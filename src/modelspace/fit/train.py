@@ -44,7 +44,6 @@ class Progress(NamedTuple):
         shard: The members.
         position: Epochs that are over, and updates in this one: ``[c, 2]``, the same for all.
         losses: Before each update of this epoch.
-        training: The members that were training when it began.
         curves: What was measured after each epoch; NaN where a member made no such epoch.
         stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
         best: The ``points`` and ``buffers`` of the best epoch, where these are the result.
@@ -53,7 +52,6 @@ class Progress(NamedTuple):
     shard: Shard
     position: Int64[Tensor, "member 2"]
     losses: Float64[Tensor, "member step"]
-    training: Bool[Tensor, "member"]
     curves: dict[str, Float64[Tensor, "member epoch"]]
     stopping: dict[str, Tensor]
     best: dict[str, Any]
@@ -89,11 +87,9 @@ def train(
     epoch, made = progress.position[0].tolist()
     advance(real * (epoch * task.steps + made))
     while epoch < recipe.epochs:
-        if made == 0:
-            progress = progress._replace(training=progress.shard.active.clone())
-            if not bool(progress.training[:real].any()):
-                advance(real * task.steps * (recipe.epochs - epoch))
-                break
+        if made == 0 and not bool(progress.shard.active[:real].any()):
+            advance(real * task.steps * (recipe.epochs - epoch))
+            break
         for losses, shard in updates(task, progress.shard, program.step, epoch, made):
             progress.losses[:, made] = losses
             progress = progress._replace(shard=shard)
@@ -195,7 +191,6 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
         shard,
         torch.zeros(count, 2, dtype=torch.int64),
         torch.zeros(count, task.steps, dtype=widest(device), device=device),
-        active.clone(),
         {name: curve.clone() for name in task.curves},
         stopping,
         best,
@@ -240,7 +235,7 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
 
 def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:
     """Enter an epoch's training loss and validation scores into the curves."""
-    kept = (progress.training & progress.shard.active).cpu()
+    kept = progress.shard.active.cpu()
     values = torch.cat([progress.losses.mean(1, keepdim=True), scores], 1).cpu().to(torch.float64)
     for curve, column in zip(progress.curves.values(), values.unbind(1), strict=True):
         curve[kept, epoch] = column[kept]
