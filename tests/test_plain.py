@@ -56,6 +56,13 @@ def test_a_record_comes_back_from_json():
     assert plain(WHOLE.parts[0], "double")["double"] == 2
 
 
+def test_a_number_that_does_not_exist_comes_back_as_nan_where_one_is_due():
+    text = json.dumps(plain(Place("p", math.nan)), allow_nan=False)
+    assert text == '{"name": "p", "size": null}'
+    assert math.isnan(structured(json.loads(text), Place, "it").size)
+    assert not fits(None, float)  # a file's schema is another matter
+
+
 def test_what_json_has_no_word_for():
     values = {1: np.float64(2.5), "b": np.bool_(True), "c": np.array([1.0, np.nan]), "d": {pathlib.Path("x")}}
     assert plain(values) == {"1": 2.5, "b": True, "c": [1.0, None], "d": ["x"]}

@@ -44,7 +44,7 @@ def plain(value: Any, *properties: str) -> Any:
 
 
 def structured(values: Any, kind: Any, what: str) -> Any:
-    """Return the record that ``plain`` gave; other keys beside its own are passed over.
+    """Return the record that ``plain`` gave, a float's None as NaN; other keys beside its own are passed over.
 
     Args:
         values: Plain values.
@@ -115,6 +115,11 @@ def _scalar(value: Any, kind: Any) -> Any:
     if type(value) is not kind:
         raise _Unfit(value, kind)
     return value
+
+
+def _scalar_or_nan(value: Any, kind: Any) -> Any:
+    """A scalar of a record: where ``plain`` writes None for a number that does not exist."""
+    return math.nan if kind is float and value is None else _scalar(value, kind)
 
 
 def _literal(value: Any, kind: Any) -> Any:
@@ -202,7 +207,7 @@ def _number(value: float) -> float | str | None:
 def _made(*, detailed: bool) -> Converter:
     made = Converter(detailed_validation=detailed)
     for kind in _SCALARS:
-        made.register_structure_hook(kind, _scalar)
+        made.register_structure_hook(kind, _scalar_or_nan if detailed else _scalar)
     made.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _literal)
     made.register_structure_hook_factory(lambda kind: get_origin(kind) in (Union, types.UnionType), _one_of)
     made.register_structure_hook_factory(lambda kind: kind is list or get_origin(kind) in (list, tuple), _row)
