@@ -5,7 +5,8 @@ import ast
 import torch
 from torch import nn
 
-from modelspace.doctor.trace import leaves, record, source_of
+from modelspace.doctor.trace import record, source_of
+from modelspace.losses import leaves
 
 
 class Net(nn.Module):

@@ -220,23 +220,6 @@ def output_of(result: Any) -> Tensor:
     return found
 
 
-def leaves(*outputs: Tensor) -> list[Tensor]:
-    """List every leaf that a gradient of the outputs reaches."""
-    found: dict[int, Tensor] = {id(x): x for x in outputs if x.requires_grad and x.grad_fn is None}
-    seen = set()
-    waiting = [x.grad_fn for x in outputs if x.grad_fn is not None]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            found[id(variable)] = variable
-        waiting += [following for following, _ in node.next_functions]
-    return list(found.values())
-
-
 def failure_of_backward(result: Any) -> Exception | None:
     """Accumulate gradients of every tensor that a forward returned; return what the backward raised, if it did."""
     outputs = [x for x in tensors_in(result) if x.requires_grad]

@@ -22,7 +22,7 @@ from modelspace.losses._multiclass import (
     Brier, CrammerSinger, CrossEntropy, Focal, GeneralisedCrossEntropy, LabelSmoothing, LeeLinWahba,
     MulticlassLoss, Poly1, SurprisalLoss, SymmetricCrossEntropy, WestonWatkins,
 )
-from modelspace.losses._probe import tensors_of
+from modelspace.losses._probe import leaves, tensors_of
 from modelspace.losses._regression import (
     Absolute, Cauchy, EpsilonInsensitive, Huber, LeastSquares, LogCosh, Pinball, PseudoHuber, RegressionLoss,
     Tukey,
@@ -44,7 +44,7 @@ __all__ = [
     "MultilabelLoss", "MultilabelRanking", "Perceptron", "Pinball", "Poisson", "Poly1", "Properties",
     "PseudoHuber", "Ramp", "RegionLoss", "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin",
     "SurprisalLoss", "SymmetricCrossEntropy", "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie",
-    "WestonWatkins", "anything", "by_class", "class_labels", "curve", "curves", "has_curve", "parameter",
-    "plot", "plus_minus_one", "ranges", "require_class_labels", "require_same_shape", "resolve", "table",
-    "tensors_of",
+    "WestonWatkins", "anything", "by_class", "class_labels", "curve", "curves", "has_curve", "leaves",
+    "parameter", "plot", "plus_minus_one", "ranges", "require_class_labels", "require_same_shape", "resolve",
+    "table", "tensors_of",
 ]

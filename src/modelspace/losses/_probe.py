@@ -47,8 +47,9 @@ def check_call(
         kind = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise ModelspaceError(f"{name} returned {kind}: it must return a real floating-point scalar tensor")
     if apart.requires_grad:
+        own = ", ".join(_named(leaves(apart), code))
         raise ModelspaceError(
-            f"{name} has parameters of its own, which nobody would train: {', '.join(_leaves(apart, code))}; put "
+            f"{name} has parameters of its own, which nobody would train: {own}; put "
             "them into the module that is fitted, or, if they are to stay as they are, call requires_grad_(False)"
         )
     if not value.requires_grad:
@@ -66,25 +67,30 @@ def check_call(
         )
 
 
-def _leaves(value: Tensor, code: tuple[Callable[..., Any], ...]) -> list[str]:
-    """Name the leaves that a value has a gradient of; by their shapes, where no name is known."""
-    leaves, seen, left = {}, set(), [value.grad_fn]
-    while left:
-        node = left.pop()
+def leaves(*outputs: Tensor) -> list[Tensor]:
+    """List every leaf that a gradient of the outputs reaches."""
+    found: dict[int, Tensor] = {id(x): x for x in outputs if x.requires_grad and x.grad_fn is None}
+    seen = set()
+    waiting = [x.grad_fn for x in outputs if x.grad_fn is not None]
+    while waiting:
+        node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            leaves[id(leaf)] = leaf
-        left += [parent for parent, _ in node.next_functions]
-    if value.grad_fn is None:
-        leaves[id(value)] = value
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor):
+            found[id(variable)] = variable
+        waiting += [following for following, _ in node.next_functions]
+    return list(found.values())
+
+
+def _named(leaves: list[Tensor], code: tuple[Callable[..., Any], ...]) -> list[str]:
+    """Name leaves by where the loss's code holds them; by their shapes, where no name is known."""
     names: dict[int, str] = {}
     for part in code:
         for name, tensor in tensors_of(part).items():
             names.setdefault(id(tensor), name)
-    return [names.get(key, f"a tensor of shape {list(leaf.shape)}") for key, leaf in leaves.items()]
+    return [names.get(id(leaf), f"a tensor of shape {list(leaf.shape)}") for leaf in leaves]
 
 
 def tensors_of(function: Any) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from modelspace.doctor.rule import Seen, listed, rule
 from modelspace.doctor.subject import BATCH, Subject
-from modelspace.doctor.trace import Operation, Trace, leaves, tensors_in
+from modelspace.doctor.trace import Operation, Trace, tensors_in
+from modelspace.losses import leaves
 
 # Draws, in both modes: a branch that one draw does not take, or an expert that gets no sample, is not unused.
 _DRAWS, _BATCH = 3, 32

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from modelspace.doctor.rule import Seen, rule
 from modelspace.doctor.subject import BATCH, Subject
-from modelspace.doctor.trace import Trace, first_tensor, leaves, source_of
+from modelspace.doctor.trace import Trace, first_tensor, source_of
+from modelspace.losses import leaves
 
 
 @rule("error", needs=("inputs",))
