@@ -26,8 +26,7 @@ from modelspace.space import samples_as
 
 def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard, Tensor, Tensor, Any]]:
     """Return the step of shards of some size, and arguments to call it with."""
-    rows = [min(row, len(task.population) - 1) for row in range(size)]
-    own = task.of_shard(rows)
+    own, shard = _first(task, size)
     step = Step(
         task.function,
         task.recipe.loss,
@@ -37,10 +36,16 @@ def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard,
         own_labels=task.own_labels,
         accumulate=task.recipe.accumulate,
     )
-    shard = start(own, rows).shard
     number = torch.zeros(1, dtype=torch.int64, device=task.device)
     coefficients = task.coefficients.of(own.columns, number, task.updates, shard.points.dtype)
     return step, (shard, coefficients[0], number[0], next(batches(own, 0)))
+
+
+def _first(task: Task, size: int) -> tuple[Task, Shard]:
+    """The first shard of some size, filled up with copies of the last member, and its task."""
+    rows = [min(row, len(task.population) - 1) for row in range(size)]
+    own = task.of_shard(rows)
+    return own, start(own, rows).shard
 
 
 def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) -> Program:
@@ -67,9 +72,7 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
         example=task.population[[0]],
     )
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
-        rows = [min(row, len(task.population) - 1) for row in range(plan.shard)]
-        own = task.of_shard(rows)
-        shard = start(own, rows).shard
+        own, shard = _first(task, plan.shard)
         scoring(shard.points, shard.buffers, own.terms)
     return Program(step, scoring, plan.shard)
 

@@ -114,10 +114,7 @@ class Step:
         going, updated = going & (bounded | ~updated) if scaling else going & bounded, updated & bounded
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
-        buffers = {
-            name: torch.where(going.view(-1, *[1] * (value.dim() - 1)), gradient.buffers[name], value)
-            for name, value in shard.buffers.items()
-        }
+        buffers = {n: by_row(going, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
         return Stepped(gradient.losses, after, updated)
 
@@ -185,9 +182,13 @@ def _selected(
     rows: Bool[Tensor, "member"], points: Tensor, state: dict[str, Tensor], before: Shard
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The new rows where they count, the old ones elsewhere."""
-    row = rows[:, None]
-    kept = {name: torch.where(row, value, before.state[name]) for name, value in state.items()}
-    return torch.where(row, points, before.points), kept
+    kept = {name: by_row(rows, value, before.state[name]) for name, value in state.items()}
+    return by_row(rows, points, before.points), kept
+
+
+def by_row(rows: Bool[Tensor, "member"], value: Tensor, other: Tensor) -> Tensor:
+    """Return one tensor's rows where they are chosen, the other's elsewhere, member axis first."""
+    return torch.where(rows.view(-1, *[1] * (value.dim() - 1)), value, other)
 
 
 def _finite(rows: Float[Tensor, "member parameter"]) -> Bool[Tensor, "member"]:

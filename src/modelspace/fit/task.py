@@ -264,9 +264,7 @@ def _witnessed(task: Task) -> Verdict:
     order = epoch_indices(len(task.inputs), recipe.batch_size, recipe.data_seed, 0)
     batches = [(task.inputs[index], task.labels[index]) for index in order[:_WITNESSED].to(task.device)]
     members = task.population[rows]
-    terms = {
-        n: task.columns[n][rows, 0].to(task.device, members.points.dtype) for n in task.coefficients.terms
-    }
+    terms = {name: column[rows] for name, column in task.terms.items()}
     trial = Trial(members, recipe.loss, batches, [seeds[k] for k in rows], terms)
     exact = function if function.products is None else Function(members.space, task.device)
     verdict = witnessed(exact, trial)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -15,7 +15,7 @@ from modelspace.data import epoch_indices
 from modelspace.engine import Scoring
 from modelspace.fit import precision
 from modelspace.fit.recipe import EarlyStopping
-from modelspace.fit.step import Shard, Stepped, settled
+from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
 from modelspace.runs import Recorder, Status
 from modelspace.widest import widest
@@ -211,7 +211,7 @@ def named(progress: Progress, real: int) -> dict[str, Tensor]:
     if progress.best:  # a member that has none yet has its last
         now = {"points": shard.points, "buffers": shard.buffers}
         seen = stopping["score"].isfinite()
-        best = pytree.tree_map(lambda best, last: _where(seen, best, last), progress.best, now)
+        best = pytree.tree_map(lambda best, last: by_row(seen, best, last), progress.best, now)
         progress = progress._replace(best=best)
     leaves = {"states": states.to(torch.int8), **_leaves(progress)}
     return {name: value[:real] for name, value in leaves.items()}
@@ -252,7 +252,7 @@ def _stop(progress: Progress, rule: EarlyStopping, higher_is_better: Sequence[st
     best = progress.best
     if best:
         last = {"points": shard.points, "buffers": shard.buffers}
-        best = pytree.tree_map(lambda best, last: _where(better, last, best), best, last)
+        best = pytree.tree_map(lambda best, last: by_row(better, last, best), best, last)
     return progress._replace(
         shard=shard._replace(active=shard.active & ~now),
         stopping={
@@ -262,7 +262,3 @@ def _stop(progress: Progress, rule: EarlyStopping, higher_is_better: Sequence[st
         },
         best=best,
     )
-
-
-def _where(rows: Bool[Tensor, "member"], value: Tensor, other: Tensor) -> Tensor:
-    return torch.where(rows.view(-1, *[1] * (value.dim() - 1)), value, other)
