@@ -314,7 +314,8 @@ class Catalogue:
         assert self.about is not None
         numbers, known, part, position = self._latest()
         ends = Ends.read(len(keys), len(curves_of(self.about["spec"])))
-        places = Places(np.full(len(keys), -1), *np.zeros((2, len(keys)), dtype=np.int64), ends)
+        nowhere, none = np.full(len(keys), -1), np.zeros(len(keys), dtype=np.int64)
+        places = Places(nowhere, none, none.copy(), ends)
         if not len(known):
             return places
         at = np.minimum(np.searchsorted(known, comparable(keys)), len(known) - 1)

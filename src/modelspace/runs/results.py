@@ -182,7 +182,9 @@ class Results:
             return np.zeros(0, dtype=np.int64), population[[]]
         held = pd.DataFrame({"member": self._best.flatten().numpy(), "score": self._scores.flatten().numpy()})
         # A process that ended between two writes may have left a member that another wrote again.
-        held = held[held["member"] >= 0].sort_values(["score", "member"]).drop_duplicates("member")
+        held = (
+            pd.DataFrame(held[held["member"] >= 0]).sort_values(["score", "member"]).drop_duplicates("member")
+        )
         best = held.groupby(self.settings[held["member"]], sort=False).head(keep.best).sort_values("member")
         place, rows = torch.from_numpy(best.index.to_numpy(copy=True)), best["member"].to_numpy(copy=True)
         points, *buffers = (value.flatten(0, 2)[place] for value in (self._points, *self._buffers.values()))
