@@ -1,21 +1,11 @@
 import pytest
 import torch
+from support.cases import DummyNet
 from torch import nn
 
 from modelspace.cost import anatomy
 from modelspace.errors import ModelspaceError
 from modelspace.trace import forward_checked
-
-
-class DummyNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 9, kernel_size=3)
-        self.relu = nn.ReLU(inplace=True)
-        self.fc = nn.Linear(225, 10)
-
-    def forward(self, x):
-        return self.fc(self.relu(self.conv1(x)).view(-1, 225))
 
 
 class Calls(nn.Module):

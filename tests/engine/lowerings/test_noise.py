@@ -275,7 +275,7 @@ def test_a_distribution_s_broken_parameter_is_its_member_s_alone():
     assert samples.isnan().flatten().tolist() == [False, True, False]
     drawn(lambda x: D.Normal(x, 1.0).sample(), x[1])
     with pytest.raises(ValueError, match="to satisfy the constraint"):
-        D.Normal(x[1], 1.0, validate_args=True)
+        D.Normal(x[1], 1.0, validate_args=True)  # Dynamo, once used, switches the default off for the process
 
 
 def test_blocks_that_end_in_another_order_leave_nothing_behind():
