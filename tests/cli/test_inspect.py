@@ -100,7 +100,7 @@ def test_a_step_s_memory_and_the_largest_batch(capsys, nets):
     assert most["peak_bytes"] <= 2**20 < most["next_peak_bytes"]
     assert plain["time_bound"]["seconds"] >= plain["time_bound"]["compute_seconds"] > 0
     text = printed(capsys, "inspect", f"{nets}:Net", "--memory", "1MiB", "--hardware", "a100")
-    assert f"largest batch: {most['batch']:,}" in text
+    assert f"largest batch: {most['batch_size']:,}" in text
     assert "a bound, not an estimate" in text
 
 
@@ -155,7 +155,7 @@ def test_areas_of_a_treemap_fill_their_parents(nets):
         (("--optimizer", "adamm"), "did you mean 'adam"),
         (("--precision", "bfloat"), "did you mean 'bfloat16'"),
         (("--hardware", "a1000"), "did you mean 'a100'"),
-        (("--model.batch", "3"), "can't be passed on"),
+        (("--model.batch_size", "3"), "can't be passed on"),
     ],
 )
 def test_mistakes(capsys, words, expected):
