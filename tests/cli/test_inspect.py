@@ -45,6 +45,12 @@ class Text(nn.Module):
     def forward(self, x):
         lengths = (x != 0).sum(1)
         return self.r(nn.utils.rnn.pack_padded_sequence(self.e(x), lengths, True, False))[1][0]
+
+class Sevens(nn.Linear):
+    def forward(self, x):
+        if x.sum().item() != 7:
+            raise ValueError("samples add up to 7")
+        return super().forward(x)
 """
 A_TOKEN = 2 * 3 * 6 * (4 + 6)
 
@@ -189,6 +195,12 @@ def test_a_forward_that_reads_values_says_on_which_it_was_counted(capsys, nets, 
     given = found(capsys, f"{nets}:Text", "--data", str(texts), "--batch-size", "2")
     assert given["computed"].endswith("counted on the inputs given")
     assert printed(capsys, "diff", f"{nets}:Text", f"{nets}:Text", "--input", "7", "--tokens", "9")
+
+
+def test_a_forward_that_fails_on_made_up_inputs_asks_for_real_ones_by_its_options(capsys, nets):
+    sizes = ("--model.in_features", "4", "--model.out_features", "3")
+    message = refused(capsys, "inspect", f"{nets}:Sevens", "--input", "4", *sizes)
+    assert "made up (all ones): give --data DATA, or --tokens N, integers below N" in message
 
 
 def test_tokens_that_can_t_be_drawn_are_refused(capsys, nets):

@@ -176,7 +176,7 @@ class Sevens(nn.Module):
 
 
 def test_a_forward_that_fails_on_made_up_inputs_says_whose_they_were():
-    message = r"add up to 7.*reads values, and the inputs were made up \(all ones\): give real ones by --data"
+    message = r"add up to 7.*reads values, and the inputs were made up \(all ones\): give samples in place of"
     with pytest.raises(ModelspaceError, match=message):
         ms.inspect(Sevens, (4,))
     assert ms.inspect(Sevens, torch.tensor([[7.0, 0, 0, 0]])).anatomy.forward_flops == 24
