@@ -25,6 +25,7 @@ LAYERS = [
         "code",
         "memory",
         "tensorfile",
+        "examples",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
     ["trace"],

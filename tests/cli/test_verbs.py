@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dummynet import DummyNet
 from safetensors.torch import load_file, save_file
 from support.commands import printed
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7
+from modelspace.examples import DummyNet
 from modelspace.runs import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"

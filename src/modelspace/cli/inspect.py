@@ -38,7 +38,7 @@ _INSPECT_EPILOG = f"""\
 columns: {" ".join(COLUMNS)}
 
 examples:
-  modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace inspect modelspace.examples:DummyNet --input 3x7x7
   modelspace inspect torchvision:resnet18 --batch-size 32 --columns parameters,flops,memory --optimizer adam
   modelspace inspect timm:vit_tiny_patch16_224 --sort flops --html vit.html
   modelspace inspect hf:gpt2/config.json --memory 24GiB --precision 'bfloat16 mixed' --hardware a100"""
