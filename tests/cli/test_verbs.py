@@ -75,6 +75,18 @@ def test_explore_writes_its_folder(folder):
     assert set(summary["chosen"]) == {"lr"}
 
 
+def test_explore_of_nothing_is_the_example(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quickly = ("--seeds", "1", "--epochs", "1", "--fresh-seeds", "2", "--json")
+    whole = json.loads(printed(capsys, "explore", *quickly))
+    assert (whole["run"], whole["members"]) == ("runs/dummynet", 12 + 2)
+    assert (tmp_path / "runs" / "dummynet" / "report.html").exists()
+    assert main(["explore", *quickly, "--lr", "1e-2", "--out", "mine"]) == 0
+    out, said = capsys.readouterr()
+    assert (json.loads(out)["run"], json.loads(out)["members"]) == ("mine", 1 + 2)
+    assert "modelspace explore modelspace.examples:DummyNet --data digits-7x7\n" in said
+
+
 def test_explore_points_open_in_plain_pytorch(folder):
     table = pd.read_csv(folder / "members.csv")
     points = load_file(folder / "points.safetensors")["points"]
