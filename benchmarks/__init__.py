@@ -4,6 +4,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [
-    str(ROOT / folder) for folder in ("examples", "tests")
-]  # DummyNet; what is true of some architectures
+sys.path.append(str(ROOT / "tests"))  # what is true of some architectures

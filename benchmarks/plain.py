@@ -9,10 +9,10 @@ from itertools import cycle, islice, pairwise
 
 import torch
 import torch.nn.functional as F
-from dummynet import DummyNet
 from torch import Tensor, nn
 
 from benchmarks.machine import synchronise
+from modelspace.examples import DummyNet
 
 LR = 1e-3
 _FIRST_STEPS = 10

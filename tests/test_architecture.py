@@ -1,9 +1,12 @@
 """Imports go downward only: each package sees those above it in the list, and no sibling."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from modelspace.cli.main import _VERBS
 
 ROOT = Path(__file__).parents[1] / "src" / "modelspace"
 LAYERS = [
@@ -22,6 +25,7 @@ LAYERS = [
         "code",
         "memory",
         "tensorfile",
+        "examples",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
     ["trace"],
@@ -141,6 +145,17 @@ def test_imports_point_downward(path):
 def test_each_optional_package_has_one_home(path):
     found = {name.split(".")[0] for name in imports(path.read_text(), ("modelspace",))}
     assert {name for name in found & set(ONLY_IN) if ONLY_IN[name] != part(path)} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_command_line_speaks_of_its_options(path):
+    """A message of the library's names arguments of Python's, which ``as_flags`` says as options."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    written = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in written]
+    told = re.compile(rf"(?<![\w-])--[a-z][\w-]*|\bmodelspace (?:{'|'.join(_VERBS)})\b")
+    found = {word for text in texts if isinstance(text, str) for word in told.findall(text)}
+    assert part(path) == "cli" or found <= {"--porcelain", "--head"}, found  # git's and Ray's
 
 
 def test_the_reader_of_imports_reads():

@@ -84,7 +84,6 @@ def test_a_page_s_python_runs(page, tmp_path, monkeypatch):
     for name in ("examples", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     monkeypatch.syspath_prepend(str(tmp_path))
     namespace = {"__name__": "readme"}
     for block in blocks(page, "python"):

@@ -13,7 +13,7 @@ def entries(package, make):
         library = zoo.without_torchvision_s_library()
         found = make()
     except ImportError:
-        why = pytest.mark.skip(reason=f"{package} is not installed: pip install 'modelspace[zoo]'")
+        why = pytest.mark.skip(reason=f"{package} is not installed: pip install 'torch-modelspace[zoo]'")
         return [pytest.param(None, id=package, marks=why)]
     _LIBRARIES.append(library)
     return [pytest.param(entry, id=str(entry)) for entry in found]

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelspace import data, distribute, export, losses, metrics, optimizers, report
+    from modelspace import data, distribute, examples, export, losses, metrics, optimizers, report
     from modelspace.compare import Comparison, LossComparison, compare, compare_losses
     from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
@@ -52,6 +52,7 @@ __all__ = [
     "distribute",
     "doctor",
     "evaluate",
+    "examples",
     "explore",
     "export",
     "fit",

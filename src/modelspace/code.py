@@ -35,6 +35,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from modelspace.errors import is_example
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 # Values whose text says all of them.
 _WRITTEN = (
@@ -561,6 +563,8 @@ def _is_installed_file(file: str, module: str | None) -> bool:
 
 @functools.cache
 def _lies_installed(file: str) -> bool:
+    if is_example(file):
+        return False
     parts = Path(file).parts
     if "site-packages" in parts or "dist-packages" in parts:
         return True

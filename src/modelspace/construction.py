@@ -231,7 +231,7 @@ class Architecture:
             given = ", ".join(f"{k}={v!r}" for k, v in self.hyperparameters.items())
             several = [k for k, v in self.hyperparameters.items() if isinstance(v, tuple | list)]
             each = f"; one value of {', '.join(several)} makes one space, several a family: give one, or use "
-            hint = f"{each}`modelspace family` (ms.Family)" if several else ""
+            hint = f"{each}ms.Family" if several else ""
             raise ModelspaceError(f"{self.name}({given}) can't be built: {told(error)}{hint}") from error
         if not isinstance(module, nn.Module):
             raise ModelspaceError(f"{self.name} made a {type(module).__name__}, not an nn.Module")
@@ -285,12 +285,12 @@ class _WithinMemory(TorchDispatchMode):
                 raise ModelspaceError(
                     f"{self.title} is too large for this machine: it makes a tensor of {numbers:,} numbers, "
                     f"{needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free; what it costs, with nothing "
-                    "allocated: modelspace inspect (ms.inspect)"
+                    "allocated: ms.inspect"
                 )
             if self.made > _MOST_TENSORS:
                 raise ModelspaceError(
                     f"{self.title} makes more than {_MOST_TENSORS:,} tensors: one forward would take seconds, and a "
-                    "step of the population hours; what it costs: modelspace inspect (ms.inspect)"
+                    "step of the population hours; what it costs: ms.inspect"
                 )
         return func(*args, **kwargs)
 

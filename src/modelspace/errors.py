@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from unicodedata import category
@@ -17,6 +18,8 @@ _SCHEME = sysconfig.get_paths()
 _PACKAGES = tuple(_SCHEME[name] + os.sep for name in ("purelib", "platlib"))
 _PYTHON = (*(_SCHEME[name] + os.sep for name in ("stdlib", "platstdlib")), "<frozen", "<string>", "<eval")
 _OURS = str(Path(__file__).parent) + os.sep
+# Networks to try things on, which stand for a user's code.
+_EXAMPLES = os.path.realpath(_OURS + "examples") + os.sep
 _torch = find_spec("torch")  # not imported: what only reads files needs none of it
 _TORCH = str(Path(_torch.origin).parent) + os.sep if _torch and _torch.origin else _OURS
 
@@ -61,6 +64,17 @@ def printable(text: str) -> str:
     )
 
 
+@cache
+def is_example(file: str) -> bool:
+    """Tell whether a file is one of this library's examples."""
+    return os.path.realpath(file).startswith(_EXAMPLES)
+
+
+def is_ours(file: str) -> bool:
+    """Tell whether a file is this library's own code; its examples stand for a user's."""
+    return file.startswith(_OURS) and not is_example(file)
+
+
 def users_line(frames: Iterable[traceback.FrameSummary], *, packages: bool = True) -> str:
     """The innermost of these lines that is the user's, ``line 7 of net.py: code``; or nothing.
 
@@ -71,9 +85,9 @@ def users_line(frames: Iterable[traceback.FrameSummary], *, packages: bool = Tru
     found = None
     for frame in reversed([*frames]):
         file = frame.filename
-        if file.startswith(_OURS) and found is not None:
+        if is_ours(file) and found is not None:
             break  # below stand the lines that called us
-        if file.startswith((_OURS, _TORCH)):
+        if is_ours(file) or file.startswith(_TORCH):
             continue
         if file.startswith(_PACKAGES):
             found = found or (frame if packages else None)

@@ -47,7 +47,7 @@ def test_json_has_members_and_laws(mlp, capsys):
     assert all(m["n"] == size(m["width"], m["depth"]) for m in found["members"])
     assert all(m["peak_bytes"] > 4 * m["n"] for m in found["members"])
     assert found["members"][0]["forward_flops"] == 4 * 2 * 74 * 16
-    assert found["batch"] == 4
+    assert found["batch_size"] == 4
     (piece,) = found["laws"]["n"]
     values = {"width": 100, "depth": 50}
     total = 0
@@ -109,7 +109,7 @@ def test_integer_samples(mlp, capsys):
         (("--over", "width"), "--over goes with --solve"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--model.act", "relu,,gelu"), "a value between commas is missing"),
-        (("--model.batch", "3"), "can't be passed on"),
+        (("--model.batch_size", "3"), "can't be passed on"),
     ],
 )
 def test_mistakes_are_one_line(mlp, capsys, words, says):

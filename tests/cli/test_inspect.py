@@ -45,6 +45,12 @@ class Text(nn.Module):
     def forward(self, x):
         lengths = (x != 0).sum(1)
         return self.r(nn.utils.rnn.pack_padded_sequence(self.e(x), lengths, True, False))[1][0]
+
+class Sevens(nn.Linear):
+    def forward(self, x):
+        if x.sum().item() != 7:
+            raise ValueError("samples add up to 7")
+        return super().forward(x)
 """
 A_TOKEN = 2 * 3 * 6 * (4 + 6)
 
@@ -100,7 +106,7 @@ def test_a_step_s_memory_and_the_largest_batch(capsys, nets):
     assert most["peak_bytes"] <= 2**20 < most["next_peak_bytes"]
     assert plain["time_bound"]["seconds"] >= plain["time_bound"]["compute_seconds"] > 0
     text = printed(capsys, "inspect", f"{nets}:Net", "--memory", "1MiB", "--hardware", "a100")
-    assert f"largest batch: {most['batch']:,}" in text
+    assert f"largest batch: {most['batch_size']:,}" in text
     assert "a bound, not an estimate" in text
 
 
@@ -155,7 +161,7 @@ def test_areas_of_a_treemap_fill_their_parents(nets):
         (("--optimizer", "adamm"), "did you mean 'adam"),
         (("--precision", "bfloat"), "did you mean 'bfloat16'"),
         (("--hardware", "a1000"), "did you mean 'a100'"),
-        (("--model.batch", "3"), "can't be passed on"),
+        (("--model.batch_size", "3"), "can't be passed on"),
     ],
 )
 def test_mistakes(capsys, words, expected):
@@ -189,6 +195,12 @@ def test_a_forward_that_reads_values_says_on_which_it_was_counted(capsys, nets, 
     given = found(capsys, f"{nets}:Text", "--data", str(texts), "--batch-size", "2")
     assert given["computed"].endswith("counted on the inputs given")
     assert printed(capsys, "diff", f"{nets}:Text", f"{nets}:Text", "--input", "7", "--tokens", "9")
+
+
+def test_a_forward_that_fails_on_made_up_inputs_asks_for_real_ones_by_its_options(capsys, nets):
+    sizes = ("--model.in_features", "4", "--model.out_features", "3")
+    message = refused(capsys, "inspect", f"{nets}:Sevens", "--input", "4", *sizes)
+    assert "made up (all ones): give --data DATA, or --tokens N, integers below N" in message
 
 
 def test_tokens_that_can_t_be_drawn_are_refused(capsys, nets):

@@ -51,6 +51,8 @@ def test_options_are_the_function_s(parser):
         ("or clip_norm=1; or fast=True.", "or --clip-norm 1; or --fast."),
         ("needs loss=, or more", "needs --loss, or more"),
         ("needs width: give width=… and depth=…", "needs width: give --model.width … and --model.depth …"),
+        ("what it costs: ms.inspect", "what it costs: modelspace inspect"),
+        ("give samples in place of their shape", "give samples in place of their shape"),
         ("Net(members=3, loss='a') at lr=0.1", "Net(members=3, loss='a') at lr=0.1"),
     ],
 )

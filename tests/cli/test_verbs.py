@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dummynet import DummyNet
 from safetensors.torch import load_file, save_file
 from support.commands import printed
 
 from modelspace.cli import main
 from modelspace.data import digits_7x7
+from modelspace.examples import DummyNet
 from modelspace.runs import open_run
 
 DUMMY = "examples/dummynet.py:DummyNet"
@@ -73,6 +73,18 @@ def test_explore_writes_its_folder(folder):
     assert set(summary["plan"]) >= {"lowering", "shard", "compiled"}
     assert set(summary["test_accuracy"]) >= {"mean", "sd", "min", "q1", "median", "q3", "max", "n"}
     assert set(summary["chosen"]) == {"lr"}
+
+
+def test_explore_of_nothing_is_the_example(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quickly = ("--seeds", "1", "--epochs", "1", "--fresh-seeds", "2", "--json")
+    whole = json.loads(printed(capsys, "explore", *quickly))
+    assert (whole["run"], whole["members"]) == ("runs/dummynet", 12 + 2)
+    assert (tmp_path / "runs" / "dummynet" / "report.html").exists()
+    assert main(["explore", *quickly, "--lr", "1e-2", "--out", "mine"]) == 0
+    out, said = capsys.readouterr()
+    assert (json.loads(out)["run"], json.loads(out)["members"]) == ("mine", 1 + 2)
+    assert "modelspace explore modelspace.examples:DummyNet --data digits-7x7\n" in said
 
 
 def test_explore_points_open_in_plain_pytorch(folder):

@@ -247,7 +247,7 @@ class Published:
             input_shape=(self.tokens,),
             input_dtype=torch.long,
             dtype=self.dtype,
-            batch=1,
+            batch_size=1,
             memory=False,
         )
 

@@ -29,7 +29,7 @@ class Rows(nn.Module):
 
 
 def test_calls_nest_and_repeat():
-    calls = anatomy(Rows(), (4,), batch=2).calls
+    calls = anatomy(Rows(), (4,), batch_size=2).calls
     assert [(c.name, c.parent, c.repeat, c.output_shape) for c in calls] == [
         ("", None, 0, (2, 3)),
         ("first", 0, 0, (2, 6)),
@@ -43,7 +43,7 @@ def test_calls_nest_and_repeat():
 
 
 def test_functions_are_operations_of_the_module_that_calls_them():
-    record = anatomy(Rows(), (4,), batch=2)
+    record = anatomy(Rows(), (4,), batch_size=2)
     own = [
         (o.name, o.flops, o.output_shape) for o in record.operations if (o.call, o.phase) == (0, "forward")
     ]
@@ -51,7 +51,7 @@ def test_functions_are_operations_of_the_module_that_calls_them():
 
 
 def test_the_backward_belongs_to_the_call_whose_forward_made_it():
-    calls = anatomy(Rows(), (4,), batch=2).calls
+    calls = anatomy(Rows(), (4,), batch_size=2).calls
     product = 2 * 2 * 6 * 6
     assert [(c.name, c.backward_flops) for c in calls if c.backward_flops] == [
         ("", 2 * 2 * 2 * 6 * 3),
@@ -76,7 +76,7 @@ def test_checkpoints_are_computed_again_and_the_second_time_is_not_a_call(reentr
             return y
 
     net = Checkpointed()
-    record, product = anatomy(net, (8,), batch=5), 2 * 5 * 8 * 8
+    record, product = anatomy(net, (8,), batch_size=5), 2 * 5 * 8 * 8
     assert len(record.calls) == 1 + 1 + 3 * 3
     assert record.forward_flops == 4 * product
     assert record.recomputed_flops == 3 * product
@@ -132,7 +132,7 @@ def test_inputs_and_outputs_of_any_nest(nest):
     assert record.forward_flops == 2 * 3 * 5 * 4 * 2
     assert record.backward_flops == 2 * record.forward_flops
     assert record.calls[0].output_shapes == ((3, 5, 2),)
-    assert (record.batch, record.input_shape) == (3, (5,))
+    assert (record.batch_size, record.input_shape) == (3, (5,))
 
 
 def test_inputs_are_given_once():
@@ -170,7 +170,7 @@ def saved_by_hooks(module, x):
 )  # fmt: skip
 def test_bytes_saved_are_those_that_autograd_s_hooks_see(module, shape):
     # The record counts the output too, which stays alive though no one may need it.
-    record = anatomy(module, shape[1:], batch=shape[0])
+    record = anatomy(module, shape[1:], batch_size=shape[0])
     assert record.saved_bytes == saved_by_hooks(module, torch.randn(shape))
     assert sum(call.saved_bytes for call in record.calls) == record.saved_bytes
 
@@ -189,7 +189,7 @@ class Loops(nn.Module):
 
 
 def test_values_are_computed_where_they_are_needed_and_the_module_is_small():
-    record = anatomy(Loops(), (4,), batch=3)
+    record = anatomy(Loops(), (4,), batch_size=3)
     assert (record.device, record.forward_flops) == ("cpu", 2 * 3 * 16)
 
 
@@ -205,7 +205,7 @@ def test_values_of_a_large_module_are_refused():
 
 
 def test_bytes_moved_of_a_product():
-    record = anatomy(nn.Linear(8, 4, bias=False), (8,), batch=3)
+    record = anatomy(nn.Linear(8, 4, bias=False), (8,), batch_size=3)
     assert record.calls[0].bytes == record.forward_bytes == 4 * (3 * 8 + 8 * 4 + 3 * 4)
     assert record.calls[0].intensity == 2 * 3 * 8 * 4 / record.forward_bytes
 

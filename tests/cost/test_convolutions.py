@@ -60,13 +60,13 @@ def by_ones(layer, batch, shape):
 def test_each_pass_by_its_multiply_and_adds(kind, shape, given):
     layer = made(kind, shape, given)
     forward, to_input, to_weight = by_ones(layer, 3, shape)
-    found = anatomy(layer, shape, batch=3)
+    found = anatomy(layer, shape, batch_size=3)
     assert (found.forward_flops, found.backward_flops) == (forward, to_weight)
     both = anatomy(From(layer, (3, *shape)), (1,))
     assert (both.forward_flops, both.backward_flops) == (forward, to_input + to_weight)
     layer.requires_grad_(False)
     assert anatomy(From(layer, (3, *shape)), (1,)).backward_flops == to_input
-    assert anatomy(layer, shape, batch=3).backward_flops == 0
+    assert anatomy(layer, shape, batch_size=3).backward_flops == 0
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -74,7 +74,7 @@ def test_padding_is_counted_as_what_is_padded(groups):
     padded = nn.Conv2d(4, 8, 3, padding=(1, 2), groups=groups, bias=False)
     bare = nn.Conv2d(4, 8, 3, groups=groups, bias=False)
     forward, _, to_weight = by_ones(bare, 2, F.pad(torch.ones(4, 5, 6), (2, 2, 1, 1)).shape)
-    found = anatomy(padded, (4, 5, 6), batch=2)
+    found = anatomy(padded, (4, 5, 6), batch_size=2)
     assert (found.forward_flops, found.backward_flops) == (forward, to_weight)
 
 
@@ -87,7 +87,7 @@ def complex_multiply_and_adds(kind, shape, given, batch):
 def test_a_complex_multiply_and_add_is_eight(kind, shape, given):
     layer = made(kind, shape, given, dtype=torch.complex64)
     flops = complex_multiply_and_adds(kind, shape, given, 2)
-    found = anatomy(layer, shape, batch=2, input_dtype=torch.complex64)
+    found = anatomy(layer, shape, batch_size=2, input_dtype=torch.complex64)
     assert (found.forward_flops, found.backward_flops) == (flops, flops)
     both = anatomy(From(nn.Sequential(layer, nn.Flatten()), (2, *shape), torch.complex64), (1,))
     assert (both.forward_flops, both.backward_flops) == (flops, 2 * flops)

@@ -41,7 +41,7 @@ def test_an_architecture_is_equal_to_itself():
 
 
 def test_a_width_changes_shapes_counts_and_costs():
-    found = diff(Net, Net, input_shape=(4,), arguments=({"width": 8}, {"width": 16}), batch=2)
+    found = diff(Net, Net, input_shape=(4,), arguments=({"width": 8}, {"width": 16}), batch_size=2)
     a, b = (4 * w + w + 2 * (w * w + w) for w in (8, 16))
     assert found.totals["parameters"] == found.totals["trainable"] == (a, b)
     assert found.totals["forward_flops"] == tuple(2 * 2 * (4 * w + 2 * w * w) for w in (8, 16))

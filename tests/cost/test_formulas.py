@@ -140,7 +140,7 @@ def test_recurrent_layers(kind, bidirectional):
     layer = getattr(nn, kind)(E, H, num_layers=2, bidirectional=bidirectional, batch_first=True)
     ways = 1 + bidirectional
     matrices = ways * GATES[kind] * H * ((E + H) + (ways * H + H))
-    record = anatomy(layer, (T, E), batch=B)
+    record = anatomy(layer, (T, E), batch_size=B)
     assert record.forward_flops == 2 * B * T * matrices
     # All products again for the weights and again for the inputs, but not into the batch.
     assert record.backward_flops <= 2 * record.forward_flops
@@ -148,13 +148,13 @@ def test_recurrent_layers(kind, bidirectional):
 
 
 def test_a_projected_lstm():
-    record = anatomy(nn.LSTM(E, H, proj_size=2, batch_first=True), (T, E), batch=B)
+    record = anatomy(nn.LSTM(E, H, proj_size=2, batch_first=True), (T, E), batch_size=B)
     assert record.forward_flops == 2 * B * T * (4 * H * (E + 2) + 2 * H)
 
 
 @pytest.mark.parametrize("kind", GATES)
 def test_recurrent_cells(kind):
-    record = anatomy(getattr(nn, f"{kind}Cell")(E, H), (E,), batch=B)
+    record = anatomy(getattr(nn, f"{kind}Cell")(E, H), (E,), batch_size=B)
     assert record.forward_flops == 2 * B * GATES[kind] * H * (E + H)
 
 
@@ -176,8 +176,8 @@ def test_packed_sequences_are_counted_by_their_tokens():
 
 def test_the_fused_encoder_layer_costs_what_its_parts_do():
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
-    parts = anatomy(layer, (T, 16), batch=B)
-    fused = anatomy(layer, (T, 16), batch=B, backward=False)
+    parts = anatomy(layer, (T, 16), batch_size=B)
+    fused = anatomy(layer, (T, 16), batch_size=B, backward=False)
     assert [o.name for o in fused.operations] == ["aten._transformer_encoder_layer_fwd"]
     assert fused.forward_flops == parts.forward_flops
     assert fused.forward_flops == 2 * B * T * (4 * 16 * 16 + 2 * 16 * 32) + 4 * B * T * T * 16
@@ -252,5 +252,5 @@ def test_convolutions_as_pytorch_counts_them_on_real_tensors(module, shape):
         outputs = module(torch.zeros(2, *shape))
         forward = counter.get_total_flops()
         outputs.sum().backward()
-    record = anatomy(module, shape, batch=2)
+    record = anatomy(module, shape, batch_size=2)
     assert (record.forward_flops, record.backward_flops) == (forward, counter.get_total_flops() - forward)

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from dummynet import DummyNet
 from torch import nn
 
 from modelspace.cost import guessed, inspect
 from modelspace.errors import ModelspaceError
+from modelspace.examples import DummyNet
 
 
 class Tokens(nn.Module):

@@ -205,7 +205,7 @@ def test_the_peak_of_inference(name):
 def test_kinds_in_closed_form():
     n, batch = 512 * 512, 4
     net = nn.Sequential(nn.Linear(512, 512, bias=False), nn.Linear(512, 512, bias=False))
-    found = training_memory(net, (512,), batch=batch, optimizer="adam")
+    found = training_memory(net, (512,), batch_size=batch, optimizer="adam")
     # At the peak Adam takes one tensor's square root and its quotient, and still has the last one's. The steps'
     # numbers are two scalars.
     assert found.phase == "update"
@@ -231,7 +231,8 @@ def test_precision_scales_everything(precision, size):
 
 def test_checkpointing_saves_activations():
     plain, again = (
-        training_memory(Deep(flag), (64,), batch=512, optimizer="sgd").peak_bytes for flag in (False, True)
+        training_memory(Deep(flag), (64,), batch_size=512, optimizer="sgd").peak_bytes
+        for flag in (False, True)
     )
     assert again < 0.6 * plain
 
@@ -271,11 +272,11 @@ def test_the_largest_batch_fits_and_one_more_does_not(memory):
     net = mlp(100, 200, 10)
 
     def peak(batch):
-        return training_memory(net, (100,), batch=batch, optimizer="momentum").peak_bytes
+        return training_memory(net, (100,), batch_size=batch, optimizer="momentum").peak_bytes
 
     found = largest_batch(net, memory, (100,), optimizer="momentum")
-    assert found.peak_bytes == peak(found.batch) <= memory
-    assert memory < found.next_peak_bytes == peak(found.batch + 1)
+    assert found.peak_bytes == peak(found.batch_size) <= memory
+    assert memory < found.next_peak_bytes == peak(found.batch_size + 1)
     assert found.traces < 25
 
 
@@ -313,9 +314,9 @@ def test_the_largest_batch_of_two_inputs_fits_and_one_more_does_not(module, inpu
         ).peak_bytes
 
     found = largest_batch(module, memory, inputs=inputs, kwargs=kwargs)
-    assert found.batch > 10
-    assert found.peak_bytes == peak(found.batch) <= memory
-    assert memory < found.next_peak_bytes == peak(found.batch + 1)
+    assert found.batch_size > 10
+    assert found.peak_bytes == peak(found.batch_size) <= memory
+    assert memory < found.next_peak_bytes == peak(found.batch_size + 1)
 
 
 def test_the_largest_batch_needs_functions_that_run():
@@ -323,10 +324,10 @@ def test_the_largest_batch_needs_functions_that_run():
         ModelspaceError, match=r"inputs is a tuple, which has one size: the largest batch of Pair"
     ):
         largest_batch(Pair(), 10**6, inputs=of_two_inputs(1))
-    with pytest.raises(ModelspaceError, match=r"kwargs is a dict, .* kwargs=lambda batch: …"):
+    with pytest.raises(ModelspaceError, match=r"kwargs is a dict, .* kwargs=lambda size: …"):
         largest_batch(Pair(), 10**6, inputs=of_two_inputs, kwargs={"context": 1})
     with pytest.raises(ModelspaceError, match=r"inputs\(1\) failed: ZeroDivisionError"):
-        largest_batch(Pair(), 10**6, inputs=lambda batch: batch / 0)
+        largest_batch(Pair(), 10**6, inputs=lambda size: size / 0)
     with pytest.raises(ModelspaceError, match="received neither"):
         largest_batch(Pair(), 10**6)
     with pytest.raises(ModelspaceError, match="received both"):
@@ -334,12 +335,12 @@ def test_the_largest_batch_needs_functions_that_run():
 
 
 def test_the_largest_batch_begins_at_two_where_one_is_refused():
-    assert largest_batch(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)), 10**5, (8,)).batch > 2
+    assert largest_batch(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)), 10**5, (8,)).batch_size > 2
 
 
 def test_the_largest_shard_is_the_last_that_fits():
     net, memory = mlp(100, 200, 10), 10**8
-    found = largest_population(net, memory, (100,), optimizer=ms.Adam(), batch=32)
+    found = largest_population(net, memory, (100,), optimizer=ms.Adam(), batch_size=32)
     assert found.shared_bytes == 4 * 32 * 100
     assert found.shared_bytes + found.members * found.member_bytes <= memory
     assert found.shared_bytes + (found.members + 1) * found.member_bytes > memory

@@ -11,7 +11,7 @@ TOY = Device("toy", {torch.float32: 1000.0, torch.float16: 4000.0}, 100.0, None,
 
 
 def test_the_bound_of_one_product_by_hand():
-    record = anatomy(nn.Linear(8, 4, bias=False), (8,), batch=3)
+    record = anatomy(nn.Linear(8, 4, bias=False), (8,), batch_size=3)
     bound = time_bound(record, TOY, phase="forward")
     flops, moved = 2 * 3 * 8 * 4, 4 * (3 * 8 + 8 * 4 + 3 * 4)
     assert bound.compute_seconds == pytest.approx(flops / 1000)
@@ -22,7 +22,7 @@ def test_the_bound_of_one_product_by_hand():
 
 def test_each_operation_waits_for_the_slower_of_the_two():
     fast = Device("fast memory", {torch.float32: 1000.0}, 1e9, None, "made up")
-    record = anatomy(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), (8,), batch=3)
+    record = anatomy(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), (8,), batch_size=3)
     bound = time_bound(record, fast)
     assert bound.seconds == pytest.approx((record.forward_flops + record.backward_flops) / 1000, rel=1e-3)
     assert bound.seconds >= max(bound.compute_seconds, bound.traffic_seconds)
@@ -52,7 +52,7 @@ def test_the_table_is_sound(name):
 
 def test_a_measured_bound_lies_below_the_measured_time():
     net, x = nn.Linear(1024, 1024, bias=False), torch.randn(512, 1024)
-    bound = time_bound(anatomy(net, (1024,), batch=512, backward=False), measured_here(0.1))
+    bound = time_bound(anatomy(net, (1024,), batch_size=512, backward=False), measured_here(0.1))
     best = float("inf")
     with torch.no_grad():
         for _ in range(20):

@@ -54,7 +54,7 @@ class ReadsValues(nn.Module):
 
 @pytest.mark.parametrize("batch", [1, 32])
 def test_dummynet(batch):
-    record = anatomy(DummyNet(), (3, 7, 7), batch=batch)
+    record = anatomy(DummyNet(), (3, 7, 7), batch_size=batch)
     conv, fc = batch * 2 * 9 * 27 * 25, batch * 2 * 225 * 10
     rows = [(r.name, r.type, r.parameters, r.output_shape, r.flops, r.backward_flops) for r in record.layers]
     assert rows == [
@@ -66,14 +66,14 @@ def test_dummynet(batch):
     assert record.forward_flops == conv + fc
     assert record.backward_flops == conv + 2 * fc  # no gradient into the images
     assert record.uncounted == {"aten.relu_": 1, "aten.sum": 1, "aten.threshold_backward": 1}
-    assert (record.batch, record.input_shape, record.device) == (batch, (3, 7, 7), "fake")
+    assert (record.batch_size, record.input_shape, record.device) == (batch, (3, 7, 7), "fake")
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(2, 9))
 @settings(max_examples=25, deadline=None)
 def test_mlp_by_closed_form(widths, batch):
     pairs = list(pairwise(widths))
-    record = anatomy(nn.Sequential(*(nn.Linear(a, b) for a, b in pairs)), (widths[0],), batch=batch)
+    record = anatomy(nn.Sequential(*(nn.Linear(a, b) for a, b in pairs)), (widths[0],), batch_size=batch)
     products = [2 * batch * a * b for a, b in pairs]
     assert [layer.flops for layer in record.layers] == products
     assert [layer.parameters for layer in record.layers] == [a * b + b for a, b in pairs]
@@ -83,7 +83,7 @@ def test_mlp_by_closed_form(widths, batch):
 
 def test_transformer_with_a_tied_table():
     v, d, t, b = 50, 8, 6, 3
-    record = anatomy(LanguageModel(v, d, t), (t,), batch=b, input_dtype=torch.int64)
+    record = anatomy(LanguageModel(v, d, t), (t,), batch_size=b, input_dtype=torch.int64)
     rows = {layer.name: layer for layer in record.layers}
     assert list(rows) == ["", "tokens", "block", "block.norm", "block.qkv", "block.out", "head"]
     attention = 2 * (2 * b * t * t * d)
@@ -179,19 +179,22 @@ def test_peak_of_a_linear_chain_by_closed_form(width, batch):
     # gradient of the hidden layer; the hidden layer itself is gone. One scalar: the gradient of the sum.
     net = nn.Sequential(nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False))
     elements = 4 * width * width + 3 * batch * width + 1
-    assert anatomy(net, (width,), batch=batch).peak_bytes == 4 * elements
-    assert anatomy(net.double(), (width,), batch=batch, input_dtype=torch.float64).peak_bytes == 8 * elements
+    assert anatomy(net, (width,), batch_size=batch).peak_bytes == 4 * elements
+    assert (
+        anatomy(net.double(), (width,), batch_size=batch, input_dtype=torch.float64).peak_bytes
+        == 8 * elements
+    )
 
 
 def test_peak_without_gradients_is_the_forward_s():
     net = nn.Linear(64, 64, bias=False).requires_grad_(False)
-    assert anatomy(net, (64,), batch=4).peak_bytes == 4 * (64 * 64 + 2 * 4 * 64)
+    assert anatomy(net, (64,), batch_size=4).peak_bytes == 4 * (64 * 64 + 2 * 4 * 64)
 
 
 @pytest.mark.parametrize("module", [ReadsValues(), ReadsValues().to("meta")])
 def test_a_forward_that_reads_values_runs_on_the_cpu(module):
     state = torch.get_rng_state()
-    record = anatomy(module, (4,), batch=2)
+    record = anatomy(module, (4,), batch_size=2)
     assert (record.device, record.forward_flops) == ("cpu", 2 * 2 * 4 * 4)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -199,7 +202,7 @@ def test_a_forward_that_reads_values_runs_on_the_cpu(module):
 def test_the_module_stays_as_it_was():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     before = copy.deepcopy(module.state_dict())
-    anatomy(module, (3, 8, 8), batch=2)
+    anatomy(module, (3, 8, 8), batch_size=2)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert all(p.grad is None and not p.is_meta for p in module.parameters())
     assert not any(layer._forward_hooks for layer in module.modules())
@@ -245,8 +248,8 @@ def test_a_failing_forward_names_the_layer(module, shape, message):
 def test_what_can_t_be_measured_is_refused():
     with pytest.raises(ModelspaceError, match=r"lazy parameters without a shape \(weight, bias\)"):
         anatomy(nn.LazyLinear(3), (4,))
-    with pytest.raises(ModelspaceError, match="batch is 0"):
-        anatomy(nn.Linear(4, 4), (4,), batch=0)
+    with pytest.raises(ModelspaceError, match="batch_size is 0"):
+        anatomy(nn.Linear(4, 4), (4,), batch_size=0)
 
     class Overwrites(nn.Linear):
         def forward(self, x):

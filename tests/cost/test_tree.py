@@ -34,7 +34,7 @@ def test_unlike_neighbours_stay_apart():
 @pytest.mark.parametrize("fold", [True, False])
 def test_a_line_includes_what_is_below_it(fold):
     net = nn.Sequential(nn.Linear(6, 6), *[nn.Sequential(block(), block()) for _ in range(3)], Twice())
-    record = anatomy(net, (6,), batch=2)
+    record = anatomy(net, (6,), batch_size=2)
     root = tree(record, fold=fold)
     assert root.parameters == sum(p.numel() for p in net.parameters())
     assert (root.flops, root.backward_flops) == (record.forward_flops, record.backward_flops)
@@ -69,8 +69,8 @@ def test_a_call_again_is_no_further_one_of_a_row():
 
 def test_bytes_at_the_peak_add_up_to_what_modules_hold():
     net = nn.Sequential(*[block() for _ in range(3)])
-    step = training_memory(net, (6,), batch=5)
-    root = tree(anatomy(net, (6,), batch=5), step.by_module)
+    step = training_memory(net, (6,), batch_size=5)
+    root = tree(anatomy(net, (6,), batch_size=5), step.by_module)
     assert root.children[0].times == 3
     held = sum(bytes for name, bytes in step.by_module.items() if name is not None)
     # Of three alike blocks the tree shows the mean, rounded.
@@ -79,7 +79,7 @@ def test_bytes_at_the_peak_add_up_to_what_modules_hold():
 
 def test_what_stands_out():
     net = nn.Sequential(nn.Linear(4, 90), nn.ReLU(), nn.Linear(90, 2))
-    sentences = inspect(net, (4,), batch=10).highlights()
+    sentences = inspect(net, (4,), batch_size=10).highlights()
     assert len(sentences) == 3
     assert sentences[0] == "0 (Linear) holds 71 % of the parameters: 450 of 632"
     # ReLU's backward needs its 90 outputs alone; with the 2 at the end, of 4 bytes and 10 samples each.

@@ -80,7 +80,7 @@ def test_a_sparse_operand_made_in_the_forward_is_not_taken_for_empty():
         def forward(self, x):
             return torch.sparse.mm((x @ x.T).to_sparse(), self.h(x))
 
-    found = anatomy(Gram(), (8,), batch=4)
+    found = anatomy(Gram(), (8,), batch_size=4)
     gram, linear, spread = 2 * 4 * 4 * 8, 2 * 4 * 8 * 3, 2 * 16 * 3
     assert (found.forward_flops, found.backward_flops) == (gram + linear + spread, linear + spread)
 
@@ -136,20 +136,20 @@ def test_texts_have_their_full_length_where_nothing_is_known_of_them():
 
 def test_texts_of_one_s_own():
     texts = torch.tensor([[1, 2, 0, 0], [3, 0, 0, 0], [1, 1, 1, 1]])
-    found = ms.inspect(Text, texts, batch=2).anatomy
+    found = ms.inspect(Text, texts, batch_size=2).anatomy
     assert (found.forward_flops, found.computed) == (
         3 * A_TOKEN,
         "its forward reads values: counted on the inputs given",
     )
     # A batch of more goes round: 2 + 1 + 4 + 2 tokens.
-    assert ms.inspect(Text, texts, batch=4).anatomy.forward_flops == 9 * A_TOKEN
+    assert ms.inspect(Text, texts, batch_size=4).anatomy.forward_flops == 9 * A_TOKEN
     with pytest.raises(ModelspaceError, match=r"one or more of them; received shape \[0, 4\]"):
         ms.inspect(Text, texts[:0])
 
 
 def test_drawn_tokens_are_below_their_number_and_the_same_each_time():
     tokens = Spec((50,), torch.long, below=3)
-    counted = [ms.inspect(Text, tokens, batch=4).anatomy.forward_flops for _ in range(2)]
+    counted = [ms.inspect(Text, tokens, batch_size=4).anatomy.forward_flops for _ in range(2)]
     assert counted[0] == counted[1]
     # A third of them is padding; the sum of 200 tosses is within six standard deviations.
     assert abs(counted[0] / A_TOKEN - 200 * 2 / 3) < 40
@@ -176,7 +176,7 @@ class Sevens(nn.Module):
 
 
 def test_a_forward_that_fails_on_made_up_inputs_says_whose_they_were():
-    message = r"add up to 7.*reads values, and the inputs were made up \(all ones\): give real ones by --data"
+    message = r"add up to 7.*reads values, and the inputs were made up \(all ones\): give samples in place of"
     with pytest.raises(ModelspaceError, match=message):
         ms.inspect(Sevens, (4,))
     assert ms.inspect(Sevens, torch.tensor([[7.0, 0, 0, 0]])).anatomy.forward_flops == 24

@@ -1,10 +1,10 @@
 """The lecture *Espacio de modelos*: its network, and the four losses that are not the formulas above them."""
 
 import pytest
-from dummynet import DummyNet
 from torch import nn
 
 import modelspace as ms
+from modelspace.examples import DummyNet
 
 SHAPE = (3, 7, 7)
 

@@ -35,7 +35,7 @@ def test_a_missing_package_is_said_with_what_to_install(monkeypatch, tmp_path, t
         return original(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ms.ModelspaceError, match=rf"pip install 'modelspace\[{to}\]'"):
+    with pytest.raises(ms.ModelspaceError, match=rf"pip install 'torch-modelspace\[{to}\]'"):
         check(to, place)
 
 

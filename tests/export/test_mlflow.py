@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from modelspace import ModelspaceError
-from modelspace.export import export, mlflow
+from modelspace.export import _mlflow, export
 
 tracking = pytest.importorskip("mlflow.tracking")
 pytestmark = pytest.mark.filterwarnings(
@@ -25,7 +25,7 @@ def place(request, tmp_path, monkeypatch):
 
 
 def test_a_setting_is_one_of_mlflow_s_runs(run, expected, place, tmp_path, monkeypatch):
-    monkeypatch.setattr(mlflow, "_BATCH", 7)
+    monkeypatch.setattr(_mlflow, "_BATCH", 7)
     export(run, "mlflow", place, part="sweep")
     client = tracking.MlflowClient(tracking_uri=place)
     experiment = client.get_experiment_by_name(run.space.title)

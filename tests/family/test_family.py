@@ -84,7 +84,7 @@ def assert_laws_are_the_trace(name, count, deepest):
     texts = {quantity: str(law) for quantity, law in family.laws.items()}
     for member in random_members(name, count, deepest):
         space = family.space(**member)
-        cost = space.anatomy(family.batch)
+        cost = space.anatomy(family.batch_size)
         truth = {
             "n": sum(p.numel() for p in space.draw(0).parameters()),
             "forward_flops": cost.forward_flops,
@@ -148,7 +148,7 @@ def test_a_hundred_billion_parameters_without_building(monkeypatch):
 
 
 def test_the_table_is_measured():
-    family = Family(families.MLP, width=[8, 16], depth=[1, 2], input_shape=(6,), batch=3)
+    family = Family(families.MLP, width=[8, 16], depth=[1, 2], input_shape=(6,), batch_size=3)
     table = family.table
     assert list(table.columns) == ["width", "depth", "n", "forward_flops", "backward_flops", "peak_bytes"]
     for row, space in zip(table.itertuples(), family, strict=True):
@@ -158,7 +158,7 @@ def test_the_table_is_measured():
         assert space.dimension == row.n
         assert (row.forward_flops, row.backward_flops) == (cost.forward_flops, cost.backward_flops)
         assert row.peak_bytes == cost.peak_bytes
-    assert family.batch == 3
+    assert family.batch_size == 3
     assert family[3].dimension == table.n[3]
     with pytest.raises(IndexError, match="row 4 of a family of 4"):
         family[4]
@@ -226,7 +226,7 @@ def test_a_trace_that_contradicts_a_law_wins():
 def test_batch_norm_sets_one_batch_for_all():
     family = Family(families.ResNet, width=[4, 8], blocks=1, input_shape=(3, 2, 2), memory=False)
     family.table
-    assert family.batch == 2
+    assert family.batch_size == 2
 
 
 def test_names():

@@ -68,5 +68,5 @@ def test_an_unknown_name_is_said():
 def test_without_ray_its_runner_says_how_to_get_it(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
-    with pytest.raises(ms.ModelspaceError, match=r"pip install 'modelspace\[ray\]'"):
+    with pytest.raises(ms.ModelspaceError, match=r"pip install 'torch-modelspace\[ray\]'"):
         fit("ray")

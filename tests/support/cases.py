@@ -1,9 +1,7 @@
 """The architectures that every contract is held against. One more is one line of ``CASES``."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +10,8 @@ from torch import nn
 
 from modelspace import ModelSpace
 from modelspace.data import Data, Split
+from modelspace.examples import DummyNet
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SAMPLES, BATCH, CLASSES = 20, 5, 3
 
 
@@ -66,16 +64,6 @@ class Case:
             return Split(inputs, torch.randint(self.classes, (samples,), generator=generator))
 
         return Data(self.name, split(SAMPLES), split(6), split(6))
-
-
-def _dummynet():
-    spec = importlib.util.spec_from_file_location("dummynet", EXAMPLES / "dummynet.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.DummyNet
-
-
-DummyNet = _dummynet()
 
 
 def mlp(activation=nn.Tanh, bias=True):

@@ -166,7 +166,7 @@ def test_a_mismatch_deep_inside_names_module_operation_shapes_and_line(function,
     run = (
         (lambda: forward_checked(module, torch.zeros(2, 4)))
         if values
-        else (lambda: anatomy(module, (4,), batch=2))
+        else (lambda: anatomy(module, (4,), batch_size=2))
     )
     with pytest.raises(ModelspaceError, match=message):
         run()

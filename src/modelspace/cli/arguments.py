@@ -54,10 +54,11 @@ _MORE = {
 }
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """TARGET and what it is built with."""
     parser.add_argument(
         "target",
+        nargs=None if required else "?",
         metavar="TARGET",
         help="the architecture: file.py:Name or package.module:Name (a class, a factory or a module). "
         "The file is executed: name only files you trust. Its own arguments: --model.KEY VALUE",

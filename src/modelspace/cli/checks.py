@@ -27,8 +27,8 @@ head that doesn't fit its loss. Each rule is a probe: the model is run on random
 modes, backwards and at other sizes. What could not be checked is listed with the reason."""
 _DOCTOR_EPILOG = """\
 examples:
-  modelspace doctor examples/dummynet.py:DummyNet --input 3x7x7 --loss cross_entropy --classes 10
-  modelspace doctor examples/dummynet.py:DummyNet --data digits-7x7 --loss cross_entropy --ignore batch-reshape
+  modelspace doctor modelspace.examples:DummyNet --input 3x7x7 --loss cross_entropy --classes 10
+  modelspace doctor modelspace.examples:DummyNet --data digits-7x7 --loss cross_entropy --ignore batch-reshape
   modelspace doctor nets.py:CharGPT --input 32 --tokens 65 --loss cross_entropy --json
   modelspace doctor --rules
 
@@ -90,7 +90,7 @@ how much faster the population is on this machine. A network that grows rounding
 called different for it. Without --data, samples and labels are random."""
 _VERIFY_EPILOG = """\
 examples:
-  modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace verify modelspace.examples:DummyNet --input 3x7x7
   modelspace verify nets.py:CharGPT --input 32 --tokens 65 --compile
   modelspace verify nets.py:MLP --data digits --loss cross_entropy --json
 
@@ -126,8 +126,8 @@ A point is seed:7 (drawn, untrained), a state dict in safetensors (net.safetenso
 that fit or explore saved (runs/dummynet/points.safetensors:3)."""
 _COMPARE_EPILOG = """\
 examples:
-  modelspace compare examples/dummynet.py:DummyNet seed:0 seed:1 --data digits-7x7
-  modelspace compare examples/dummynet.py:DummyNet runs/dummynet/points.safetensors:192 \\
+  modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
+  modelspace compare modelspace.examples:DummyNet runs/dummynet/points.safetensors:192 \\
       runs/dummynet/points.safetensors:193 --data digits-7x7
   modelspace compare nets.py:Small seed:0 seed:0 --with nets.py:Large"""
 

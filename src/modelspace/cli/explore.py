@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelspace.cli import arguments, results
+from modelspace.cli import arguments, results, values
 from modelspace.cli.fit import finish
 from modelspace.cli.parser import Verb
 from modelspace.explore import Exploration, Interrupted, explore
@@ -17,24 +17,31 @@ from modelspace.report import record_of_exploration, write_record
 from modelspace.runs import check_outputs
 from modelspace.show import formula, say
 
-USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
+USAGE = "%(prog)s [TARGET --data DATA] [--COLUMN V …] [options]"
 DESCRIPTION = """\
 The whole journey through one space:
   1. measure it: n, layers, cost, and what the doctor finds (modelspace doctor has the details);
   2. fit seeds × columns as one program, and choose the columns on the *validation* split;
   3. fit fresh seeds at that choice, and report the distribution of their *test* score;
   4. compare two of them, as points and as functions;
-  5. write a self-contained report, the table of all members and their points."""
+  5. write a self-contained report, the table of all members and their points.
+
+Without TARGET and --data it is shown on the built-in example: a network of 2,512 parameters and real digits."""
 EPILOG = """\
 examples:
-  modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
+  modelspace explore
+  modelspace explore modelspace.examples:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
   modelspace explore nets.py:CNN --data digits --lr 1e-3,1e-2 --weight-decay 0,1e-4 --optimizer adamw"""
+# What is explored where nothing is given; the columns only where there are none, the folder only where there is none.
+_EXAMPLE = "modelspace.examples:DummyNet", "digits-7x7"
+_EXAMPLE_LR = "1e-4:1e-1:12"
+_EXAMPLE_OUT = "runs/dummynet"
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    arguments.add_target(parser)
-    arguments.add_data(parser, required=True)
+    arguments.add_target(parser, required=False)
+    arguments.add_data(parser, required=False)
     arguments.add_fit(parser)
     arguments.add_export(parser)
     parser.add_argument(
@@ -45,6 +52,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _call(options: argparse.Namespace) -> int:
     """Explore, print the summary, write the folder and what is exported."""
+    _complete(options)
     exported = results.chosen_exports(options)
     folder = arguments.output_folder(options.out)
     if folder:
@@ -78,6 +86,25 @@ def _call(options: argparse.Namespace) -> int:
     if lines and not options.json:
         say("\n".join(lines))
     return 130 if found.interrupted else 0
+
+
+def _complete(options: argparse.Namespace) -> None:
+    """Take the built-in example where neither TARGET nor --data is given, and say what stands for it."""
+    given = {"TARGET": options.target, "--data": options.data}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == 1:
+        options.parser.error(f"the following arguments are required: {missing[0]}")
+    if not missing:
+        return
+    options.target, options.data = _EXAMPLE
+    words = [options.target, "--data", options.data]
+    if not arguments.chosen_columns(options):
+        options.lr = values.column(_EXAMPLE_LR)
+        words += ["--lr", _EXAMPLE_LR]
+    if options.out is None:
+        options.out = _EXAMPLE_OUT
+        words += ["--out", _EXAMPLE_OUT]
+    notice(f"no TARGET is given, so this is the built-in example: modelspace explore {' '.join(words)}")
 
 
 def _members(found: Exploration) -> tuple[pd.DataFrame, Any]:

@@ -110,7 +110,7 @@ def _call(options: argparse.Namespace) -> int:
         input_shape=options.input,
         dtype=getattr(torch, options.dtype) if options.dtype else None,
         input_dtype=torch.long if options.input_dtype == "long" else torch.float32,
-        batch=options.batch_size,
+        batch_size=options.batch_size,
         memory=not options.no_memory,
         **varied(options.model),
     )
@@ -147,7 +147,7 @@ def varied(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(options: argparse.Namespace) -> None:
     checked_batch(options)
-    keep_free(options, "input_shape", "dtype", "input_dtype", "batch", "memory")
+    keep_free(options, "input_shape", "dtype", "input_dtype", "batch_size", "memory")
     if not options.solve:
         alone = [name for name in ("over", "ratio", "prefer", "at") if getattr(options, name)]
         if alone:
@@ -209,7 +209,7 @@ def _summary(family: Family, solution: Solution | None) -> dict[str, Any]:
         ]
         for quantity in counts
     }
-    return {**found, "batch": family.batch}
+    return {**found, "batch_size": family.batch_size}
 
 
 def _terms(polynomial: Any) -> list[dict[str, Any]]:

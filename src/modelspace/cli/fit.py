@@ -23,9 +23,9 @@ itself is written there as it goes: killed, the same command continues it; with 
 column or --epochs it trains what is missing."""
 _FIT_EPILOG = """\
 examples:
-  modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
+  modelspace fit modelspace.examples:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
   modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9
-  modelspace fit examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb"""
+  modelspace fit modelspace.examples:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb"""
 
 
 def _configure_fit(parser: argparse.ArgumentParser) -> None:

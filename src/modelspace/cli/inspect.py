@@ -38,7 +38,7 @@ _INSPECT_EPILOG = f"""\
 columns: {" ".join(COLUMNS)}
 
 examples:
-  modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace inspect modelspace.examples:DummyNet --input 3x7x7
   modelspace inspect torchvision:resnet18 --batch-size 32 --columns parameters,flops,memory --optimizer adam
   modelspace inspect timm:vit_tiny_patch16_224 --sort flops --html vit.html
   modelspace inspect hf:gpt2/config.json --memory 24GiB --precision 'bfloat16 mixed' --hardware a100"""
@@ -113,12 +113,12 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ModelspaceError: one is out of range, or an argument of the architecture has a name of ours.
     """
-    batch = checked_batch(options)
-    keep_free(options, "input_shape", "batch", "dtype", "input_dtype", *_STEP.split())
+    batch_size = checked_batch(options)
+    keep_free(options, "input_shape", "batch_size", "dtype", "input_dtype", *_STEP.split())
     kind = {"float": torch.float32, "long": torch.long, None: None}[options.input_dtype]
     return {
         "input_shape": _samples(options, load_data(options)),
-        "batch": batch,
+        "batch_size": batch_size,
         "dtype": getattr(torch, options.dtype) if options.dtype else None,
         "input_dtype": kind,
         **options.model,
@@ -149,7 +149,7 @@ def _summary(found: Inspection) -> dict[str, Any]:
         "input_guessed": found.sample.guessed,
         "layers": record.layers,
         "flops": {n: getattr(record, f"{n}_flops") for n in ("forward", "backward", "recomputed")},
-        **{n: getattr(record, n) for n in ("input_shape", "batch", "peak_bytes", "saved_bytes")},
+        **{n: getattr(record, n) for n in ("input_shape", "batch_size", "peak_bytes", "saved_bytes")},
         "uncounted": list(record.uncounted),
         "uncounted_calls": record.uncounted,
         "may_hide_products": record.unknown,

@@ -31,14 +31,15 @@ A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
 _EPILOG = """\
 examples:
-  modelspace inspect examples/dummynet.py:DummyNet --input 3x7x7
+  modelspace inspect modelspace.examples:DummyNet --input 3x7x7
   modelspace diff torchvision:resnet18 torchvision:resnet34
   modelspace family nets.py:MLP --model.width 16,32,64 --input 64 --solve parameters=1e6
-  modelspace doctor examples/dummynet.py:DummyNet --input 3x7x7 --loss cross_entropy
-  modelspace verify examples/dummynet.py:DummyNet --input 3x7x7
-  modelspace explore examples/dummynet.py:DummyNet --data digits-7x7 --lr 1e-4:1e-1:12 --out runs/dummynet
+  modelspace doctor modelspace.examples:DummyNet --input 3x7x7 --loss cross_entropy
+  modelspace verify modelspace.examples:DummyNet --input 3x7x7
+  modelspace explore                    # the built-in example, and a report of it in runs/dummynet
+  modelspace explore mynet.py:CNN --data digits --lr 1e-4:1e-1:12 --out runs/cnn
   modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
-  modelspace compare examples/dummynet.py:DummyNet seed:0 seed:1 --data digits-7x7
+  modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
   modelspace losses --kind margin --convex
   modelspace runs
 

@@ -12,6 +12,13 @@ from modelspace.errors import ModelspaceError, nearest, printable
 _MODEL = "--model."
 # Past these a command would take the machine's processes or memory, or years, before it failed.
 _MOST = {"threads": 4096, "workers": 4096, "members": 10_000, "steps": 1_000_000}
+# What the library says in Python, as it is said here where the verb has the option.
+_SAID = (
+    ("samples in place of their shape", "--data DATA", "--data"),
+    ("Spec(shape, torch.long, below=N)", "--tokens N", "--tokens"),
+    ("ms.inspect", "modelspace inspect", "--help"),
+    ("ms.Family", "modelspace family", "--help"),
+)
 
 
 class Verb(NamedTuple):
@@ -135,6 +142,9 @@ def as_flags(text: str, parser: argparse.ArgumentParser | None) -> str:
         parser: The verb's; where None, nothing is changed.
     """
     known = set() if parser is None else {*parser._option_string_actions, "--model"}
+    for python, here, needed in _SAID:
+        if needed in known:
+            text = text.replace(python, here)
 
     def option(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]

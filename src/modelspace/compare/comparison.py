@@ -210,7 +210,7 @@ def _no_network(which: str, given: Any) -> str:
     if isinstance(given, nn.Module | type) or not hasattr(given, "population"):
         member = "population.module(0)" if isinstance(given, Population) else "an nn.Module"
     else:
-        member = "run.population.module(0); two runs' scores are held against each other by modelspace runs compare"
+        member = "run.population.module(0); the scores of two runs are in their tables, run.table"
     return f"two networks are compared, and {which} is a {type(given).__name__}: give {member}"
 
 

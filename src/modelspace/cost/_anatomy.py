@@ -87,7 +87,7 @@ class Anatomy:
         unknown: Those of them that may hide products: neither elementwise nor a reduction, says PyTorch.
         workspaces: Operations whose kernels take memory of their own that no shape tells; it is not in
             ``peak_bytes``.
-        batch: Samples in the batch.
+        batch_size: Samples in the batch.
         input_shape: Shape of one sample of the first input.
         device: ``"fake"`` where shapes alone were enough, ``"cpu"`` where the pass was computed.
         computed: Why it was computed, and on which inputs: the counts hold for these. "" where it was not.
@@ -106,7 +106,7 @@ class Anatomy:
     uncounted: Mapping[str, int]
     unknown: Mapping[str, int]
     workspaces: Mapping[str, int]
-    batch: int
+    batch_size: int
     input_shape: tuple[int, ...]
     device: Literal["fake", "cpu"]
     computed: str = ""
@@ -132,7 +132,7 @@ def anatomy(
     module: nn.Module,
     input_shape: tuple[int, ...] | None = None,
     *,
-    batch: int = 1,
+    batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
     inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
@@ -152,7 +152,7 @@ def anatomy(
     Args:
         module: Any module, on any device, meta included.
         input_shape: One sample's shape without the batch, for a module of one input.
-        batch: Samples in the batch; at least 2 for BatchNorm on plain features in training mode.
+        batch_size: Samples in the batch; at least 2 for BatchNorm on plain features in training mode.
         input_dtype: The batch's type; an integer one for token indices.
         inputs: Instead of ``input_shape``, the batch itself: a tensor, a `Spec`, or a nest of them. A tuple is the
             positional arguments, anything else is the one argument.
@@ -166,8 +166,8 @@ def anatomy(
 
     Raises:
         ModelspaceError: If the forward or backward fails (where, on what, what was expected), the module
-            has uninitialised lazy parameters, ``batch`` is below 1, or no inputs are given, or it reads values and is
-            too large to be computed.
+            has uninitialised lazy parameters, ``batch_size`` is below 1, or no inputs are given, or it reads
+            values and is too large to be computed.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -177,7 +177,7 @@ def anatomy(
         >>> anatomy(nn.Bilinear(4, 5, 3), inputs=(Spec((8, 4)), Spec((8, 5)))).forward_flops
         1200
     """
-    args = arguments(module, input_shape, batch, input_dtype, inputs)
+    args = arguments(module, input_shape, batch_size, input_dtype, inputs)
 
     def run(subject: Subject) -> Anatomy:
         if backward:
@@ -235,14 +235,14 @@ def on_values(
 def arguments(
     module: nn.Module,
     input_shape: tuple[int, ...] | None,
-    batch: int,
+    batch_size: int,
     input_dtype: torch.dtype,
     inputs: Any,
 ) -> tuple:
     """The positional arguments of a forward, as nests of tensors and `Spec`.
 
     Raises:
-        ModelspaceError: a shape of the module is not known yet, ``batch`` is below 1, or neither or both of
+        ModelspaceError: a shape of the module is not known yet, ``batch_size`` is below 1, or neither or both of
             ``input_shape`` and ``inputs`` are given.
     """
     lazy = [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]
@@ -251,15 +251,15 @@ def arguments(
             f"{type(module).__name__} has lazy parameters without a shape ({', '.join(lazy)}): "
             "run it once on a batch first"
         )
-    if batch < 1:
-        raise ModelspaceError(f"batch is {batch}: an anatomy needs a batch of one or more samples")
+    if batch_size < 1:
+        raise ModelspaceError(f"batch_size is {batch_size}: an anatomy needs a batch of one or more samples")
     if (input_shape is None) == (inputs is None):
         raise ModelspaceError(
             f"the anatomy of {type(module).__name__} needs either input_shape=(…), one sample's shape, or inputs=…, "
             f"the batch itself as tensors or Spec(shape, dtype); received {'neither' if inputs is None else 'both'}"
         )
     if input_shape is not None:
-        return (Spec((batch, *input_shape), input_dtype),)
+        return (Spec((batch_size, *input_shape), input_dtype),)
     return inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
 
 
@@ -307,7 +307,7 @@ def _record(subject: Subject) -> Anatomy:
         uncounted=dict(sorted(tracer.uncounted.items())),
         unknown=dict(sorted(tracer.unknown.items())),
         workspaces=dict(tracer.workspaces),
-        batch=first[0],
+        batch_size=first[0],
         input_shape=first[1:],
         device=subject.device,
         computed=subject.computed,

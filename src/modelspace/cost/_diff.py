@@ -52,7 +52,7 @@ def diff(
     b: Source,
     *,
     input_shape: tuple[int, ...] | Spec | Tensor | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
     input_dtype: torch.dtype | None = None,
     arguments: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
 ) -> Difference:
@@ -66,7 +66,7 @@ def diff(
         b: The other one.
         input_shape: One sample's shape for both, without the batch; guessed for each where None. A `Spec` or samples
             for a forward that reads values, as in ``inspect``.
-        batch: Samples that the cost is for; the smallest that trains where None.
+        batch_size: Samples that the cost is for; the smallest that trains where None.
         input_dtype: The samples' type; found out where None.
         arguments: The arguments of the two classes or factories.
 
@@ -84,7 +84,7 @@ def diff(
 
     def measured(module: nn.Module) -> tuple[Sample, Anatomy]:
         sample = sample_of(module, input_shape, input_dtype)
-        return sample, passed(module, sample, batch)
+        return sample, passed(module, sample, batch_size)
 
     records: list[Anatomy] = []
     inputs: list[str] = []
@@ -98,7 +98,7 @@ def diff(
                 lambda found: found[1].computed,
             )
             records.append(record)
-            inputs.append(f"{sample}, batch {record.batch}")
+            inputs.append(f"{sample}, batch {record.batch_size}")
     except ModelspaceError as error:
         if input_shape is not None:
             raise

@@ -23,7 +23,7 @@ def inspect(
     source: Source,
     input_shape: tuple[int, ...] | Spec | Tensor | None = None,
     *,
-    batch: int | None = None,
+    batch_size: int | None = None,
     dtype: torch.dtype | None = None,
     input_dtype: torch.dtype | None = None,
     optimizer: str | None = None,
@@ -38,7 +38,7 @@ def inspect(
         source: A class, a factory, a module, a space, or a target: ``"net.py:Net"``, ``"torchvision:resnet18"``.
         input_shape: One sample's shape without the batch; guessed where None, which the record says. For a forward
             that reads values a `Spec` with ``below`` gives integers to draw, a tensor the samples themselves.
-        batch: Samples that cost and memory are for; 1 where None, or 2 where BatchNorm refuses one.
+        batch_size: Samples that cost and memory are for; 1 where None, or 2 where BatchNorm refuses one.
         dtype: Cast the module to this floating-point type; as built where None.
         input_dtype: The samples' type; where None the module's own, or integers where only these run.
         optimizer: Trace a whole training step with ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"`` or
@@ -58,8 +58,8 @@ def inspect(
         >>> found.dimension, str(found.sample), found.anatomy.forward_flops
         (2410, '64', 4736)
     """
-    if batch is not None and batch < 1:
-        raise ModelspaceError(f"batch must be at least 1; received {batch}")
+    if batch_size is not None and batch_size < 1:
+        raise ModelspaceError(f"batch_size must be at least 1; received {batch_size}")
     if input_shape is None and isinstance(source, Made):
         input_shape = getattr(source, "input_shape", None)
     made, hyperparameters = made_of(source, hyperparameters)
@@ -67,7 +67,7 @@ def inspect(
 
     def measured(module: nn.Module) -> Inspection:
         sample = sample_of(module, input_shape, input_dtype)
-        found = passed(module, sample, batch)
+        found = passed(module, sample, batch_size)
         bound = None if hardware is None else time_bound(found, hardware)
         if optimizer is None and precision is None and memory is None:
             return Inspection(title, sample, found, bound=bound)
@@ -78,7 +78,7 @@ def inspect(
             found,
             chosen,
             kind,
-            training_memory(module, optimizer=chosen, precision=kind, **sample.batch(found.batch)),
+            training_memory(module, optimizer=chosen, precision=kind, **sample.batch(found.batch_size)),
             None if memory is None else _largest(module, sample, memory, chosen, kind),
             bound,
         )
@@ -92,11 +92,11 @@ def inspect(
     )
 
 
-def passed(module: nn.Module, sample: Sample, batch: int | None) -> Anatomy:
+def passed(module: nn.Module, sample: Sample, batch_size: int | None) -> Anatomy:
     """The record of a forward and backward, on the smallest batch that trains where none is given."""
-    if batch is None:
+    if batch_size is None:
         return smallest_batch(lambda size: anatomy(module, **sample.batch(size)))
-    return anatomy(module, **sample.batch(batch))
+    return anatomy(module, **sample.batch(batch_size))
 
 
 def _largest(module: nn.Module, sample: Sample, memory: int, optimizer: str, precision: str) -> LargestBatch:

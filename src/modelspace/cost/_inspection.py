@@ -114,7 +114,7 @@ class Inspection:
         if counts.buffers:
             rows.append(("buffers", f"{counts.buffers:,}"))
         why = f"   (guessed: {sample.guessed})" if sample.guessed else ""
-        rows.append(("input", f"{sample} a sample, batch {self.anatomy.batch}{why}"))
+        rows.append(("input", f"{sample} a sample, batch {self.anatomy.batch_size}{why}"))
         return rows
 
     def highlights(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Inspection:
     def totals(self) -> list[str]:
         """The lines below the tree."""
         found = self.anatomy
-        samples = "a sample" if found.batch == 1 else f"a batch of {found.batch}"
+        samples = "a sample" if found.batch_size == 1 else f"a batch of {found.batch_size}"
         lines = [
             f"FLOP {samples}: {found.forward_flops:,} forward, {found.backward_flops:,} backward "
             "(a multiply-and-add is two; a MAC is FLOP / 2)",
@@ -152,7 +152,7 @@ class Inspection:
             above = (
                 "" if most.next_peak_bytes is None else f"; one sample more takes {most.next_peak_bytes:,} B"
             )
-            lines.append(f"largest batch: {most.batch:,}, with a peak of {most.peak_bytes:,} B{above}")
+            lines.append(f"largest batch: {most.batch_size:,}, with a peak of {most.peak_bytes:,} B{above}")
         bound = self.bound
         if bound is not None:
             lines.append(

@@ -19,13 +19,13 @@ class LargestBatch:
     """The largest batch whose step fits, checked on both sides.
 
     Attributes:
-        batch: Samples.
+        batch_size: Samples.
         peak_bytes: The step's peak at that batch.
         next_peak_bytes: The peak with one sample more, which does not fit; None where the search ended before that.
         traces: How many steps were traced.
     """
 
-    batch: int
+    batch_size: int
     peak_bytes: int
     next_peak_bytes: int | None
     traces: int
@@ -83,7 +83,7 @@ def largest_batch(
         >>> found = largest_batch(nn.Linear(100, 100, bias=False), 10**6, (100,), optimizer="sgd")
         >>> found.peak_bytes <= 10**6 < found.next_peak_bytes
         True
-        >>> pairs = lambda batch: (torch.zeros(batch, 4), torch.zeros(batch, 5))
+        >>> pairs = lambda size: (torch.zeros(size, 4), torch.zeros(size, 5))
         >>> largest_batch(nn.Bilinear(4, 5, 3), 10**6, inputs=pairs).next_peak_bytes > 10**6
         True
     """
@@ -92,27 +92,27 @@ def largest_batch(
         if given is not None and not callable(given):
             raise ModelspaceError(
                 f"{name} is a {type(given).__name__}, which has one size: the largest batch of "
-                f"{type(module).__name__} needs a function of the size, {name}=lambda batch: …"
+                f"{type(module).__name__} needs a function of the size, {name}=lambda size: …"
             )
 
-    def peak(batch: int) -> int:
-        if batch not in traced:
-            traced[batch] = training_memory(
+    def peak(size: int) -> int:
+        if size not in traced:
+            traced[size] = training_memory(
                 module,
                 input_shape,
                 optimizer=optimizer,
                 precision=precision,
-                batch=batch,
+                batch_size=size,
                 input_dtype=input_dtype,
-                inputs=_of_size("inputs", inputs, batch),
-                kwargs=_of_size("kwargs", kwargs, batch),
+                inputs=_of_size("inputs", inputs, size),
+                kwargs=_of_size("kwargs", kwargs, size),
                 loss=loss,
             ).peak_bytes
-        return traced[batch]
+        return traced[size]
 
-    def fitting(batch: int) -> int:
-        peak(batch)
-        return batch
+    def fitting(size: int) -> int:
+        peak(size)
+        return size
 
     low = smallest_batch(fitting)
     if peak(low) > memory:
@@ -138,19 +138,19 @@ def largest_batch(
     return LargestBatch(low, peak(low), peak(high), len(traced))
 
 
-def _of_size(name: str, make: Callable[[int], Any] | None, batch: int) -> Any:
+def _of_size(name: str, make: Callable[[int], Any] | None, size: int) -> Any:
     if make is None:
         return None
     try:
-        return make(batch)
+        return make(size)
     except Exception as error:
-        raise ModelspaceError(f"{name}({batch}) failed: {type(error).__name__}: {error}") from error
+        raise ModelspaceError(f"{name}({size}) failed: {type(error).__name__}: {error}") from error
 
 
 def _on_line(traced: dict[int, int], memory: int) -> int:
     """The batch at which the line through the two largest batches that fit, or one that does and one not, ends."""
-    fitting = sorted(batch for batch, bytes in traced.items() if bytes <= memory)
-    above = sorted(batch for batch, bytes in traced.items() if bytes > memory)
+    fitting = sorted(size for size, bytes in traced.items() if bytes <= memory)
+    above = sorted(size for size, bytes in traced.items() if bytes > memory)
     a, b = (fitting[-1], above[0]) if above else (fitting[-2:] if len(fitting) > 1 else (0, fitting[-1]))
     start = traced.get(a, 0)
     slope = (traced[b] - start) / (b - a)
@@ -163,7 +163,7 @@ def largest_population(
     input_shape: tuple[int, ...],
     *,
     optimizer: Any = "adam",
-    batch: int = 1,
+    batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
 ) -> LargestShard:
     """The most members that can be trained at once within a memory, estimated from one member's step.
@@ -176,7 +176,7 @@ def largest_population(
         memory: Bytes.
         input_shape: One sample's shape.
         optimizer: See `training_memory`; give one of this library for the memory of a fit.
-        batch: Samples in the batch.
+        batch_size: Samples in the batch.
         input_dtype: The batch's type.
 
     Raises:
@@ -187,14 +187,14 @@ def largest_population(
         124
     """
     found: StepMemory = training_memory(
-        module, input_shape, optimizer=optimizer, batch=batch, input_dtype=input_dtype
+        module, input_shape, optimizer=optimizer, batch_size=batch_size, input_dtype=input_dtype
     )
     shared = found.by_kind.get("inputs", 0)
     each = found.peak_bytes - shared
     members = (memory - shared) // each if each else 0
     if members < 1:
         raise ModelspaceError(
-            f"one member of {type(module).__name__} takes {found.peak_bytes:,} bytes on a batch of {batch} and "
+            f"one member of {type(module).__name__} takes {found.peak_bytes:,} bytes on a batch of {batch_size} and "
             f"{memory:,} are given: give more, or a smaller batch"
         )
     return LargestShard(members, each, shared)

@@ -72,7 +72,7 @@ def training_memory(
     *,
     optimizer: Any = "adam",
     precision: str = "as built",
-    batch: int = 1,
+    batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
     inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
@@ -92,7 +92,7 @@ def training_memory(
             this library, whose update makes new points and a new state beside the old ones.
         precision: ``"as built"``, ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``, or
             ``"bfloat16 mixed"`` or ``"float16 mixed"``: parameters in float32 under ``torch.autocast``.
-        batch: Samples in the batch.
+        batch_size: Samples in the batch.
         input_dtype: The batch's type.
         inputs: See `anatomy`.
         kwargs: See `anatomy`.
@@ -109,7 +109,7 @@ def training_memory(
     """
     cast, casting = _precision(precision)
     update = _prepared(optimizer, module, cast)
-    args = arguments(module, input_shape, batch, input_dtype, inputs)
+    args = arguments(module, input_shape, batch_size, input_dtype, inputs)
 
     def run(subject: Subject) -> StepMemory:
         made = _begin(subject, update)
@@ -126,7 +126,7 @@ def inference_memory(
     input_shape: tuple[int, ...] | None = None,
     *,
     precision: str = "as built",
-    batch: int = 1,
+    batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
     inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
@@ -137,7 +137,7 @@ def inference_memory(
         module: Any module, on any device, meta included.
         input_shape: One sample's shape; or ``inputs``, the batch itself, as in `anatomy`.
         precision: See `training_memory`.
-        batch: Samples in the batch.
+        batch_size: Samples in the batch.
         input_dtype: The batch's type.
         inputs: See `anatomy`.
         kwargs: See `anatomy`.
@@ -151,7 +151,7 @@ def inference_memory(
         True
     """
     cast, casting = _precision(precision)
-    args = arguments(module, input_shape, batch, input_dtype, inputs)
+    args = arguments(module, input_shape, batch_size, input_dtype, inputs)
 
     def run(subject: Subject) -> StepMemory:
         with casting:

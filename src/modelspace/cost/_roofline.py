@@ -180,7 +180,7 @@ def time_bound(
 
     Example:
         >>> from modelspace.cost import anatomy
-        >>> bound = time_bound(anatomy(nn.Linear(4096, 4096), (4096,), batch=4096), "a100", phase="forward")
+        >>> bound = time_bound(anatomy(nn.Linear(4096, 4096), (4096,), batch_size=4096), "a100", phase="forward")
         >>> round(1e3 * bound.compute_seconds, 2)  # milliseconds
         0.88
 

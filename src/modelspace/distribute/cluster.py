@@ -24,7 +24,7 @@ def check_installed() -> None:
         ModelspaceError: there is none; how to get it.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ModelspaceError("runner 'ray' needs Ray: pip install 'modelspace[ray]'")
+        raise ModelspaceError("runner 'ray' needs Ray: pip install 'torch-modelspace[ray]'")
 
 
 @contextmanager

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-import modelspace.errors
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, is_ours
 from modelspace.trace import FunctionCall, Recorder, forward_checked
 
 # They move values about and change none.
@@ -28,7 +27,6 @@ REARRANGING = frozenset(
         *("__getitem__", "select", "narrow", "split", "unbind", "alias", "identity", "float", "to"),
     }
 )
-_OURS = str(Path(modelspace.errors.__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
@@ -264,11 +262,11 @@ def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:
 
 def _begins(frame: FrameType) -> bool:
     """Tell whether a frame is the one in which the doctor runs the model."""
-    return frame.f_code.co_name == "run_recorded" and frame.f_code.co_filename.startswith(_OURS)
+    return frame.f_code.co_name == "run_recorded" and is_ours(frame.f_code.co_filename)
 
 
 def _is_users(file: str) -> bool:
-    if file.startswith((_OURS, _TORCH)) or "jaxtyping" in file:
+    if is_ours(file) or file.startswith(_TORCH) or "jaxtyping" in file:
         return False
     return "site-packages" in file or not file.startswith((_STANDARD, "<frozen"))
 

@@ -7,7 +7,7 @@ exported; the files beside it write it, each with a ``check`` that can be made b
 import os
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.export import mlflow, table, tensorboard, wandb
+from modelspace.export import _mlflow, _tensorboard, _wandb, table
 from modelspace.export.record import record_of, table_of
 from modelspace.runs import Run
 
@@ -57,9 +57,9 @@ def export(
     if to in ("csv", "parquet"):
         table.write(table_of(run), place, part)
     elif to == "tensorboard":
-        tensorboard.write(record_of(run), place, part, members=members)
+        _tensorboard.write(record_of(run), place, part, members=members)
     else:
-        {"mlflow": mlflow, "wandb": wandb}[to].write(record_of(run), place, part)
+        {"mlflow": _mlflow, "wandb": _wandb}[to].write(record_of(run), place, part)
 
 
 def check(to: str, place: str, *, members: bool = False) -> None:
@@ -84,4 +84,4 @@ def check(to: str, place: str, *, members: bool = False) -> None:
     if to in ("csv", "parquet"):
         table.check(to, place)
     else:
-        {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}[to].check(place)
+        {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}[to].check(place)

@@ -21,5 +21,5 @@ def needed(extra: str) -> Iterator[None]:
     except ImportError as error:
         raise ModelspaceError(
             f"exporting to {extra} needs a package that can't be imported ({error}): "
-            f"pip install 'modelspace[{extra}]'"
+            f"pip install 'torch-modelspace[{extra}]'"
         ) from error

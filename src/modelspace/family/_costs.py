@@ -55,7 +55,8 @@ class Members:
         input_shape: One sample's shape, or a function of the hyper-parameters (by keyword) that gives it.
         dtype: The coordinates' type; as built where None.
         input_dtype: The samples' type.
-        batch: Samples; where None, the smallest batch with which the first member traced can be trained, for all.
+        batch_size: Samples; where None, the smallest batch with which the first member traced can be trained, for
+            all.
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class Members:
         input_shape: Shape,
         dtype: torch.dtype | None,
         input_dtype: torch.dtype,
-        batch: int | None,
+        batch_size: int | None,
     ):
         self._architecture = architecture
         self._fixed = dict(fixed)
         self._shape = input_shape if input_shape is None or callable(input_shape) else tuple(input_shape)
         self._dtype, self._input_dtype = dtype, input_dtype
-        self.batch = batch
+        self.batch_size = batch_size
         self._dimensions: dict[str, int | ModelspaceError] = {}
         self._traces: dict[str, Member | ModelspaceError] = {}
         self._spaces: OrderedDict[str, ModelSpace] = OrderedDict()
@@ -147,11 +148,11 @@ class Members:
         if not self.has_shape:
             return Member(dict(member), space.dimension)
         try:
-            cost = space.anatomy(self.batch)
+            cost = space.anatomy(self.batch_size)
         except ModelspaceError as error:
             raise ModelspaceError(f"{space.title} can't be traced: {error}") from error
         # One batch for all: a member that needs a larger one must say so, not be compared at another size.
-        self.batch = cost.batch
+        self.batch_size = cost.batch_size
         return Member(dict(member), space.dimension, cost.forward_flops, cost.backward_flops, cost.peak_bytes)
 
 

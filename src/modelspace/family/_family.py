@@ -37,7 +37,7 @@ class Family:
             hyper-parameters (by keyword). Without it only n is known.
         dtype: Cast the members to this floating-point type; as built where None.
         input_dtype: The type of the samples, ``torch.long`` for embeddings.
-        batch: Samples that FLOP and memory are for; the smallest that trains where None.
+        batch_size: Samples that FLOP and memory are for; the smallest that trains where None.
         memory: Whether peak memory is measured; False makes the table of a large family quick.
         **hyperparameters: The architecture's own arguments. A list, a range or an array varies; anything
             else, tuples too, is fixed.
@@ -64,7 +64,7 @@ class Family:
         input_shape: Shape = None,
         dtype: torch.dtype | None = None,
         input_dtype: torch.dtype = torch.float32,
-        batch: int | None = None,
+        batch_size: int | None = None,
         memory: bool = True,
         **hyperparameters: Any,
     ):
@@ -75,15 +75,15 @@ class Family:
             )
         self.axes = axes_of(hyperparameters)
         self.name: str = getattr(made, "__name__", None) or type(made).__name__
-        self._members = Members(made, self.axes.fixed, input_shape, dtype, input_dtype, batch)
+        self._members = Members(made, self.axes.fixed, input_shape, dtype, input_dtype, batch_size)
         counts = QUANTITIES if memory else QUANTITIES[:3]
         self.quantities: tuple[str, ...] = counts if self._members.has_shape else ("n",)
         self._costs = Costs(self.axes, self.quantities, self._members)
 
     @property
-    def batch(self) -> int | None:
+    def batch_size(self) -> int | None:
         """The samples that FLOP and memory are for; None before anything was traced, unless given."""
-        return self._members.batch
+        return self._members.batch_size
 
     @property
     def laws(self) -> Mapping[str, Law]:
@@ -241,7 +241,7 @@ class Family:
             else:
                 lines.append(f"peak_bytes: a maximum, measured in each of the {measured} members")
         if len(self.quantities) > 1:
-            samples = "a sample" if self.batch == 1 else f"a batch of {self.batch}"
+            samples = "a sample" if self.batch_size == 1 else f"a batch of {self.batch_size}"
             of = "FLOP and bytes" if "peak_bytes" in self.quantities else "FLOP"
             lines.append(f"{of} are of one forward and backward over {samples}")
         return lines

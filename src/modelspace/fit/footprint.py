@@ -216,10 +216,10 @@ def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
     return Footprint(Line(0, each), update, Line(0, scores), estimated=True)
 
 
-def _anatomy(task: Task, batch: int) -> Anatomy:
+def _anatomy(task: Task, samples: int) -> Anatomy:
     space = task.population.space
     shape = tuple(task.inputs.shape[1:])
-    return anatomy(space.working_copy(), shape, batch=batch, input_dtype=task.inputs.dtype)
+    return anatomy(space.working_copy(), shape, batch_size=samples, input_dtype=task.inputs.dtype)
 
 
 def batch_size(task: Task) -> int:

@@ -266,11 +266,11 @@ def _space(space: ModelSpace) -> SpaceRecord:
     layers: tuple[Layer, ...] = ()
     if cost is not None:
         layers = tuple(
-            replace(row, output_shape=tuple(row.output_shape[1:]), flops=row.flops // cost.batch)
+            replace(row, output_shape=tuple(row.output_shape[1:]), flops=row.flops // cost.batch_size)
             for row in cost.layers
         )
-        flops = {name: getattr(cost, name) // cost.batch for name in ("forward_flops", "backward_flops")}
-        known = {**flops, "peak_bytes": cost.peak_bytes, "peak_batch": cost.batch}
+        flops = {name: getattr(cost, name) // cost.batch_size for name in ("forward_flops", "backward_flops")}
+        known = {**flops, "peak_bytes": cost.peak_bytes, "peak_batch": cost.batch_size}
     return SpaceRecord(
         title=space.title,
         dimension=space.dimension,

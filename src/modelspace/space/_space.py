@@ -201,11 +201,11 @@ class ModelSpace:
         """Those of the frozen parameters that all points share: all but ``own_frozen``."""
         return {name: value for name, value in self.frozen.items() if name not in self.own_frozen}
 
-    def anatomy(self, batch: int | None = None) -> Anatomy:
+    def anatomy(self, batch_size: int | None = None) -> Anatomy:
         """Layers, output shapes, FLOP and peak memory of one point.
 
         Args:
-            batch: Samples; the smallest batch that trains where None: 1, or 2 where BatchNorm refuses one.
+            batch_size: Samples; the smallest batch that trains where None: 1, or 2 where BatchNorm refuses one.
 
         Raises:
             ModelspaceError: no ``input_shape`` is known, or the inputs do not fit the architecture.
@@ -215,17 +215,17 @@ class ModelSpace:
                 f"the anatomy of {self.name} needs one sample's shape: give its space input_shape=(…)"
             )
         _ = self.code  # as it is before the skeleton's forward runs
-        if batch is None:
+        if batch_size is None:
             return smallest_batch(self.anatomy)
-        if batch not in self._anatomies:
+        if batch_size not in self._anatomies:
             shape, kind = self.input_shape, self.sample_dtype
-            self._anatomies[batch] = on_values(
+            self._anatomies[batch_size] = on_values(
                 self._skeleton,
                 lambda: self.template,
-                lambda module: anatomy(module, shape, batch=batch, input_dtype=kind),
+                lambda module: anatomy(module, shape, batch_size=batch_size, input_dtype=kind),
                 lambda found: found.computed,
             )
-        return self._anatomies[batch]
+        return self._anatomies[batch_size]
 
     @property
     def sample_dtype(self) -> torch.dtype:
@@ -381,10 +381,10 @@ class ModelSpace:
             rows.append(("input", shape_text(self.input_shape)))
             try:
                 cost = self.anatomy()
-                said = (
-                    f"{cost.forward_flops // cost.batch:,} FLOP forward, {cost.backward_flops // cost.batch:,} "
-                    "backward a sample (matrix products and convolutions)"
+                forward, backward = (
+                    flops // cost.batch_size for flops in (cost.forward_flops, cost.backward_flops)
                 )
+                said = f"{forward:,} FLOP forward, {backward:,} backward a sample (matrix products and convolutions)"
             except ModelspaceError as error:
                 said = f"unknown: {error}"
             rows.append(("cost", said))

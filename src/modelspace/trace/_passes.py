@@ -221,8 +221,8 @@ def _computed(request: _Request, why: str, alone: ModelspaceError | None) -> Any
     first = errors[0]
     if made_up and str(first) != str(alone):
         first = ModelspaceError(
-            f"{first}; {why}, and the inputs were made up ({', then '.join(values)}): give real ones by --data, or "
-            "integers below N by --tokens N (in Python the samples themselves in place of their shape)"
+            f"{first}; {why}, and the inputs were made up ({', then '.join(values)}): give samples in place "
+            "of their shape, or Spec(shape, torch.long, below=N), integers below N"
         )
     if any(tensor.is_meta for tensor in request.tensors()):
         raise WithoutValues(str(first)) from errors[0]

@@ -104,8 +104,8 @@ def _client(place: str) -> Iterator[Any]:
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
     if place.startswith("sqlite:") and not all(map(find_spec, ("sqlalchemy", "alembic", "sqlparse"))):
         raise ModelspaceError(
-            f"MLflow's store '{place}' needs sqlalchemy, alembic and sqlparse: pip install 'modelspace[mlflow]' "
-            "installs them; or give a folder"
+            f"MLflow's store '{place}' needs sqlalchemy, alembic and sqlparse: "
+            "pip install 'torch-modelspace[mlflow]' installs them; or give a folder"
         )
     before = os.environ.get(_FILES)
     os.environ[_FILES] = "true"
