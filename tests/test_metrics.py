@@ -10,31 +10,39 @@ SCORES = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 5.0], [1.0, 4.0, 1.0], [7.0, 
 CLASSES = torch.tensor([0, 1, 1, 0])
 
 
-def test_accuracy_counts_the_right_labels_by_argmax_and_by_sign():
-    assert metrics.accuracy(SCORES, CLASSES) == 0.75
-    assert metrics.error(SCORES, CLASSES) == 0.25
+# Of every metric by name: outputs, labels, and its value by hand.
+ROWS = {
+    "accuracy": (SCORES, CLASSES, 3 / 4),
+    "error": (SCORES, CLASSES, 1 / 4),
+    "mse": (torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1, 4, 1]), 20 / 3),
+    "mae": (torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1, 4, 1]), 2),
+}
+
+
+def test_every_metric_has_a_row():
+    assert ROWS.keys() == metrics.METRICS.keys()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_value_by_hand_and_of_many_members_at_once(name):
+    outputs, labels, value = ROWS[name]
+    metric = metrics.resolve(name)
+    assert metric(outputs, labels) == pytest.approx(value)
+    outputs = torch.stack([outputs.double().roll(k, 0) for k in range(len(labels))])
+    loop = torch.stack([metric(member, labels) for member in outputs])
+    assert loop.dtype is torch.float64
+    if metric.sample_mean:
+        together = vmap(metric, in_dims=(0, None))
+        torch.testing.assert_close(together(outputs, labels), loop)
+        torch.testing.assert_close(make_fx(together)(outputs, labels)(outputs, labels), loop)
+
+
+def test_accuracy_counts_the_right_labels_of_every_place_and_by_sign():
     pixels = torch.stack([SCORES, SCORES.flip(1)], dim=2)
     labels = torch.stack([CLASSES, CLASSES], dim=1)
     right = sum(pixels[n, :, j].argmax() == labels[n, j] for n in range(4) for j in range(2))
     assert metrics.accuracy(pixels, labels) == right / 8
     assert metrics.accuracy(torch.tensor([2.0, -1.0, 0.0, -3.0]), torch.tensor([1, 1, 1, -1])) == 0.5
-
-
-def test_errors_of_a_regression():
-    outputs, labels = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1, 4, 1])
-    assert metrics.mse(outputs, labels) == pytest.approx(20 / 3)
-    assert metrics.mae(outputs, labels) == 2
-
-
-@pytest.mark.parametrize("name", metrics.METRICS)
-def test_vmap_and_trace_equal_the_loop(name):
-    metric = metrics.resolve(name)
-    outputs = torch.randn(5, 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    labels = outputs.roll(1, 0) if name in ("mse", "mae") else outputs.roll(1, 0).argmax(2)
-    loop = torch.stack([metric(z, y) for z, y in zip(outputs, labels, strict=True)])
-    assert loop.dtype is torch.float64
-    torch.testing.assert_close(vmap(metric)(outputs, labels), loop)
-    torch.testing.assert_close(make_fx(vmap(metric))(outputs, labels)(outputs, labels), loop)
 
 
 def test_resolve_takes_names_losses_and_callables():
