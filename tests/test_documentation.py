@@ -68,7 +68,7 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
     assert not runner.failures, output.getvalue()
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 
