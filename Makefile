@@ -9,8 +9,9 @@ READY := .venv/.ready
 PEERS := .venv/.bench
 COUNTERS := .venv/.counters
 ZOO := .venv/.zoo
+SITE := .venv/.docs
 
-.PHONY: help venv explore test test-all tiny bench bench-anatomy lint clean
+.PHONY: help venv explore test test-all tiny bench bench-anatomy lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -32,8 +33,8 @@ test: $(READY) ## the tests that CI runs
 	@$(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
 $(ZOO): $(READY)
-	@echo "installing timm, transformers and peft, whose models the slow tests verify, Ray, MLflow and wandb (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo,ray,mlflow,wandb]' \
+	@echo "installing timm, transformers and peft, whose models the slow tests verify, Ray, MLflow, wandb and Sphinx (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo,ray,mlflow,wandb,docs]' \
 		&& touch $(ZOO) || echo "they can't be installed here: the tests run without them" >&2
 
 test-all: $(ZOO) ## every test, the slow ones too
@@ -61,5 +62,13 @@ bench-anatomy: $(COUNTERS) ## counters of parameters and FLOP, each against coun
 lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+$(SITE): $(READY)
+	@echo "installing Sphinx, which builds the site (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $(SITE)
+
+docs: $(SITE) ## the site in docs/_build/html: guides, rules, every public name; a broken link fails
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 clean: ## remove .venv, caches and runs
-	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs docs/_build docs/api .pytest_cache .ruff_cache .hypothesis

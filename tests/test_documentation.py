@@ -8,6 +8,8 @@ import os
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -141,3 +143,18 @@ def test_notebooks_run(path, monkeypatch):
         if output.output_type == "error"
     ]
     assert failures == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_broken_link(tmp_path):
+    for package in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(package)
+    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
+    made = subprocess.run([*build, ROOT / "docs", tmp_path], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    pages = {
+        name: (tmp_path / "api" / f"{name}.html").read_text("utf-8")
+        for name in ("fit", "losses", "population")
+    }
+    for page, names in {"fit": ["fit", "EarlyStopping"], "losses": ["Hinge"], "population": ["load"]}.items():
+        assert [name for name in names if f'id="modelspace.{page}.{name}"' not in pages[page]] == []
