@@ -116,11 +116,11 @@ def test_sampling_leaves_the_generator_alone(case):
 
 
 @every_case
-def test_a_member_is_a_plain_module(case):
-    space = case.space()
-    population = space.sample(seeds=[1, 5])
-    data = case.data()
-    fitted = fit(population, data, case, lowering="loop", epochs=1).population
+def test_a_member_is_a_plain_module_and_evaluated_as_one(case):
+    space, data = case.space(), case.data()
+    fitted = fit(space.sample(seeds=[1, 5]), data, case, lowering="loop", epochs=1).population
+    table = ms.evaluate(fitted, data, ["loss"], loss=case.loss)
+    loss = ms.losses.resolve(case.loss)
     for member in range(2):
         module = fitted.module(member)
         twin = plainly(case, 5)
@@ -131,7 +131,9 @@ def test_a_member_is_a_plain_module(case):
             assert torch.equal(reading.point, fitted.points[member])
             assert all(torch.equal(reading.buffers[n], v[member]) for n, v in fitted.buffers.items())
         with torch.no_grad():
-            assert torch.equal(module.eval()(data.test.inputs), twin.eval()(data.test.inputs))
+            outputs = twin.eval()(data.test.inputs)
+            assert torch.equal(module.eval()(data.test.inputs), outputs)
+            assert np.isclose(table["loss"][member], float(loss(outputs, data.test.labels)), rtol=1e-5)
 
 
 # Contract 2: same run
@@ -168,12 +170,12 @@ def test_same_run(case, dtype, epochs):
 @every_case
 def test_the_loop_is_the_same_run_bit_for_bit(case):
     population, data = members(case, torch.float32), case.data()
-    run = fit(population, data, case, ms.SGD(momentum=0.9), lowering="loop")
+    run = fit(population, data, case, ms.SGD(momentum=0.9), lowering="loop", epochs=2)
     points, buffers, _ = trained(
         population,
         data,
         "sgd",
-        steps=3 * EPOCH,
+        steps=2 * EPOCH,
         batch_size=BATCH,
         loss=case.loss,
         defaults={"momentum": 0.9},
@@ -283,6 +285,8 @@ def test_independent_of_packing(case):
         return fit(population[rows], data, case, epochs=2, **{"lowering": "vmap", "shard": 5, **plan})
 
     whole = run()
+    assert whole.plan.fallback is None
+    assert whole.plan.one_by_one == case.alone
     assert torch.equal(run().population.points, whole.population.points)
     others = {
         "shards of 3": (range(5), run(shard=3)),
@@ -447,24 +451,3 @@ def test_what_is_computed_member_by_member_is_said_by_name(case):
     assert len(said) == 1
     assert run.plan.one_by_one == case.alone
     assert f"member by member: {', '.join(case.alone)}" in repr(run)
-
-
-@every_batched_case
-def test_no_fallback_is_claimed_where_there_is_none(case):
-    plan = fit(case.space().sample(seeds=2, lr=[0.05]), case.data(), case, epochs=1, lowering="vmap").plan
-    assert plan.fallback is None
-    assert plan.one_by_one == case.alone
-
-
-@every_case
-def test_evaluation_is_the_plain_modules_own(case):
-    data = case.data()
-    population = case.space().sample(seeds=3, lr=[0.05])
-    population = fit(population, data, case, epochs=1, lowering="loop").population
-    table = ms.evaluate(population, data, ["loss"], loss=case.loss)
-    loss = ms.losses.resolve(case.loss)
-    with torch.no_grad():
-        plain = [
-            float(loss(module.eval()(data.test.inputs), data.test.labels)) for module in population.modules()
-        ]
-    assert np.allclose(table["loss"], plain, rtol=1e-5)

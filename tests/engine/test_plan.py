@@ -233,7 +233,26 @@ def test_processes_that_are_killed_while_they_measure(capsys, monkeypatch, worke
     with using_threads(2):
         plan, _ = choose_plan(build, 64, 10**9, lowering=lowering, workers=workers, threads=1, compile=False)
     assert (plan.workers, plan.lowering) == (workers or 1, lowering or "vmap")
-    assert "while the plan was measured" in capsys.readouterr().err
+    decided = lowering == "loop" and workers  # then nothing is measured
+    assert ("while the plan was measured" in capsys.readouterr().err) is not bool(decided)
+
+
+def test_what_is_decided_is_not_measured():
+    def build(lowering, shard):
+        def step(values):
+            calls.append(lowering)
+            return values * 2
+
+        return step, (torch.zeros(shard, 3),)
+
+    calls = []
+    choices = {"threads": 1, "workers": 1, "compile": False}
+    plan, _ = choose_plan(build, 10, 100, lowering="vmap", shard=4, **choices)
+    assert calls == ["vmap"]  # whether it has a batched form
+    assert (plan.lowering, plan.shard, plan.compiled, plan.reason) == ("vmap", 4, False, "as asked")
+    plan, _ = choose_plan(build, 10, 100, lowering="loop", **choices)
+    assert calls == ["vmap"]
+    assert (plan.lowering, plan.shard) == ("loop", 10)
 
 
 @pytest.mark.slow

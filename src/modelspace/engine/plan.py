@@ -227,21 +227,19 @@ class _Search:
 
     def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Way, str, str | None]:
         """Return the best way, why, and the operation without a batched form where there is one."""
+        if lowering is not None and (way := self._decided(lowering)) is not None:
+            return way, "as asked", None
         loop = self._loop()
         self.budget = _BUDGET * self._total(loop)
         if lowering == "loop":
             return self._by_means(loop), "as asked", None
         if unbatched:
             return self._by_means(loop), unbatched, unbatched
-        try:
-            eager = self._eager()
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            why = no_batched_form(error)
+        if (why := self._unbatched()) is not None:
             if lowering == "vmap":
-                raise ModelspaceError(why) from error
+                raise ModelspaceError(why)
             return self._by_means(loop), why, why
+        eager = self._eager()
         # Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
         least = min(map(self._seconds, eager))
         fast = [way for way in eager if self._seconds(way) <= 1.05 * least]
@@ -256,6 +254,27 @@ class _Search:
             best, reason = self._or_compiled(best, batched, loop, reason)
         return best, reason, None
 
+    def _decided(self, lowering: Lowering) -> _Way | None:
+        """Return the way where nothing is left to be measured; None where something is."""
+        shard = self.shard or (min(_LOOP_SHARD, self.largest) if lowering == "loop" else None)
+        if shard is None or len(self.means) > 1 or (lowering == "vmap" and self.compile is not False):
+            return None
+        if lowering == "vmap" and (why := self._unbatched()) is not None:
+            raise ModelspaceError(why)
+        threads, workers = self.means[0]
+        return _Way(lowering, balanced(self.members, shard), threads=threads, workers=workers)
+
+    def _unbatched(self) -> str | None:
+        """Call the step of two members; say which operation has no batched form."""
+        try:
+            step, arguments = self.build("vmap", min(self.members, 2))
+            step(*arguments)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return no_batched_form(error)
+        return None
+
     # The candidates
 
     def _loop(self) -> _Way:
@@ -268,8 +287,6 @@ class _Search:
 
     def _eager(self) -> list[_Way]:
         """Time shards under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
-        step, arguments = self.build("vmap", min(self.members, 2))
-        step(*arguments)  # whether there is a batched form
         began = time.perf_counter()
         threads = 1 if (1, 1) in self.means else self.means[0][0]
         tried = [self.shard] if self.shard else [min(size, self.largest) for size in self.sizes.tried]

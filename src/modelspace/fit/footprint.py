@@ -74,7 +74,7 @@ class Footprint:
     estimated: bool
 
 
-_KEPT = 64
+_KEPT = 1024
 _known: OrderedDict[Any, Footprint] = OrderedDict()
 
 
