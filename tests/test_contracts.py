@@ -43,6 +43,7 @@ def fit(population, data, case, optimizer=None, **settings):
         "compile": False,
         "threads": torch.get_num_threads(),
         "workers": 1,
+        "shard": len(population),
         "metrics": [],
         **settings,
     }

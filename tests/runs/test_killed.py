@@ -101,7 +101,7 @@ def written(folder):
     ("settings", "seed"),
     [
         pytest.param({}, 1, id="one process"),
-        pytest.param({"workers": 2}, 2, id="two processes"),
+        pytest.param({"workers": 2}, 2, id="two processes", marks=pytest.mark.slow),
         pytest.param({"keep": 2}, 3, id="the best two", marks=pytest.mark.slow),
     ],
 )

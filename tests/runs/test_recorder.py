@@ -281,7 +281,9 @@ except ms.ModelspaceError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
-@pytest.mark.parametrize("size", [8_000, 20_000, 40_000])
+@pytest.mark.parametrize(
+    "size", [20_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (8_000, 40_000))]
+)
 def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path, size):
     tests = os.path.dirname(os.path.dirname(__file__))
     code = FULL.format(tests=tests, folder=str(tmp_path), size=size)
