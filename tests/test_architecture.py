@@ -4,15 +4,12 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 from modelspace.cli.main import _VERBS
 
 ROOT = Path(__file__).parents[1] / "src" / "modelspace"
 LAYERS = [
     [
         "errors",
-        "types",
         "show",
         "loading",
         "atomic",
@@ -23,7 +20,6 @@ LAYERS = [
         "processes",
         "hyperparameters",
         "code",
-        "memory",
         "tensorfile",
         "examples",
     ],
@@ -34,8 +30,8 @@ LAYERS = [
     ["population", "family"],
     ["engine"],
     ["runs"],
-    ["reference", "fit", "slices", "compare", "curvature", "capacity", "doctor"],
-    ["explore", "verify", "search", "distribute"],
+    ["reference", "fit", "compare", "doctor"],
+    ["explore", "verify", "distribute"],
     ["report", "export"],
     ["cli"],
 ]
@@ -59,7 +55,6 @@ ONLY_IN = {
     "jinja2": "report",
     "matplotlib": "report",
     "ray": "distribute",
-    "optuna": "search",
     "psutil": "memory",
     "tensorboard": "export",
     "mlflow": "export",
@@ -131,31 +126,58 @@ def wrong(source, target):
     return None
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_downward(path):
-    source = part(path)
-    if source in ("__init__", "__main__"):
-        return
-    assert source in LEVEL, f"{source} has no place among the layers: say where it stands"
-    assert [problem for target in arrows(path) if (problem := wrong(source, target))] == []
-    assert {(source, target) for target in named(path.read_text())} <= PERFORMED
+def faults(check):
+    """What a check finds, by file; nothing where all is well."""
+    return {str(path.relative_to(ROOT)): found for path in FILES if (found := check(path))}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_each_optional_package_has_one_home(path):
-    found = {name.split(".")[0] for name in imports(path.read_text(), ("modelspace",))}
-    assert {name for name in found & set(ONLY_IN) if ONLY_IN[name] != part(path)} == set()
+def test_the_rooms_are_those_that_exist():
+    assert {part(path) for path in FILES} - {"__init__", "__main__"} == set(LEVEL)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_only_the_command_line_speaks_of_its_options(path):
+def test_imports_point_downward():
+    def upward(path):
+        source = part(path)
+        if source in ("__init__", "__main__"):
+            return None
+        asked = {f"asks for {n}" for n in named(path.read_text()) if (source, n) not in PERFORMED}
+        return asked | {problem for target in arrows(path) if (problem := wrong(source, target))}
+
+    assert faults(upward) == {}
+
+
+def test_imports_across_rooms_go_through_the_face():
+    def past(path):
+        package = ("modelspace", *path.relative_to(ROOT).parent.parts)
+        pieces = (name.split(".") for name in imports(path.read_text(), package))
+        # modelspace.room.name is the face's; modelspace.room.file.name is not.
+        return [".".join(p) for p in pieces if p[0] == "modelspace" and len(p) > 3 and p[1] != part(path)]
+
+    assert faults(past) == {}
+
+
+def test_each_optional_package_has_one_home():
+    def strange(path):
+        found = {name.split(".")[0] for name in imports(path.read_text(), ("modelspace",))}
+        return {name for name in found & set(ONLY_IN) if ONLY_IN[name] != part(path)}
+
+    assert faults(strange) == {}
+
+
+def test_only_the_command_line_speaks_of_its_options():
     """A message of the library's names arguments of Python's, which ``as_flags`` says as options."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    written = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in written]
     told = re.compile(rf"(?<![\w-])--[a-z][\w-]*|\bmodelspace (?:{'|'.join(_VERBS)})\b")
-    found = {word for text in texts if isinstance(text, str) for word in told.findall(text)}
-    assert part(path) == "cli" or found <= {"--porcelain", "--head"}, found  # git's and Ray's
+
+    def options(path):
+        if part(path) == "cli":
+            return None
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        written = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in written]
+        found = {word for text in texts if isinstance(text, str) for word in told.findall(text)}
+        return found - {"--porcelain", "--head"}  # git's and Ray's
+
+    assert faults(options) == {}
 
 
 def test_the_reader_of_imports_reads():

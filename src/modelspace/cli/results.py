@@ -17,8 +17,7 @@ import pandas as pd
 
 from modelspace.atomic import remove_remains, whole_file
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.export import TARGETS, check, export
-from modelspace.export.table import write_csv
+from modelspace.export import TARGETS, check, export, write_csv
 from modelspace.plain import parsed, plain
 from modelspace.population import Population, save
 from modelspace.progress import notice

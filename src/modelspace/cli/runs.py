@@ -14,8 +14,7 @@ from modelspace.cli.arguments import add_json
 from modelspace.cli.parser import Parser, Verb
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError
-from modelspace.export import TARGETS, check, export
-from modelspace.export.record import name_of
+from modelspace.export import TARGETS, check, export, name_of
 from modelspace.progress import notice
 from modelspace.show import Terminal, bytes_text, number, say, seconds_text
 
