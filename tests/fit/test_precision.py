@@ -147,3 +147,12 @@ def test_more_batches_a_step_than_an_epoch_has_are_refused():
     case = CASES[1]
     with pytest.raises(ModelspaceError, match="an epoch has 4 batches of 5, fewer than accumulate=5"):
         fit(case.space().sample(seeds=2, lr=[0.1]), case, accumulate=5)
+
+
+def test_a_layer_without_half_precision_is_one_message():
+    case = named("LSTM")
+    population = case.space(torch.float32).sample(seeds=2, lr=[0.01])
+    with pytest.raises(
+        ms.ModelspaceError, match=r"can't be computed .* in float16 on cpu.*give precision 32 or bf16"
+    ):
+        ms.fit(population, case.data(), epochs=1, precision="16-mixed")

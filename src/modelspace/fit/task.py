@@ -22,7 +22,7 @@ from modelspace.engine import (
     terms_of,
     witnessed,
 )
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.metrics import usual
@@ -194,6 +194,8 @@ def prepare(
     products = precision.products_of(recipe.precision, device)
     inputs = samples_as(data.train.inputs, space.dtype).to(device)
     _check_first_batch(population, data, recipe, inputs)
+    if products is not None:
+        _check_products(population[[0]], inputs[:2], products)
     batches = len(epoch_indices(len(inputs), recipe.batch_size, recipe.data_seed, 0))
     if batches < recipe.accumulate:
         raise ModelspaceError(
@@ -245,6 +247,19 @@ def _check_first_batch(population: Population, data: Data, recipe: Recipe, input
             datasets.check_labels(split.labels, outputs.shape[1])
     for metric in recipe.measured:
         metric.check(outputs.cpu(), labels.cpu())
+
+
+def _check_products(member: Population, few: Tensor, products: torch.dtype) -> None:
+    """Compute one member in mixed precision, so that a layer which has no such form here is one clear message."""
+    try:
+        with torch.autocast(member.device.type, products), torch.enable_grad():
+            member.module(0).eval()(few)  # a kernel may lack the form that a backward needs
+    except Exception as error:
+        others = "32 or bf16-mixed" if products is torch.float16 else "32"
+        raise ModelspaceError(
+            f"{member.space.title} can't be computed with products in {str(products).removeprefix('torch.')} on "
+            f"{member.device}: {first_line(error)}; give precision {others}"
+        ) from error
 
 
 def _check_scores(task: Task) -> None:
