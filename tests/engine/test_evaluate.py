@@ -22,9 +22,21 @@ def accuracy(outputs, labels):
     return (outputs.argmax(1) == labels).double().mean()
 
 
-@pytest.mark.parametrize("make", [mlp, Residual, Dropouts], ids=lambda m: m.__name__)
+class Aliased(nn.Module):
+    """Uses its weight by another way than its name: under ``vmap`` that is not the member's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 3)
+        self.kept = [self.first.weight]
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.kept[0])
+
+
+@pytest.mark.parametrize("make", [mlp, Residual, Dropouts, Aliased], ids=lambda m: m.__name__)
 def test_scores_are_the_plain_modules(make):
-    shape = (6,) if make is mlp else (2, 4, 4)
+    shape = (6,) if make in (mlp, Aliased) else (2, 4, 4)
     part = Split(torch.randn(300, *shape), torch.randint(3, (300,)))
     population = ms.ModelSpace(make).sample(seeds=5, lr=[0.1])
     table = ms.evaluate(population, Data("x", part, part, part), ["loss", "accuracy", accuracy])

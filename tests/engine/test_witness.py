@@ -21,7 +21,7 @@ from support.plans import fit
 from torch import nn
 
 import modelspace as ms
-from modelspace.engine import real_modules
+from modelspace.engine import Gradient, real_modules, witness
 from modelspace.errors import ModelspaceError
 
 SAMPLES, STEPS, RATE = 24, 6, 0.05
@@ -459,20 +459,75 @@ def test_coins_of_python_are_each_member_s_own_in_any_packing():
 # The witness itself
 
 
-def test_a_network_that_amplifies_rounding_is_no_fault():
-    class Amplifying(Net):
-        def forward(self, x):
-            return self.head(torch.sin(3000 * self.first(x)))
+def test_a_network_that_amplifies_rounding_is_no_fault(monkeypatch):
+    class Amplifying(nn.Module):
+        def __init__(self):
+            super().__init__()
+            # So wide that the batched product adds in another order.
+            self.first, self.head = nn.Linear(600, 16), nn.Linear(16, 3)
 
-    with torch.random.fork_rng():
-        space = ms.ModelSpace(Amplifying, input_shape=(6,))
-        run = fit(
-            space.sample([0, 1], lr=1e-4), (X.float(), Y), epochs=1, lowering="vmap", workers=1, metrics=[]
-        )
+        def forward(self, x):
+            return self.head(torch.sin(3000 * self.first(x.repeat(1, 100))))
+
+    asked = []
+    looked = witness._rounding
+    monkeypatch.setattr(witness, "_rounding", lambda trial: asked.append(looked(trial)) or asked[-1])
+    space = ms.ModelSpace(Amplifying, input_shape=(6,))
+    run = fit(space.sample([0, 1], lr=1e-4), (X.float(), Y), epochs=1, lowering="vmap", workers=1, metrics=[])
+    assert asked == [True]  # in float32 the two sides are apart
     assert run.plan.lowering == "vmap"
 
 
-def test_real_modules_are_built_by_the_user_s_own_callable_with_their_seeds():
+@pytest.mark.parametrize("lowering", ["vmap", "loop"])
+def test_what_scoring_writes_into_parameters_is_not_kept(lowering):
+    class Shrinking(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                self.first.weight.mul_(0.9)
+            return super().forward(x)
+
+    def points(validation):
+        data = ms.data.of_splits((X.float(), Y), validation, validation)
+        population = ms.ModelSpace(Shrinking, input_shape=(6,)).sample(2, lr=0.1)
+        run = fit(population, data, epochs=3, lowering=lowering, workers=1, metrics=[])
+        assert run.plan.lowering == lowering
+        return run.population.points
+
+    assert torch.equal(points((X.float(), Y)), points((X[:0].float(), Y[:0])))
+
+
+def test_another_point_left_behind_is_a_difference():
+    population = ms.ModelSpace(Net, input_shape=(6,)).sample(1)
+    loss = ms.losses.resolve("cross_entropy")
+    trial = real_modules.Trial(population, loss, [(X.float(), Y)], [0], {})
+    ((step,),) = real_modules.observed(trial)
+    gradient = torch.cat([value.reshape(-1) for value in step.gradient.values()])
+    made = Gradient(step.value, gradient, None, {})
+    assert witness._difference(population.space, step, made, population.points[0]) is None
+    moved = population.points[0].clone()
+    moved[-1] += 1
+    assert "another head.bias is left behind" in witness._difference(population.space, step, made, moved)
+
+
+def test_networks_that_are_built_with_one_tensor_do_not_write_into_each_other():
+    shared = torch.zeros(CLASSES)
+
+    class Counting(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", shared)
+
+        def forward(self, x):
+            self.seen += 1
+            return super().forward(x) + self.seen
+
+    space = ms.ModelSpace(Counting, input_shape=(6,))
+    run = fit(space.sample(2, lr=0.1), (X.float(), Y), epochs=2, batch_size=4, metrics=[], workers=1)
+    assert (run.population.buffers["seen"] == run.steps[0]).all()
+    assert (space.sample(2).buffers["seen"] == 0).all()
+
+
+def test_real_modules_are_built_by_the_user_s_own_callable_with_their_seeds(monkeypatch):
     built = []
 
     def make():
@@ -482,6 +537,9 @@ def test_real_modules_are_built_by_the_user_s_own_callable_with_their_seeds():
     population = ms.ModelSpace(make, input_shape=(6,)).sample([3, 5], lr=RATE)
     points = population.points.clone()
     built.clear()
+    # The judge takes nothing of the accused.
+    for way in ("draw", "fresh"):
+        monkeypatch.setattr(ms.ModelSpace, way, None)
     with real_modules.real_module(population, 1) as module:
         assert built[0] == 5
         assert torch.equal(torch.cat([p.detach().reshape(-1) for p in module.parameters()]), points[1])
