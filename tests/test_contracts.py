@@ -351,6 +351,10 @@ def assert_one_graph(graph):
 )
 def test_compiled_is_eager_and_compiled_once(case, compilations):
     population, data = packed(case), case.data()
+    if case.uncompiled:
+        with pytest.raises(ms.ModelspaceError, match=f"the step can't be compiled: .*{case.uncompiled}"):
+            fit(population, data, case, lowering="vmap", shard=3, compile=True)
+        return
     eager = fit(population, data, case, lowering="vmap", shard=3)
     run = fit(population, data, case, lowering="vmap", shard=3, compile=True)
     assert run.plan.compiled

@@ -30,6 +30,7 @@ class Case:
         fallback: What the plan says where the architecture has no batched form; None where it has one.
         dtype: The type of its coordinates.
         alone: The operations that are computed member by member, the rest batched.
+        uncompiled: What is said where compiling is asked for and PyTorch's compiler can't.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Case:
     fallback: str | None = None
     dtype: torch.dtype = torch.float32
     alone: tuple[str, ...] = ()
+    uncompiled: str | None = None
 
     def __str__(self):
         return self.name
@@ -356,7 +358,7 @@ CASES = [
     Case("target by moving average", networks.Target, (6,)),
     Case("random features", networks.RandomFeatures, (6,)),
     Case("drawn by NumPy", networks.DrawnByNumPy, (6,)),
-    Case("sparse buffer", networks.SparseGraph, (6,), alone=("_sparse_mm",)),
+    Case("sparse buffer", networks.SparseGraph, (6,), alone=("_sparse_mm",), uncompiled="SparseTensorImpl"),
     Case("padded transformer", networks.PaddedTransformer, (4,), tokens=7, random=True),
     Case(
         "hook on an activation",
