@@ -31,8 +31,7 @@ def read():
         files, lines = sizes[room]
         sizes[room] = files + 1, lines + len(path.read_text(encoding="utf-8").splitlines())
         imports[room] |= {other for other in held.arrows(path) if other in held.LEVEL and other != room}
-    layers = [[room for room in dict.fromkeys(layer) if room in sizes] for layer in held.LAYERS]
-    return [layer for layer in layers if layer], imports, sizes
+    return held.LAYERS, imports, sizes
 
 
 def reduced(imports):

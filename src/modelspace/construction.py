@@ -25,9 +25,14 @@ from modelspace.memory import free_bytes
 def seeded(seed: int) -> Iterator[None]:
     """Run the block as if right after ``torch.manual_seed(seed)``; the caller's generators stay untouched."""
     with torch.random.fork_rng():
-        # Without a device torch.manual_seed takes a millisecond, to keep the stack of the call for when one comes.
-        (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
+        seed_torch(seed)
         yield
+
+
+def seed_torch(seed: int) -> None:
+    """Do what ``torch.manual_seed(seed)`` does, on machines that have no accelerator in no time."""
+    # There it takes 0.3 ms to 1 ms, to keep the stack of the call for each kind of them, for when one comes.
+    (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
 
 
 @contextmanager

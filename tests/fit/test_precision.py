@@ -12,6 +12,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, products_of, rescaled, scaling
 from modelspace.fit.precision import named as precision_named
+from modelspace.fit.task import _check_products
 from modelspace.runs import Status
 
 CPU = torch.device("cpu")
@@ -156,3 +157,14 @@ def test_a_layer_without_half_precision_is_one_message():
         ms.ModelspaceError, match=r"can't be computed .* in float16 on cpu.*give precision 32 or bf16"
     ):
         ms.fit(population, case.data(), epochs=1, precision="16-mixed")
+
+
+def test_trying_half_precision_draws_from_nobody_s_generator():
+    class Noisy(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.randn(()) * 1e-3
+
+    population = ms.ModelSpace(lambda: Noisy(6, 3), input_shape=(6,)).sample(seeds=2, lr=[0.01])
+    before = torch.random.get_rng_state()
+    _check_products(population[[0]], torch.randn(2, 6, generator=torch.Generator()), torch.bfloat16)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -235,10 +235,12 @@ class _Search:
             return self._by_means(loop), "as asked", None
         if unbatched:
             return self._by_means(loop), unbatched, unbatched
-        if (why := self._unbatched()) is not None:
+        try:
+            self._try_batched()
+        except ModelspaceError as error:
             if lowering == "vmap":
-                raise ModelspaceError(why)
-            return self._by_means(loop), why, why
+                raise
+            return self._by_means(loop), str(error), str(error)
         eager = self._eager()
         # Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
         least = min(map(self._seconds, eager))
@@ -259,21 +261,20 @@ class _Search:
         shard = self.shard or (min(_LOOP_SHARD, self.largest) if lowering == "loop" else None)
         if shard is None or len(self.means) > 1 or (lowering == "vmap" and self.compile is not False):
             return None
-        if lowering == "vmap" and (why := self._unbatched()) is not None:
-            raise ModelspaceError(why)
+        if lowering == "vmap":
+            self._try_batched()
         threads, workers = self.means[0]
         return _Way(lowering, balanced(self.members, shard), threads=threads, workers=workers)
 
-    def _unbatched(self) -> str | None:
-        """Call the step of two members; say which operation has no batched form."""
+    def _try_batched(self) -> None:
+        """Call the step of two members; what has no batched form is named in the error."""
         try:
             step, arguments = self.build("vmap", min(self.members, 2))
             step(*arguments)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return no_batched_form(error)
-        return None
+            raise ModelspaceError(no_batched_form(error)) from error
 
     # The candidates
 

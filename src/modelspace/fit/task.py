@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from modelspace import data as datasets
+from modelspace.construction import seeded, seeded_elsewhere
 from modelspace.data import Data, epoch_indices, noisy_labels
 from modelspace.engine import (
     Function,
@@ -27,6 +28,7 @@ from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.metrics import usual
 from modelspace.population import Population
+from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
 from modelspace.space import samples_as
 from modelspace.widest import widest
@@ -252,9 +254,16 @@ def _check_first_batch(population: Population, data: Data, recipe: Recipe, input
 def _check_products(member: Population, few: Tensor, products: torch.dtype) -> None:
     """Compute one member in mixed precision, so that a layer which has no such form here is one clear message."""
     try:
-        with torch.autocast(member.device.type, products), torch.enable_grad():
+        with (
+            seeded(0),
+            seeded_elsewhere(0),
+            torch.autocast(member.device.type, products),
+            torch.enable_grad(),
+        ):
             member.module(0).eval()(few)  # a kernel may lack the form that a backward needs
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         others = "32 or bf16-mixed" if products is torch.float16 else "32"
         raise ModelspaceError(
             f"{member.space.title} can't be computed with products in {str(products).removeprefix('torch.')} on "
