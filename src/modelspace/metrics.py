@@ -14,9 +14,11 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import (
     Contract,
     Loss,
+    Objective,
     anything,
     class_labels,
     plus_minus_one,
+    prediction,
     require_class_labels,
     require_same_shape,
 )
@@ -150,7 +152,7 @@ class Metric:
         Raises:
             ModelspaceError: If the function returned anything but a number.
         """
-        value = self.function(outputs, labels)
+        value = self.function(self._taken(outputs), labels)
         if isinstance(value, Real | np.bool_) or (isinstance(value, np.ndarray) and value.ndim == 0):
             value = torch.tensor(float(value), dtype=widest(outputs.device), device=outputs.device)
         if not isinstance(value, Tensor) or value.ndim or value.is_complex():
@@ -162,6 +164,11 @@ class Metric:
             )
         return value
 
+    def _taken(self, outputs: Any) -> Any:
+        """What it is taken of: one tensor; a function of the user's gets the outputs as they are."""
+        users = not (isinstance(self.function, Loss) or any(self is known for known in METRICS.values()))
+        return outputs if users else prediction(outputs)
+
     def is_sample_mean(self, labels: Shaped[Tensor, "..."]) -> bool:
         """Whether its value is known to be the mean over these samples of what each has by itself."""
         loss = self.function
@@ -169,6 +176,7 @@ class Metric:
 
     def check_values(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the contract: its own, or that of the loss that it is."""
+        outputs = self._taken(outputs)
         if isinstance(self.function, Loss):
             self.function.check_values(outputs, labels)
         else:
@@ -208,6 +216,8 @@ def usual(loss: Loss, classes: int | None) -> list[str]:
         >>> usual(losses.resolve("hinge"), 10), usual(losses.resolve("triplet"), 10)
         (['accuracy'], [])
     """
+    if isinstance(loss, Objective):
+        return []
     scored = loss.outputs in (None, "logits", "score", "probability", "log-probability")
     return ["accuracy"] if classes is not None and scored and loss.labels in (None, "class", "sign") else []
 

@@ -49,7 +49,7 @@ def test_repr_is_one_line():
     assert repr(data([[0.5], [1.0], [2.0]])).endswith("labels scalar float32)")
     assert (
         repr(Split(torch.zeros(2, 4), torch.tensor([0, 1])))
-        == "Split(inputs [2, 4] float32, labels [2] int64)"
+        == "Split(2 samples: inputs 4 float32, labels scalar int64)"
     )
 
 

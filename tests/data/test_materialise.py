@@ -54,9 +54,10 @@ def fails_at(index):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (lambda i: torch.zeros(2), r"data 'Squares': item 0 is a Tensor: expected \(input, label\)"),
-        (lambda i: (1.0, 2, 3), "item 0 is a tuple of 3: expected"),
-        (lambda i: {"x": 1.0, "y": 0}, "item 0 is a dict: expected"),
+        (
+            lambda i: {"x": 1.0, "label": 0} if i < 3 else (1.0, 0),
+            "item 3 is input, label, item 0 input 'x', label",
+        ),
         (lambda i: ("text", 0), "the input of item 0 is a str: expected a tensor, a NumPy array or a number"),
         (lambda i: (1.0, None), "the label of item 0 is a NoneType"),
         (

@@ -138,7 +138,7 @@ def test_splits_given_ready():
     assert torch.equal(data.validation.labels, LABELS[10:15])
     assert len(data.test) == 5
     assert data.name == "r"
-    with pytest.raises(ModelspaceError, match="data 'data, test' is a Tensor: expected"):
+    with pytest.raises(ModelspaceError, match="labels of the test split are none, of the train split one"):
         of_splits((INPUTS, LABELS), (INPUTS, LABELS), INPUTS)
     with pytest.raises(ModelspaceError, match=r"the test split has 20 inputs \[20, 3\] but 3 labels"):
         of_splits((INPUTS, LABELS), (INPUTS, LABELS), (INPUTS, LABELS[:3]))
@@ -151,20 +151,19 @@ def test_global_streams_are_left_alone():
 
 
 def collate(batch):
-    return batch
+    return batch[0][0], {}["x"]
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ((INPUTS,), r"a tuple of 1 \(Tensor\): expected \(inputs, labels\)"),
+        (["a", INPUTS], r"a list of 2 \(str, Tensor\): expected \(inputs, labels\)"),
         ([(INPUTS, LABELS)] * 3, r"a list of 3 \(tuple, tuple, tuple\).*modelspace\.data\.of_splits"),
         ((INPUTS.tolist(), LABELS.tolist()), r"a tuple of 2 \(list, list\)"),
         ([(1.0, 2)] * 9, r"\(tuple, tuple, tuple, tuple, …\)"),
-        (INPUTS, "is a Tensor: expected a built-in name"),
-        ({"inputs": INPUTS}, r"is a dict: expected .*a \.npz file or file\.py:function"),
+        ({"inputs": "x"}, r"is a dict: expected .*a \.npz file or file\.py:function"),
         (None, "is a NoneType"),
-        ((torch.tensor(1.0), LABELS), "inputs is one number: the first dimension counts samples"),
+        ((torch.tensor(1.0), LABELS), "inputs of the data is one number: the first dimension counts samples"),
         ((INPUTS[:0], LABELS[:0]), "it has no samples"),
         ((INPUTS, LABELS.to(torch.complex64)), r"labels is torch\.complex64"),
         ((np.array(["a", "b"]), LABELS[:2]), "inputs is an array of <U1: expected numbers"),
@@ -189,7 +188,10 @@ def collate(batch):
             DataLoader(TensorDataset(INPUTS, LABELS), batch_sampler=[[0, 1], [2]]),
             r"own batch sampler \(list\)",
         ),
-        (DataLoader(TensorDataset(INPUTS, LABELS), collate_fn=collate), "own collate function"),
+        (
+            DataLoader(TensorDataset(INPUTS, LABELS), collate_fn=collate),
+            "collate function fails on all 20 items: KeyError: 'x'",
+        ),
     ],
 )
 def test_sources_that_are_none(source, message):

@@ -19,7 +19,7 @@ SETTINGS = {"epochs": 2, "batch_size": BATCH, "optimizer": ms.Adam(), "early_sto
 @pytest.fixture(scope="module")
 def job():
     population, data = CASE.space(torch.float32).sample(seeds=3, lr=[0.01, 1e300]), CASE.data()
-    task = prepare(population, data, Recipe(**SETTINGS).resolved(population, data.classes))
+    task = prepare(population, data, Recipe(**SETTINGS).resolved(population, data))
     choices = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
     return Job(task, *measured(task, choices))
 

@@ -81,9 +81,16 @@ def test_what_does_not_fit_is_said():
         ms.evaluate(population, named("residual BatchNorm").data())
 
 
-def test_probe_wants_one_tensor():
-    with pytest.raises(ModelspaceError, match="LSTM returned a tuple: one tensor is expected"):
-        probe(nn.LSTM(2, 2), torch.zeros(3, 1, 2))
+def test_probe_wants_tensors():
+    class Silent(nn.Linear):
+        def forward(self, x):
+            return {"text": "none", "more": [None]}
+
+    with pytest.raises(ModelspaceError, match="Silent returned a dict: a tensor is expected"):
+        probe(Silent(2, 2), torch.zeros(3, 2))
+    outputs, (hidden, cell) = probe(nn.LSTM(2, 2), torch.zeros(3, 1, 2))
+    assert outputs.shape == (3, 1, 2)
+    assert hidden.shape == cell.shape == (1, 1, 2)
     assert probe(DummyNet(), torch.zeros(2, 3, 7, 7)).shape == (2, 10)
 
 

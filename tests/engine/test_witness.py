@@ -502,7 +502,7 @@ def test_another_point_left_behind_is_a_difference():
     trial = real_modules.Trial(population, loss, [(X.float(), Y)], [0], {})
     ((step,),) = real_modules.observed(trial)
     gradient = torch.cat([value.reshape(-1) for value in step.gradient.values()])
-    made = Gradient(step.value, gradient, None, {})
+    made = Gradient(step.value, gradient, None, {}, {})
     assert witness._difference(population.space, step, made, population.points[0]) is None
     moved = population.points[0].clone()
     moved[-1] += 1

@@ -32,7 +32,7 @@ def training(case=CASE, seeds=8, columns=None, **settings):
     population = case.space().sample(seeds=seeds, **(columns or {"lr": [0.1]}))
     settings = {"loss": case.loss, "epochs": 4, "batch_size": 5, **settings}
     data = case.data()
-    return prepare(population, data, Recipe(**settings).resolved(population, data.classes))
+    return prepare(population, data, Recipe(**settings).resolved(population, data))
 
 
 def keep(what="all"):
@@ -74,7 +74,8 @@ def test_activations_are_those_of_a_perceptron():
     part = Split(torch.zeros(400, 6), torch.zeros(400, dtype=torch.long))
     data, population = Data("zeros", part, part, part), CASE.space().sample(seeds=8, lr=[0.1])
     fits = (
-        prepare(population, data, Recipe(epochs=4, batch_size=b, metrics=["accuracy"])) for b in (100, 200)
+        prepare(population, data, Recipe(loss="cross_entropy", epochs=4, batch_size=b, metrics=["accuracy"]))
+        for b in (100, 200)
     )
     few, many = (predicted(fit, shard=8).activations for fit in fits)
     numbers = 8 * (8 + 8 + 3)  # of one sample in 8 members: two hidden layers and the outputs
@@ -119,7 +120,9 @@ def test_kept_points(what, workers, rows):
 def test_a_population_that_stands_in_memory_is_not_counted_again():
     population = CASE.space().sample(seeds=8, lr=[0.1])
     assert population.points.shape == (8, N)
-    fit = prepare(population, CASE.data(), Recipe(epochs=4, batch_size=5, metrics=["accuracy"]))
+    fit = prepare(
+        population, CASE.data(), Recipe(loss="cross_entropy", epochs=4, batch_size=5, metrics=["accuracy"])
+    )
     assert predicted(fit).kept == 8 * N * 4
 
 

@@ -166,5 +166,6 @@ def test_trying_half_precision_draws_from_nobody_s_generator():
 
     population = ms.ModelSpace(lambda: Noisy(6, 3), input_shape=(6,)).sample(seeds=2, lr=[0.01])
     before = torch.random.get_rng_state()
-    _check_products(population[[0]], torch.randn(2, 6, generator=torch.Generator()), torch.bfloat16)
+    few = torch.randn(2, 6, generator=torch.Generator()), torch.zeros(2, dtype=torch.int64)
+    _check_products(population[[0]], few, ms.losses.resolve("cross_entropy"), torch.bfloat16)
     assert torch.equal(torch.random.get_rng_state(), before)

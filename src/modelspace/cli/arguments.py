@@ -20,7 +20,7 @@ from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import TARGETS
 from modelspace.fit import LABEL_NOISE, PLANS, Options
-from modelspace.loading import load_architecture
+from modelspace.loading import load_architecture, load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
@@ -158,7 +158,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
     named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed")}
-    several = {"loss": options.loss.split(",")} if "," in options.loss else {}
+    several = {"loss": options.loss.split(",")} if "," in (options.loss or "") else {}
     return {**several, **{name: value for name, value in named.items() if value is not None}}
 
 
@@ -190,10 +190,16 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     choices = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) is not None}
     return {
         **named,
-        "loss": options.loss.partition(",")[0],
+        "loss": options.loss and options.loss.partition(",")[0],
+        "objective": options.objective and _objective(options.objective),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
     }
+
+
+def _objective(given: str) -> Any:
+    """What --objective names: a function of a file or a module, or ``model``."""
+    return load_object(given) if ":" in given else given
 
 
 def _runner(options: argparse.Namespace) -> str | RayRunner:
@@ -224,7 +230,7 @@ def load_space(
         load_architecture(target or options.target),
         input_shape=shape,
         dtype=_DTYPES[options.dtype] if options.dtype else None,
-        input_dtype=input_dtype or (torch.float32 if data is None else data.train.inputs.dtype),
+        input_dtype=input_dtype or (torch.float32 if data is None else data.input_dtype),
         **options.model,
     )
 

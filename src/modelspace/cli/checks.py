@@ -63,7 +63,7 @@ def _doctor(options: argparse.Namespace) -> int:
     # What a model prints while it runs is no part of the diagnosis.
     with redirect_stdout(sys.stderr):
         data = load_data(options)
-        sampled = torch.float32 if data is None else data.train.inputs.dtype
+        sampled = torch.float32 if data is None else data.input_dtype
         # No space: a model that has nothing to train makes none, and has a finding.
         architecture = Architecture(
             load_architecture(options.target),

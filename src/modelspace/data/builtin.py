@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from modelspace.data.assemble import carve, of_arrays
+from modelspace.data.assemble import carve
 from modelspace.data.dataset import Data
 from modelspace.data.randomness import global_randomness_kept
 from modelspace.data.splits import check_fractions
@@ -34,7 +34,7 @@ def digits(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:
     (1, 8, 8)
     """
     images, labels = _digits()
-    return of_arrays(images.unsqueeze(1), labels, splits=splits, seed=seed, name="digits")
+    return carve({"train": (images.unsqueeze(1), labels)}, splits=splits, seed=seed, name="digits")
 
 
 def digits_7x7(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:
@@ -63,7 +63,9 @@ def digits_7x7(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:
     a, b = images[:, :-1, :-1], images[:, :-1, 1:]
     c, d = images[:, 1:, :-1], images[:, 1:, 1:]
     channels = (a + b + c + d) / 4, (b + d) / 2 - (a + c) / 2, (c + d) / 2 - (a + b) / 2
-    return of_arrays(torch.stack(channels, dim=1), labels, splits=splits, seed=seed, name="digits-7x7")
+    return carve(
+        {"train": (torch.stack(channels, dim=1), labels)}, splits=splits, seed=seed, name="digits-7x7"
+    )
 
 
 def mnist1d(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from modelspace.data.dataset import Data, is_class_labels
+from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.errors import ModelspaceError
+from modelspace.nest import named_leaves, spoken
 
 _ROWS_NAMED = 5
 
@@ -23,7 +24,7 @@ def check_data(data: Data) -> None:
     """
     problems: list[str] = []
     for name, split in data.splits.items():
-        problems += pair_problems(split.inputs, split.labels, f"the {name} split")
+        problems += split_problems(split, f"the {name} split")
     problems += _disagreements(data)
     if not len(data.train):
         problems.append("the train split is empty: there is nothing to fit; give it a larger fraction")
@@ -57,28 +58,46 @@ def check_labels(labels: Shaped[Tensor, "sample *target"], classes: int) -> None
         raise ModelspaceError("labels out of range: " + "; ".join(problems))
 
 
-def pair_problems(
-    inputs: Shaped[Tensor, "row *shape"], labels: Shaped[Tensor, "label *target"], where: str
-) -> list[str]:
+def split_problems(split: Split, where: str) -> list[str]:
     """What is wrong with inputs and their labels, one sentence each; ``where`` says which they are."""
     problems: list[str] = []
-    if len(inputs) != len(labels):
-        problems.append(
-            f"{where} has {len(inputs)} inputs {list(inputs.shape)} but {len(labels)} labels "
-            f"{list(labels.shape)}: one label a sample is needed, the first dimension counts samples"
-        )
-    for kind, values in (("inputs", inputs), ("labels", labels)):
+    inputs, labels = named_leaves(split.inputs), named_leaves(split.labels)
+    parts = [*((_part("inputs", p), v) for p, v in inputs), *((_part("labels", p), v) for p, v in labels)]
+    bare = [f"{kind} of {where} is one number" for kind, value in parts if value.ndim == 0]
+    if bare:
+        more = ", …" if len(bare) > _ROWS_NAMED else ""
+        return [f"{', '.join(bare[:_ROWS_NAMED])}{more}: the first dimension counts samples"]
+    if len({len(value) for _, value in parts}) > 1:
+        if len(parts) == 2 and split.labels is not None:
+            (_, x), (_, y) = parts
+            problems.append(
+                f"{where} has {len(x)} inputs {list(x.shape)} but {len(y)} labels {list(y.shape)}: one label a "
+                "sample "
+                "is needed, the first dimension counts samples"
+            )
+        else:
+            sizes = ", ".join(f"{kind} {list(value.shape)}" for kind, value in parts)
+            problems.append(
+                f"{where} has parts of several lengths ({sizes}): the first dimension counts samples"
+            )
+    for kind, values in parts:
         bad = _not_finite(values)
         if bad.any():
             problems.append(
                 f"{_rows(bad)} of the {kind} of {where} hold NaN or Inf: leave these rows out or fill them in"
             )
-    if is_class_labels(labels) and (negative := labels < 0).any():
+    classes = split.labels if isinstance(split.labels, Tensor) and is_class_labels(split.labels) else None
+    if classes is not None and (negative := classes < 0).any():
         problems.append(
-            f"{_rows(negative)} of the labels of {where} are negative (smallest {int(labels.min())}): "
+            f"{_rows(negative)} of the labels of {where} are negative (smallest {int(classes.min())}): "
             "number classes from 0, or make the labels floats if they are quantities"
         )
     return problems
+
+
+def _part(kind: str, path: str) -> str:
+    """What a part of a nest is called: ``inputs 'mask'``."""
+    return f"{kind} '{spoken(path)}'" if path else kind
 
 
 def raise_problems(name: str, problems: list[str]) -> None:
@@ -96,13 +115,27 @@ def _not_finite(values: Shaped[Tensor, "row *shape"]) -> Bool[Tensor, "row"]:
 def _disagreements(data: Data) -> list[str]:
     problems: list[str] = []
     for name, split in data.splits.items():
+        if not len(split):
+            continue
         for kind in ("inputs", "labels"):
-            here, first = getattr(split, kind), getattr(data.train, kind)
-            if len(here) and (here.shape[1:] != first.shape[1:] or here.dtype != first.dtype):
+            here, first = (dict(named_leaves(getattr(each, kind))) for each in (split, data.train))
+            if here.keys() != first.keys():
+                parts = [
+                    ", ".join(spoken(path) or "one tensor" for path in x) or "none" for x in (here, first)
+                ]
                 problems.append(
-                    f"one of the {kind} of the {name} split is {list(here.shape[1:])} {here.dtype}, "
-                    f"of the train split {list(first.shape[1:])} {first.dtype}: they have to be alike"
+                    f"the {kind} of the {name} split are {parts[0]}, of the train split {parts[1]}: they have to be "
+                    "alike"
                 )
+                continue
+            for path, value in here.items():
+                other = first[path]
+                if value.shape[1:] != other.shape[1:] or value.dtype != other.dtype:
+                    problems.append(
+                        f"one of the {_part(kind, path)} of the {name} split is {list(value.shape[1:])} "
+                        f"{value.dtype}, "
+                        f"of the train split {list(other.shape[1:])} {other.dtype}: they have to be alike"
+                    )
     return problems
 
 

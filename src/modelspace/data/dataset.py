@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
-from jaxtyping import Shaped
+import torch
 from torch import Tensor
+
+from modelspace.nest import Nest, described, samples, take, tensors
 
 
 # Compared by identity: the equality that a dataclass would write asks a tensor for its truth value.
@@ -13,22 +16,35 @@ class Split:
     """One part of a data set: inputs and their labels, row for row.
 
     Attributes:
-        inputs: ``[N, *sample]``, one row a sample, of any dtype the model takes.
-        labels: ``[N]`` integers (classes), or ``[N, …]`` of whatever the loss takes.
+        inputs: ``[N, *sample]``, one row a sample, of any dtype the model takes; or a nest of such tensors, which the
+            model is called with: a tuple's parts by position, a dict's by keyword, any other nest as one argument.
+        labels: ``[N]`` integers (classes), or ``[N, …]`` of whatever the loss takes, or a nest; None without labels.
+        form: What an objective's batch is made of: ``pair``, (inputs, labels); ``flat``, (input, …, label);
+            ``inputs`` alone; or ``dict:NAME``, the inputs and the labels by their name.
 
     >>> import torch
     >>> len(Split(torch.zeros(5, 3, 7, 7), torch.zeros(5, dtype=torch.int64)))
     5
     """
 
-    inputs: Shaped[Tensor, "sample *shape"]
-    labels: Shaped[Tensor, "sample *target"]
+    inputs: Nest
+    labels: Nest = None
+    form: str = "pair"
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return samples(self.inputs)
 
     def __repr__(self) -> str:
-        return f"Split(inputs {_kind(self.inputs)}, labels {_kind(self.labels)})"
+        return f"Split({len(self)} samples: inputs {described(self.inputs)}, {self.said})"
+
+    @property
+    def said(self) -> str:
+        """What the labels are, in words."""
+        return "no labels" if self.labels is None else f"labels {described(self.labels)}"
+
+    def take(self, index: Any) -> "Split":
+        """Return some of the samples, by an index or a slice."""
+        return Split(take(self.inputs, index), take(self.labels, index), self.form)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,14 +73,24 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample, without the batch: ``(3, 7, 7)``."""
-        return tuple(self.train.inputs.shape[1:])
+    def form(self) -> str:
+        """What an objective's batch is made of: see ``Split``."""
+        return "inputs" if self.train.labels is None else self.train.form
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The shape of one sample, without the batch: ``(3, 7, 7)``; None where inputs are several tensors."""
+        return tuple(self.train.inputs.shape[1:]) if isinstance(self.train.inputs, Tensor) else None
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type of the inputs, of the first where they are several."""
+        return tensors(self.train.inputs)[0].dtype
 
     @property
     def classes(self) -> int | None:
         """Largest label + 1 over all splits; ``None`` where the labels aren't one integer a sample."""
-        labels = [split.labels for split in self.splits.values() if split.labels.numel()]
+        labels = [split.labels for split in self.splits.values() if len(split)]
         if not labels or not all(is_class_labels(part) for part in labels):
             return None
         return 1 + max(int(part.max()) for part in labels)
@@ -80,24 +106,19 @@ class Data:
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     def _inputs(self) -> str:
-        shape = "x".join(map(str, self.input_shape)) or "scalar"
-        return f"{shape} {_dtype(self.train.inputs)}"
+        return described(self.train.inputs)
 
     def _labels(self) -> str:
         if self.classes is not None:
             return f"{self.classes} classes"
-        shape = "x".join(map(str, self.train.labels.shape[1:])) or "scalar"
-        return f"labels {shape} {_dtype(self.train.labels)}"
+        return self.train.said
 
 
-def is_class_labels(labels: Shaped[Tensor, "..."]) -> bool:
+def is_class_labels(labels: Nest) -> bool:
     """Whether the labels are classes: one integer a sample."""
-    return labels.ndim == 1 and not labels.is_floating_point() and not labels.is_complex()
-
-
-def _dtype(tensor: Shaped[Tensor, "..."]) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _kind(tensor: Shaped[Tensor, "..."]) -> str:
-    return f"{list(tensor.shape)} {_dtype(tensor)}"
+    return (
+        isinstance(labels, Tensor)
+        and labels.ndim == 1
+        and not labels.is_floating_point()
+        and not labels.is_complex()
+    )

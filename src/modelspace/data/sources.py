@@ -1,7 +1,7 @@
 """Data from wherever it is: the one entry, :func:`load`."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from torch.utils.data import (
     default_convert,
 )
 
-from modelspace.data.assemble import carve, of_arrays
+from modelspace.data.assemble import carve
 from modelspace.data.builtin import BUILTIN, DEFAULT_SPLITS
 from modelspace.data.check import check_data
-from modelspace.data.convert import is_array
-from modelspace.data.dataset import Data
+from modelspace.data.convert import is_nest
+from modelspace.data.dataset import Data, Split
 from modelspace.data.materialise import tensors_or_items
 from modelspace.data.npz import read_npz
 from modelspace.errors import ModelspaceError, told, unknown_name
 from modelspace.loading import load_object
 
+_SPLITS = ("train", "validation", "test")
 _ACCEPTED = "a .npz file or file.py:function"
 
 
@@ -44,11 +45,17 @@ def load(
     - ``"file.py:function"`` or ``"package.module:function"``, called without arguments, or with ``seed=`` if
       it has such a parameter; what it returns is taken as any other source. **This executes the file**, as
       ``python file.py`` would: name only files you trust;
-    - ``(inputs, labels)``: two tensors or NumPy arrays;
-    - a ``TensorDataset``, or any map-style data set whose items are ``(input, label)``: read once, item by
+    - ``(inputs, labels)``: two tensors or NumPy arrays, or nests of them: tuples, dicts, named tuples, dataclasses.
+      The
+      model is called with a tuple's parts by position, with a dict's by keyword, with any other nest as it is;
+    - a longer tuple, ``(a, b, labels)``: its last part is the labels; a dict: its part ``labels`` or ``label`` is; a
+      tensor, or a nest without such a part: inputs alone, for an objective of the model and the batch;
+    - a dict of sources by split, ``{"train": …, "test": …}``; a split that is missing is cut out of train;
+    - a ``TensorDataset``, or any map-style data set whose items are such nests: read once, item by
       item; one whose items are drawn at random is refused;
-    - a ``DataLoader``: its data set. One with a sampler, a batch sampler or a collate function of its own is
-      refused, since these would be ignored; so is an iterable-style data set, whose end is unknown.
+    - a ``DataLoader``: its data set, by its collate function if it has its own, which is called once with all items.
+      One with a sampler or a batch sampler of its own is refused, since these would be ignored; so is an
+      iterable-style data set, whose end is unknown.
 
     Class labels (one integer a sample) are split so that each class has its share in each split to within one
     sample; others at random. Inputs keep their dtype, except that a float64 *NumPy array* becomes
@@ -72,7 +79,7 @@ def load(
     """
     if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".npz")):
         path = Path(source)
-        return carve(dict(read_npz(path)), splits=splits, seed=seed, name=name or path.stem)
+        return carve(read_npz(path), splits=splits, seed=seed, name=name or path.stem)
     if isinstance(source, str) and ":" in source:
         return _of_object(_called(source, seed), splits, seed, name, default=source)
     if isinstance(source, str):
@@ -84,24 +91,34 @@ def load(
 
 
 def _of_object(
-    source: Any, splits: Iterable[float], seed: int, name: str | None, default: str | None
+    source: Any,
+    splits: Iterable[float],
+    seed: int,
+    name: str | None,
+    default: str | None,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> Data:
     """Data out of anything but text; ``default`` names it where ``name`` doesn't."""
     if isinstance(source, Data):
         check_data(source)
         return _named(source, name)
     if isinstance(source, DataLoader):
-        return _of_object(_dataset_of(source), splits, seed, name, default)
+        dataset, collate = _dataset_of(source)
+        return _of_object(dataset, splits, seed, name, default, collate)
     called = name or default or ("data" if isinstance(source, (tuple, list)) else type(source).__name__)
+    if isinstance(source, Mapping) and "train" in source and set(source) <= set(_SPLITS):
+        parts = {part: _part_of(value, f"{called}, {part}") for part, value in source.items()}
+        return carve(parts, splits=splits, seed=seed, name=called)
+    pairs = isinstance(source, list) and len(source) != 2  # perhaps the splits, or the items
+    if collate is None and is_nest(source) and not pairs:
+        return carve({"train": source}, splits=splits, seed=seed, name=called)
     if isinstance(source, (tuple, list)):
-        if len(source) != 2 or not all(map(is_array, source)):
-            kinds = ", ".join(type(part).__name__ for part in source[:4]) + (", …" if len(source) > 4 else "")
-            raise ModelspaceError(
-                f"data '{called}' is a {type(source).__name__} of {len(source)} ({kinds}): "
-                "expected (inputs, labels), two tensors or NumPy arrays; for data that is split "
-                "already, modelspace.data.of_splits"
-            )
-        return of_arrays(*source, splits=splits, seed=seed, name=called)
+        kinds = ", ".join(type(part).__name__ for part in source[:4]) + (", …" if len(source) > 4 else "")
+        raise ModelspaceError(
+            f"data '{called}' is a {type(source).__name__} of {len(source)} ({kinds}): "
+            "expected (inputs, labels), two tensors or NumPy arrays, or nests of them; for data that is split "
+            "already, modelspace.data.of_splits"
+        )
     if isinstance(source, IterableDataset):
         raise ModelspaceError(
             f"data '{called}' is iterable-style, its end unknown: collect it into (inputs, labels) "
@@ -119,13 +136,21 @@ def _of_object(
             f"arrays, ({arrays})"
         )
     map_style = hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    if map_style and not is_array(source) and not isinstance(source, (str, dict)):
-        return of_arrays(*tensors_or_items(source, called), splits=splits, seed=seed, name=called)
+    if map_style and not isinstance(source, (str, dict)):
+        split = tensors_or_items(source, called, collate)
+        return carve({"train": split}, splits=splits, seed=seed, name=called)
     raise ModelspaceError(
         f"data '{called}' is a {type(source).__name__}: expected a built-in name ({', '.join(BUILTIN)}), "
         f"{_ACCEPTED}, (inputs, labels), a data set with __len__ and __getitem__, a DataLoader, or "
         "modelspace.data.Data"
     )
+
+
+def _part_of(source: Any, name: str) -> Any:
+    """One split of several, each from a source of its own."""
+    if isinstance(source, DataLoader):
+        return tensors_or_items(*_dataset_of(source)[:1], name, _dataset_of(source)[1])
+    return source if is_nest(source) or isinstance(source, Split) else tensors_or_items(source, name)
 
 
 def _named(data: Data, name: str | None) -> Data:
@@ -150,10 +175,10 @@ def _called(target: str, seed: int) -> Any:
         raise ModelspaceError(f"'{target}' fails when it runs: {told(error)}") from error
 
 
-def _dataset_of(loader: DataLoader) -> Any:
-    """The loader's data set, if the loader would show all of it as it is."""
+def _dataset_of(loader: DataLoader) -> tuple[Any, Callable[[list[Any]], Any] | None]:
+    """The loader's data set, if the loader would show all of it, and its own collate function."""
     if isinstance(loader.dataset, IterableDataset):
-        return loader.dataset
+        return loader.dataset, None
     own: list[str] = []
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
         own.append(f"batch sampler ({type(loader.batch_sampler).__name__})")
@@ -162,11 +187,10 @@ def _dataset_of(loader: DataLoader) -> Any:
         shuffled = type(sampler) is RandomSampler and not sampler.replacement
         if not shuffled and type(sampler) is not SequentialSampler:
             own.append(f"sampler ({type(sampler).__name__})")
-    if loader.collate_fn not in (default_collate, default_convert):
-        own.append("collate function")
     if own:
         raise ModelspaceError(
             f"the DataLoader has its own {' and '.join(own)}, which would be ignored: give its data set, "
             "loader.dataset, with torch.utils.data.Subset for part of it"
         )
-    return loader.dataset
+    own_function = loader.collate_fn not in (default_collate, default_convert)
+    return loader.dataset, loader.collate_fn if own_function else None

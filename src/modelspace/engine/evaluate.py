@@ -1,25 +1,40 @@
 """Outputs and scores of every member on given samples."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelspace import data as datasets
 from modelspace import metrics as catalogue
-from modelspace.construction import seeded_elsewhere
+from modelspace.construction import seeded, seeded_elsewhere
 from modelspace.engine.function import Function, Named, stacked_outputs
-from modelspace.engine.gradient import Score, at, loss_of, terms_of
-from modelspace.engine.plan import Plan, balanced, shard_sizes
+from modelspace.engine.gradient import Score, at, goal_of, terms_of, work_of
+from modelspace.engine.plan import Plan, balanced, no_batched_form, shard_sizes
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
-from modelspace.losses import Loss
+from modelspace.losses import Loss, Objective, kinds_in
 from modelspace.metrics import Metric
+from modelspace.nest import (
+    Nest,
+    arguments,
+    described,
+    mapped,
+    mapped_together,
+    on,
+    only_tensors,
+    stacked,
+    take,
+    tensors,
+)
+from modelspace.nest import samples as samples_in
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space import samples_as
@@ -36,46 +51,53 @@ class Scoring:
 
     Outputs are computed a piece of the samples at a time. The mean over samples is the mean of its pieces' values
     (``is_sample_mean``); any other score is taken once, on the outputs of all samples together, of one member after
-    the other: then no more members are computed at once than their outputs have room.
+    the other: then no more members are computed at once than their outputs have room. An objective is computed of
+    batches, in order, and its values' mean over samples is taken.
 
     Args:
         function: The architecture.
-        scores: By name, each a function of one member's outputs and labels to a number.
-        inputs: ``[samples, …]``, shared by the members.
-        labels: ``[samples, …]``.
+        scores: By name, each a function of one member's outputs and labels to a number; or an ``Objective``.
+        inputs: A nest of ``[samples, …]``, shared by the members.
+        labels: A nest of ``[samples, …]``.
         plan: How members are computed.
         calls: How many times it will be called: whether compiling is repaid.
         example: Some member, by which it is seen whether a sample's outputs depend on the samples beside it: then all
             samples are one piece.
+        batch_size: Samples in a batch of an objective.
     """
 
     def __init__(
         self,
         function: Function,
         scores: Mapping[str, Score],
-        inputs: Tensor,
-        labels: Tensor,
+        inputs: Nest,
+        labels: Nest,
         plan: Plan,
         calls: int,
         example: Population,
+        batch_size: int = SCORED_AT_ONCE,
     ):
-        self.names = tuple(scores)
         self._function = function
         self._inputs, self._labels = inputs, labels
         self._batched = plan.lowering == "vmap"
-        self._means = {n: s for n, s in scores.items() if is_sample_mean(s, labels)}
-        self._wholes = {n: s for n, s in scores.items() if n not in self._means}
-        samples = len(inputs)
+        self._objective = next(((n, s) for n, s in scores.items() if isinstance(s, Objective)), None)
+        of_outputs = {n: s for n, s in scores.items() if not isinstance(s, Objective)}
+        self._means = {n: s for n, s in of_outputs.items() if is_sample_mean(s, labels)}
+        self._wholes = {n: s for n, s in of_outputs.items() if n not in self._means}
+        also = () if self._objective is None else self._objective[1].named
+        self.names = (*scores, *also)
+        samples = self._samples = samples_in(inputs)
+        self._batch = batch_size
         self._piece = ceil(samples / ceil(samples / SCORED_AT_ONCE)) if samples else 1
         self._most = plan.shard  # members at once
-        if samples > self._piece and not self._apart(example):
+        if of_outputs and samples > self._piece and not self._apart(example):
             self._piece, self._most = samples, max(1, plan.shard * SCORED_AT_ONCE // samples)
         if samples and self._wholes:
-            one = self._outputs(example, inputs[: min(2, self._piece)])
+            one = self._outputs(example, take(inputs, slice(min(2, self._piece))))
             self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
         # In a compiled run the forward alone is worth compiling from about the same length on.
         self._compile = plan.compiled and calls * ceil(samples / self._piece) > 200
-        self._program: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None
+        self._programs: dict[str, Callable[..., Any]] = {}
 
     def __call__(
         self,
@@ -94,35 +116,47 @@ class Scoring:
         return torch.cat(parts)
 
     def _scores(self, points: Tensor, buffers: Named, terms: Named, *, compile: bool) -> Tensor:
-        members, samples = len(points), len(self._inputs)
+        members, samples = len(points), self._samples
         kind = {"dtype": widest(points.device), "device": points.device}
         if not samples:
             return torch.full((members, len(self.names)), torch.nan, **kind)
-        total = torch.zeros(members, len(self._means), **kind)
-        outputs: Tensor = torch.empty(0)
-        for begin in range(0, samples, self._piece):
-            piece = slice(begin, begin + self._piece)
-            inputs, labels = self._inputs[piece], self._labels[piece]
-            score = self._piece_scores
-            if compile and len(inputs) == self._piece:
-                score = self._compiled(points, buffers, inputs, labels, terms)
-            means, given = score(points, buffers, inputs, labels, terms)
-            if means is not None:
-                total += means * len(inputs)
-            if given is not None:
-                if begin == 0:
-                    shape = members, samples, *given.shape[2:]
-                    outputs = given if len(inputs) == samples else given.new_empty(shape)
-                if outputs is not given:
-                    outputs[:, piece] = given
-        columns = dict(zip(self._means, (total / samples).unbind(1), strict=True))
-        for name, score in self._wholes.items():
-            columns[name] = self._whole(name, score, outputs, terms).to(**kind)
+        columns: dict[str, Tensor] = {}
+        given = points, buffers, terms
+        if self._means or self._wholes:
+            total, outputs = self._over_pieces(self._piece_scores, self._piece, given, compile=compile)
+            columns |= dict(zip(self._means, (total / samples).unbind(1), strict=True)) if self._means else {}
+            for name, score in self._wholes.items():
+                columns[name] = self._whole(name, score, outputs, terms).to(**kind)
+        if self._objective is not None:
+            name, objective = self._objective
+            total, _ = self._over_pieces(self._objective_values, self._batch, given, compile=compile)
+            columns |= dict(zip((name, *objective.named), (total / samples).unbind(1), strict=True))
         return torch.stack([columns[name] for name in self.names], 1)
 
+    def _over_pieces(
+        self, score: Callable[..., Any], size: int, given: tuple[Tensor, Named, Named], *, compile: bool
+    ) -> tuple[Tensor, Nest]:
+        """Sum over the samples what ``score`` gives as means of pieces; join the outputs that it gives."""
+        total, parts = torch.zeros((), dtype=widest(given[0].device), device=given[0].device), []
+        for begin in range(0, self._samples, size):
+            piece = slice(begin, begin + size)
+            inputs, labels = take(self._inputs, piece), take(self._labels, piece)
+            count = min(size, self._samples - begin)
+            compute = score
+            if compile and count == size:
+                compute = self._compiled(score, *given[:2], inputs, labels, given[2])
+            means, outputs = compute(*given[:2], inputs, labels, given[2])
+            if means is not None:
+                total = total + means * count
+            if outputs is not None:
+                parts.append(outputs)
+        if len(parts) < 2:
+            return total, parts[0] if parts else None
+        return total, mapped_together(lambda *pieces: torch.cat(pieces, 1), *parts)
+
     def _piece_scores(
-        self, points: Tensor, buffers: Named, inputs: Tensor, labels: Tensor, terms: Named
-    ) -> tuple[Tensor | None, Tensor | None]:
+        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named
+    ) -> tuple[Tensor | None, Nest]:
         """Return the means over a piece's samples, ``[member, score]``, and its outputs; where they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
         columns = []
@@ -132,32 +166,47 @@ class Scoring:
                     lambda z, y, t, s=score: self._function.score(at(s, t), z, y), in_dims=(0, None, 0)
                 )(outputs, labels, terms)
             else:
-                values = [at(score, _row(terms, k))(own, labels) for k, own in enumerate(outputs)]
-                column = torch.stack(values)
+                rows = range(len(points))
+                column = torch.stack([at(score, _row(terms, k))(take(outputs, k), labels) for k in rows])
             columns.append(column.to(widest(points.device)))
         return torch.stack(columns, 1) if columns else None, outputs if self._wholes else None
 
-    def _whole(self, name: str, score: Score, outputs: Tensor, terms: Named) -> Tensor:
+    def _objective_values(
+        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named
+    ) -> tuple[Tensor, None]:
+        """Return an objective's values of one batch, ``[member, value]``."""
+        assert self._objective is not None
+        _, objective = self._objective
+        values = objective_values(
+            self._function, objective, points, buffers, inputs, labels, terms, batched=self._batched
+        )
+        names = ("loss", *objective.named)
+        return torch.stack([values[name].to(widest(points.device)) for name in names], 1), None
+
+    def _whole(self, name: str, score: Score, outputs: Nest, terms: Named) -> Tensor:
         """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
         values = []
-        for k, own in enumerate(outputs):
+        first = tensors(outputs)[0]
+        for k in range(len(first)):
+            own = take(outputs, k)
             with torch.no_grad():
                 try:
-                    value = at(score, _row(terms, k))(own.clone(), self._labels.clone())
+                    value = at(score, _row(terms, k))(
+                        mapped(Tensor.clone, own), mapped(Tensor.clone, self._labels)
+                    )
                 except ModelspaceError:
                     raise
                 except Exception as error:
-                    if own.isfinite().all():
+                    if all(tensor.isfinite().all() for tensor in tensors(own)):
                         raise ModelspaceError(
-                            f"'{name}' failed on the outputs of one member for all {len(self._inputs)} samples, of "
-                            f"shape {list(own.shape)} ({own.dtype}), and labels of shape "
-                            f"{list(self._labels.shape)} ({self._labels.dtype}): {told(error)}"
+                            f"'{name}' failed on the outputs of one member for all {self._samples} samples, of "
+                            f"shape {kinds_in(own)}, and labels of shape {kinds_in(self._labels)}: {told(error)}"
                         ) from error
-                    value = own.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
-            values.append(value.detach().to(widest(own.device)))
+                    value = first.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
+            values.append(value.detach().to(widest(first.device)))
         return torch.stack(values)
 
-    def _outputs(self, members: Population, inputs: Tensor) -> Tensor:
+    def _outputs(self, members: Population, inputs: Nest) -> Nest:
         return stacked_outputs(self._function, members.points, members.buffers, inputs, batched=self._batched)
 
     def _apart(self, example: Population) -> bool:
@@ -170,9 +219,14 @@ class Scoring:
         member = Population(
             member.space, member.points + BESIDE * noise.to(member.points), member.buffers, member.table
         )
-        piece, half = self._inputs[: self._piece], ceil(self._piece / 2)
-        whole, part = (self._outputs(member, samples)[0] for samples in (piece, piece[:half]))
-        if whole.shape[:1] != piece.shape[:1] or part.shape != (half, *whole.shape[1:]):
+        half = ceil(self._piece / 2)
+        both = (
+            tensors(self._outputs(member, take(self._inputs, slice(size)))) for size in (self._piece, half)
+        )
+        return all(self._alike(whole[0], part[0], half) for whole, part in zip(*both, strict=True))
+
+    def _alike(self, whole: Tensor, part: Tensor, half: int) -> bool:
+        if whole.shape[:1] != (self._piece,) or part.shape != (half, *whole.shape[1:]):
             return False
         if not whole.is_floating_point():
             return torch.equal(whole[:half], part)
@@ -181,58 +235,123 @@ class Scoring:
         size = float(whole.abs().nan_to_num(0, 0, 0).amax()) if whole.numel() else 0.0
         return torch.allclose(whole[:half], part, rtol=0, atol=rounding * size, equal_nan=True)
 
-    def _compiled(self, *arguments: Any) -> Callable[..., tuple[Tensor | None, Tensor | None]]:
-        if self._program is None:
-            key = (self._function.space, tuple(self._means.values()), bool(self._wholes))
+    def _compiled(self, score: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+        name = score.__name__
+        if name not in self._programs:
+            key = (
+                self._function.space,
+                name,
+                self._objective,
+                tuple(self._means.values()),
+                bool(self._wholes),
+            )
             try:
-                self._program = compiled(self._piece_scores, *arguments, key=key)
+                self._programs[name] = compiled(score, *arguments, key=key)
             except CompileError:
-                self._program = self._piece_scores
-        return self._program
+                self._programs[name] = score
+        return self._programs[name]
 
 
-def is_sample_mean(score: Score, labels: Tensor) -> bool:
+def objective_values(
+    function: Function,
+    objective: Objective,
+    points: Float[Tensor, "member parameter"],
+    buffers: Named,
+    inputs: Nest,
+    labels: Nest,
+    terms: Mapping[str, Float[Tensor, "member"]],
+    *,
+    batched: bool,
+) -> dict[str, Float[Tensor, "member"]]:
+    """Compute an objective of one batch in evaluation mode for c members: ``loss`` and what is named beside it."""
+
+    def one(compute: Callable[..., Any], p: Any, b: Any, terms: Named) -> Any:
+        work = work_of(at(objective, terms), labels)
+        return compute(p, b, inputs, training=False, work=work)[0]
+
+    copies = {name: value.clone() for name, value in buffers.items()}
+    with torch.enable_grad():  # an objective may differentiate with respect to inputs
+        if batched:
+            views = function.space.layout.views(points.detach())
+            values = torch.vmap(partial(one, function))(views, copies, dict(terms))
+        else:
+            rows = range(len(points))
+            values = stacked([one(function.single, points[k], _row(copies, k), _row(terms, k)) for k in rows])
+    return mapped(Tensor.detach, values)
+
+
+def is_sample_mean(score: Score, labels: Nest) -> bool:
     """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
-    return isinstance(score, Metric | Loss) and score.is_sample_mean(labels)
+    return isinstance(score, Metric | Loss) and isinstance(labels, Tensor) and score.is_sample_mean(labels)
 
 
-def members_bytes(outputs: Tensor, samples: int) -> int:
+def members_bytes(outputs: Nest, samples: int) -> int:
     """Return the bytes of one member's outputs for so many samples, of its outputs ``[1, few, …]`` for a few."""
-    return outputs.nbytes * samples // max(1, outputs.shape[1] if outputs.dim() > 1 else 1)
+    return sum(
+        part.nbytes * samples // max(1, part.shape[1] if part.dim() > 1 else 1) for part in tensors(outputs)
+    )
 
 
 def _row(terms: Mapping[str, Tensor], k: int) -> Named:
     return {name: column[k] for name, column in terms.items()}
 
 
-def probe(module: torch.nn.Module, inputs: Tensor) -> Tensor:
-    """Return the outputs of one plain module in evaluation mode; what fails names the layer.
+def probe(module: torch.nn.Module, inputs: Nest) -> Nest:
+    """Return the outputs of one plain module in evaluation mode, their tensors; what fails names the layer.
 
     Raises:
-        ModelspaceError: the inputs do not fit, or the outputs are not one tensor.
+        ModelspaceError: the inputs do not fit, or there are no tensors among the outputs.
     """
     modes = [(layer, layer.training) for layer in module.modules()]
+    positional, keywords = arguments(inputs)
     try:
         with torch.no_grad(), seeded_elsewhere(0):
-            outputs = forward_checked(module.eval(), inputs)
+            outputs = forward_checked(module.eval(), *positional, **keywords)
     finally:
         for layer, training in modes:
             layer.training = training
-    if not isinstance(outputs, Tensor):
+    if not tensors(found := only_tensors(outputs)):
         raise ModelspaceError(
-            f"{type(module).__name__} returned a {type(outputs).__name__}: one tensor is expected; "
-            "wrap it in a module that returns the tensor to be compared with the labels"
+            f"{type(module).__name__} returned a {type(outputs).__name__}: a tensor is expected, or a tuple, dict or "
+            "dataclass of tensors"
         )
-    return outputs
+    return found
+
+
+def tried(objective: Objective, module: nn.Module, inputs: Nest, labels: Nest) -> Objective:
+    """Compute an objective of one batch with one plain module; return it with the names of its further scalars.
+
+    Raises:
+        ModelspaceError: it fails, returns no scalar, or its loss does not depend on the module's parameters.
+    """
+    what = f"objective '{objective.name}'"
+    module.train()
+    try:
+        with torch.enable_grad(), seeded(0), seeded_elsewhere(0):
+            values = objective.made(module, inputs, labels)
+    except ModelspaceError:
+        raise
+    except Exception as error:
+        raise ModelspaceError(
+            f"{what} failed on a batch of {described(objective.batch(inputs, labels))}: {told(error)}"
+        ) from error
+    if not values["loss"].requires_grad and any(p.requires_grad for p in module.parameters()):
+        raise ModelspaceError(
+            f"{what} has no gradient with respect to the model's parameters (.item(), .detach() or no_grad on the "
+            "way?)"
+        )
+    return replace(objective, named=tuple(name for name in values if name != "loss"))
 
 
 @the_users_told()
 def evaluate(
     population: Population,
     data: Any,
-    metrics: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]] = ("loss", "accuracy"),
+    metrics: Iterable[str | Metric | Callable[[Any, Any], Tensor]] | None = None,
     *,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    loss: str | Loss | Callable[[Any, Any], Tensor] | None = None,
+    objective: Objective | Callable[[Any, Any], Any] | Literal["model"] | None = None,
+    batch_size: int = SCORED_AT_ONCE,
     split: str = "test",
 ) -> pd.DataFrame:
     """Score every member on one split of the data, in evaluation mode.
@@ -246,8 +365,11 @@ def evaluate(
         population: K members.
         data: A ``Data`` or whatever ``modelspace.data.load`` takes.
         metrics: Names, ``"loss"`` among them, or functions of all outputs and all labels of the split to a number;
-            see ``modelspace.metrics.Metric``.
-        loss: What ``"loss"`` means; with a column of that name, each member's own.
+            see ``modelspace.metrics.Metric``. Where None, the loss, and the accuracy if the labels are classes.
+        loss: What ``"loss"`` means, cross-entropy where nothing is given; with a column of that name, each member's
+            own.
+        objective: In place of a loss, as of ``fit``; what it names beside its loss is a column each too.
+        batch_size: Samples in a batch of an objective, whose values are means over the split's batches.
         split: ``"train"``, ``"validation"`` or ``"test"``.
 
     Returns:
@@ -263,43 +385,55 @@ def evaluate(
     part = data.splits[split]
     if len(part) == 0:
         raise ModelspaceError(f"the {split} split of {data.name} is empty")
-    scores = {
-        metric.name if metric is not objective else "loss": metric
-        for objective in [loss_of(population, loss)]
-        for metric in [objective if m == "loss" else catalogue.resolve(m) for m in metrics]
+    goal = goal_of(population, data, loss, objective)
+    named = ["loss", *catalogue.usual(goal, data.classes)] if metrics is None else metrics
+    scores: dict[str, Score] = {
+        metric.name if metric is not goal else "loss": metric
+        for metric in [goal if m == "loss" else catalogue.resolve(m) for m in named]
     }
     device = population.device
-    inputs = samples_as(part.inputs, population.space.dtype).to(device)
-    labels = part.labels.to(device)
-    few = inputs[: 2 if all(is_sample_mean(s, labels) for s in scores.values()) else SCORED_AT_ONCE]
-    outputs = probe(population.module(0), few)
-    for metric in scores.values():
+    inputs = on(device, samples_as(part.inputs, population.space.dtype))
+    labels = on(device, part.labels)
+    if isinstance(goal, Objective) and "loss" in scores:
+        batch = (take(nest, slice(max(2, batch_size))) for nest in (inputs, labels))
+        scores["loss"] = goal = tried(goal, population.module(0), *batch)
+    of_outputs = [s for s in scores.values() if isinstance(s, Loss | Metric) and not isinstance(s, Objective)]
+    means = all(is_sample_mean(s, labels) for s in of_outputs)
+    few, of_few = (take(nest, slice(2 if means else SCORED_AT_ONCE)) for nest in (inputs, labels))
+    outputs: Any = probe(population.module(0), few) if of_outputs else None
+    for metric in of_outputs:
         if is_sample_mean(metric, labels):
-            metric.check(outputs, labels[: len(few)])
+            metric.check(outputs, of_few)
         else:  # what is a function of all samples need not be one of a few
-            metric.check_values(outputs, labels[: len(few)])
+            metric.check_values(outputs, of_few)
     terms = {n: t for s in scores.values() if isinstance(s, Loss) for n, t in terms_of(population, s).items()}
-    columns = members_scores(population, inputs, labels, scores, terms)
-    names = [f"{split}_{name}" if name in population.table else name for name in scores]
+    columns = members_scores(population, inputs, labels, scores, terms, batch_size)
+    also = goal.named if isinstance(goal, Objective) and "loss" in scores else ()
+    names = [f"{split}_{name}" if name in population.table else name for name in (*scores, *also)]
     return population.table.assign(**{n: columns[:, i].cpu().numpy() for i, n in enumerate(names)})
 
 
 def members_scores(
     population: Population,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Nest,
+    labels: Nest,
     scores: Mapping[str, Score],
     terms: Mapping[str, Float64[Tensor, "member"]] | None = None,
+    batch_size: int = SCORED_AT_ONCE,
 ) -> Float[Tensor, "member score"]:
     """Return the scores of every member, shard by shard; ``terms`` are their losses' own hyper-parameters."""
     real = population.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
     shard = balanced(len(population), shard_sizes(population.device).scored)
-    fallback = unbatched_outputs(function, population, inputs)
+    of_outputs = not all(isinstance(score, Objective) for score in scores.values())
+    fallback = unbatched_outputs(function, population, inputs) if of_outputs else None
+    goals = [score for score in scores.values() if isinstance(score, Objective)]
+    if goals and fallback is None:
+        fallback = _unbatched_objective(function, population, goals[0], inputs, labels, own, batch_size)
     lowering = "vmap" if fallback is None else "loop"
     plan = Plan(lowering, shard, False, torch.get_num_threads(), fallback or "batched", fallback)
-    scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]])
+    scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]], batch_size)
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
         for start in range(0, len(population), shard):
@@ -308,3 +442,24 @@ def members_scores(
             parts.append(scoring(population.points[rows], buffers, {n: t[rows] for n, t in own.items()}))
             advance(len(parts[-1]))
     return torch.cat(parts)
+
+
+def _unbatched_objective(
+    function: Function,
+    population: Population,
+    objective: Objective,
+    inputs: Nest,
+    labels: Nest,
+    terms: Named,
+    batch_size: int,
+) -> str | None:
+    """Say why an objective can't be computed under ``vmap``; None where it can."""
+    rows = list(dict.fromkeys([0, len(population) - 1]))
+    members = population[rows]
+    few, of_few = (take(nest, slice(batch_size)) for nest in (inputs, labels))
+    own = {name: column[rows] for name, column in terms.items()}
+    try:
+        objective_values(function, objective, members.points, members.buffers, few, of_few, own, batched=True)
+    except Exception as error:
+        return no_batched_form(error)
+    return None

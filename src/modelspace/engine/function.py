@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property, partial, reduce
 from typing import Any
 
 import torch
@@ -31,9 +31,11 @@ from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.lowerings.recurrent import keep_weights_apart
 from modelspace.engine.lowerings.surroundings import averaging, cumulative_norms
 from modelspace.engine.randomness import Draws, forward_draws, stream_seed
+from modelspace.nest import Nest, called, mapped, only_tensors, stacked
 from modelspace.space import ModelSpace
 
 Named = dict[str, Tensor]
+Work = Callable[[Any, Nest], Any]  # of a module and its inputs
 
 
 @dataclass(frozen=True)
@@ -90,25 +92,28 @@ class Function:
         self,
         parameters: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
-        inputs: Tensor,
+        inputs: Nest,
         *,
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
-    ) -> tuple[Tensor, Named]:
+        work: Work = called,
+    ) -> tuple[Any, Named]:
         """Return one member's outputs and its buffers after the forward, its tensors seen through ``vmap``.
 
         Args:
             parameters: By name; a tied parameter under its first name.
             buffers: By name.
-            inputs: ``[batch, *sample]``.
+            inputs: ``[batch, *sample]`` each.
             training: The module's mode.
             seed: The member's seed; in training its random operations are a function of it and ``step``. In
                 evaluation they draw the same numbers for every member and at every time.
             step: The optimizer step, 0 at the first.
+            work: What is computed with the module and the inputs; its forward where nothing else is.
         """
         self._module.train(training)
-        inputs = inputs.clone()  # a network may write into its input, which belongs to the data
+        # A network may write into its input, which belongs to the data.
+        inputs = mapped(Tensor.clone, inputs)
         tensors = {**self.frozen, **parameters, **buffers}
         for name in self.written:
             # In evaluation, and where members share it, what the forward makes of it is not kept.
@@ -116,12 +121,12 @@ class Function:
                 tensors[name] = tensors[name].clone()
         draws = forward_draws(training, seed, step, self.device)
         if training in self._tried:
-            return self._forward(tensors, inputs, draws)
+            return self._forward(tensors, inputs, draws, work)
         # The first forward tells whether members write into tensors that they share; it may have to be made again.
         copies = {name: tensors[name].clone() if name in buffers else tensors[name] for name in tensors}
         before = {name: tensors[name].detach().clone() for name in self.written if name not in buffers}
         try:
-            result = self._forward(copies, inputs.clone(), draws and draws.from_here())
+            result = self._forward(copies, mapped(Tensor.clone, inputs), draws and draws.from_here(), work)
         except RuntimeError as error:
             if self._spread or not writes_into_shared(error):
                 raise
@@ -129,23 +134,21 @@ class Function:
             with torch.no_grad():
                 for name, value in before.items():
                     tensors[name].copy_(value)
-            result = self._forward(tensors, inputs, draws)
+            result = self._forward(tensors, inputs, draws, work)
         self._tried.add(training)
         return result
 
-    def _forward(self, tensors: Named, inputs: Tensor, draws: Draws | None) -> Any:
+    def _forward(self, tensors: Named, inputs: Nest, draws: Draws | None, work: Work) -> Any:
         anchor = None
         if self._spread:
             anchor = next(tensors[name] for name in tensors if name not in self.frozen)
-            inputs = spread(anchor, inputs)
+            inputs = mapped(partial(spread, anchor), inputs)
         named = {f"module.{name}": value for name, value in tensors.items()}
         settings = {"anchor": anchor, "products": self.products, "operations": self.operations}
         with averaging(self._norms), lowered(draws, batched=True, **settings):
-            return functional_call(self._module, named, (inputs,))
+            return functional_call(self._module, named, (work, inputs))
 
-    def score(
-        self, loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, labels: Tensor
-    ) -> Float[Tensor, ""]:
+    def score(self, loss: Callable[[Any, Any], Tensor], outputs: Any, labels: Any) -> Float[Tensor, ""]:
         """Return one member's loss, or another score, seen through ``vmap``; its operations are lowered too."""
         with lowered(None, batched=True, operations=self.operations):
             return loss(outputs, labels)
@@ -167,19 +170,29 @@ class Function:
 
 
 def stacked_outputs(
-    function: Function, points: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, *, batched: bool
-) -> Tensor:
-    """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``."""
+    function: Function,
+    points: Tensor,
+    buffers: Mapping[str, Tensor],
+    inputs: Nest,
+    *,
+    batched: bool,
+    work: Work = called,
+) -> Any:
+    """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``; of a nest, its tensors."""
+
+    def outputs_of(compute: Callable[..., Any], p: Any, b: Any) -> Any:
+        outputs, _ = compute(p, b, inputs, training=False, work=work)
+        return only_tensors(outputs)
+
     with torch.no_grad():
         if batched:
             views = function.space.layout.views(points)
             copies = {name: value.clone() for name, value in buffers.items()}
-            return torch.vmap(lambda p, b: function(p, b, inputs, training=False)[0])(views, copies)
+            return torch.vmap(partial(outputs_of, function))(views, copies)
         rows = ({name: value[k] for name, value in buffers.items()} for k in range(len(points)))
-        outputs = (
-            function.single(p, b, inputs, training=False)[0] for p, b in zip(points, rows, strict=True)
-        )
-        return torch.stack([output.clone() for output in outputs])
+        single = partial(outputs_of, function.single)
+        outputs = [mapped(Tensor.clone, single(p, b)) for p, b in zip(points, rows, strict=True)]
+        return stacked(outputs)
 
 
 class _WithBuffers(nn.Module):
@@ -190,8 +203,8 @@ class _WithBuffers(nn.Module):
         self.module = module
         self.own_frozen = own_frozen
 
-    def forward(self, inputs: Tensor) -> tuple[Any, dict[str, Any]]:
-        outputs = self.module(inputs)
+    def forward(self, work: Work, inputs: Nest) -> tuple[Any, dict[str, Any]]:
+        outputs = work(self.module, inputs)
         after = {name: value for name, value in self.module.named_buffers() if value.layout is torch.strided}
         frozen = {name: reduce(getattr, name.split("."), self.module) for name in self.own_frozen}
         return outputs, {**after, **frozen}
@@ -239,11 +252,12 @@ class Single:
         self,
         point: Float[Tensor, "parameter"],
         buffers: Mapping[str, Tensor],
-        inputs: Tensor,
+        inputs: Nest,
         *,
         training: bool,
         seed: Int[Tensor, ""] | None = None,
         step: Int[Tensor, ""] | None = None,
+        work: Work = called,
     ) -> tuple[Any, Named]:
         """Return the outputs, and copies of the buffers as the forward left them; the arguments are a ``Function``'s.
 
@@ -253,7 +267,7 @@ class Single:
             self.module.train(training)
             self._mode = training
         draws = forward_draws(training, seed, step, self._device)
-        outputs = self._forward(point, buffers, inputs, training, draws)
+        outputs = self._forward(point, buffers, inputs, training, draws, work)
         after = {name: held[key] for held, key, name, _ in self._buffers if held[key] is not None}
         # The alias of a buffer that was written in place: the next member's values get memory of their own.
         return outputs, {name: value.data for name, value in {**after, **self._frozen}.items()}
@@ -263,23 +277,34 @@ class Single:
         torch.cat([leaf.data.reshape(-1) for leaf in self.leaves.values()], out=point)
 
     def _forward(
-        self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, training: bool, draws: Any
+        self,
+        point: Tensor,
+        buffers: Mapping[str, Tensor],
+        inputs: Nest,
+        training: bool,
+        draws: Any,
+        work: Work,
     ) -> Any:
         # A network that draws nothing needs nobody to look at its operations: that is a fifth of a small one's time.
         # Whether it draws is seen by PyTorch's generator.
         if training not in self._draws and self._device.type == "cpu":
             before = torch.get_rng_state()
             with without_fast_paths():
-                outputs = self._called(point, buffers, inputs, draws)
+                outputs = self._called(point, buffers, inputs, draws, work)
             if torch.equal(before, torch.get_rng_state()):
                 return outputs
             torch.set_rng_state(before)
             self._draws.add(training)
         with lowered(draws, batched=False):
-            return self._called(point, buffers, inputs, draws)
+            return self._called(point, buffers, inputs, draws, work)
 
     def _called(
-        self, point: Tensor, buffers: Mapping[str, Tensor], inputs: Tensor, draws: Draws | None
+        self,
+        point: Tensor,
+        buffers: Mapping[str, Tensor],
+        inputs: Nest,
+        draws: Draws | None,
+        work: Work,
     ) -> Any:
         self._put(point, buffers)
         with ExitStack() as stack:
@@ -294,7 +319,7 @@ class Single:
                 seed = stream_seed(int(draws.seed), int(draws.step), 0)
                 stack.enter_context(seeded_elsewhere(seed))
             # A copy: a network may write into its input, which belongs to the data.
-            return self.module(inputs.clone())
+            return work(self.module, mapped(Tensor.clone, inputs))
 
     def _put(self, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
         views = self._space.layout.views(point)

@@ -5,6 +5,8 @@ The loss of a population is one for all, or each member's own by a column, with 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +14,24 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from modelspace.engine.function import Function, Named
+from modelspace.data import Data
+from modelspace.engine.function import Function, Named, Work
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Choice, Loss, resolve
+from modelspace.losses import Choice, Loss, Objective, has_own, objective_of, of_the_model, resolve
+from modelspace.nest import Nest, axes, called, take
 from modelspace.population import Population
 
-Score = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Any, Any], Tensor]
 
 
 def at(score: Score, terms: Mapping[str, Tensor]) -> Score:
     """Return a score at one member's own hyper-parameters, where it is a loss that has them."""
     return score.at(terms) if isinstance(score, Loss) else score
+
+
+def work_of(score: Score, labels: Nest) -> Work:
+    """Return what is computed with a module and its inputs before a score is taken: outputs, or an objective."""
+    return partial(score.made, labels=labels) if isinstance(score, Loss) else called
 
 
 def loss_of(population: Population, loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
@@ -45,6 +54,33 @@ def loss_of(population: Population, loss: str | Loss | Callable[[Tensor, Tensor]
                 f"column loss has one loss under two names, {names[each]} and {name}: give one"
             )
     return Choice(tuple(named.values()))
+
+
+def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Loss:
+    """Return what is minimised: the objective, or the loss; where neither is given, what the model says itself.
+
+    Args:
+        population: The members.
+        data: What is learned.
+        loss: As of ``loss_of``; None where none was given, which is cross-entropy.
+        objective: A function of (model, batch), or ``"model"``; None where none was given.
+
+    Raises:
+        ModelspaceError: both are given, or there are no labels for a loss.
+    """
+    objective, given = objective_of(objective), loss is not None or "loss" in population.table
+    if objective is not None and given:
+        raise ModelspaceError("both a loss and an objective are given: what is minimised is one of them")
+    if objective is None and not given and has_own(population.space.template):
+        objective = Objective(of_the_model)
+    if objective is not None:
+        return replace(objective, form=data.form)
+    if data.train.labels is None:
+        raise ModelspaceError(
+            f"data '{data.name}' has no labels, which a loss is taken of: give an objective=, a function of (model, "
+            "batch)"
+        )
+    return loss_of(population, "cross_entropy" if loss is None else loss)
 
 
 def terms_of(population: Population, loss: Loss) -> dict[str, Float64[Tensor, "member"]]:
@@ -71,16 +107,30 @@ class Batch(NamedTuple):
     """One step's samples: shared by all members, or each member's own (then with a leading member axis).
 
     Attributes:
-        inputs: ``[batch, …]``, or ``[c, batch, …]``.
-        labels: ``[batch, …]``, or ``[c, batch, …]``.
+        inputs: A nest of ``[batch, …]``, or of ``[c, batch, …]``.
+        labels: The same; None where there are none.
         own: Whether inputs and labels are each member's own.
         own_labels: Whether at least the labels are.
     """
 
-    inputs: Tensor
-    labels: Tensor
+    inputs: Nest
+    labels: Nest
     own: bool
     own_labels: bool = False
+
+    @property
+    def axes(self) -> tuple[Nest, Nest]:
+        """What ``vmap`` is told of inputs and labels."""
+        return axes(self.inputs, 0 if self.own else None), axes(
+            self.labels, 0 if self.own or self.own_labels else None
+        )
+
+    def of(self, k: int) -> tuple[Nest, Nest]:
+        """Return what one member sees."""
+        return (
+            take(self.inputs, k) if self.own else self.inputs,
+            take(self.labels, k) if self.own or self.own_labels else self.labels,
+        )
 
 
 class Gradient(NamedTuple):
@@ -91,12 +141,14 @@ class Gradient(NamedTuple):
         gradient: ``[c, n]``, zero where a parameter took no part.
         used: ``[1 or c, n]`` booleans, False where a parameter took no part in the loss; None if all did.
         buffers: After the forward, ``[c, …]`` each.
+        also: Further scalars of an objective, ``[c]`` each.
     """
 
     losses: Float[Tensor, "member"]
     gradient: Float[Tensor, "member parameter"]
     used: Bool[Tensor, "member parameter"] | None
     buffers: Named
+    also: Named
 
 
 def vmap_gradient(
@@ -125,14 +177,15 @@ def vmap_gradient(
     """
     leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
 
-    def one(own: Named, kept: Named, inputs: Tensor, labels: Tensor, seed: Tensor, terms: Named) -> Any:
-        outputs, after = function(own, kept, inputs, training=True, seed=seed, step=step)
-        value = function.score(at(loss, terms), outputs, labels)
-        return value, {name: value.detach() for name, value in after.items()}
+    def one(own: Named, kept: Named, inputs: Nest, labels: Nest, seed: Tensor, terms: Named) -> Any:
+        goal = at(loss, terms)
+        work = work_of(goal, labels)
+        outputs, after = function(own, kept, inputs, training=True, seed=seed, step=step, work=work)
+        value = function.score(goal, outputs, labels)
+        return value, {name: value.detach() for name, value in after.items()}, _also(goal, outputs)
 
-    samples = (0 if batch.own else None, 0 if batch.own or batch.own_labels else None)
     copies = {name: value.clone() for name, value in buffers.items()}
-    losses, after = torch.vmap(one, in_dims=(0, 0, *samples, 0, 0))(
+    losses, after, also = torch.vmap(one, in_dims=(0, 0, *batch.axes, 0, 0))(
         leaves, copies, batch.inputs, batch.labels, seeds, dict(terms or {})
     )
     total = losses.sum() if scale is None else (losses * scale).sum()
@@ -151,7 +204,8 @@ def vmap_gradient(
         ]
         used = torch.cat(flags, 1)
     gradient = torch.cat(rows, 1)
-    return Gradient(losses.detach(), gradient if scale is None else gradient / scale[:, None], used, after)
+    gradient = gradient if scale is None else gradient / scale[:, None]
+    return Gradient(losses.detach(), gradient, used, after, also)
 
 
 def loop_gradient(
@@ -170,15 +224,15 @@ def loop_gradient(
     leaves = list(single.leaves.values())
     gradient = torch.empty_like(points)
     used: Tensor | None = None  # all of it, unless a parameter is seen to have taken no part
-    losses = []
+    losses, also = [], []
     after = {name: torch.empty_like(value) for name, value in buffers.items()}
     for k, point in enumerate(points):
-        inputs = batch.inputs[k] if batch.own else batch.inputs
-        labels = batch.labels[k] if batch.own or batch.own_labels else batch.labels
-        outputs, kept = single(
-            point, {n: b[k] for n, b in buffers.items()}, inputs, training=True, seed=seeds[k], step=step
-        )
-        value = at(loss, {name: column[k] for name, column in (terms or {}).items()})(outputs, labels)
+        inputs, labels = batch.of(k)
+        goal = at(loss, {name: column[k] for name, column in (terms or {}).items()})
+        own = {n: b[k] for n, b in buffers.items()}
+        work = work_of(goal, labels)
+        outputs, kept = single(point, own, inputs, training=True, seed=seeds[k], step=step, work=work)
+        value = goal(outputs, labels)
         # And not grad(): hooks see what they expect.
         (value if scale is None else value * scale[k]).backward()
         parts = [leaf.grad for leaf in leaves]
@@ -194,11 +248,17 @@ def loop_gradient(
         dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, parts, strict=True))
         torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=gradient[k])
         losses.append(value.detach())
+        also.append(_also(goal, outputs))
         for name, held in after.items():
             held[k] = kept[name]
     if scale is not None:
         gradient /= scale[:, None]
-    return Gradient(torch.stack(losses), gradient, used, after)
+    values = {name: torch.stack([each[name] for each in also]) for name in also[0]}
+    return Gradient(torch.stack(losses), gradient, used, after, values)
+
+
+def _also(goal: Score, outputs: Any) -> Named:
+    return goal.also(outputs) if isinstance(goal, Loss) else {}
 
 
 def mean_gradient(gradients: Sequence[Gradient]) -> Gradient:
@@ -211,4 +271,5 @@ def mean_gradient(gradients: Sequence[Gradient]) -> Gradient:
         torch.stack([each.gradient for each in gradients]).mean(0),
         used,
         gradients[-1].buffers,
+        {n: torch.stack([each.also[n] for each in gradients]).mean(0) for n in gradients[0].also},
     )

@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modelspace.construction import is_lazy, seeded, seeded_elsewhere
-from modelspace.engine.gradient import Score, at
+from modelspace.engine.gradient import Score, at, work_of
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.surroundings import swapped
 from modelspace.engine.randomness import Draws, evaluation_draws, stream_seed
 from modelspace.errors import ModelspaceError, at_line, first_line, users_line
+from modelspace.nest import Nest, called, device_of, mapped, only_tensors
 from modelspace.population import Population
 from modelspace.processes import is_out_of_memory
 from modelspace.space import ModelSpace
@@ -44,7 +45,7 @@ class Trial(NamedTuple):
 
     population: Population
     loss: Score
-    batches: Sequence[tuple[Tensor, Tensor]]
+    batches: Sequence[tuple[Nest, Nest]]
     seeds: Sequence[int]
     terms: Mapping[str, Float[Tensor, "member"]]
 
@@ -130,19 +131,20 @@ def _restored(module: nn.Module) -> Iterator[None]:
             layer._buffers.update(buffers)
 
 
-def evaluated(module: nn.Module, inputs: Tensor) -> tuple[Tensor, list[str]]:
+def evaluated(module: nn.Module, inputs: Nest) -> tuple[Nest, list[str]]:
     """Return a real module's outputs in evaluation mode, and the generators outside PyTorch that it drew from."""
-    draws = evaluation_draws(inputs.device)
+    device = device_of(inputs)
+    draws = evaluation_draws(device)
     seed = stream_seed(int(draws.seed), int(draws.step), 0)
     module.eval()
     for mode in (nullcontext(), lowered(draws, batched=False)):
-        before = _generators(inputs.device)
-        with torch.random.fork_rng(_cards(inputs.device)), torch.no_grad(), seeded_elsewhere(seed) as drew:
+        before = _generators(device)
+        with torch.random.fork_rng(_cards(device)), torch.no_grad(), seeded_elsewhere(seed) as drew:
             with mode:
-                outputs = module(inputs.clone())
-            if _generators(inputs.device) == before:
+                outputs = called(module, mapped(Tensor.clone, inputs))
+            if _generators(device) == before:
                 break
-    return outputs.detach(), drew
+    return mapped(Tensor.detach, only_tensors(outputs)), drew
 
 
 def observed(trial: Trial) -> list[list[Passed]]:
@@ -162,24 +164,25 @@ def observed(trial: Trial) -> list[list[Passed]]:
 
 
 def _observed(
-    module: nn.Module, loss: Score, batches: Sequence[tuple[Tensor, Tensor]], seed: int, matched: bool
+    module: nn.Module, loss: Score, batches: Sequence[tuple[Nest, Nest]], seed: int, matched: bool
 ) -> list[Passed] | None:
     """Train a real module on some batches; None where it was left alone and drew from PyTorch's generator."""
     steps = []
     module.train()
     for number, (inputs, labels) in enumerate(batches):
         before, held = state_of(module), attributes_of(module)
-        draws = Draws(torch.tensor(seed, device=inputs.device), torch.tensor(number, device=inputs.device))
+        device = device_of(inputs)
+        draws = Draws(torch.tensor(seed, device=device), torch.tensor(number, device=device))
         with _hooks_noted() as hooks, seeded_elsewhere(stream_seed(seed, number, 0)) as elsewhere:
-            generators = _generators(inputs.device)
+            generators = _generators(device)
             try:
                 with lowered(draws, batched=False) if matched else nullcontext():
-                    outputs = module(inputs.clone())
+                    outputs = work_of(loss, labels)(module, mapped(Tensor.clone, inputs))
             except Exception as error:
                 if isinstance(error, ModelspaceError) or is_out_of_memory(error):
                     raise
                 raise explained(error, module, inputs) from error
-            if not matched and _generators(inputs.device) != generators:
+            if not matched and _generators(device) != generators:
                 return None
         value = loss(outputs, labels)
         try:
@@ -205,13 +208,13 @@ def _observed(
 _FORWARD_CALL = re.compile(r'File "(.*)", line (\d+), in (.*)\n\s*(.*)')
 
 
-def _failing_line(module: nn.Module, loss: Score, inputs: Tensor, labels: Tensor) -> str:
+def _failing_line(module: nn.Module, loss: Score, inputs: Nest, labels: Nest) -> str:
     """Name the line of the forward whose backward fails, as the end of a message: PyTorch keeps it when asked to."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             with torch.autograd.detect_anomaly(check_nan=False):
-                loss(module(inputs.clone()), labels).backward()
+                loss(work_of(loss, labels)(module, mapped(Tensor.clone, inputs)), labels).backward()
         except Exception:
             pass
     for call in (_FORWARD_CALL.findall(str(each.message)) for each in caught):

@@ -29,6 +29,7 @@ from modelspace.engine.real_modules import (
     state_of,
 )
 from modelspace.errors import ModelspaceError
+from modelspace.nest import Nest, mapped, stacked, take, tensors
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 
@@ -57,7 +58,7 @@ def witnessed(function: Function, trial: Trial) -> Verdict:
     return Verdict(None, batched, function.written, elsewhere, counters)
 
 
-def unbatched_outputs(function: Function, population: Population, inputs: Tensor) -> str | None:
+def unbatched_outputs(function: Function, population: Population, inputs: Nest) -> str | None:
     """Say why a population's outputs in evaluation mode can't be computed under ``vmap``; None where they can.
 
     Args:
@@ -69,7 +70,7 @@ def unbatched_outputs(function: Function, population: Population, inputs: Tensor
         ModelspaceError: not even one member at a time is what the user's own module computes.
     """
     members = population[list(dict.fromkeys([0, len(population) - 1]))]
-    few, rows = inputs[:_TRIED], []
+    few, rows = take(inputs, slice(_TRIED)), []
     written: set[str] = set()
     elsewhere: set[str] = set()
     for k in range(len(members)):
@@ -83,7 +84,7 @@ def unbatched_outputs(function: Function, population: Population, inputs: Tensor
     names = tuple(sorted(elsewhere))
     function.trust(Verdict(written=tuple(written), elsewhere=names))
     given = members.points.clone(), members.buffers, few
-    if any(map(apart, stacked_outputs(function, *given, batched=False), rows)):
+    if _apart(stacked_outputs(function, *given, batched=False), rows):
         raise ModelspaceError(
             f"{members.space.title} can't be a population: in evaluation its outputs depend on something that is "
             f"neither parameter nor buffer; {_BUFFER}"
@@ -94,7 +95,15 @@ def unbatched_outputs(function: Function, population: Population, inputs: Tensor
         batched = stacked_outputs(function, *given, batched=True)
     except Exception as error:
         return no_batched_form(error)
-    return "under vmap its outputs are others" if any(map(apart, batched, rows)) else None
+    return "under vmap its outputs are others" if _apart(batched, rows) else None
+
+
+def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:
+    """Tell whether members' outputs, stacked, are others than those of real modules."""
+    ours, theirs = tensors(outputs), tensors(stacked(rows))
+    return len(ours) != len(theirs) or any(
+        apart(own, real) for pair in zip(ours, theirs, strict=True) for own, real in zip(*pair, strict=True)
+    )
 
 
 def _shared_generators(names: Sequence[str]) -> str:
@@ -160,7 +169,7 @@ def _parted(
         for k, step in enumerate(steps):
             used = None if made.used is None else made.used[min(k, len(made.used) - 1)]
             buffers = {name: value[k] for name, value in made.buffers.items()}
-            own = Gradient(made.losses[k], made.gradient[k], used, buffers)
+            own = Gradient(made.losses[k], made.gradient[k], used, buffers, {})
             why = _difference(space, step, own, points[k])
             if why is not None:
                 return why
@@ -265,7 +274,7 @@ def _rounding(trial: Trial) -> bool:
         trial = Trial(
             Population(space, population.points.double(), buffers, population.table),
             trial.loss,
-            [(double(inputs), double(labels)) for inputs, labels in trial.batches],
+            [(mapped(double, inputs), mapped(double, labels)) for inputs, labels in trial.batches],
             trial.seeds,
             {name: column.double() for name, column in trial.terms.items()},
         )

@@ -52,7 +52,7 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     began = time.perf_counter()
     data = datasets.load(data)
     population = coordinates_in(options.precision, population)
-    recipe = options.resolved(population, data.classes)
+    recipe = options.resolved(population, data)
     settings, higher = recipe.describe(), recipe.higher_is_better
     about = None
     if options.out is not None:  # what the code is, before any of it is executed

@@ -33,12 +33,15 @@ from modelspace.engine import (
     Lowering,
     is_sample_mean,
     members_bytes,
+    objective_values,
     stacked_outputs,
     vmap_gradient,
 )
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.task import Task
+from modelspace.losses import Objective
+from modelspace.nest import Nest, mapped, tensors
 from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
@@ -145,17 +148,26 @@ def _gradient(task: Task, function: Function, count: int) -> int:
     own = task.own_inputs
     own_labels = own or task.noise is not None
     shared, each = (batch_size(task),), (count, batch_size(task))
-    inputs = _empty(task.inputs, *(each if own else shared), *task.inputs.shape[1:])
-    labels = _empty(task.labels, *(each if own_labels else shared), *task.labels.shape[1:])
+    inputs = _some(task.inputs, *(each if own else shared))
+    labels = _some(task.labels, *(each if own_labels else shared))
     scale = precision.scaling(count, task.function.products, _META).get("scale")
     seeds, number = (torch.empty(s, dtype=torch.int64, device=_META) for s in ((count,), ()))
     batch = Batch(inputs, labels, own, own_labels)
-    terms = {
-        n: torch.empty(count, dtype=points.dtype.to_real(), device=_META) for n in task.coefficients.terms
-    }
-    with PeakMemory([points, *buffers.values(), inputs, labels]) as memory:
+    terms = _terms(task, points)
+    with PeakMemory([points, *buffers.values(), *tensors((inputs, labels))]) as memory:
         vmap_gradient(function, task.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
     return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
+
+
+def _some(nest: Nest, *shape: int) -> Nest:
+    """As many samples of a nest's kind."""
+    return mapped(lambda part: _empty(part, *shape, *part.shape[1:]), nest)
+
+
+def _terms(task: Task, points: Tensor) -> dict[str, Tensor]:
+    """The loss's columns of so many members."""
+    like = {"dtype": points.dtype.to_real(), "device": _META}
+    return {name: torch.empty(len(points), **like) for name in task.coefficients.terms}
 
 
 def _scores(task: Task, function: Function, count: int) -> int:
@@ -164,16 +176,24 @@ def _scores(task: Task, function: Function, count: int) -> int:
     if not samples:
         return 0
     points, buffers = _members(task, count)
-    inputs = _empty(task.inputs, min(samples, SCORED_AT_ONCE), *task.inputs.shape[1:])
+    goal = task.recipe.loss
+    size = batch_size(task) if isinstance(goal, Objective) else SCORED_AT_ONCE
+    inputs, labels = (_some(nest, min(samples, size)) for nest in (task.inputs, task.labels))
     with PeakMemory([points, *buffers.values()]) as memory:
-        stacked_outputs(function, points, buffers, inputs, batched=True)
+        if isinstance(goal, Objective):
+            objective_values(
+                function, goal, points, buffers, inputs, labels, _terms(task, points), batched=True
+            )
+        else:
+            stacked_outputs(function, points, buffers, inputs, batched=True)
     return max(0, memory.peak - points.nbytes - _held(list(buffers.values())))
 
 
 def _wholes(task: Task) -> list[str]:
     """The scores that are taken of the outputs of all validation samples together."""
     labels = task.data.validation.labels
-    return [name for name, score in task.scores.items() if not is_sample_mean(score, labels)]
+    scores = {name: score for name, score in task.scores.items() if not isinstance(score, Objective)}
+    return [name for name, score in scores.items() if not is_sample_mean(score, labels)]
 
 
 def _with_outputs(task: Task, function: Function, line: Line) -> Line:
@@ -182,7 +202,7 @@ def _with_outputs(task: Task, function: Function, line: Line) -> Line:
     if not samples or not _wholes(task):
         return line
     points, buffers = _members(task, 1)
-    few = _empty(task.inputs, min(samples, 2), *task.inputs.shape[1:])
+    few = _some(task.inputs, min(samples, 2))
     one = members_bytes(stacked_outputs(function, points, buffers, few, batched=True), samples)
     # A member's own twice: what a score may write into is a copy.
     held = min(task.total * one, max(one, HELD_AT_ONCE)) + one
@@ -218,10 +238,12 @@ def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
 
 def _anatomy(task: Task, samples: int) -> Anatomy:
     space = task.population.space
+    if not isinstance(task.inputs, Tensor):
+        raise ModelspaceError("the anatomy is of one tensor as input")
     shape = tuple(task.inputs.shape[1:])
     return anatomy(space.working_copy(), shape, batch_size=samples, input_dtype=task.inputs.dtype)
 
 
 def batch_size(task: Task) -> int:
     """Samples in a batch: no more than there are."""
-    return min(len(task.inputs), task.recipe.batch_size)
+    return min(task.samples, task.recipe.batch_size)

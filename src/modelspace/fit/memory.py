@@ -28,6 +28,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
 from modelspace.memory import Memory
+from modelspace.nest import tensors
 from modelspace.runs import Keep, setting_numbers
 from modelspace.show import bytes_text
 
@@ -156,7 +157,7 @@ def check(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> Me
 
 def _shared(task: Task) -> int:
     space, validation = task.population.space, task.data.validation
-    held = [task.inputs, task.labels, validation.inputs, validation.labels]
+    held = tensors((task.inputs, task.labels, validation.inputs, validation.labels))
     template = [*space.template.parameters(), *space.template.buffers()]
     return sum(tensor.nbytes for tensor in [*held, *template] if tensor.layout is torch.strided)
 

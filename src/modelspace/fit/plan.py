@@ -17,6 +17,7 @@ from modelspace.fit.step import Shard, Step, Stepped
 from modelspace.fit.task import Task
 from modelspace.fit.train import Program, batches, start
 from modelspace.memory import Memory
+from modelspace.nest import Nest, on
 from modelspace.processes import can_fork
 from modelspace.progress import notice
 from modelspace.runs import Keep
@@ -24,7 +25,7 @@ from modelspace.show import bytes_text
 from modelspace.space import samples_as
 
 
-def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard, Tensor, Tensor, Any]]:
+def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard, Tensor, Tensor, Nest]]:
     """Return the step of shards of some size, and arguments to call it with."""
     own, shard = _first(task, size)
     step = Step(
@@ -65,11 +66,12 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
     scoring = Scoring(
         task.function,
         task.scores,
-        samples_as(part.inputs, task.population.space.dtype).to(task.device),
-        part.labels.to(task.device),
+        on(task.device, samples_as(part.inputs, task.population.space.dtype)),
+        on(task.device, part.labels),
         plan,
         calls=ceil(task.total / plan.shard) * task.recipe.epochs,
         example=task.population[[0]],
+        batch_size=task.recipe.batch_size,
     )
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
         own, shard = _first(task, plan.shard)

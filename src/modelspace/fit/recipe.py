@@ -11,13 +11,14 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from modelspace import losses, metrics, optimizers
-from modelspace.engine import loss_of, terms_of
+from modelspace.data import Data
+from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import precision
 from modelspace.fit.precision import PRECISIONS, Precision
 from modelspace.fit.settings import setting, settings
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
-from modelspace.losses import Choice, Loss
+from modelspace.losses import Choice, Loss, Objective
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
@@ -57,6 +58,11 @@ class EarlyStopping:
 
 def _stopping(rule: EarlyStopping | int | None) -> EarlyStopping | None:
     return EarlyStopping(rule) if isinstance(rule, int) else rule
+
+
+def _loss(loss: str | Loss | Callable[[Any, Any], Tensor] | None) -> Loss:
+    # None until a fit is known: an objective may take its place.
+    return None if loss is None else losses.resolve(loss)  # pyright: ignore[reportReturnType]
 
 
 def _metrics(
@@ -120,11 +126,20 @@ class Recipe:
     """A fit's settings, the same for all members; what differs is in the population's columns."""
 
     loss: Loss = setting(
-        default="cross_entropy",
-        converter=losses.resolve,
-        doc="A loss by name. Or a loss of ``modelspace.losses``, or a function of (outputs, labels) to a scalar. "
+        default=None,
+        converter=_loss,
+        doc="A loss by name; cross-entropy where nothing is given. Or a loss of ``modelspace.losses``, or a "
+        "function of (outputs, labels) to a scalar. "
         "A column ``loss`` of the population holds each member's own by name, and columns may hold the "
         "losses' parameters (``gamma``, ``delta``, …).",
+    )
+    objective: Objective | None = setting(
+        default=None,
+        converter=losses.objective_of,
+        doc="In place of a loss: a function of (model, batch) that returns a scalar, or a dict with ``loss`` and "
+        "further scalars, all of which are logged. ``model`` is the member itself, ``batch`` what the data give. "
+        "Numbers among its keyword arguments may be columns. ``model`` where the model says its own loss: a "
+        "``training_step``, or outputs with ``.loss``; that is so without being asked where it has the former.",
     )
     optimizer: Optimizer = setting(
         default="adam",
@@ -171,22 +186,26 @@ class Recipe:
         "another score.",
     )
 
-    def resolved(self, population: Population, classes: int | None) -> "Recipe":
+    def resolved(self, population: Population, data: Data) -> "Recipe":
         """Return the settings for these members and data: their own losses, the usual metrics.
 
         Args:
             population: The members.
-            classes: How many classes the labels have; None where they are none.
+            data: What they are trained on.
 
         Raises:
-            ModelspaceError: an unknown name in a column ``loss``, or early stopping monitors what is not measured.
+            ModelspaceError: an unknown name in a column ``loss``, early stopping monitors what is not measured, a
+                loss
+                as well as an objective, or no labels for a loss.
         """
         own = {each.name: getattr(self, each.name) for each in fields(Recipe)}
-        own["loss"] = loss = loss_of(population, self.loss)
-        own["metrics"] = usual(loss, classes) if self.metrics is None else self.metrics
+        own["loss"] = loss = goal_of(population, data, self.loss, self.objective)
+        own["objective"] = None
+        own["metrics"] = usual(loss, data.classes) if self.metrics is None else self.metrics
         recipe, rule = Recipe(**own), self.early_stopping
         monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
-        if rule is not None and rule.monitor not in monitors:
+        of_objective = isinstance(loss, Objective)  # what else it names is seen when it is computed
+        if rule is not None and rule.monitor not in monitors and not of_objective:
             raise unknown_name("score to monitor", rule.monitor, monitors)
         return recipe
 

@@ -19,6 +19,7 @@ from modelspace.engine import (
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients
 from modelspace.losses import Loss
+from modelspace.nest import Nest, take
 from modelspace.optimizers import applied, clip_by_norm, clip_by_value
 
 
@@ -51,11 +52,13 @@ class Stepped(NamedTuple):
         losses: Before the update, ``[c]``.
         shard: After it.
         updated: The rows of its points and state that count: the others are to keep what they had.
+        also: Further scalars of an objective, before the update, ``[c]`` each.
     """
 
     losses: Float[Tensor, "member"]
     shard: Shard
     updated: Bool[Tensor, "member"]
+    also: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Step:
         shard: Shard,
         coefficients: Float[Tensor, "name member 1"],
         number: Int64[Tensor, ""],
-        batch: tuple[Tensor, Tensor],
+        batch: tuple[Nest, Nest],
     ) -> Stepped:
         """Compute one step.
 
@@ -116,17 +119,17 @@ class Step:
             points, state = _selected(updated, points, state, shard)
         buffers = {n: by_row(going, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
-        return Stepped(gradient.losses, after, updated)
+        return Stepped(gradient.losses, after, updated, gradient.also)
 
     def _gradient(
-        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
+        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Nest, Nest]
     ) -> Gradient:
         """The gradient of a batch, or the mean over several."""
         differentiate = vmap_gradient if self.lowering == "vmap" else loop_gradient
         terms = {name: c[name][:, 0] for name in self.coefficients.terms}
         gradients: list[Gradient] = []
         for i in range(self.accumulate):
-            inputs, labels = batch if self.accumulate == 1 else (batch[0][i], batch[1][i])
+            inputs, labels = batch if self.accumulate == 1 else take(batch, i)
             gradients.append(
                 differentiate(
                     self.function,

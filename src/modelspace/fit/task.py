@@ -21,12 +21,15 @@ from modelspace.engine import (
     members_scores,
     probe,
     terms_of,
+    tried,
     witnessed,
 )
 from modelspace.errors import ModelspaceError, first_line
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
+from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
+from modelspace.nest import Nest, described, on, samples, take
 from modelspace.population import Population
 from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
@@ -64,8 +67,8 @@ class Task:
     function: Function
     verdict: Verdict
     coefficients: Coefficients
-    inputs: Tensor
-    labels: Tensor
+    inputs: Nest
+    labels: Nest
     seeds: Int64[Tensor, "member"]
     columns: dict[str, Float64[Tensor, "member _"]]
     data_seeds: Int64[Tensor, "member"] | None
@@ -78,6 +81,16 @@ class Task:
     def device(self) -> torch.device:
         """Where it is computed."""
         return self.population.device
+
+    @property
+    def samples(self) -> int:
+        """Training samples."""
+        return samples(self.inputs)
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """What an objective names beside its loss."""
+        return self.recipe.loss.named if isinstance(self.recipe.loss, Objective) else ()
 
     @property
     def updates(self) -> int:
@@ -102,7 +115,10 @@ class Task:
     @property
     def curves(self) -> list[str]:
         """The names of what is recorded after each epoch."""
-        return ["train_loss", *(f"validation_{name}" for name in self.scores)]
+        measured = (*self.scores, *self.also)
+        return [f"train_{name}" for name in ("loss", *self.also)] + [
+            f"validation_{name}" for name in measured
+        ]
 
     @property
     def terms(self) -> dict[str, Tensor]:
@@ -125,8 +141,7 @@ class Task:
         space, recipe, device = self.population.space, self.recipe, str(self.device)
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
-        samples = (self.inputs.shape[1:], self.inputs.dtype, self.labels.shape[1:])
-        batch = (recipe.batch_size, recipe.accumulate, *samples)
+        batch = (recipe.batch_size, recipe.accumulate, described(self.inputs), described(self.labels))
         settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
         shared = (not self.own_inputs, self.noise is None)
         return fingerprint(space.signature(), batch, settings, shared, device)
@@ -194,11 +209,14 @@ def prepare(
             "use clip_norm"
         )
     products = precision.products_of(recipe.precision, device)
-    inputs = samples_as(data.train.inputs, space.dtype).to(device)
-    _check_first_batch(population, data, recipe, inputs)
+    inputs = on(device, samples_as(data.train.inputs, space.dtype))
+    labels = on(device, data.train.labels)
+    recipe = _check_first_batch(population, data, recipe, inputs, labels)
     if products is not None:
-        _check_products(population[[0]], inputs[:2], products)
-    batches = len(epoch_indices(len(inputs), recipe.batch_size, recipe.data_seed, 0))
+        _check_products(
+            population[[0]], (take(inputs, slice(2)), take(labels, slice(2))), recipe.loss, products
+        )
+    batches = len(epoch_indices(len(data.train), recipe.batch_size, recipe.data_seed, 0))
     if batches < recipe.accumulate:
         raise ModelspaceError(
             f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
@@ -211,7 +229,7 @@ def prepare(
         Verdict(),
         coefficients,
         inputs,
-        data.train.labels.to(device),
+        labels,
         torch.tensor([int(seed) for seed in seeds], dtype=torch.int64),
         **members,
         steps=batches // recipe.accumulate,
@@ -237,21 +255,35 @@ def _members(population: Population, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _check_first_batch(population: Population, data: Data, recipe: Recipe, inputs: Tensor) -> None:
-    """Hold one member's outputs against loss and metrics, so that a mismatch is one clear message."""
-    size = min(len(inputs), max(recipe.batch_size, 2))
+def _check_first_batch(
+    population: Population, data: Data, recipe: Recipe, inputs: Nest, labels: Nest
+) -> Recipe:
+    """Hold one member against loss and metrics, so that a mismatch is one clear message.
+
+    Returns:
+        The recipe, whose objective knows what it names beside its loss.
+    """
+    size = min(len(data.train), max(recipe.batch_size, 2))
+    inputs, labels = take(inputs, slice(size)), take(labels, slice(size))
     # A selection draws its own points: the others' are not to be in memory yet.
-    outputs = probe(population[[0]].module(0), inputs[:size])
-    labels = data.train.labels[:size]
-    recipe.loss.check(outputs.cpu(), labels.cpu())
-    if usual(recipe.loss, data.classes) and outputs.dim() >= 2:
+    module = population[[0]].module(0)
+    if isinstance(recipe.loss, Objective):
+        recipe = replace(recipe, loss=tried(recipe.loss, module, inputs, labels))
+        if not recipe.measured:
+            return recipe
+    outputs = probe(module, inputs)
+    there, here = on("cpu", outputs), on("cpu", labels)
+    if not isinstance(recipe.loss, Objective):
+        recipe.loss.check(there, here)
+    if usual(recipe.loss, data.classes) and isinstance(outputs, Tensor) and outputs.dim() >= 2:
         for split in data.splits.values():
             datasets.check_labels(split.labels, outputs.shape[1])
     for metric in recipe.measured:
-        metric.check(outputs.cpu(), labels.cpu())
+        metric.check(there, here)
+    return recipe
 
 
-def _check_products(member: Population, few: Tensor, products: torch.dtype) -> None:
+def _check_products(member: Population, few: tuple[Nest, Nest], loss: Loss, products: torch.dtype) -> None:
     """Compute one member in mixed precision, so that a layer which has no such form here is one clear message."""
     try:
         with (
@@ -260,7 +292,7 @@ def _check_products(member: Population, few: Tensor, products: torch.dtype) -> N
             torch.autocast(member.device.type, products),
             torch.enable_grad(),
         ):
-            member.module(0).eval()(few)  # a kernel may lack the form that a backward needs
+            loss.made(member.module(0).eval(), *few)  # a kernel may lack the form that a backward needs
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -274,10 +306,12 @@ def _check_products(member: Population, few: Tensor, products: torch.dtype) -> N
 def _check_scores(task: Task) -> None:
     """Take what is a function of all validation samples once, so that what fails there fails before training."""
     part, member = task.data.validation, task.population[[0]]
-    labels = part.labels.to(task.device)
-    scores = {n: s for n, s in task.scores.items() if not is_sample_mean(s, labels)}
+    labels = on(task.device, part.labels)
+    scores = {
+        n: s for n, s in task.scores.items() if not (is_sample_mean(s, labels) or isinstance(s, Objective))
+    }
     if scores and len(part):
-        inputs = samples_as(part.inputs, member.space.dtype).to(task.device)
+        inputs = on(task.device, samples_as(part.inputs, member.space.dtype))
         members_scores(member, inputs, labels, scores, terms_of(member, task.recipe.loss))
 
 
@@ -285,8 +319,8 @@ def _witnessed(task: Task) -> Verdict:
     """Hold the engine against real modules on the first batches."""
     recipe, function, seeds = task.recipe, task.function, task.seeds.tolist()
     rows = list(dict.fromkeys([0, next((k for k, seed in enumerate(seeds) if seed != seeds[0]), 0)]))
-    order = epoch_indices(len(task.inputs), recipe.batch_size, recipe.data_seed, 0)
-    batches = [(task.inputs[index], task.labels[index]) for index in order[:_WITNESSED].to(task.device)]
+    order = epoch_indices(task.samples, recipe.batch_size, recipe.data_seed, 0)
+    batches = [take((task.inputs, task.labels), index) for index in order[:_WITNESSED].to(task.device)]
     members = task.population[rows]
     terms = {name: column[rows] for name, column in task.terms.items()}
     trial = Trial(members, recipe.loss, batches, [seeds[k] for k in rows], terms)

@@ -17,6 +17,7 @@ from modelspace.fit import precision
 from modelspace.fit.recipe import EarlyStopping
 from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
+from modelspace.nest import Nest, take
 from modelspace.runs import Recorder, Status
 from modelspace.widest import widest
 
@@ -43,7 +44,7 @@ class Progress(NamedTuple):
     Attributes:
         shard: The members.
         position: Epochs that are over, and updates in this one: ``[c, 2]``, the same for all.
-        losses: Before each update of this epoch.
+        losses: Before each update of this epoch: the loss, and what an objective names beside it.
         curves: What was measured after each epoch; NaN where a member made no such epoch.
         stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
         best: The ``points`` and ``buffers`` of the best epoch, where these are the result.
@@ -51,7 +52,7 @@ class Progress(NamedTuple):
 
     shard: Shard
     position: Int64[Tensor, "member 2"]
-    losses: Float64[Tensor, "member step"]
+    losses: Float64[Tensor, "member step value"]
     curves: dict[str, Float64[Tensor, "member epoch"]]
     stopping: dict[str, Tensor]
     best: dict[str, Any]
@@ -90,8 +91,9 @@ def train(
         if made == 0 and not bool(progress.shard.active[:real].any()):
             advance(real * task.steps * (recipe.epochs - epoch))
             break
-        for losses, shard in updates(task, progress.shard, program.step, epoch, made):
-            progress.losses[:, made] = losses
+        for stepped, shard in updates(task, progress.shard, program.step, epoch, made):
+            for place, values in enumerate((stepped.losses, *stepped.also.values())):
+                progress.losses[:, made, place] = values
             progress = progress._replace(shard=shard)
             made += 1
             advance(real)
@@ -111,7 +113,7 @@ def train(
 
 def updates(
     task: Task, shard: Shard, step: Callable[..., Stepped], epoch: int, made: int = 0
-) -> Iterator[tuple[Float[Tensor, "member"], Shard]]:
+) -> Iterator[tuple[Stepped, Shard]]:
     """Make the updates of one epoch.
 
     Args:
@@ -122,17 +124,17 @@ def updates(
         made: Updates of it that are behind.
 
     Yields:
-        The losses before each update, and the shard after it.
+        What each step gave, and the shard after it.
     """
     numbers = torch.arange(epoch * task.steps, (epoch + 1) * task.steps, device=task.device)
     coefficients = task.coefficients.of(task.columns, numbers, task.updates, shard.points.dtype)
     for i, batch in enumerate(batches(task, epoch, made), made):
         stepped = step(shard, coefficients[i], numbers[i], batch)
         shard = settled(stepped, shard)
-        yield stepped.losses, shard
+        yield stepped, shard
 
 
-def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]]:
     """Yield inputs and labels of each update of an epoch: shared, or with a member axis where members have their own.
 
     Args:
@@ -140,7 +142,7 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Tensor, Ten
         epoch: Counted from 0.
         made: Updates of it that are behind.
     """
-    samples, recipe = len(task.inputs), task.recipe
+    samples, recipe = task.samples, task.recipe
     if task.data_seeds is None:
         order = epoch_indices(samples, recipe.batch_size, recipe.data_seed, epoch)
     else:
@@ -152,12 +154,12 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Tensor, Ten
         order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
     for index in order[made:]:
         if task.noise is None:
-            labels = task.labels[index]
+            labels = take(task.labels, index)
         elif task.data_seeds is None:
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
-        yield task.inputs[index], labels
+        yield take(task.inputs, index), labels
 
 
 def start(task: Task, rows: Sequence[int]) -> Progress:
@@ -190,7 +192,7 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     return Progress(
         shard,
         torch.zeros(count, 2, dtype=torch.int64),
-        torch.zeros(count, task.steps, dtype=widest(device), device=device),
+        torch.zeros(count, task.steps, 1 + len(task.also), dtype=widest(device), device=device),
         {name: curve.clone() for name in task.curves},
         stopping,
         best,
@@ -236,7 +238,7 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
 def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:
     """Enter an epoch's training loss and validation scores into the curves."""
     kept = progress.shard.active.cpu()
-    values = torch.cat([progress.losses.mean(1, keepdim=True), scores], 1).cpu().to(torch.float64)
+    values = torch.cat([progress.losses.mean(1), scores], 1).cpu().to(torch.float64)
     for curve, column in zip(progress.curves.values(), values.unbind(1), strict=True):
         curve[kept, epoch] = column[kept]
 

@@ -2,7 +2,7 @@
 
 # ruff: noqa: I001, RUF022  two lists of names, packed
 # fmt: off
-from modelspace.losses._base import Loss, Properties, parameter
+from modelspace.losses._base import Loss, Properties, parameter, prediction
 from modelspace.losses._catalogue import CATALOGUE, KINDS, ranges, table
 from modelspace.losses._checks import (
     Contract, anything, by_class, class_labels, plus_minus_one, require_class_labels, require_same_shape,
@@ -22,7 +22,8 @@ from modelspace.losses._multiclass import (
     Brier, CrammerSinger, CrossEntropy, Focal, GeneralisedCrossEntropy, LabelSmoothing, LeeLinWahba,
     MulticlassLoss, Poly1, SurprisalLoss, SymmetricCrossEntropy, WestonWatkins,
 )
-from modelspace.losses._probe import leaves, tensors_of
+from modelspace.losses._objective import Objective, has_own, objective_of, of_the_model
+from modelspace.losses._probe import kinds_in, leaves, tensors_of
 from modelspace.losses._regression import (
     Absolute, Cauchy, EpsilonInsensitive, Huber, LeastSquares, LogCosh, Pinball, PseudoHuber, RegressionLoss,
     Tukey,
@@ -36,15 +37,16 @@ from modelspace.losses._sets import (
 
 __all__ = [
     "Absolute", "Asymmetric", "BinaryCrossEntropy", "BinaryFocal", "BinaryPoly1", "Brier", "CATALOGUE",
-    "Cauchy", "Choice", "Contract", "Coral", "CrammerSinger", "CrossEntropy", "Curve", "Dice", "Distillation",
-    "EmbeddingLoss", "EpsilonInsensitive", "Exponential", "Focal", "FocalTversky", "Gamma", "Gaussian",
-    "GeneralisedCrossEntropy", "Given", "Hinge", "Huber", "InfoNCE", "KINDS", "LabelSmoothing", "Laplace",
-    "LeastSquares", "LeeLinWahba", "LocationScaleLoss", "LogCosh", "LogMeanLoss", "Logistic", "Loss",
-    "LovaszHinge", "LovaszSoftmax", "MarginLoss", "ModifiedHuber", "MulticlassLoss", "MultilabelLogistic",
-    "MultilabelLoss", "MultilabelRanking", "Perceptron", "Pinball", "Poisson", "Poly1", "Properties",
-    "PseudoHuber", "Ramp", "RegionLoss", "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin",
-    "SurprisalLoss", "SymmetricCrossEntropy", "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie",
-    "WestonWatkins", "anything", "by_class", "class_labels", "curve", "curves", "has_curve", "leaves",
-    "parameter", "plot", "plus_minus_one", "ranges", "require_class_labels", "require_same_shape", "resolve",
-    "table", "tensors_of",
+    "Cauchy", "Choice", "Contract", "Coral", "CrammerSinger", "CrossEntropy", "Curve", "Dice",
+    "Distillation", "EmbeddingLoss", "EpsilonInsensitive", "Exponential", "Focal", "FocalTversky",
+    "Gamma", "Gaussian", "GeneralisedCrossEntropy", "Given", "Hinge", "Huber", "InfoNCE", "KINDS",
+    "LabelSmoothing", "Laplace", "LeastSquares", "LeeLinWahba", "LocationScaleLoss", "LogCosh",
+    "LogMeanLoss", "Logistic", "Loss", "LovaszHinge", "LovaszSoftmax", "MarginLoss", "ModifiedHuber",
+    "MulticlassLoss", "MultilabelLogistic", "MultilabelLoss", "MultilabelRanking", "Objective",
+    "Perceptron", "Pinball", "Poisson", "Poly1", "Properties", "PseudoHuber", "Ramp", "RegionLoss",
+    "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin", "SurprisalLoss", "SymmetricCrossEntropy",
+    "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "WestonWatkins", "anything", "by_class",
+    "class_labels", "curve", "curves", "has_curve", "has_own", "kinds_in", "leaves", "objective_of",
+    "of_the_model", "parameter", "plot", "plus_minus_one", "prediction", "ranges", "require_class_labels",
+    "require_same_shape", "resolve", "table", "tensors_of",
 ]

@@ -26,6 +26,7 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.hyperparameters import Hyperparameters, Range, validate
 from modelspace.losses._probe import check_call, tensors_of
+from modelspace.nest import Nest, called, described, mapped, tensors
 
 Reals = Float[Tensor, "..."]
 Labels = Shaped[Tensor, "..."]
@@ -173,6 +174,14 @@ class Loss:
         ]
         return f"{self.name}({', '.join(given)})" if given else self.name
 
+    def made(self, model: Callable[..., Any], inputs: Nest, labels: Nest) -> Any:
+        """Compute what the loss is taken of: the model's outputs for these inputs."""
+        return called(model, inputs)
+
+    def also(self, outputs: Any) -> dict[str, Tensor]:
+        """Give further scalars that were computed with the loss; a loss of outputs and labels has none."""
+        return {}
+
     def per_label(self, outputs: Reals, labels: Labels) -> Reals:
         """Compute the loss of every label by itself.
 
@@ -196,7 +205,7 @@ class Loss:
         Raises:
             ModelspaceError: If the shapes don't fit each other, or the reduction is unknown.
         """
-        return reduced(self.per_label(outputs, labels), reduction)
+        return reduced(self.per_label(prediction(outputs), labels), reduction)
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse values of outputs and labels for which the loss does not mean what it says; see ``check``.
@@ -246,6 +255,11 @@ class Loss:
             False
         """
         return type(self) in self.catalogued
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether it is taken of one tensor, and of several outputs of their ``logits``."""
+        return True
 
     @property
     def code(self) -> tuple[Callable[..., Any], ...]:
@@ -310,13 +324,33 @@ class Loss:
             ...
             modelspace.errors.ModelspaceError: labels out of range: 1 of 2 labels are 10 or more ...
         """
-        if not outputs.dtype.is_floating_point:
+        if not any(tensor.dtype.is_floating_point for tensor in tensors(outputs)):
+            kinds = ", ".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors(outputs)))
             raise ModelspaceError(
-                f"loss '{self.name}' received outputs of dtype {outputs.dtype}: it needs floating outputs"
+                f"loss '{self.name}' received outputs of dtype {kinds}: it needs floating outputs"
             )
         with torch.no_grad():
-            self.check_values(outputs, labels)
-        check_call(self, self.code, f"loss '{self.name}'", outputs.detach(), labels.clone())
+            self.check_values(prediction(outputs) if self.takes_one else outputs, labels)
+        detached, copies = mapped(Tensor.detach, outputs), mapped(Tensor.clone, labels)
+        check_call(self, self.code, f"loss '{self.name}'", detached, copies)
+
+
+def prediction(outputs: Any) -> Any:
+    """Return the one tensor that a loss or a metric of this library is taken of: of several outputs, the ``logits``.
+
+    Raises:
+        ModelspaceError: there are several and none of that name.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    raise ModelspaceError(
+        f"the model returned a {type(outputs).__name__} ({described(outputs)}) and none of it is called 'logits': "
+        "give a "
+        "function of (outputs, labels) as loss= or metric, which takes what it needs"
+    )
 
 
 def reduced(values: Reals, reduction: str) -> Reals:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modelspace.hyperparameters import Hyperparameters, Range
-from modelspace.losses._base import Labels, Loss, Reals, reduced
+from modelspace.losses._base import Labels, Loss, Reals, prediction, reduced
 from modelspace.losses._given import resolve
 
 
@@ -44,8 +44,8 @@ class Choice(Loss):
     def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
         """Compute ℓ_i of a batch, reduced as that loss reduces: see ``Loss.__call__``."""
         if reduction != "mean":
-            return reduced(self.per_label(outputs, labels), reduction)
-        return self._chosen(lambda loss, z: loss(z, labels), outputs)
+            return reduced(self.per_label(prediction(outputs), labels), reduction)
+        return self._chosen(lambda loss, z: loss(z, labels), prediction(outputs))
 
     def _chosen(self, value_of: Callable[[Loss, Tensor], Tensor], outputs: Tensor) -> Tensor:
         given = dict(self.given)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses._base import LabelKind, Labels, Loss, OutputKind, Reals
+from modelspace.losses._base import LabelKind, Labels, Loss, OutputKind, Reals, prediction
 from modelspace.losses._catalogue import CATALOGUE
 from modelspace.losses._checks import (
     Contract,
@@ -66,6 +66,11 @@ class Given(Loss):
         """The function."""
         return (self.function,)
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether it is PyTorch's own; a function of the user's gets the outputs as they are."""
+        return self.outputs is not None
+
     def is_sample_mean(self, labels: Labels) -> bool:
         """Tell so of PyTorch's own as they come: without weights, with the mean as their reduction."""
         known = _module_is_mean if isinstance(self.function, nn.Module) else _function_is_mean
@@ -87,7 +92,7 @@ class Given(Loss):
         """
         if reduction != "mean":
             raise unknown_name("reduction of a function that returns its mean", reduction, ("mean",))
-        value = self.function(outputs, labels)
+        value = self.function(prediction(outputs) if self.takes_one else outputs, labels)
         if not isinstance(value, Tensor):
             raise ModelspaceError(
                 f"loss '{self.name}' returned a {type(value).__name__}: it must return a scalar tensor"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, told
+from modelspace.nest import Nest, mapped, tensors
 
 _DEEP, _MANY = 6, 1000  # how far and how wide a callable is searched for tensors
 
@@ -18,8 +19,8 @@ def check_call(
     loss: Callable[[Tensor, Tensor], Any],
     code: tuple[Callable[..., Any], ...],
     name: str,
-    outputs: Tensor,
-    labels: Tensor,
+    outputs: Nest,
+    labels: Nest,
 ) -> None:
     """Refuse what is no function of outputs and labels alone to a number with a gradient.
 
@@ -32,16 +33,17 @@ def check_call(
     """
     tensors = [tensor for part in code for tensor in tensors_of(part).values()]
     before = [(id(tensor), tensor._version) for tensor in tensors]
-    leaf, written = outputs.clone().requires_grad_(), labels._version
+    leaf, written = mapped(_leaf, outputs), _versions(labels)
     try:
         with torch.enable_grad():
-            value, apart, again = (loss(z, labels) for z in (leaf.clone(), outputs.clone(), outputs.clone()))
+            copies = (mapped(Tensor.clone, z) for z in (leaf, outputs, outputs))
+            value, apart, again = (loss(z, labels) for z in copies)
     except ModelspaceError:
         raise
     except Exception as error:
         raise ModelspaceError(
-            f"{name} failed on outputs of shape {list(outputs.shape)} ({outputs.dtype}) "
-            f"and labels of shape {list(labels.shape)} ({labels.dtype}): {told(error)}"
+            f"{name} failed on outputs of shape {kinds_in(outputs)} and labels of shape {kinds_in(labels)}: "
+            f"{told(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
         kind = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
@@ -57,7 +59,7 @@ def check_call(
             f"{name} has no gradient with respect to the outputs (argmax, a comparison, .item() or .detach() on "
             "the way?): train under another loss and give this one as a metric"
         )
-    if labels._version != written:
+    if _versions(labels) != written:
         raise ModelspaceError(f"{name} writes into its labels, which members share: work on a copy")
     after = [(id(tensor), tensor._version) for part in code for tensor in tensors_of(part).values()]
     if after != before or not torch.equal(apart.nan_to_num(), again.nan_to_num()):
@@ -65,6 +67,20 @@ def check_call(
             f"{name} changes from call to call (a buffer, a counter or random numbers of its own), and members "
             "would share that: make it a function of outputs and labels alone"
         )
+
+
+def _leaf(value: Tensor) -> Tensor:
+    """A copy that a gradient is taken with respect to, where there can be one."""
+    return value.clone().requires_grad_(value.is_floating_point() or value.is_complex())
+
+
+def _versions(nest: Nest) -> list[int]:
+    return [tensor._version for tensor in tensors(nest)]
+
+
+def kinds_in(nest: Nest) -> str:
+    """Say the shapes and types of all tensors: ``[3, 2] (torch.float32)``."""
+    return ", ".join(f"{list(each.shape)} ({each.dtype})" for each in tensors(nest)) or "(none)"
 
 
 def leaves(*outputs: Tensor) -> list[Tensor]:

@@ -21,6 +21,7 @@ from modelspace.construction import Architecture, Source, apart_from, same, seed
 from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
 from modelspace.memory import free_bytes
+from modelspace.nest import Nest, mapped
 from modelspace.progress import progress
 from modelspace.show import bytes_text, formula, shape_text
 from modelspace.space._card import html_card, text_card
@@ -405,9 +406,9 @@ class ModelSpace:
         return html_card(self.title, formula(self.dimension), self.facts(), self._places(), len(self.layout))
 
 
-def samples_as(inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Shaped[Tensor, "..."]:
-    """Samples for parameters of this type: floating-point samples are cast to it, integers stay."""
-    return inputs.to(dtype) if inputs.is_floating_point() else inputs
+def samples_as(inputs: Nest, dtype: torch.dtype) -> Nest:
+    """Return samples for parameters of this type: floating-point tensors are cast to it, others stay."""
+    return mapped(lambda part: part.to(dtype) if part.is_floating_point() else part, inputs)
 
 
 @dataclass(frozen=True)

@@ -198,9 +198,9 @@ class Sides:
         own = task.of_shard(rows)
         shard = start(own, rows).shard
         for epoch in range(task.recipe.epochs):
-            for before, after in updates(own, shard, step, epoch):
+            for stepped, after in updates(own, shard, step, epoch):
                 shard = after
-                losses.append(before[:real].double())
+                losses.append(stepped.losses[:real].double())
                 points.append(shard.points[:real].clone())
                 if len(points) == self.steps:
                     break

@@ -69,9 +69,7 @@ def verify(
     tried = _tried(optimizer)
     if not isinstance(space, ModelSpace):
         data = data if data is None else datasets.load(data)
-        sample = (
-            {} if data is None else {"input_shape": data.input_shape, "input_dtype": data.train.inputs.dtype}
-        )
+        sample = {} if data is None else {"input_shape": data.input_shape, "input_dtype": data.input_dtype}
         space = ModelSpace(space, **sample)
     found, left_out, notes, sides = [], {}, {}, None
     for dtype, tolerance in TOLERANCES.items():

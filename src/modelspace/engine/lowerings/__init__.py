@@ -20,6 +20,7 @@ from modelspace.engine.lowerings import (
     attention,
     choices,
     convolution,
+    derivatives,
     embedding,
     linear,
     losses,
@@ -44,7 +45,19 @@ from modelspace.engine.lowerings.surroundings import (
 )
 from modelspace.engine.randomness import Draws
 
-_BATCHED = (attention, convolution, embedding, linear, losses, memory, noise, packed, planes, recurrent)
+_BATCHED = (
+    attention,
+    convolution,
+    derivatives,
+    embedding,
+    linear,
+    losses,
+    memory,
+    noise,
+    packed,
+    planes,
+    recurrent,
+)
 _RANDOM = (attention, choices, noise, recurrent)
 
 BATCHED: Table = {function: lowering for kind in _BATCHED for function, lowering in kind.TABLE.items()}

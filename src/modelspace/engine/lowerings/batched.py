@@ -21,8 +21,12 @@ def batched(function: Function, rule: Function, *arguments: Any) -> Any:
 
     The function is the operation for one member: of tensors and constants, to a tensor or a tuple of tensors. The
     rule is of the member count and each argument's pair, to the stacked result or a tuple of them; None where it does
-    not apply, and ``vmap``'s own is taken.
+    not apply, and ``vmap``'s own is taken. Within a derivative of the network's own (``torch.func.grad``) the
+    function
+    itself is called, which that can differentiate.
     """
+    if differentiated():
+        return function(*arguments)
     return _Batched.apply(function, rule, *arguments)
 
 
@@ -66,6 +70,14 @@ def vmap_levels() -> int:
     functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     stack = functorch.get_interpreter_stack() or ()
     return sum(interpreter.key() == functorch.TransformType.Vmap for interpreter in stack)
+
+
+def differentiated() -> bool:
+    """Tell whether we are within a ``torch.func`` derivative."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    kinds = functorch.TransformType
+    stack = functorch.get_interpreter_stack() or ()
+    return any(interpreter.key() in (kinds.Grad, kinds.Jvp) for interpreter in stack)
 
 
 def member_by_member(function: Function, *args: Any, **kwargs: Any) -> Any:

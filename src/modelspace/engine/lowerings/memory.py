@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from modelspace.engine.lowerings.batched import Function, Pair, Table, batched, is_own
 
-_REFUSED = ("is not possible because there exists a Tensor", "doesn't match the broadcast shape")
+REFUSED = ("is not possible because there exists a Tensor", "doesn't match the broadcast shape")
 
 FACTORIES: frozenset[Function] = frozenset(
     {
@@ -31,7 +31,7 @@ FACTORIES: frozenset[Function] = frozenset(
 
 def writes_into_shared(error: Exception) -> bool:
     """Tell whether this is ``vmap``'s refusal to write a member's values into a tensor that all members share."""
-    return any(text in str(error) for text in _REFUSED)
+    return any(text in str(error) for text in REFUSED)
 
 
 def spread(anchor: Tensor, value: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def separated(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
         # The backward may need what is about to be overwritten.
         target, parts = args[0], (plain, (args[0].clone(), *args[1:]), kwargs)
     if not is_own(target) and any(map(is_own, pytree.tree_leaves((args, kwargs)))):
-        raise RuntimeError(f"{name} {_REFUSED[0]} without a member axis")
+        raise RuntimeError(f"{name} {REFUSED[0]} without a member axis")
     return target, parts
 
 

@@ -1,0 +1,194 @@
+"""An objective that is the user's own function of (model, batch), where no loss of outputs and labels says it."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.errors import ModelspaceError
+from modelspace.hyperparameters import Hyperparameters
+from modelspace.losses._base import Labels, Loss, Reals
+from modelspace.nest import Nest, called, mapped
+
+Result = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective(Loss):
+    """What is minimised as a function f(model, batch) ↦ a scalar, or a dict with ``loss`` and further scalars.
+
+    ``model`` is the member itself, a module of the user's own class with this member's parameters and buffers: any
+    method, submodule or attribute of it may be used. Random numbers that the function draws with PyTorch are the
+    member's own, a function of its seed and the step. Numbers among its keyword arguments with defaults are
+    hyper-parameters: columns of the population.
+
+    Attributes:
+        function: f.
+        form: What a batch is made of: ``pair``, (inputs, labels); ``inputs`` alone; or a dict, whose labels have the
+            name after ``dict:``.
+        named: The further scalars' names, once one batch was seen.
+        values: Values of the hyper-parameters, where they are others than the defaults.
+    """
+
+    function: Callable[..., Any]
+    form: str = "pair"
+    named: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the function is called."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def code(self) -> tuple[Callable[..., Any], ...]:
+        """The function; of what a model says itself, its own code is known from the space."""
+        return () if self.function is of_the_model else (self.function,)
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give every keyword argument whose default is a number."""
+        try:
+            parameters = list(inspect.signature(self.function).parameters.values())[2:]
+        except (TypeError, ValueError):
+            return {}
+        numbers = [p for p in parameters if isinstance(p.default, int | float)]
+        return {p.name: p.default for p in numbers if not isinstance(p.default, bool)}
+
+    def at(self, values: Mapping[str, Any]) -> "Objective":
+        """Return the objective with other values of its hyper-parameters."""
+        return replace(self, values={**self.values, **values}) if values else self
+
+    def batch(self, inputs: Nest, labels: Nest) -> Nest:
+        """Make a batch as its source gave it of inputs and labels."""
+        if self.form == "inputs":
+            return inputs
+        return (inputs, labels) if self.form == "pair" else {**inputs, self.form.partition(":")[2]: labels}
+
+    def made(self, model: Callable[..., Any], inputs: Nest, labels: Nest) -> Result:
+        """Compute f(model, batch), as a dict with ``loss`` and the further scalars.
+
+        Raises:
+            ModelspaceError: it gave no scalar loss.
+        """
+        batch = mapped(
+            Tensor.clone, self.batch(inputs, labels)
+        )  # a function may write into what belongs to the data
+        return self._scalars(self.function(model, batch, **self.values))
+
+    def __call__(self, outputs: Any, labels: Labels, *, reduction: str = "mean") -> Reals:
+        """Return the ``loss`` of what was ``made``."""
+        return outputs["loss"]
+
+    def also(self, outputs: Any) -> dict[str, Tensor]:
+        """Return the further scalars of what was ``made``."""
+        return {name: value.detach() for name, value in outputs.items() if name != "loss"}
+
+    def is_sample_mean(self, labels: Labels) -> bool:
+        """Tell that nothing is known of it."""
+        return False
+
+    def _scalars(self, result: Any) -> Result:
+        what = f"objective '{self.name}'"
+        if isinstance(result, Tensor):
+            result = {"loss": result}
+        elif not isinstance(result, Mapping):
+            loss = getattr(result, "loss", None)
+            if not isinstance(loss, Tensor):
+                raise ModelspaceError(
+                    f"{what} returned a {type(result).__name__}: it must return a scalar tensor, or a dict of "
+                    "scalars "
+                    "one of which is 'loss'"
+                )
+            result = {"loss": loss}
+        loss = result.get("loss")
+        if not isinstance(loss, Tensor):
+            names = ", ".join(map(str, result)) or "nothing"
+            raise ModelspaceError(
+                f"{what} returned a dict of {names}: one of them must be 'loss', a scalar tensor"
+            )
+        if loss.ndim:
+            raise ModelspaceError(
+                f"{what} returned a loss of shape {list(loss.shape)}: it must be a scalar, such as its mean over the "
+                "batch (.mean())"
+            )
+        if not loss.is_floating_point():
+            raise ModelspaceError(f"{what} returned a loss of {loss.dtype}: it must be a real number")
+        scalars = {"loss": loss}
+        for name, value in result.items():
+            number = torch.as_tensor(value, device=loss.device) if isinstance(value, int | float) else value
+            if isinstance(number, Tensor) and not number.ndim and not number.is_complex():
+                scalars[str(name)] = number
+            elif type(result) is dict and self.function is not of_the_model:
+                kind = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ModelspaceError(
+                    f"{what}: '{name}' is {kind}: what is named beside 'loss' must be one real number"
+                )
+        return scalars
+
+
+def of_the_model(model: Any, batch: Any) -> Any:
+    """Return what a model says of its own loss: Lightning's ``training_step``, or the ``loss`` of its output.
+
+    What ``training_step`` logs (``self.log``, ``self.log_dict``) is taken along.
+    """
+    if not callable(getattr(model, "training_step", None)):
+        return called(model, batch)
+    with _logged(model) as values:
+        parameters = inspect.signature(model.training_step).parameters
+        result = model.training_step(batch, 0) if len(parameters) > 1 else model.training_step(batch)
+    return {**values, **(result if isinstance(result, Mapping) else {"loss": result})}
+
+
+@contextmanager
+def _logged(model: Any) -> Iterator[dict[str, Any]]:
+    """Take what a Lightning module logs within the block."""
+    values: dict[str, Any] = {}
+
+    def log(name: str, value: Any, *_: Any, **__: Any) -> None:
+        values[name] = value
+
+    def log_dict(pairs: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        values.update(pairs)
+
+    taken = {"log": log, "log_dict": log_dict}
+    held = {name: vars(model)[name] for name in taken if name in vars(model)}
+    vars(model).update(taken)
+    try:
+        yield values
+    finally:
+        for name in taken:
+            vars(model).pop(name, None)
+        vars(model).update(held)
+
+
+def objective_of(given: "Objective | Literal['model'] | Callable[..., Any] | None") -> "Objective | None":
+    """Give the objective that a function stands for; ``"model"`` is what the model says of its own loss.
+
+    Args:
+        given: A function of (model, batch), or ``"model"``; None is none.
+
+    Raises:
+        ModelspaceError: it is neither.
+    """
+    if given is None or isinstance(given, Objective):
+        return given
+    if given == "model":
+        return Objective(of_the_model)
+    if not callable(given) or isinstance(given, Loss | nn.Module):
+        raise ModelspaceError(
+            f"objective is {given!r}: give a function of (model, batch) that returns a scalar, or 'model' where the "
+            "model itself has a training_step, or outputs with .loss; a function of (outputs, labels) is a loss="
+        )
+    return Objective(given)
+
+
+def has_own(architecture: Any) -> bool:
+    """Tell whether a module says itself what its loss is, by a ``training_step``."""
+    return callable(getattr(architecture, "training_step", None))
