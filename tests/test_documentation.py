@@ -41,6 +41,11 @@ def test_every_module_says_what_it_is(name):
     assert (importlib.import_module(name).__doc__ or "").strip()
 
 
+def test_markup_is_of_one_dialect():
+    files = [path for path in (ROOT / "src").rglob("*.py") if re.search(r":\w+:`", path.read_text("utf-8"))]
+    assert files == []
+
+
 def test_every_public_name_says_what_it_is():
     silent = []
     for name, value in public_names():

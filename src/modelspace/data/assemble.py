@@ -27,10 +27,10 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
         name: What reports call it.
 
     Returns:
-        The checked data; dtypes as :func:`modelspace.data.load` describes.
+        The checked data; dtypes as ``modelspace.data.load`` describes.
 
     Raises:
-        ModelspaceError: a part is no pair of arrays, or :func:`modelspace.data.check_data` objects.
+        ModelspaceError: a part is no pair of arrays, or ``modelspace.data.check_data`` objects.
 
     >>> import torch
     >>> part = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
@@ -49,7 +49,7 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
 
 
 def of_arrays(inputs: Any, labels: Any, *, splits: Iterable[float], seed: int, name: str) -> Data:
-    """Data out of all its inputs and labels, split at random (:mod:`modelspace.data.splits`)."""
+    """Data out of all its inputs and labels, split at random (``modelspace.data.splits``)."""
     return carve({"train": (inputs, labels)}, splits=splits, seed=seed, name=name)
 
 

@@ -51,7 +51,7 @@ def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
 
 
 def label_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
-    """``value`` as a label; as :func:`input_tensor`, with labels' dtypes.
+    """``value`` as a label; as ``input_tensor``, with labels' dtypes.
 
     Args:
         value: A tensor, a NumPy array, or a number.

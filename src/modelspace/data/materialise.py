@@ -92,7 +92,7 @@ def _item(dataset: Any, index: int, name: str) -> tuple[Tensor, Tensor]:
 def tensors_or_items(
     dataset: Any, name: str
 ) -> tuple[Shaped[Tensor, "sample *shape"], Shaped[Tensor, "sample *target"]]:
-    """As :func:`materialise`, at once where the data set is tensors already."""
+    """As ``materialise``, at once where the data set is tensors already."""
     # A subclass may compute its items, so only the class itself is known to be its tensors.
     if type(dataset) is torch.utils.data.TensorDataset and len(dataset.tensors) == 2:
         inputs, labels = dataset.tensors
