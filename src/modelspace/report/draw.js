@@ -22,8 +22,8 @@
       var place = document.getElementById(source.dataset.figure);
       var figure = recoloured(JSON.parse(source.textContent), swap);
       if (place.clientWidth < 480) {
-        figure.layout.margin.l = 44;
-        figure.layout.margin.r = 8;
+        figure.layout.margin.l = Math.min(figure.layout.margin.l, 44);
+        figure.layout.margin.r = Math.min(figure.layout.margin.r, 8);
         (figure.data || []).forEach(function (trace) { if (trace.colorbar) trace.colorbar.thickness = 8; });
       }
       figure.layout.width = place.clientWidth; // a figure that is drawn again is not measured again
