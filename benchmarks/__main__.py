@@ -97,9 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except subprocess.CalledProcessError as error:  # the child has said why
-        sys.stderr.write(
-            f"a measurement in a process of its own failed with exit status {error.returncode}\n"
-        )
+        status = f"exit status {error.returncode}"
+        sys.stderr.write(f"a measurement in a process of its own failed with {status}\n")
         return 3
     missed = not all(check["met"] for check in results["checks"])
     return int(missed and not (asked.quick or asked.no_assert))

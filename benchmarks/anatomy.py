@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ from cost.twelve import Subject, subjects
 from rich.table import Table
 from support.zoo import without_torchvision_s_library
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import RESULTS, environment, file_name, versions
 from benchmarks.tables import draw, table
+from modelspace.cost import anatomy
 
 # ptflops and calflops import torchvision, whose wheels fail beside a CPU build of torch.
 _LIBRARY = without_torchvision_s_library()
@@ -34,57 +37,44 @@ Count = tuple[int | None, int]  # parameters and FLOP of one forward
 
 
 def ours(net: nn.Module, x: torch.Tensor) -> Count:
-    from modelspace.cost import anatomy
-
     record = anatomy(net, inputs=x, backward=False)
     return record.counts.parameters, record.forward_flops
 
 
 def flop_counter_mode(net: nn.Module, x: torch.Tensor) -> Count:
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as mode, torch.no_grad():
         net(x)
     return None, mode.get_total_flops()  # it counts no parameters
 
 
 def torchinfo(net: nn.Module, x: torch.Tensor) -> Count:
-    from torchinfo import summary  # pyright: ignore[reportMissingImports]
-
-    found = summary(net, input_data=x, verbose=0)
+    found = resolve_name("torchinfo:summary")(net, input_data=x, verbose=0)
     return found.total_params, 2 * int(found.total_mult_adds)
 
 
 def fvcore(net: nn.Module, x: torch.Tensor) -> Count:
-    from fvcore.nn import FlopCountAnalysis, parameter_count  # pyright: ignore[reportMissingImports]
-
-    counted = FlopCountAnalysis(net, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return parameter_count(net)[""], 2 * int(counted.total())
+    package = resolve_name("fvcore.nn")
+    count = package.FlopCountAnalysis(net, x)
+    count.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return package.parameter_count(net)[""], 2 * int(count.total())
 
 
 def ptflops(net: nn.Module, x: torch.Tensor) -> Count:
-    from ptflops import get_model_complexity_info  # pyright: ignore[reportMissingImports]
-
     how = {"as_strings": False, "print_per_layer_stat": False, "verbose": False}
-    how |= {"input_constructor": lambda shape: x}
-    macs, parameters = get_model_complexity_info(
-        net, tuple(x.shape[1:]), **how
-    )  # the default of two backends
+    how |= {"input_constructor": lambda shape: x}  # and the default of two backends
+    macs, parameters = resolve_name("ptflops:get_model_complexity_info")(net, tuple(x.shape[1:]), **how)
     return int(parameters), 2 * int(macs)
 
 
 def thop(net: nn.Module, x: torch.Tensor) -> Count:
-    from thop import profile  # pyright: ignore[reportMissingImports]
-
-    macs, parameters = profile(net, inputs=(x,), verbose=False)
+    macs, parameters = resolve_name("thop:profile")(net, inputs=(x,), verbose=False)
     return int(parameters), 2 * int(macs)
 
 
 def calflops(net: nn.Module, x: torch.Tensor) -> Count:
-    from calflops import calculate_flops  # pyright: ignore[reportMissingImports]
-
     quiet = {"print_results": False, "print_detailed": False, "output_as_string": False}
-    _, macs, parameters = calculate_flops(net, args=[x], **quiet)  # its FLOP hold elementwise arithmetic too
+    # Its FLOP hold elementwise arithmetic too.
+    _, macs, parameters = resolve_name("calflops:calculate_flops")(net, args=[x], **quiet)
     return int(parameters), 2 * int(macs)
 
 

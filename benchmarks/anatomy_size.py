@@ -36,16 +36,11 @@ def traced(device: str, name: str) -> dict[str, float]:
         net = published.make(**published.size)
     built = time.perf_counter()
     record = anatomy(net, (published.tokens,), input_dtype=torch.long)
-    return {
-        "build": built - start,
-        "trace": time.perf_counter() - built,
-        "processor": time.process_time() - processor,
-        "mb": peak_mib() * 1.048576,
-        "torch_mb": idle * 1.048576,
-        "n": record.counts.parameters,
-        "forward_flops": record.forward_flops,
-        "backward_flops": record.backward_flops,
-    }
+    seconds = {"build": built - start, "trace": time.perf_counter() - built}
+    seconds |= {"processor": time.process_time() - processor}
+    counts = record.counts.parameters, record.forward_flops, record.backward_flops
+    found = dict(zip(COUNTS, counts, strict=True))
+    return seconds | {"mb": peak_mib() * 1.048576, "torch_mb": idle * 1.048576} | found
 
 
 def by_law(device: str, name: str) -> dict[str, float]:
@@ -76,11 +71,8 @@ def measured(name: str) -> dict[str, Any]:
     small = one["processor"] <= SECONDS and one["mb"] <= MEGABYTES
     pflop, law_ms = (one["forward_flops"] + one["backward_flops"]) / 1e15, 1e3 * law["evaluation"]
     met = equal and small and law["law"] + law["evaluation"] <= SECONDS_BY_LAW
-    return (
-        {"name": name, "agree": "yes" if equal else "NO", "met": met, "pflop": pflop, "law_ms": law_ms}
-        | law
-        | one
-    )
+    found = {"name": name, "agree": "yes" if equal else "NO", "met": met, "pflop": pflop, "law_ms": law_ms}
+    return found | law | one
 
 
 def main() -> int:

@@ -21,10 +21,8 @@ _FEW, _MANY = 20, 320  # shards of one member
 
 
 def cnn() -> nn.Module:
-    first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
-    return nn.Sequential(
-        first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)
-    )
+    first = nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*first, nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
 
 
 def timed(population: Any, data: Any, shard: int, workers: int = 1, **settings: Any) -> tuple[float, float]:
@@ -57,9 +55,8 @@ def speed(repeats: int, cpus: int) -> None:
     """Shards of about a second."""
     data, space = WORKLOADS["cnn-32"].data(), ms.ModelSpace(cnn, input_shape=(1, 8, 8))
     population, settings = space.sample(seeds=160), {"shard": 16, "epochs": 4, "batch_size": 64}
-    timed(
-        population[: 16 * cpus], data, runner="ray", shard=16, epochs=1
-    )  # its workers have loaded everything
+    # Its workers have loaded everything.
+    timed(population[: 16 * cpus], data, runner="ray", shard=16, epochs=1)
     for title, how in (
         ("local, 1 process", {"workers": 1}),
         (f"local, {cpus} processes", {"workers": cpus}),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 import modelspace as ms
 from benchmarks import plain
-from benchmarks.machine import in_fresh_process, peak_mib, product_gflops, synchronise
+from benchmarks.machine import in_fresh_process, peak_mib, product_gflops, seconds_of, synchronise
 from benchmarks.peers import running
 from benchmarks.tables import check, each, table, times
 from benchmarks.workloads import CURVES, FITS, WORKLOADS, Settings, Workload
@@ -29,20 +29,24 @@ _DUMMYNET = "dummynet-32"
 def measure(names: Sequence[str], settings: Settings) -> list[dict[str, Any]]:
     """One call of ``fit`` of every workload that was asked for, of all where none was."""
     asked = [name for name in FITS if name in names] or FITS
-    size = {"members": settings.fit_members, "epochs": settings.fit_epochs}
     fits = each(f"fitting {len(asked)} workloads whole", asked, "fits")
-    return [in_fresh_process("fits:whole", settings.device, name=name, **size) for name in fits]
+    return [_whole(settings, name, settings.fit_members, settings.fit_epochs) for name in fits]
+
+
+def _whole(settings: Settings, name: str, members: int, epochs: int, **more: Any) -> dict[str, Any]:
+    size = {"name": name, "members": members, "epochs": epochs}
+    return in_fresh_process("fits:whole", settings.device, **size, **more)
 
 
 def measure_small(settings: Settings) -> dict[str, Any]:
     """Fits of so few members that a plan and a bookkeeping must cost nothing, on one thread; and ``verify``."""
-    sizes, one = settings.small_members, {"device": settings.device, "threads": 1, "name": _DUMMYNET}
+    sizes, one = settings.small_members, {"name": _DUMMYNET, "threads": 1}
     fits: dict[int, list[dict[str, Any]]] = {members: [] for members in sizes}
     for members in each(f"fitting K = {sizes[0]} to {sizes[-1]}", sizes * settings.repeats, "fits"):
-        size = {"members": members, "epochs": settings.small_epochs}
-        fits[members].append(in_fresh_process("fits:whole", **one, **size))
-    verified = each("verifying", range(settings.repeats), "times")
-    return summarised_small(fits, [in_fresh_process("fits:verification", **one) for _ in verified])
+        fits[members].append(_whole(settings, members=members, epochs=settings.small_epochs, **one))
+    repeats = each("verifying", range(settings.repeats), "times")
+    verified = [in_fresh_process("fits:verification", settings.device, **one) for _ in repeats]
+    return summarised_small(fits, verified)
 
 
 def measure_scaling(settings: Settings) -> dict[str, Any]:
@@ -65,8 +69,7 @@ def measure_curves(names: Sequence[str], settings: Settings) -> list[dict[str, A
     for name in [name for name in CURVES if name in names] or CURVES:
         fits, points = [], []
         for members in each(f"the curve of {name}", settings.curve_members, "sizes"):
-            size = {"name": name, "members": members, "epochs": settings.curve_epochs}
-            fits.append(in_fresh_process("fits:whole", settings.device, **size))
+            fits.append(_whole(settings, name, members, settings.curve_epochs))
             if settings.peers and not curves:
                 points.append(_point(WORKLOADS[name], members, settings))
         curves.append({"workload": name, "fits": fits, "points": points})
@@ -91,8 +94,7 @@ def _point(workload: Workload, members: int, settings: Settings) -> dict[str, An
 
 def measure_study(settings: Settings) -> dict[str, Any]:
     """The seed study of DummyNet."""
-    size = {"members": settings.study_members, "epochs": settings.study_epochs}
-    return in_fresh_process("fits:whole", settings.device, name=_DUMMYNET, tested=True, **size)
+    return _whole(settings, _DUMMYNET, settings.study_members, settings.study_epochs, tested=True)
 
 
 def whole(device: str, name: str, members: int, epochs: int, tested: bool = False) -> dict[str, Any]:
@@ -118,11 +120,8 @@ def whole(device: str, name: str, members: int, epochs: int, tested: bool = Fals
     loop += [alone(seed) for seed in range(networks, 2 * networks)]
     parts = [after - before for before, after in pairwise(marks)]
     measured = {"workload": name, "members": members, "epochs": epochs, "steps": int(run.steps.sum())}
-    measured |= {
-        "seconds": sum(parts) if tested else parts[1],
-        "plan": asdict(run.plan),
-        "loop_seconds": loop,
-    }
+    seconds = sum(parts) if tested else parts[1]
+    measured |= {"seconds": seconds, "plan": asdict(run.plan), "loop_seconds": loop}
     if scores is not None:
         accuracy = scores["accuracy"].to_numpy()
         measured |= {"accuracy": [float(accuracy.mean()), float(accuracy.std(ddof=1))]}
@@ -133,9 +132,7 @@ def whole(device: str, name: str, members: int, epochs: int, tested: bool = Fals
 def verification(device: str, name: str) -> float:
     """In a fresh process: seconds of ``verify`` as it comes, which computes on the CPU whatever the device."""
     space = WORKLOADS[name].space()
-    began = time.perf_counter()
-    ms.verify(space)
-    return time.perf_counter() - began
+    return seconds_of(lambda: ms.verify(space))
 
 
 def throughput(
@@ -152,9 +149,8 @@ def throughput(
     rates, limits, peaks = [], [], []
     for _ in range(repeats):
         run = ms.fit(population, data, plan=plan, **settings)
-        rates.append(
-            int(run.steps.sum()) / (run.seconds - run.plan.seconds)
-        )  # planning left out, scores included
+        # Planning left out, scores included.
+        rates.append(int(run.steps.sum()) / (run.seconds - run.plan.seconds))
         peaks.append(peak_mib(device))
         limits.append(product_gflops(0.2, device))
     measured = {"members": members, "epochs": epochs, "rates": rates, "limits_gflops": limits}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ def synchronise(device: str) -> None:
         torch.mps.synchronize()
 
 
+def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
+    """The time until some work, and what it started on the device, is done."""
+    synchronise(device)
+    began = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - began
+
+
 def peak_mib(device: str = "cpu") -> float:
     """The most MiB that this process has had: resident, or on CUDA what PyTorch had allocated there.
 
@@ -60,13 +70,9 @@ def product_gflops(seconds: float, device: str = "cpu", size: int | None = None)
     generator = torch.Generator(device).manual_seed(0)
     a, b = torch.randn(2, size, size, generator=generator, device=device).unbind()
     out = torch.mm(a, b)  # warms up
-    synchronise(device)
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
-        began = time.perf_counter()
-        torch.mm(a, b, out=out)
-        synchronise(device)
-        times.append(time.perf_counter() - began)
+        times.append(seconds_of(lambda: torch.mm(a, b, out=out), device))
     return 2 * size**3 / min(times) / 1e9
 
 

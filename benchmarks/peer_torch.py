@@ -8,8 +8,8 @@ that starting the second's processes costs what it would cost there.
 
 import copy
 import re
-import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from benchmarks.machine import synchronise, use
+from benchmarks.machine import seconds_of, synchronise, use
 from benchmarks.peers import Pace, read
 from benchmarks.plain import LR, NETWORKS, Batch, fresh, train
 
@@ -42,19 +42,14 @@ def process(network: str, batches: str, steps: int, device: str = "cpu") -> tupl
     """One member after the other by the plain loop, each trained from its seed for all of its updates."""
     samples = _samples(batches, device)
     samples = [samples[i % len(samples)] for i in range(steps)]
-    seed = 0
+    seeds = count()
 
     def trained(samples: list[Batch]) -> None:
-        train(*fresh(NETWORKS[network], seed, device), samples)
-        synchronise(device)
+        train(*fresh(NETWORKS[network], next(seeds), device), samples)
 
     def turn(seconds: float) -> float:
-        nonlocal seed
         del seconds  # one whole member, however many it takes
-        began = time.perf_counter()
-        trained(samples)
-        seed += 1
-        return (time.perf_counter() - began) * 1e3 / steps
+        return seconds_of(lambda: trained(samples), device) * 1e3 / steps
 
     # A process's first step is longer; a process that trains one member pays for it, so it belongs to starting.
     trained(samples[:1])
@@ -91,8 +86,7 @@ class Ensemble:
 
         gradient: Any = grad(loss, has_aux=True)
         self._gradient = vmap(gradient, in_dims=(0, 0, None, None), randomness="different")
-        self._first = {name: torch.zeros_like(p) for name, p in self.points.items()}
-        self._second = {name: torch.zeros_like(p) for name, p in self.points.items()}
+        self._moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in self.points.items()}
         self._count = 0
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
@@ -101,7 +95,7 @@ class Ensemble:
         self._count += 1
         first, second = (1 - beta**self._count for beta in _BETAS)
         for name, g in gradient.items():
-            m, v = self._first[name], self._second[name]
+            m, v = self._moments[name]
             m.lerp_(g, 1 - _BETAS[0])
             v.mul_(_BETAS[1]).addcmul_(g, g, value=1 - _BETAS[1])
             self.points[name].addcdiv_(m, (v / second).sqrt_().add_(_EPS), value=-LR / first)

@@ -30,6 +30,8 @@ _LENGTH = 100  # of a reason, for a table
 _LEAST = 2  # steps of a turn, however long each
 _ON_ONE_GPU = 4  # processes of one member each
 
+Work = Callable[..., object]
+
 
 class Peer:
     """A peer that takes turns until it fails; then it is absent, and says why.
@@ -146,13 +148,7 @@ class Pace:
     far are done.
     """
 
-    def __init__(
-        self,
-        step: Callable[[Any], object],
-        batches: Sequence[Any],
-        wait: Callable[[], object] = lambda: None,
-        members: int = 1,
-    ):
+    def __init__(self, step: Work, batches: Sequence[Any], wait: Work, members: int):
         self._step, self._wait, self._members = step, wait, members
         self._batches = cycle(batches)
         self.first_ms = self._timed(1)

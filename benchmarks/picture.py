@@ -93,9 +93,7 @@ def _panel(axes: Axes, drawn: Sequence[Line]) -> None:
     ratios = [r for line in drawn for r in line.ratios]
     low, high = min(0.8, *ratios) * 0.85, max(ratios) * 1.2
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xlim(members[0] * 0.87, members[-1] * 1.15)
-    axes.set_ylim(low, high)
+    axes.set(yscale="log", xlim=(members[0] * 0.87, members[-1] * 1.15), ylim=(low, high))
     axes.set_xticks(members, [f"{k:,}" for k in members])
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < t < high]
     axes.set_yticks(ticks, [f"{t:g} ×" for t in ticks])

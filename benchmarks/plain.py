@@ -3,7 +3,6 @@
 The loop is the tutorial's, with its order of calls.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle, islice, pairwise
 
@@ -11,37 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.machine import synchronise
+from benchmarks.machine import seconds_of
 from modelspace.examples import DummyNet
 
 LR = 1e-3
 _FIRST_STEPS = 10
 
 Batch = tuple[Tensor, Tensor]
+Epochs = Sequence[Sequence[Batch]]
+Architecture = Callable[[], nn.Module]
 
 
-class MLP(nn.Module):
-    """64-64-64-10."""
-
-    def __init__(self):
-        super().__init__()
-        hidden = nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()
-        self.layers = nn.Sequential(*hidden, nn.Linear(64, 10))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+def mlp() -> nn.Module:
+    """Make a 64-64-64-10."""
+    hidden = nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()
+    return nn.Sequential(*hidden, nn.Linear(64, 10))
 
 
-class CNN(nn.Module):
-    """Two convolutions of 3×3, 16 and 32 filters, on one channel of 8×8; no padding, a linear head."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU())
-        self.head = nn.Linear(32 * 4 * 4, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).flatten(1))
+def cnn() -> nn.Module:
+    """Make two convolutions of 3×3, 16 and 32 filters, on one channel of 8×8; no padding, a linear head."""
+    features = nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU()
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(32 * 4 * 4, 10))
 
 
 class Residual(nn.Module):
@@ -110,13 +99,11 @@ class Adapted(nn.Module):
         return x
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"dummynet": DummyNet, "mlp": MLP, "cnn": CNN, "residual": Residual}
+NETWORKS: dict[str, Architecture] = {"dummynet": DummyNet, "mlp": mlp, "cnn": cnn, "residual": Residual}
 NETWORKS |= {"encoder": Encoder, "lstm": Recurrent, "lora": Adapted}
 
 
-def fresh(
-    architecture: Callable[[], nn.Module], seed: int, device: str = "cpu"
-) -> tuple[nn.Module, torch.optim.Optimizer]:
+def fresh(architecture: Architecture, seed: int, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Draw a network from a seed, put it on a device, and make its ``torch.optim.Adam`` as it comes."""
     torch.manual_seed(seed)
     network = architecture().to(device)
@@ -135,7 +122,7 @@ def train(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterabl
 class Steps:
     """Steps of one network over batches on the device: no data loader, nothing that a careful user does not pay."""
 
-    def __init__(self, architecture: Callable[[], nn.Module], batches: Sequence[Batch], device: str = "cpu"):
+    def __init__(self, architecture: Architecture, batches: Sequence[Batch], device: str = "cpu"):
         self._architecture, self._batches, self._device = architecture, batches, device
         self._step_ms = self._timed(_FIRST_STEPS, seed=0)
 
@@ -149,36 +136,27 @@ class Steps:
         network, optimizer = fresh(self._architecture, seed, self._device)
         train(network, optimizer, self._batches[:3])  # warms up, and makes Adam's state
         batches = list(islice(cycle(self._batches), steps))
-        synchronise(self._device)
-        began = time.perf_counter()
-        train(network, optimizer, batches)
-        synchronise(self._device)
-        return (time.perf_counter() - began) * 1e3 / steps
+        return seconds_of(lambda: train(network, optimizer, batches), self._device) * 1e3 / steps
 
 
 def whole_network_seconds(
-    architecture: Callable[[], nn.Module],
-    device: str,
-    epochs: Sequence[Sequence[Batch]],
-    validation: Batch,
-    test: Batch | None,
-    seed: int,
+    architecture: Architecture, device: str, epochs: Epochs, validation: Batch, test: Batch | None, seed: int
 ) -> float:
     """Time one network from its seed to its scores: made, trained, validated after each epoch as ``fit`` does.
 
     The samples lie on the device, gathered into batches, before the clock starts.
     """
-    synchronise(device)
-    began = time.perf_counter()
-    network, optimizer = fresh(architecture, seed, device)
-    for batches in epochs:
-        network.train()
-        train(network, optimizer, batches)
-        _scores(network, *validation)
-    if test is not None:
-        _scores(network, *test)
-    synchronise(device)
-    return time.perf_counter() - began
+
+    def whole() -> None:
+        network, optimizer = fresh(architecture, seed, device)
+        for batches in epochs:
+            network.train()
+            train(network, optimizer, batches)
+            _scores(network, *validation)
+        if test is not None:
+            _scores(network, *test)
+
+    return seconds_of(whole, device)
 
 
 def _scores(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -38,11 +38,8 @@ def turns(**given: Any) -> dict[str, Any]:
         loop = plain.Steps(workload.architecture, workload.batches(data, device=device), device)
         members = Members(workload, data, settings)
         advance(1)
-        sizes = {
-            "torch.func": {"members": settings.ensemble_members},
-            "jax": {"sizes": settings.jax_members},
-            "processes": {"steps": settings.member_steps},
-        }
+        sizes = {"torch.func": {"members": settings.ensemble_members}, "jax": {"sizes": settings.jax_members}}
+        sizes |= {"processes": {"steps": settings.member_steps}}
         asked = {peer: sizes[peer] for peer in settings.peers}
         with running(asked, workload.network, workload.batches(data), device) as peers:
             advance(1)
@@ -56,15 +53,11 @@ def turns(**given: Any) -> dict[str, Any]:
             results = [peer.result for peer in peers]
     population = members.population
     own = sum(t.nbytes for t in (population.points, *population.buffers.values()))
+    shared = sum(t.nbytes for t in population.space.shared.values())
     found = {"workload": workload.name, "dimension": population.space.dimension, "batch": workload.batch}
-    found |= {
-        "members": settings.members,
-        "flop": step_flop(workload, data),
-        "targets": workload.targets(device),
-    }
-    found |= {"member_bytes": own // len(population), "plan": asdict(members.plan), "repeats": repeats}
-    found |= {"shared_bytes": sum(t.nbytes for t in population.space.shared.values())}
-    return summarised(found | {"peers": results})
+    found |= {"members": settings.members, "flop": step_flop(workload, data), "peers": results}
+    found |= {"targets": workload.targets(device), "plan": asdict(members.plan), "repeats": repeats}
+    return summarised(found | {"member_bytes": own // len(population), "shared_bytes": shared})
 
 
 def summarised(steps: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +97,9 @@ class Members:
         self._data = Data(data.name, data.train, nothing, nothing)
         self._settings = {"optimizer": ms.Adam(lr=plain.LR), "batch_size": workload.batch}
         self._epoch = len(data.train) // workload.batch
-        self.plan = self._planned(ceil(settings.run_steps / self._epoch))
+        # As ``fit`` makes it for a run of so many epochs, which is not run.
+        recipe = Recipe(epochs=ceil(settings.run_steps / self._epoch), metrics=(), **self._settings)
+        self.plan = measured(prepare(self.population, self._data, recipe), {})[0]
         self._next, self._epochs = 0, 2
         self._seconds(epochs=1)  # warms up
 
@@ -128,11 +123,6 @@ class Members:
             how = {"epochs": epochs, "plan": self.plan, **self._settings}
             run = ms.fit(self.population[rows], self._data, **how)
         return run.seconds - run.plan.seconds
-
-    def _planned(self, epochs: int) -> ms.Plan:
-        """As ``fit`` makes it for a run of so many epochs, which is not run."""
-        recipe = Recipe(epochs=epochs, metrics=(), **self._settings)
-        return measured(prepare(self.population, self._data, recipe), {})[0]
 
 
 def step_flop(workload: Workload, data: Data) -> int:

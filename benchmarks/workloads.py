@@ -83,9 +83,8 @@ def chosen(names: Sequence[str], extras: Sequence[str] = ()) -> tuple[list[str],
     for name in names:
         if name not in known:
             raise unknown_name("benchmark", name, known)
-    return [w.name for w in _ALL if {w.name, w.network} & {*names}], [
-        p for p in parts if p in (*names, *extras)
-    ]
+    workloads = [w.name for w in _ALL if {w.name, w.network} & {*names}]
+    return workloads, [p for p in parts if p in (*names, *extras)]
 
 
 @dataclass(frozen=True)

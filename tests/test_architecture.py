@@ -16,6 +16,7 @@ LAYERS = [
         "plain",
         "memory",
         "widest",
+        "precision",
         "progress",
         "processes",
         "hyperparameters",

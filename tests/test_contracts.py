@@ -24,6 +24,7 @@ from support.plain import relative_error, trained
 from torch import nn
 
 import modelspace as ms
+from modelspace.data import Data, Split, epoch_indices
 from modelspace.engine import choose_plan
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
 
@@ -415,6 +416,39 @@ def test_divergence_after_some_steps_keeps_the_last_finite_point():
     assert 0 < sick.steps[1] < 3 * EPOCH
     assert sick.population.points[1].isfinite().all()
     assert not torch.equal(sick.population.points[1], healthy.points[1])
+
+
+class _Explosive(nn.Module):
+    """Infinite on a large sample where its coordinate is above 0, finite on the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return (self.rate * x).exp()
+
+
+@pytest.mark.parametrize("lowering", ["vmap", "loop"])
+def test_a_diverged_member_stays_frozen_on_batches_that_it_could_go_on_with(lowering):
+    samples = torch.ones(8, 1).index_fill_(0, torch.tensor([3]), 1e3)
+    part = Split(samples, torch.zeros(8, 1))
+    population = ms.ModelSpace(_Explosive, input_shape=(1,)).sample(seeds=2)
+    population.points[:] = torch.tensor([[-1.0], [1.0]])
+    first = [3 in batch for batch in epoch_indices(8, 2, 0, 0).tolist()].index(True)
+    run = plans.fit(
+        population,
+        Data("explosive", part, part, part),
+        loss="mse",
+        optimizer=ms.SGD(lr=1e-3),
+        epochs=2,
+        batch_size=2,
+        lowering=lowering,
+        compile=False,
+        workers=1,
+    )
+    assert first < 3
+    assert run.steps.tolist() == [8, first]
 
 
 # Contract 5: never slower than the loop

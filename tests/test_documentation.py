@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from doctor import zoo
 from torch import nn
 
 import modelspace as ms
+from modelspace.doctor import RULES
+from modelspace.losses import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
@@ -36,6 +39,11 @@ def public_names():
 @pytest.mark.parametrize("name", ["modelspace", *MODULES])
 def test_every_module_says_what_it_is(name):
     assert (importlib.import_module(name).__doc__ or "").strip()
+
+
+def test_markup_is_of_one_dialect():
+    files = [path for path in (ROOT / "src").rglob("*.py") if re.search(r":\w+:`", path.read_text("utf-8"))]
+    assert files == []
 
 
 def test_every_public_name_says_what_it_is():
@@ -117,6 +125,21 @@ def test_a_page_s_commands_parse(page):
         known = set(re.findall(r"--[\w.-]+", output.getvalue()))
         options = {w.split("=")[0] for w in words[1:] if w.startswith("--") and not w.startswith("--model.")}
         assert options <= known, f"modelspace {' '.join(words)}: unknown {sorted(options - known)}"
+
+
+def test_the_readme_counts_what_there_is():
+    readme, tens = (ROOT / "README.md").read_text("utf-8"), ["Thirty", "Forty", "Fifty", "Sixty"]
+    ones = ["", "-one", "-two", "-three", "-four", "-five", "-six", "-seven", "-eight", "-nine"]
+    words = {ten + one: 30 + 10 * i + j for i, ten in enumerate(tens) for j, one in enumerate(ones)}
+    losses, rules, models, reported = re.search(
+        r"([\w-]+) losses as objects,.*\n(\d+) rules, each.* (\d+) small models .* each, (\d+) of them reported in",
+        readme,
+        re.DOTALL,
+    ).groups()
+    faults = "".join(p.read_text("utf-8") for p in (ROOT / "tests" / "doctor" / "ailments").glob("*.py"))
+    issues = re.findall(r"^ *# [\w.-]+/[\w.-]+#\d+: ", faults, re.M)  # above each fault that was seen in one
+    assert (words[losses], int(rules)) == (len(CATALOGUE), len(RULES))
+    assert (int(models), int(reported)) == (len(zoo.FAULTS), len(issues))
 
 
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))

@@ -10,6 +10,10 @@ from modelspace.loading import file_of_target, load_architecture, load_object
 def folder(tmp_path, monkeypatch):
     (tmp_path / "nets.py").write_text("from beside import WIDTH\nclass Net:\n    width = WIDTH\n")
     (tmp_path / "beside.py").write_text("WIDTH = 7\n")
+    (tmp_path / "mixed.py").write_text(
+        "import sys\nfrom os import getcwd\nfrom pathlib import Path\nfrom torch import nn\nWIDTH = 7\n"
+        "class Net(nn.Module): ...\ndef make(): ...\nnet = nn.Linear(2, 3)\n"
+    )
     (tmp_path / "broken.py").write_text("x = 1 / 0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "beside", raising=False)
@@ -40,6 +44,9 @@ def test_an_object_in_a_package():
         ("broken.py:Net", r"'broken\.py' fails when it runs: ZeroDivisionError"),
         ("no.such.module:Net", r"module 'no\.such\.module' can't be imported: ModuleNotFoundError"),
         ("torch.nn:Linearr", "did you mean 'Linear'"),
+        # What is no target is no suggestion: modules, the package's own file dummynet among them, and numbers.
+        ("modelspace.examples:DumyNet", r"did you mean 'DummyNet'\? Known: DummyNet$"),
+        ("mixed.py:Nett", r"did you mean 'Net'\? Known: Net, make, net$"),
     ],
 )
 def test_what_is_wrong_is_said(folder, target, message):

@@ -112,7 +112,7 @@ def test_a_step_s_memory_and_the_largest_batch(capsys, nets):
 
 def test_half_the_bytes_in_half_the_precision(capsys, nets):
     words = (f"{nets}:Net", "--optimizer", "sgd", "--precision")
-    full, half = (found(capsys, *words, p)["step"]["by_kind"]["parameters"] for p in ("float32", "bfloat16"))
+    full, half = (found(capsys, *words, p)["step"]["by_kind"]["parameters"] for p in ("32", "bf16-true"))
     assert full == 2 * half
 
 
@@ -159,7 +159,8 @@ def test_areas_of_a_treemap_fill_their_parents(nets):
         (("--memory", "24 parsecs"), "no amount of memory"),
         (("--memory", "1KiB"), "takes"),
         (("--optimizer", "adamm"), "did you mean 'adam"),
-        (("--precision", "bfloat"), "did you mean 'bfloat16'"),
+        (("--precision", "bf16-mix"), "did you mean 'bf16-mixed'"),
+        (("--precision", "bfloat16"), "Known: 16-mixed, 16-true, 32, 64, bf16-mixed, bf16-true, tf32"),
         (("--hardware", "a1000"), "did you mean 'a100'"),
         (("--model.batch_size", "3"), "can't be passed on"),
     ],

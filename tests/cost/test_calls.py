@@ -84,6 +84,21 @@ def test_checkpoints_are_computed_again_and_the_second_time_is_not_a_call(reentr
     assert [c.backward_flops for c in record.calls if c.type == "Linear"][1:] == [3 * product] * 3
 
 
+def test_what_is_computed_again_belongs_to_the_call_that_it_repeats():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+        def forward(self, x):
+            y = checkpoint(self.part, x, use_reentrant=False)
+            return checkpoint(self.part, torch.cat([y, y, y]), use_reentrant=False)
+
+    record, product = anatomy(Shared(), (8,), batch_size=5), 2 * 5 * 8 * 8
+    # Once more, and the weight's gradient; of the second also its input's, which is three times as many rows.
+    assert [c.backward_flops for c in record.calls if c.name == "part.0"] == [2 * product, 3 * 3 * product]
+
+
 class Pair(NamedTuple):
     left: torch.Tensor | Spec
     right: torch.Tensor | Spec

@@ -121,7 +121,7 @@ def square(outputs):
     return outputs.float().pow(2).mean()
 
 
-def agrees(make, sample, optimizer, precision="as built", autocast=None):
+def agrees(make, sample, optimizer, precision="32", autocast=None):
     inputs, module = sample(), make()
     found = training_memory(module, inputs=inputs, optimizer=optimizer, precision=precision, loss=square)
     truth = measured_peak(module, inputs, OPTIMIZERS[optimizer], square, autocast)
@@ -175,7 +175,7 @@ def test_the_peak_on_a_gpu(name, optimizer):
 
 
 def test_mixed_precision_is_the_allocator_s_within_a_hundredth():
-    agrees(*EXACT["mlp"], "momentum", "bfloat16 mixed", torch.bfloat16)
+    agrees(*EXACT["mlp"], "momentum", "bf16-mixed", torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_kinds_in_closed_form():
 
 
 @pytest.mark.parametrize(
-    ("precision", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)]
+    ("precision", "size"), [(64, 8), ("32", 4), ("tf32", 4), ("bf16-true", 2), ("16-true", 2)]
 )
 def test_precision_scales_everything(precision, size):
     found = training_memory(nn.Linear(64, 64, bias=False), (64,), optimizer="sgd", precision=precision)

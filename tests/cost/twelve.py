@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from cost.published import GPT
 from torch import nn
 
-from benchmarks.plain import MLP, DummyNet
+from benchmarks.plain import DummyNet, mlp
 
 
 class Subject(NamedTuple):
@@ -100,7 +100,7 @@ def subjects() -> list[Subject]:
 
     return [
         Subject("DummyNet", (3, 7, 7), 2512, 2 * (9 * 27 * 25 + 225 * 10), DummyNet),
-        Subject("MLP 64-64-64-10", (64,), 2 * 65 * 64 + 650, 2 * (2 * 64 * 64 + 640), MLP),
+        Subject("MLP 64-64-64-10", (64,), 2 * 65 * 64 + 650, 2 * (2 * 64 * 64 + 640), mlp),
         Subject("depthwise, dilated", (8, 20, 20), one + grouped + 16, 2 * 256 * (one + grouped), depthwise),
         Subject("transposed convolution", (4, 9, 9), 4 * 6 * 9, 2 * 81 * 4 * 6 * 9,
                 lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, bias=False)),

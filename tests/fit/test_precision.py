@@ -11,8 +11,8 @@ from modelspace.engine import using_threads
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.precision import FIRST_SCALE, GROWTH_STEPS, products_of, rescaled, scaling
-from modelspace.fit.precision import named as precision_named
 from modelspace.fit.task import _check_products
+from modelspace.precision import precision_named
 from modelspace.runs import Status
 
 CPU = torch.device("cpu")

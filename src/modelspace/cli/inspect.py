@@ -41,7 +41,7 @@ examples:
   modelspace inspect modelspace.examples:DummyNet --input 3x7x7
   modelspace inspect torchvision:resnet18 --batch-size 32 --columns parameters,flops,memory --optimizer adam
   modelspace inspect timm:vit_tiny_patch16_224 --sort flops --html vit.html
-  modelspace inspect hf:gpt2/config.json --memory 24GiB --precision 'bfloat16 mixed' --hardware a100"""
+  modelspace inspect hf:gpt2/config.json --memory 24GiB --precision bf16-mixed --hardware a100"""
 _STEP = "optimizer precision memory hardware"
 
 
@@ -58,7 +58,8 @@ def _configure_inspect(parser: argparse.ArgumentParser) -> None:
     )
     memory = {"type": typed(values.memory_size, "memory"), "metavar": "24GiB"}
     memory["help"] = "find the largest batch whose training step stays within this memory"
-    add_options(parser, inspect, _STEP, memory=memory, hardware={"metavar": "NAME"})
+    named = {name: {"type": str, "metavar": "NAME"} for name in ("precision", "hardware")}
+    add_options(parser, inspect, _STEP, memory=memory, **named)
     parser.add_argument(
         "--html", metavar="FILE", help="write a page with treemaps, in one file that needs no network"
     )

@@ -27,7 +27,7 @@ def inspect(
     dtype: torch.dtype | None = None,
     input_dtype: torch.dtype | None = None,
     optimizer: str | None = None,
-    precision: str | None = None,
+    precision: str | int | None = None,
     memory: int | None = None,
     hardware: str | None = None,
     **hyperparameters: Any,
@@ -43,8 +43,9 @@ def inspect(
         input_dtype: The samples' type; where None the module's own, or integers where only these run.
         optimizer: Trace a whole training step with ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"`` or
             ``"rmsprop"``, for its memory.
-        precision: The number format of that step, ``"bfloat16 mixed"`` and others; Adam's step where no optimizer is
-            named.
+        precision: The number format of that step, as ``fit`` names it: ``32``, the module's own type, ``64``,
+            ``tf32``, ``bf16-mixed``, ``16-mixed``; also ``bf16-true`` and ``16-true``. Adam's step where no
+            optimizer is named.
         memory: Bytes for which the largest batch of that step is looked for.
         hardware: The least time of the pass by the published peaks of a device: ``"a100"``, ``"h100"``,
             ``"rtx4090"``, ``"t4"`` and others, or ``"here"``.
@@ -71,7 +72,7 @@ def inspect(
         bound = None if hardware is None else time_bound(found, hardware)
         if optimizer is None and precision is None and memory is None:
             return Inspection(title, sample, found, bound=bound)
-        chosen, kind = optimizer or "adam", precision or "as built"
+        chosen, kind = optimizer or "adam", str(precision or 32)
         return Inspection(
             title,
             sample,

@@ -85,7 +85,7 @@ class Inspection:
     sample: Sample
     anatomy: Anatomy
     optimizer: str | None = None
-    precision: str = "as built"
+    precision: str = "32"
     memory: StepMemory | None = None
     largest: LargestBatch | None = None
     bound: TimeBound | None = None
@@ -144,7 +144,7 @@ class Inspection:
         if step is not None:
             kinds = ", ".join(f"{kind} {bytes_text(held)}" for kind, held in step.by_kind.items() if held)
             lines.append(
-                f"peak memory of a training step ({self.optimizer}, {self.precision}): "
+                f"peak memory of a training step ({self.optimizer}, precision {self.precision}): "
                 f"{bytes_text(step.peak_bytes)} in its {step.phase}: {kinds}"
             )
         if self.largest is not None:

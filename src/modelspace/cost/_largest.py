@@ -52,7 +52,7 @@ def largest_batch(
     input_shape: tuple[int, ...] | None = None,
     *,
     optimizer: Any = "adam",
-    precision: str = "as built",
+    precision: str | int = "32",
     input_dtype: torch.dtype = torch.float32,
     inputs: Callable[[int], Any] | None = None,
     kwargs: Callable[[int], Mapping[str, Any]] | None = None,

@@ -15,6 +15,7 @@ from modelspace.cost._anatomy import arguments
 from modelspace.cost._formulas import all_formulas
 from modelspace.errors import ModelspaceError, first_line, unknown_name
 from modelspace.optimizers import Optimizer, applied
+from modelspace.precision import format_named
 from modelspace.trace import Block, PeakMemory, Subject, trace
 
 _Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -28,17 +29,6 @@ _NAMED: dict[str, _Maker] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
-}
-
-# The type that parameters are cast to, and the type of autocast.
-PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
-    "as built": (None, None),
-    "float32": (torch.float32, None),
-    "float64": (torch.float64, None),
-    "bfloat16": (torch.bfloat16, None),
-    "float16": (torch.float16, None),
-    "bfloat16 mixed": (torch.float32, torch.bfloat16),
-    "float16 mixed": (torch.float32, torch.float16),
 }
 
 
@@ -71,7 +61,7 @@ def training_memory(
     input_shape: tuple[int, ...] | None = None,
     *,
     optimizer: Any = "adam",
-    precision: str = "as built",
+    precision: str | int = "32",
     batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
     inputs: Any = None,
@@ -90,8 +80,9 @@ def training_memory(
             CPU (one tensor at a time); a function that makes a ``torch.optim.Optimizer`` of a list of parameters
             (``lambda p: torch.optim.Adam(p, foreach=True)`` is what PyTorch takes on a GPU); or an optimizer of
             this library, whose update makes new points and a new state beside the old ones.
-        precision: ``"as built"``, ``"float32"``, ``"float64"``, ``"bfloat16"``, ``"float16"``, or
-            ``"bfloat16 mixed"`` or ``"float16 mixed"``: parameters in float32 under ``torch.autocast``.
+        precision: The number format, as `modelspace.fit` names it: ``"32"``, the module's own type, whose memory
+            ``"tf32"`` has too; ``"64"``; ``"bf16-mixed"`` or ``"16-mixed"``, products in 16 bits under
+            ``torch.autocast``; and ``"bf16-true"`` or ``"16-true"``, all in 16 bits.
         batch_size: Samples in the batch.
         input_dtype: The batch's type.
         inputs: See `anatomy`.
@@ -125,7 +116,7 @@ def inference_memory(
     module: nn.Module,
     input_shape: tuple[int, ...] | None = None,
     *,
-    precision: str = "as built",
+    precision: str | int = "32",
     batch_size: int = 1,
     input_dtype: torch.dtype = torch.float32,
     inputs: Any = None,
@@ -161,16 +152,10 @@ def inference_memory(
     return trace(module, args, kwargs or {}, run, formulas=all_formulas(), dtype=cast, gradients=False)
 
 
-def _precision(name: str) -> tuple[torch.dtype | None, AbstractContextManager[Any]]:
-    """The type that parameters are cast to, and what is entered around forward and loss.
-
-    Raises:
-        ModelspaceError: an unknown precision.
-    """
-    if name not in PRECISIONS:
-        raise unknown_name("precision", name, PRECISIONS)
-    cast, mixed = PRECISIONS[name]
-    return cast, nullcontext() if mixed is None else torch.autocast("cpu", dtype=mixed)
+def _precision(name: str | int) -> tuple[torch.dtype | None, AbstractContextManager[Any]]:
+    """The type that parameters are cast to, and what is entered around forward and loss."""
+    cast, products = format_named(name)
+    return cast, nullcontext() if products is None else torch.autocast("cpu", dtype=products)
 
 
 def _found(subject: Subject) -> StepMemory:

@@ -1,6 +1,6 @@
 """Data as plain tensors in three parts, from wherever it is; the order it is shown in; what is wrong with it.
 
-Everything goes through :func:`load`. Nothing is downloaded and nothing is unpickled.
+Everything goes through ``load``. Nothing is downloaded and nothing is unpickled.
 """
 
 from modelspace.data.assemble import of_splits

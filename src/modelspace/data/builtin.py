@@ -54,7 +54,7 @@ def digits_7x7(seed: int = 0, splits: Iterable[float] = DEFAULT_SPLITS) -> Data:
     Raises:
         ModelspaceError: ``seed`` or ``splits`` are out of range.
 
-    Source: as :func:`digits`; same seed, same rows in the same splits.
+    Source: as ``digits``; same seed, same rows in the same splits.
 
     >>> digits_7x7().input_shape
     (3, 7, 7)

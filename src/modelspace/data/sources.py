@@ -1,4 +1,4 @@
-"""Data from wherever it is: the one entry, :func:`load`."""
+"""Data from wherever it is: the one entry, ``load``."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +37,7 @@ def load(
 
     ``source`` is one of
 
-    - :class:`Data`: itself; neither split nor converted;
+    - ``Data``: itself; neither split nor converted;
     - ``"digits"``, ``"digits-7x7"``, ``"mnist1d"``: built in, no download;
     - a path to a ``.npz`` file with the arrays ``inputs`` and ``labels`` (or ``x`` and ``y``, ``X`` and
       ``y``), or already split into ``x_train``, ``y_train``, ``x_val``, ``y_val``, ``x_test``, ``y_test``; a
@@ -71,7 +71,7 @@ def load(
         Three disjoint splits that hold every sample once.
 
     Raises:
-        ModelspaceError: the source is unknown or unreadable, or :func:`modelspace.data.check_data` objects.
+        ModelspaceError: the source is unknown or unreadable, or ``modelspace.data.check_data`` objects.
 
     >>> import torch
     >>> load((torch.rand(100, 3), torch.arange(100) % 4), name="noise")

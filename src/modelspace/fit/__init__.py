@@ -7,11 +7,12 @@ the gradient and ``modelspace.optimizers`` for the update.
 from modelspace.fit.fit import fit, local
 from modelspace.fit.options import PLANS, Options
 from modelspace.fit.plan import build, measured, program
-from modelspace.fit.precision import Precision, products_in
+from modelspace.fit.precision import products_in
 from modelspace.fit.recipe import LABEL_NOISE, EarlyStopping, Recipe
 from modelspace.fit.runner import Job, Rows, Runner, halved, pieces
 from modelspace.fit.task import Task, prepare
 from modelspace.fit.train import Advance, Program, start, train, updates
+from modelspace.precision import Precision
 
 __all__ = [
     "LABEL_NOISE",

@@ -1,10 +1,4 @@
-"""In what number format a fit computes.
-
-The names are Lightning's. ``"32"`` computes in the coordinates' own type: float32, or the float64 or bfloat16 that
-the space was built with. ``"64"`` makes the coordinates, and all that is computed with them, double.
-``"bf16-mixed"`` and ``"16-mixed"`` keep the coordinates and do matrix products in 16 bits, as PyTorch's automatic
-mixed precision does.
-``"tf32"`` lets an NVIDIA GPU round the inputs of float32 products to 10 bits of mantissa.
+"""What a fit does in each number format; their names are in ``modelspace.precision``.
 
 float16 has a narrow range, so each member's loss is multiplied by a scale of its own before the backward, and the
 gradient divided by it after: halved when a gradient overflows (that step is left out), doubled after 2000 steps
@@ -13,33 +7,18 @@ without one. Source: Micikevicius et al., "Mixed precision training", ICLR 2018;
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError
 from modelspace.population import Population
+from modelspace.precision import FORMATS, Precision
 from modelspace.space import ModelSpace
-
-Precision = Literal["32", "64", "tf32", "bf16-mixed", "16-mixed"]
-PRECISIONS: tuple[Precision, ...] = ("32", "64", "tf32", "bf16-mixed", "16-mixed")
 
 FIRST_SCALE = 2.0**16
 GROWTH_STEPS = 2000
 _LEAST_SCALE = 2.0**-24  # below this no gradient can be told from zero: the member has diverged
-
-
-def named(precision: Precision | Literal[32, 64]) -> Precision:
-    """Return a precision by its name, or by its number of bits.
-
-    Raises:
-        ModelspaceError: an unknown name.
-    """
-    for known in PRECISIONS:
-        if str(precision) == known:
-            return known
-    raise unknown_name("precision", str(precision), PRECISIONS)
 
 
 def products_of(precision: Precision, device: torch.device) -> torch.dtype | None:
@@ -50,7 +29,7 @@ def products_of(precision: Precision, device: torch.device) -> torch.dtype | Non
     """
     if precision == "tf32" and device.type != "cuda":
         raise ModelspaceError(f"tf32 is a format of NVIDIA GPUs, and the members are on {device}")
-    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return FORMATS[precision].products
 
 
 def coordinates_in(precision: Precision, population: Population) -> Population:

@@ -14,14 +14,13 @@ from modelspace import losses, metrics, optimizers
 from modelspace.data import Data
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.fit import precision
-from modelspace.fit.precision import PRECISIONS, Precision
 from modelspace.fit.settings import setting, settings
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
 from modelspace.losses import Choice, Loss, Objective
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
 from modelspace.population import Population
+from modelspace.precision import PRECISIONS, Precision, precision_named
 from modelspace.widest import widest
 
 LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
@@ -161,7 +160,7 @@ class Recipe:
     accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(
         default="32",
-        converter=precision.named,
+        converter=precision_named,
         choices=PRECISIONS,
         doc="Number format: ``32``, the coordinates' own, float32 unless the space was built with another; "
         "``64``, all in double; ``tf32``, float32 products at reduced precision on an NVIDIA GPU; "

@@ -42,7 +42,7 @@ def load_python(target: str) -> Any:
     try:
         found = getattr(module, name)
     except AttributeError:
-        names = [n for n in vars(module) if not n.startswith("_")]
+        names = [n for n, value in vars(module).items() if not n.startswith("_") and _can_be_called(value)]
         raise unknown_name(f"name in {place}", name, names) from None
     if callable(found) and not _is_of_packages_or_user(found):
         raise ModelspaceError(
@@ -78,6 +78,10 @@ def as_architecture(found: Any, target: str) -> Any:
             "nn.Module, or a function that returns one"
         )
     return found
+
+
+def _can_be_called(found: Any) -> bool:
+    return callable(found) and _is_of_packages_or_user(found)
 
 
 def _is_of_packages_or_user(found: Any) -> bool:

@@ -279,7 +279,7 @@ def test_a_distribution_s_broken_parameter_is_its_member_s_alone():
 
 
 def test_blocks_that_end_in_another_order_leave_nothing_behind():
-    """As a block within a generator does, which is collected while another block runs."""
+    """As those of two threads do."""
     before = vars(D.Distribution)["_validate_args"]
     with ExitStack() as late:
         with ExitStack() as early:

@@ -34,8 +34,7 @@ _LAYERS: dict[tuple[Any, str], list[list[Any]]] = {}
 def swapped(*swaps: Swap) -> Iterator[None]:
     """Within the block, attributes of modules and classes have other values.
 
-    Blocks may end in any order, as one within a generator does that is collected while another block runs: the last
-    to end leaves what was there before the first.
+    Blocks may end in any order, as those of two threads do: the last to end leaves what was there before the first.
     """
     mine = [(owner, name, [value]) for owner, name, value in swaps]
     try:
