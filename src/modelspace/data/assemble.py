@@ -29,11 +29,7 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
         The checked data; dtypes as ``modelspace.data.load`` describes.
 
     Raises:
-<<<<<<< HEAD
         ModelspaceError: a part is no nest of arrays, or ``modelspace.data.check_data`` objects.
-=======
-        ModelspaceError: a part is no pair of arrays, or ``modelspace.data.check_data`` objects.
->>>>>>> small13
 
     >>> import torch
     >>> part = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
@@ -56,14 +52,8 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
     return data
 
 
-<<<<<<< HEAD
 def _split_of(source: Any, name: str) -> Split:
     return split_of(source, f"data '{name}': inputs", f"data '{name}': labels")
-=======
-def of_arrays(inputs: Any, labels: Any, *, splits: Iterable[float], seed: int, name: str) -> Data:
-    """Data out of all its inputs and labels, split at random (``modelspace.data.splits``)."""
-    return carve({"train": (inputs, labels)}, splits=splits, seed=seed, name=name)
->>>>>>> small13
 
 
 def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name: str) -> Data:
