@@ -3,25 +3,31 @@
 Everything goes through ``load``. Nothing is downloaded and nothing is unpickled.
 """
 
-from modelspace.data.assemble import of_splits
+from modelspace.data.assemble import of_splits, of_tasks
 from modelspace.data.builtin import digits, digits_7x7, mnist1d
 from modelspace.data.check import check_data, check_labels
 from modelspace.data.dataset import Data, Split
 from modelspace.data.noise import noisy_labels
 from modelspace.data.order import epoch_indices, permutation
 from modelspace.data.sources import load
+from modelspace.data.views import COLUMNS, Views, folds_of, views_of
 
 __all__ = [
+    "COLUMNS",
     "Data",
     "Split",
+    "Views",
     "check_data",
     "check_labels",
     "digits",
     "digits_7x7",
     "epoch_indices",
+    "folds_of",
     "load",
     "mnist1d",
     "noisy_labels",
     "of_splits",
+    "of_tasks",
     "permutation",
+    "views_of",
 ]

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from modelspace.data.check import check_data, raise_problems, split_problems
 from modelspace.data.convert import is_nest, split_of
 from modelspace.data.dataset import Data, Split
+from modelspace.data.randomness import generator
 from modelspace.data.splits import check_fractions, split_indices
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
+from modelspace.nest import mapped_together
 
 _NAMES = ("train", "validation", "test")
 
@@ -47,7 +50,72 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
     raise_problems(
         name, [text for part, split in splits.items() for text in split_problems(split, f"the {part} split")]
     )
-    data = Data(name, **splits)
+    data = Data(name, *(splits[part] for part in _NAMES))
+    check_data(data)
+    return data
+
+
+def of_tasks(
+    tasks: Iterable[Any],
+    *,
+    splits: Iterable[float] = (0.8, 0.2, 0.0),
+    ordered: bool = False,
+    seed: int = 0,
+    name: str = "tasks",
+) -> Data:
+    """Make one data set of many: a series, a patient, a shop, an image each, of unequal lengths.
+
+    A member of a population is trained and scored on the task that its column ``task`` names. The samples stand in
+    memory once, one task after the other.
+
+    Args:
+        tasks: Each one's samples: ``(inputs, labels)`` or another nest, all of one structure, shape and type.
+        splits: Fractions of each task's train (> 0), validation and test; a task keeps at least one sample to train
+            on.
+        ordered: Cut every task in its order, the last samples for test: of time series. At random where False.
+        seed: Of the cut.
+        name: What reports call it.
+
+    Returns:
+        The data, whose ``tasks`` say whose each sample is.
+
+    Raises:
+        ModelspaceError: there are no tasks, one has no samples, or they are not alike.
+
+    >>> import torch
+    >>> series = [(torch.rand(n, 8), torch.rand(n, 1)) for n in (20, 35, 50)]
+    >>> of_tasks(series, ordered=True, name="shops")
+    Data('shops': 3 tasks, 84 train, 21 validation, 0 test; inputs 8 float32, labels 1 float32)
+    """
+    fractions = check_fractions(splits)
+    parts = [_split_of(task, f"{name}, task {i}") for i, task in enumerate(tasks)]
+    if not parts:
+        raise ModelspaceError(f"data '{name}': there are no tasks")
+    for i, part in enumerate(parts):
+        raise_problems(
+            name, split_problems(part, f"task {i}") or ([] if len(part) else [f"task {i} has no samples"])
+        )
+    first = parts[0]
+    try:
+        inputs, labels = (
+            mapped_together(lambda *x: torch.cat(x), *(getattr(part, kind) for part in parts))
+            for kind in ("inputs", "labels")
+        )
+        whole = Split(inputs, labels, first.form)
+    except (RuntimeError, ValueError) as error:
+        raise ModelspaceError(f"data '{name}': its tasks are not alike: {first_line(error)}") from error
+    lengths = np.array([len(part) for part in parts])
+    rows: dict[str, list[np.ndarray]] = {split: [] for split in _NAMES}
+    for i, (start, length) in enumerate(zip(np.cumsum(lengths) - lengths, lengths, strict=True)):
+        order = np.arange(length) if ordered else generator(seed, i).permutation(length)
+        test = round(fractions[2] * length)
+        validation = min(round(fractions[1] * length), length - test - 1)
+        ends = length - test - max(validation, 0), length - test
+        for split, part in zip(_NAMES, np.split(order, ends), strict=True):
+            rows[split].append(start + part)
+    index = {split: torch.from_numpy(np.concatenate(found)) for split, found in rows.items()}
+    ids = {split: np.repeat(np.arange(len(parts)), [len(x) for x in found]) for split, found in rows.items()}
+    data = Data(name, *(whole.take(index[split]) for split in _NAMES), tasks=ids)
     check_data(data)
     return data
 
@@ -81,6 +149,6 @@ def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name:
     strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
     rows = split_indices(strata, shares, seed) if any(missing) else ()
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
-    data = Data(name, **made)
+    data = Data(name, *(made[part] for part in _NAMES))
     check_data(data)
     return data

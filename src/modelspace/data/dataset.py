@@ -1,9 +1,11 @@
 """The records: one part of a data set, and the three parts together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,6 +58,7 @@ class Data:
         train: What the parameters are fitted to.
         validation: What hyper-parameters are chosen by; may be empty.
         test: What is reported; may be empty.
+        tasks: Where the data are several tasks, each sample's, from 0, by split; see ``of_tasks``.
 
     >>> from modelspace.data import digits
     >>> digits()
@@ -66,11 +69,17 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, Split]:
         """The three parts by name, in their order."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def task_count(self) -> int:
+        """How many tasks the data are: 1 where they are not several."""
+        return 1 + max((int(ids.max()) for ids in self.tasks.values() if len(ids)), default=0)
 
     @property
     def form(self) -> str:
@@ -97,7 +106,8 @@ class Data:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
-        return f"Data('{self.name}': {counts}; inputs {self._inputs()}, {self._labels()})"
+        many = f"{self.task_count:,} tasks, " if self.tasks else ""
+        return f"Data('{self.name}': {many}{counts}; inputs {self._inputs()}, {self._labels()})"
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{len(split)} samples") for name, split in self.splits.items()]

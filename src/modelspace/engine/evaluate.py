@@ -1,6 +1,6 @@
 """Outputs and scores of every member on given samples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from modelspace import data as datasets
@@ -25,6 +25,7 @@ from modelspace.metrics import Metric
 from modelspace.nest import (
     Nest,
     arguments,
+    axes,
     described,
     mapped,
     mapped_together,
@@ -88,10 +89,12 @@ class Scoring:
         self.names = (*scores, *also)
         samples = self._samples = samples_in(inputs)
         self._batch = batch_size
+        self._together = False  # whether all samples are one piece
         self._piece = ceil(samples / ceil(samples / SCORED_AT_ONCE)) if samples else 1
         self._most = plan.shard  # members at once
         if of_outputs and samples > self._piece and not self._apart(example):
             self._piece, self._most = samples, max(1, plan.shard * SCORED_AT_ONCE // samples)
+            self._together = True
         if samples and self._wholes:
             one = self._outputs(example, take(inputs, slice(min(2, self._piece))))
             self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
@@ -104,29 +107,60 @@ class Scoring:
         points: Float[Tensor, "member parameter"],
         buffers: Named,
         terms: Mapping[str, Float[Tensor, "member"]],
+        rows: Sequence[Int64[Tensor, "row"]] | None = None,
     ) -> Float[Tensor, "member score"]:
-        """Return the scores of c members, NaN where there are no samples; ``terms`` are the losses' own columns."""
+        """Return the scores of c members, NaN where there are no samples.
+
+        Args:
+            points: ``[c, n]``.
+            buffers: ``[c, …]`` each.
+            terms: The losses' own columns.
+            rows: Each member's own samples; None where all are scored on all.
+        """
+        if rows is not None:
+            return self._own_scores(points, buffers, dict(terms), rows)
         size = ceil(len(points) / ceil(len(points) / self._most))
         parts = []
         for begin in range(0, len(points), size):
-            rows = slice(begin, begin + size)
-            own = points[rows]
-            buffers_, terms_ = ({name: x[rows] for name, x in held.items()} for held in (buffers, terms))
+            at_once = slice(begin, begin + size)
+            own = points[at_once]
+            buffers_, terms_ = ({name: x[at_once] for name, x in held.items()} for held in (buffers, terms))
             parts.append(self._scores(own, buffers_, terms_, compile=self._compile and len(own) == size))
         return torch.cat(parts)
 
-    def _scores(self, points: Tensor, buffers: Named, terms: Named, *, compile: bool) -> Tensor:
-        members, samples = len(points), self._samples
+    def _own_scores(
+        self, points: Tensor, buffers: Named, terms: Named, rows: Sequence[Int64[Tensor, "row"]]
+    ) -> Tensor:
+        """Score members on samples of their own: those together that have equally many."""
+        alike: dict[int, list[int]] = {}
+        for k, own in enumerate(rows):
+            alike.setdefault(len(own), []).append(k)
+        kind = {"dtype": widest(points.device), "device": points.device}
+        scores = torch.full((len(points), len(self.names)), torch.nan, **kind)
+        for length, members in alike.items():
+            if not length:
+                continue
+            index = torch.stack([rows[k] for k in members]).to(points.device)
+            at = torch.tensor(members, device=points.device)
+            held = ({name: value[at] for name, value in each.items()} for each in (buffers, terms))
+            scores[at] = self._scores(points[at], *held, compile=False, own=index)
+        return scores
+
+    def _scores(
+        self, points: Tensor, buffers: Named, terms: Named, *, compile: bool, own: Tensor | None = None
+    ) -> Tensor:
+        members, samples = len(points), self._samples if own is None else own.shape[1]
         kind = {"dtype": widest(points.device), "device": points.device}
         if not samples:
             return torch.full((members, len(self.names)), torch.nan, **kind)
         columns: dict[str, Tensor] = {}
-        given = points, buffers, terms
+        given = points, buffers, terms, own
+        whole = samples if self._together else self._piece
         if self._means or self._wholes:
-            total, outputs = self._over_pieces(self._piece_scores, self._piece, given, compile=compile)
+            total, outputs = self._over_pieces(self._piece_scores, whole, given, compile=compile)
             columns |= dict(zip(self._means, (total / samples).unbind(1), strict=True)) if self._means else {}
             for name, score in self._wholes.items():
-                columns[name] = self._whole(name, score, outputs, terms).to(**kind)
+                columns[name] = self._whole(name, score, outputs, terms, own).to(**kind)
         if self._objective is not None:
             name, objective = self._objective
             total, _ = self._over_pieces(self._objective_values, self._batch, given, compile=compile)
@@ -134,18 +168,25 @@ class Scoring:
         return torch.stack([columns[name] for name in self.names], 1)
 
     def _over_pieces(
-        self, score: Callable[..., Any], size: int, given: tuple[Tensor, Named, Named], *, compile: bool
+        self,
+        score: Callable[..., Any],
+        size: int,
+        given: tuple[Tensor, Named, Named, Tensor | None],
+        *,
+        compile: bool,
     ) -> tuple[Tensor, Nest]:
         """Sum over the samples what ``score`` gives as means of pieces; join the outputs that it gives."""
-        total, parts = torch.zeros((), dtype=widest(given[0].device), device=given[0].device), []
-        for begin in range(0, self._samples, size):
-            piece = slice(begin, begin + size)
+        points, buffers, terms, own = given
+        samples = self._samples if own is None else own.shape[1]
+        total, parts = torch.zeros((), dtype=widest(points.device), device=points.device), []
+        for begin in range(0, samples, size):
+            piece = slice(begin, begin + size) if own is None else own[:, begin : begin + size]
             inputs, labels = take(self._inputs, piece), take(self._labels, piece)
-            count = min(size, self._samples - begin)
+            count = min(size, samples - begin)
             compute = score
             if compile and count == size:
-                compute = self._compiled(score, *given[:2], inputs, labels, given[2])
-            means, outputs = compute(*given[:2], inputs, labels, given[2])
+                compute = self._compiled(score, points, buffers, inputs, labels, terms, False)
+            means, outputs = compute(points, buffers, inputs, labels, terms, own is not None)
             if means is not None:
                 total = total + means * count
             if outputs is not None:
@@ -155,52 +196,54 @@ class Scoring:
         return total, mapped_together(lambda *pieces: torch.cat(pieces, 1), *parts)
 
     def _piece_scores(
-        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named
+        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named, own: bool
     ) -> tuple[Tensor | None, Nest]:
         """Return the means over a piece's samples, ``[member, score]``, and its outputs; where they are needed."""
-        outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched)
+        outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched, own=own)
         columns = []
         for score in self._means.values():
             if self._batched:
                 column = torch.vmap(
-                    lambda z, y, t, s=score: self._function.score(at(s, t), z, y), in_dims=(0, None, 0)
+                    lambda z, y, t, s=score: self._function.score(at(s, t), z, y),
+                    in_dims=(0, axes(labels, 0 if own else None), 0),
                 )(outputs, labels, terms)
             else:
-                rows = range(len(points))
-                column = torch.stack([at(score, _row(terms, k))(take(outputs, k), labels) for k in rows])
+                each = [take(labels, k) if own else labels for k in range(len(points))]
+                column = torch.stack(
+                    [at(score, _row(terms, k))(take(outputs, k), y) for k, y in enumerate(each)]
+                )
             columns.append(column.to(widest(points.device)))
         return torch.stack(columns, 1) if columns else None, outputs if self._wholes else None
 
     def _objective_values(
-        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named
+        self, points: Tensor, buffers: Named, inputs: Nest, labels: Nest, terms: Named, own: bool
     ) -> tuple[Tensor, None]:
         """Return an objective's values of one batch, ``[member, value]``."""
         assert self._objective is not None
         _, objective = self._objective
         values = objective_values(
-            self._function, objective, points, buffers, inputs, labels, terms, batched=self._batched
+            self._function, objective, points, buffers, inputs, labels, terms, batched=self._batched, own=own
         )
         names = ("loss", *objective.named)
         return torch.stack([values[name].to(widest(points.device)) for name in names], 1), None
 
-    def _whole(self, name: str, score: Score, outputs: Nest, terms: Named) -> Tensor:
+    def _whole(self, name: str, score: Score, outputs: Nest, terms: Named, rows: Tensor | None) -> Tensor:
         """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
         values = []
         first = tensors(outputs)[0]
         for k in range(len(first)):
             own = take(outputs, k)
+            labels = self._labels if rows is None else take(self._labels, rows[k])
             with torch.no_grad():
                 try:
-                    value = at(score, _row(terms, k))(
-                        mapped(Tensor.clone, own), mapped(Tensor.clone, self._labels)
-                    )
+                    value = at(score, _row(terms, k))(mapped(Tensor.clone, own), mapped(Tensor.clone, labels))
                 except ModelspaceError:
                     raise
                 except Exception as error:
                     if all(tensor.isfinite().all() for tensor in tensors(own)):
                         raise ModelspaceError(
-                            f"'{name}' failed on the outputs of one member for all {self._samples} samples, of "
-                            f"shape {kinds_in(own)}, and labels of shape {kinds_in(self._labels)}: {told(error)}"
+                            f"'{name}' failed on the outputs of one member for all {samples_in(labels)} samples, of "
+                            f"shape {kinds_in(own)}, and labels of shape {kinds_in(labels)}: {told(error)}"
                         ) from error
                     value = first.new_tensor(torch.nan)  # a member gone astray ends nobody else's run
             values.append(value.detach().to(widest(first.device)))
@@ -262,10 +305,14 @@ def objective_values(
     terms: Mapping[str, Float[Tensor, "member"]],
     *,
     batched: bool,
+    own: bool = False,
 ) -> dict[str, Float[Tensor, "member"]]:
-    """Compute an objective of one batch in evaluation mode for c members: ``loss`` and what is named beside it."""
+    """Compute an objective of one batch in evaluation mode for c members: ``loss`` and what is named beside it.
 
-    def one(compute: Callable[..., Any], p: Any, b: Any, terms: Named) -> Any:
+    With ``own``, inputs and labels have a member axis.
+    """
+
+    def one(compute: Callable[..., Any], p: Any, b: Any, terms: Named, inputs: Nest, labels: Nest) -> Any:
         work = work_of(at(objective, terms), labels)
         return compute(p, b, inputs, training=False, work=work)[0]
 
@@ -273,10 +320,18 @@ def objective_values(
     with torch.enable_grad():  # an objective may differentiate with respect to inputs
         if batched:
             views = function.space.layout.views(points.detach())
-            values = torch.vmap(partial(one, function))(views, copies, dict(terms))
+            samples = (axes(nest, 0 if own else None) for nest in (inputs, labels))
+            values = torch.vmap(partial(one, function), in_dims=(0, 0, 0, *samples))(
+                views, copies, dict(terms), inputs, labels
+            )
         else:
-            rows = range(len(points))
-            values = stacked([one(function.single, points[k], _row(copies, k), _row(terms, k)) for k in rows])
+            given = [take((inputs, labels), k) if own else (inputs, labels) for k in range(len(points))]
+            values = stacked(
+                [
+                    one(function.single, points[k], _row(copies, k), _row(terms, k), *batch)
+                    for k, batch in enumerate(given)
+                ]
+            )
     return mapped(Tensor.detach, values)
 
 

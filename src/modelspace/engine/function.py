@@ -31,7 +31,7 @@ from modelspace.engine.lowerings.embedding import renormalised
 from modelspace.engine.lowerings.recurrent import keep_weights_apart
 from modelspace.engine.lowerings.surroundings import averaging, cumulative_norms
 from modelspace.engine.randomness import Draws, forward_draws, stream_seed
-from modelspace.nest import Nest, called, mapped, only_tensors, stacked
+from modelspace.nest import Nest, axes, called, mapped, only_tensors, stacked, take
 from modelspace.space import ModelSpace
 
 Named = dict[str, Tensor]
@@ -176,22 +176,27 @@ def stacked_outputs(
     inputs: Nest,
     *,
     batched: bool,
-    work: Work = called,
+    own: bool = False,
 ) -> Any:
-    """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``; of a nest, its tensors."""
+    """Compute f_p(x) in evaluation mode for c members at once, ``[c, batch, …]``; of a nest, its tensors.
 
-    def outputs_of(compute: Callable[..., Any], p: Any, b: Any) -> Any:
-        outputs, _ = compute(p, b, inputs, training=False, work=work)
+    With ``own``, each member has inputs of its own, ``[c, batch, …]``.
+    """
+
+    def outputs_of(compute: Callable[..., Any], p: Any, b: Any, x: Nest) -> Any:
+        outputs, _ = compute(p, b, x, training=False)
         return only_tensors(outputs)
 
     with torch.no_grad():
         if batched:
             views = function.space.layout.views(points)
             copies = {name: value.clone() for name, value in buffers.items()}
-            return torch.vmap(partial(outputs_of, function))(views, copies)
+            x = axes(inputs, 0 if own else None)
+            return torch.vmap(partial(outputs_of, function), in_dims=(0, 0, x))(views, copies, inputs)
         rows = ({name: value[k] for name, value in buffers.items()} for k in range(len(points)))
         single = partial(outputs_of, function.single)
-        outputs = [mapped(Tensor.clone, single(p, b)) for p, b in zip(points, rows, strict=True)]
+        given = [take(inputs, k) if own else inputs for k in range(len(points))]
+        outputs = [mapped(Tensor.clone, single(*each)) for each in zip(points, rows, given, strict=True)]
         return stacked(outputs)
 
 

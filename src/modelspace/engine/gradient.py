@@ -158,7 +158,7 @@ def vmap_gradient(
     buffers: Named,
     batch: Batch,
     seeds: Int[Tensor, "member"],
-    step: Int[Tensor, ""],
+    step: Int[Tensor, "*member"],
     scale: Float[Tensor, "member"] | None = None,
     terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
@@ -171,13 +171,15 @@ def vmap_gradient(
         buffers: ``[c, …]`` each.
         batch: The samples.
         seeds: What the members' random numbers are a function of.
-        step: The optimizer step.
+        step: The optimizer step; each member's own where it has a dimension.
         scale: What each loss is multiplied with before the backward, and its gradient divided by after.
         terms: The hyper-parameters of the loss that differ from member to member.
     """
     leaves = {n: v.detach().requires_grad_() for n, v in function.space.layout.views(points).items()}
 
-    def one(own: Named, kept: Named, inputs: Nest, labels: Nest, seed: Tensor, terms: Named) -> Any:
+    def one(
+        own: Named, kept: Named, inputs: Nest, labels: Nest, seed: Tensor, step: Tensor, terms: Named
+    ) -> Any:
         goal = at(loss, terms)
         work = work_of(goal, labels)
         outputs, after = function(own, kept, inputs, training=True, seed=seed, step=step, work=work)
@@ -185,8 +187,8 @@ def vmap_gradient(
         return value, {name: value.detach() for name, value in after.items()}, _also(goal, outputs)
 
     copies = {name: value.clone() for name, value in buffers.items()}
-    losses, after, also = torch.vmap(one, in_dims=(0, 0, *batch.axes, 0, 0))(
-        leaves, copies, batch.inputs, batch.labels, seeds, dict(terms or {})
+    losses, after, also = torch.vmap(one, in_dims=(0, 0, *batch.axes, 0, 0 if step.dim() else None, 0))(
+        leaves, copies, batch.inputs, batch.labels, seeds, step, dict(terms or {})
     )
     total = losses.sum() if scale is None else (losses * scale).sum()
     parts = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
@@ -215,7 +217,7 @@ def loop_gradient(
     buffers: Named,
     batch: Batch,
     seeds: Int[Tensor, "member"],
-    step: Int[Tensor, ""],
+    step: Int[Tensor, "*member"],
     scale: Float[Tensor, "member"] | None = None,
     terms: Mapping[str, Float[Tensor, "member"]] | None = None,
 ) -> Gradient:
@@ -231,7 +233,8 @@ def loop_gradient(
         goal = at(loss, {name: column[k] for name, column in (terms or {}).items()})
         own = {n: b[k] for n, b in buffers.items()}
         work = work_of(goal, labels)
-        outputs, kept = single(point, own, inputs, training=True, seed=seeds[k], step=step, work=work)
+        number = step[k] if step.dim() else step
+        outputs, kept = single(point, own, inputs, training=True, seed=seeds[k], step=number, work=work)
         value = goal(outputs, labels)
         # And not grad(): hooks see what they expect.
         (value if scale is None else value * scale[k]).backward()

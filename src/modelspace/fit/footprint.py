@@ -246,4 +246,4 @@ def _anatomy(task: Task, samples: int) -> Anatomy:
 
 def batch_size(task: Task) -> int:
     """Samples in a batch: no more than there are."""
-    return min(task.samples, task.recipe.batch_size)
+    return min(task.samples if task.views is None else len(task.views.train(0)), task.recipe.batch_size)

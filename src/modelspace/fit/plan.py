@@ -6,7 +6,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from modelspace.engine import Lowering, Plan, Scoring, balanced, choose_plan, compiled, shard_sizes, step_of
@@ -15,7 +14,7 @@ from modelspace.fit.footprint import footprint as footprint_of
 from modelspace.fit.memory import check, largest_shard, predict
 from modelspace.fit.step import Shard, Step, Stepped
 from modelspace.fit.task import Task
-from modelspace.fit.train import Program, batches, start
+from modelspace.fit.train import Program, batches, numbers_of, start
 from modelspace.memory import Memory
 from modelspace.nest import Nest, on
 from modelspace.processes import can_fork
@@ -37,9 +36,9 @@ def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard,
         own_labels=task.own_labels,
         accumulate=task.recipe.accumulate,
     )
-    number = torch.zeros(1, dtype=torch.int64, device=task.device)
-    coefficients = task.coefficients.of(own.columns, number, task.updates, shard.points.dtype)
-    return step, (shard, coefficients[0], number[0], next(batches(own, 0)))
+    numbers = numbers_of(own, 0)[:1]
+    coefficients = task.coefficients.of(own.columns, numbers, task.updates, shard.points.dtype)
+    return step, (shard, coefficients[0], numbers[0], next(batches(own, 0)))
 
 
 def _first(task: Task, size: int) -> tuple[Task, Shard]:
@@ -62,12 +61,14 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
         step = compiled(step, *arguments)
     elif step is None:
         step, _ = step_of(partial(build, task), plan.lowering, plan.shard)
-    part = task.data.validation
+    part = task.data.validation if task.views is None else task.views.scored
+    pooled = task.views is not None and part is task.views.pool
+    inputs, labels = (task.inputs, task.labels) if pooled else (part.inputs, part.labels)
     scoring = Scoring(
         task.function,
         task.scores,
-        on(task.device, samples_as(part.inputs, task.population.space.dtype)),
-        on(task.device, part.labels),
+        on(task.device, samples_as(inputs, task.population.space.dtype)),
+        on(task.device, labels),
         plan,
         calls=ceil(task.total / plan.shard) * task.recipe.epochs,
         example=task.population[[0]],
@@ -75,7 +76,7 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
     )
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
         own, shard = _first(task, plan.shard)
-        scoring(shard.points, shard.buffers, own.terms)
+        scoring(shard.points, shard.buffers, own.terms, None if own.own is None else own.own.scored)
     return Program(step, scoring, plan.shard)
 
 

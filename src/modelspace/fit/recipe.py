@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from modelspace import data as datasets
 from modelspace import losses, metrics, optimizers
-from modelspace.data import Data
+from modelspace.data import Data, views_of
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.settings import setting, settings
@@ -91,23 +92,25 @@ class Coefficients:
     def of(
         self,
         columns: dict[str, Float64[Tensor, "member _"]],
-        numbers: Int64[Tensor, "step"],
-        total: int,
+        numbers: Int64[Tensor, "step *member"],
+        total: int | Int64[Tensor, "member"],
         dtype: torch.dtype,
     ) -> Float[Tensor, "step name member 1"]:
         """Compute the coefficients of some steps.
 
         Args:
             columns: The members' hyper-parameters, by name.
-            numbers: The steps' numbers, 0 at the first.
-            total: Steps of the whole fit.
+            numbers: The steps' numbers, 0 at the first; one a member where they differ.
+            total: Steps of the whole fit; likewise.
             dtype: The points'; what is returned is of its real type.
         """
-        numbers = numbers.to(widest(numbers.device))
+        # A member that makes no step now has number −1: what is computed of it is not used.
+        numbers = numbers.to(widest(numbers.device)).clamp(min=0)
+        numbers = numbers if numbers.dim() == 2 else numbers[:, None]
         own = {name: columns[name].T for name in self.schedule.hyperparameters()}
-        factors = self.schedule.factor(numbers[:, None], total, own)[:, :, None]
+        factors = self.schedule.factor(numbers, total, own)[:, :, None]
         scheduled = {**columns, "lr": columns["lr"] * factors}
-        values = self.optimizer.coefficients(scheduled, numbers[:, None, None] + 1)
+        values = self.optimizer.coefficients(scheduled, numbers[:, :, None] + 1)
         values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
         shape = (len(numbers), len(columns["lr"]), 1)
         return torch.stack([value.expand(shape) for value in values.values()], 1).to(dtype.to_real())
@@ -154,6 +157,17 @@ class Recipe:
         "``modelspace.optimizers``.",
     )
     epochs: int = setting(default=20, at_least=1, doc="Passes over the training split.")
+    steps: int | None = setting(
+        default=None,
+        at_least=1,
+        doc="Updates of every member, in place of ``epochs``: members of unequal numbers of samples then make equal "
+        "numbers of updates. Scores are still measured after each epoch, and at the end.",
+    )
+    folds: int | None = setting(
+        default=None,
+        at_least=2,
+        doc="How many folds the column ``fold`` is one of; one more than the largest where nothing is given.",
+    )
     batch_size: int = setting(
         default=32, at_least=1, doc="Samples a step; more than there are means all of them."
     )
@@ -200,6 +214,8 @@ class Recipe:
         own = {each.name: getattr(self, each.name) for each in fields(Recipe)}
         own["loss"] = loss = goal_of(population, data, self.loss, self.objective)
         own["objective"] = None
+        if self.steps is not None:
+            own["epochs"] = self._epochs(population, data)
         own["metrics"] = usual(loss, data.classes) if self.metrics is None else self.metrics
         recipe, rule = Recipe(**own), self.early_stopping
         monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
@@ -207,6 +223,14 @@ class Recipe:
         if rule is not None and rule.monitor not in monitors and not of_objective:
             raise unknown_name("score to monitor", rule.monitor, monitors)
         return recipe
+
+    def _epochs(self, population: Population, data: Data) -> int:
+        """How many epochs the given number of updates takes, of the member with most samples."""
+        assert self.steps is not None
+        views = views_of(data, population.table, self.folds, self.data_seed)
+        samples = len(data.train) if views is None else int(views.sizes().max())
+        batches = samples // min(samples, self.batch_size) // self.accumulate
+        return -(-self.steps // max(1, batches))
 
     @property
     def measured(self) -> tuple[Metric, ...]:
@@ -235,11 +259,11 @@ class Recipe:
         """
         table = population.table
         terms = {name: column.numpy() for name, column in terms_of(population, self.loss).items()}
-        others = (name for name in table.columns if name not in (*_DESCRIBING, *terms))
+        others = (n for n in table.columns if n not in (*_DESCRIBING, *terms, *datasets.COLUMNS))
         given = {name: _values(table[name]) for name in others} | terms
         owners = (self.optimizer, self.schedule, self.loss)
         read = [name for owner in owners for name in owner.hyperparameters()]
-        known = {*read, *_CLIPPING, "data_seed", "label_noise"}
+        known = {*read, *_CLIPPING, "data_seed", "label_noise", *datasets.COLUMNS}
         for name in given:
             if name not in known:
                 raise self._unread(name, known)

@@ -59,7 +59,7 @@ def settings(cls: type[T]) -> type[T]:
         for each in fields(self):
             convert, least = each.metadata["converter"], each.metadata["at_least"]
             value = getattr(self, each.name)
-            if least is not None and value < least:
+            if least is not None and value is not None and value < least:
                 problems.append(f"{each.name} is at least {least}; received {value}")
             elif convert is not None:
                 object.__setattr__(self, each.name, convert(value))

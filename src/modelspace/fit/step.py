@@ -92,7 +92,7 @@ class Step:
         self,
         shard: Shard,
         coefficients: Float[Tensor, "name member 1"],
-        number: Int64[Tensor, ""],
+        number: Int64[Tensor, "*member"],
         batch: tuple[Nest, Nest],
     ) -> Stepped:
         """Compute one step.
@@ -100,24 +100,33 @@ class Step:
         Args:
             shard: Before it.
             coefficients: What ``Coefficients.of`` gave for it.
-            number: Its number, 0 at the first.
+            number: Its number, 0 at the first; one a member where they make unequal numbers of steps, −1 for a member
+                that makes none now.
             batch: Inputs and labels.
         """
         c = dict(zip(self.coefficients.names, coefficients.unbind(), strict=True))
         gradient = self._gradient(shard, c, number, batch)
+        takes = number >= 0 if number.dim() else None
         going = shard.active & gradient.losses.isfinite()
-        updated, scaling = going, shard.scaling
+        if takes is not None:
+            going = going | (shard.active & ~takes)
+        updated, scaling = going if takes is None else going & takes, shard.scaling
         if scaling:
             finite = _finite(gradient.gradient)
+            before = scaling
             scaling = precision.rescaled(scaling, finite)
+            if takes is not None:
+                scaling = {name: torch.where(takes, value, before[name]) for name, value in scaling.items()}
             going = going & precision.can_go_on(scaling)
-            updated = going & finite
+            updated = updated & finite & going
         points, state = self._update(gradient, shard, c)
         bounded = _finite(points)
-        going, updated = going & (bounded | ~updated) if scaling else going & bounded, updated & bounded
+        partly = bool(scaling) or takes is not None
+        going, updated = going & (bounded | ~updated) if partly else going & bounded, updated & bounded
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
-        buffers = {n: by_row(going, gradient.buffers[n], value) for n, value in shard.buffers.items()}
+        moved = going if takes is None else going & takes
+        buffers = {n: by_row(moved, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
         return Stepped(gradient.losses, after, updated, gradient.also)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float64, Int64
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.construction import seeded, seeded_elsewhere
-from modelspace.data import Data, epoch_indices, noisy_labels
+from modelspace.data import Data, Views, epoch_indices, noisy_labels, views_of
 from modelspace.engine import (
     Function,
     Score,
@@ -39,6 +40,19 @@ from modelspace.widest import widest
 _WITNESSED = 2  # batches: state that the first leaves behind shows in the second
 
 
+class Own(NamedTuple):
+    """The rows that each of some members is trained on, and is scored on; None there where all see all."""
+
+    train: list[Int64[Tensor, "row"]]
+    scored: list[Int64[Tensor, "row"]] | None
+
+    @classmethod
+    def of(cls, views: Views, rows: Sequence[int]) -> "Own":
+        """Find them for these members; what several see alike is found once."""
+        train, scored = cache(views.train), cache(views.validation)
+        return cls([train(k) for k in rows], [scored(k) for k in rows] if views.own_scores else None)
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A fit before its first update; ``of_shard`` makes of it what one shard's steps read.
@@ -55,8 +69,11 @@ class Task:
         seeds: What the members' random numbers are a function of.
         columns: Their hyper-parameters.
         data_seeds: Each member's seed of the data order; None where all share the recipe's.
+        views: Which samples each member sees; None where all see all.
+        own: Once a shard's members have samples of their own: whose rows of the pool, to be trained on and scored on.
         noise: Each member's share of wrong labels; None where all have the labels as they are.
-        steps: Updates an epoch.
+        steps: Updates an epoch; the most of any member, where they have unequal numbers of samples.
+        ragged: Whether members make unequal numbers of updates.
         total: Members of the whole fit.
         made_before: Whether their points stood in memory before the fit.
     """
@@ -72,8 +89,11 @@ class Task:
     seeds: Int64[Tensor, "member"]
     columns: dict[str, Float64[Tensor, "member _"]]
     data_seeds: Int64[Tensor, "member"] | None
+    views: Views | None
+    own: Own | None
     noise: Float64[Tensor, "member"] | None
     steps: int
+    ragged: bool
     total: int
     made_before: bool
 
@@ -94,13 +114,24 @@ class Task:
 
     @property
     def updates(self) -> int:
-        """A member's updates in all."""
-        return self.steps * self.recipe.epochs
+        """A member's updates in all, the most of any."""
+        return self.recipe.steps or self.steps * self.recipe.epochs
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch: no more than a member has."""
+        return min(self.samples if self.own is None else len(self.own.train[0]), self.recipe.batch_size)
+
+    def own_steps(self) -> Int64[Tensor, "member"]:
+        """Return each member's updates an epoch, where a shard's members have samples of their own."""
+        assert self.own is not None
+        lengths = torch.tensor([len(rows) for rows in self.own.train])
+        return torch.div(lengths, self.batch_size * self.recipe.accumulate, rounding_mode="floor")
 
     @property
     def own_inputs(self) -> bool:
         """Whether each member has its own order of the samples."""
-        return self.data_seeds is not None
+        return self.data_seeds is not None or self.views is not None
 
     @property
     def own_labels(self) -> bool:
@@ -129,6 +160,8 @@ class Task:
     @property
     def can_go_on(self) -> bool:
         """Whether a member's first epochs are the same however many follow: the schedule does not look ahead."""
+        if self.recipe.steps and self.recipe.steps % self.steps:
+            return False  # the last epoch is no whole one
         schedule = self.recipe.schedule
         own = {name: self.columns[name].T for name in schedule.hyperparameters()}
         numbers = torch.arange(min(self.updates, 4096), dtype=torch.float64)[:, None]
@@ -143,7 +176,7 @@ class Task:
             device = torch.cuda.get_device_name(self.device)
         batch = (recipe.batch_size, recipe.accumulate, described(self.inputs), described(self.labels))
         settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
-        shared = (not self.own_inputs, self.noise is None)
+        shared = (not self.own_inputs, self.noise is None, self.ragged)
         return fingerprint(space.signature(), batch, settings, shared, device)
 
     def of_shard(self, rows: Sequence[int]) -> "Task":
@@ -159,6 +192,7 @@ class Task:
             seeds=self.seeds[index],
             columns={name: value[index].to(self.device, kind) for name, value in self.columns.items()},
             data_seeds=None if self.data_seeds is None else self.data_seeds[index],
+            own=None if self.views is None else Own.of(self.views, rows),
             noise=noise,
         )
 
@@ -209,18 +243,24 @@ def prepare(
             "use clip_norm"
         )
     products = precision.products_of(recipe.precision, device)
-    inputs = on(device, samples_as(data.train.inputs, space.dtype))
-    labels = on(device, data.train.labels)
+    views = views_of(data, population.table, recipe.folds, recipe.data_seed)
+    pool = data.train if views is None else views.pool
+    inputs = on(device, samples_as(pool.inputs, space.dtype))
+    labels = on(device, pool.labels)
     recipe = _check_first_batch(population, data, recipe, inputs, labels)
     if products is not None:
         _check_products(
             population[[0]], (take(inputs, slice(2)), take(labels, slice(2))), recipe.loss, products
         )
-    batches = len(epoch_indices(len(data.train), recipe.batch_size, recipe.data_seed, 0))
-    if batches < recipe.accumulate:
+    sizes = torch.tensor([len(pool)]) if views is None else views.sizes()
+    each = torch.clamp(sizes, max=recipe.batch_size)
+    batches = torch.div(sizes, each, rounding_mode="floor")
+    if int(batches.min()) < recipe.accumulate:
         raise ModelspaceError(
-            f"an epoch has {batches} batches of {recipe.batch_size}, fewer than accumulate={recipe.accumulate}"
+            f"an epoch has {int(batches.min())} batches of {int(each.min())}, fewer than "
+            f"accumulate={recipe.accumulate}"
         )
+    steps = torch.div(batches, recipe.accumulate, rounding_mode="floor")
     task = Task(
         population,
         data,
@@ -232,7 +272,10 @@ def prepare(
         labels,
         torch.tensor([int(seed) for seed in seeds], dtype=torch.int64),
         **members,
-        steps=batches // recipe.accumulate,
+        views=views,
+        own=None,
+        steps=int(steps.max()),
+        ragged=recipe.steps is None and bool((steps != steps[0]).any()),
         total=len(population) if total is None else total,
         made_before=made_before,
     )
@@ -263,7 +306,7 @@ def _check_first_batch(
     Returns:
         The recipe, whose objective knows what it names beside its loss.
     """
-    size = min(len(data.train), max(recipe.batch_size, 2))
+    size = min(samples(inputs), max(recipe.batch_size, 2))
     inputs, labels = take(inputs, slice(size)), take(labels, slice(size))
     # A selection draws its own points: the others' are not to be in memory yet.
     module = population[[0]].module(0)
@@ -305,7 +348,7 @@ def _check_products(member: Population, few: tuple[Nest, Nest], loss: Loss, prod
 
 def _check_scores(task: Task) -> None:
     """Take what is a function of all validation samples once, so that what fails there fails before training."""
-    part, member = task.data.validation, task.population[[0]]
+    part, member = task.data.validation if task.views is None else task.views.scored, task.population[[0]]
     labels = on(task.device, part.labels)
     scores = {
         n: s for n, s in task.scores.items() if not (is_sample_mean(s, labels) or isinstance(s, Objective))
@@ -320,6 +363,9 @@ def _witnessed(task: Task) -> Verdict:
     recipe, function, seeds = task.recipe, task.function, task.seeds.tolist()
     rows = list(dict.fromkeys([0, next((k for k, seed in enumerate(seeds) if seed != seeds[0]), 0)]))
     order = epoch_indices(task.samples, recipe.batch_size, recipe.data_seed, 0)
+    if task.views is not None:
+        seen = task.views.train(0)
+        order = seen[epoch_indices(len(seen), recipe.batch_size, recipe.data_seed, 0)]
     batches = [take((task.inputs, task.labels), index) for index in order[:_WITNESSED].to(task.device)]
     members = task.population[rows]
     terms = {name: column[rows] for name, column in task.terms.items()}

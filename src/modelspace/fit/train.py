@@ -91,6 +91,7 @@ def train(
         if made == 0 and not bool(progress.shard.active[:real].any()):
             advance(real * task.steps * (recipe.epochs - epoch))
             break
+        count = min(task.steps, task.updates - epoch * task.steps)
         for stepped, shard in updates(task, progress.shard, program.step, epoch, made):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
@@ -100,8 +101,9 @@ def train(
             if recorder is not None and recorder.due:
                 progress.position[:] = torch.tensor([epoch, made])
                 recorder.checkpoint(rows, named(progress, real))
-        scores = program.scoring(progress.shard.points, progress.shard.buffers, task.terms)
-        _enter(progress, scores, epoch)
+        scored = None if task.own is None else task.own.scored
+        scores = program.scoring(progress.shard.points, progress.shard.buffers, task.terms, scored)
+        _enter(progress, _means(task, progress.losses[:, :count]), scores, epoch)
         if recipe.early_stopping is not None:
             progress = _stop(progress, recipe.early_stopping, recipe.higher_is_better, epoch)
         epoch, made = epoch + 1, 0
@@ -126,12 +128,25 @@ def updates(
     Yields:
         What each step gave, and the shard after it.
     """
-    numbers = torch.arange(epoch * task.steps, (epoch + 1) * task.steps, device=task.device)
-    coefficients = task.coefficients.of(task.columns, numbers, task.updates, shard.points.dtype)
+    numbers = numbers_of(task, epoch)
+    total = task.updates if not task.ragged else (task.own_steps() * task.recipe.epochs).to(task.device)
+    coefficients = task.coefficients.of(task.columns, numbers, total, shard.points.dtype)
     for i, batch in enumerate(batches(task, epoch, made), made):
         stepped = step(shard, coefficients[i], numbers[i], batch)
         shard = settled(stepped, shard)
         yield stepped, shard
+
+
+def numbers_of(task: Task, epoch: int) -> Int64[Tensor, "step *member"]:
+    """Return the numbers of an epoch's updates, from 0 at a member's first.
+
+    Of members that make unequal numbers of them, each member's own: −1 where it makes none.
+    """
+    if not task.ragged:
+        last = min((epoch + 1) * task.steps, task.updates)
+        return torch.arange(epoch * task.steps, last, device=task.device)
+    own, place = task.own_steps(), torch.arange(task.steps)[:, None]
+    return torch.where(place < own, epoch * own + place, -1).to(task.device)
 
 
 def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]]:
@@ -142,24 +157,56 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         epoch: Counted from 0.
         made: Updates of it that are behind.
     """
-    samples, recipe = task.samples, task.recipe
-    if task.data_seeds is None:
-        order = epoch_indices(samples, recipe.batch_size, recipe.data_seed, epoch)
+    recipe = task.recipe
+    if not task.own_inputs:
+        order = epoch_indices(task.samples, recipe.batch_size, recipe.data_seed, epoch)
     else:
-        seeds = task.data_seeds.tolist()
-        own = {seed: epoch_indices(samples, recipe.batch_size, seed, epoch) for seed in dict.fromkeys(seeds)}
-        order = torch.stack([own[seed] for seed in seeds], 1)
+        order = torch.stack(list(_own_orders(task, epoch)), 1)
     order = order.to(task.device)
+    count = min(task.steps, task.updates - epoch * task.steps)
     if recipe.accumulate > 1:
         order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
-    for index in order[made:]:
+    for index in order[made:count]:
         if task.noise is None:
             labels = take(task.labels, index)
-        elif task.data_seeds is None:
+        elif not task.own_inputs:
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
         yield take(task.inputs, index), labels
+
+
+def _own_orders(task: Task, epoch: int) -> Iterator[Int64[Tensor, "batch sample"]]:
+    """Yield each member's batches of an epoch, as rows of the pool; a member that has fewer repeats its first.
+
+    With a given number of steps, an epoch of the fit is as many batches for all: of a member with fewer samples,
+    several of its own epochs one after the other.
+    """
+    recipe, batch = task.recipe, task.batch_size
+    seeds = [recipe.data_seed] * len(task.seeds) if task.data_seeds is None else task.data_seeds.tolist()
+    batches = task.steps * recipe.accumulate
+    orders: dict[tuple[int, int, int], Tensor] = {}
+
+    def order(samples: int, seed: int, epoch: int) -> Tensor:
+        key = samples, seed, epoch
+        if key not in orders:
+            whole = epoch_indices(samples, batch, seed, epoch)
+            orders[key] = whole[: len(whole) // recipe.accumulate * recipe.accumulate]
+        return orders[key]
+
+    for k, seed in enumerate(seeds):
+        rows = None if task.own is None else task.own.train[k]
+        samples = task.samples if rows is None else len(rows)
+        if recipe.steps is None:
+            index = order(samples, seed, epoch)
+        else:
+            each = len(order(samples, seed, 0))
+            first, last = epoch * batches, (epoch + 1) * batches
+            whole = [order(samples, seed, e) for e in range(first // each, -(-last // each))]
+            index = torch.cat(whole)[first % each :][:batches]
+        if len(index) < batches:
+            index = torch.cat([index, index[:1].expand(batches - len(index), -1)])
+        yield index[:batches] if rows is None else rows[index[:batches]]
 
 
 def start(task: Task, rows: Sequence[int]) -> Progress:
@@ -235,10 +282,24 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
     return {".".join(str(key.key) for key in path): value for path, value in leaves}  # pyright: ignore
 
 
-def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:
+def _means(task: Task, losses: Float64[Tensor, "member step value"]) -> Float64[Tensor, "member value"]:
+    """The means of what was measured at each update, over those that the member made."""
+    if not task.ragged:
+        return losses.mean(1)
+    own = task.own_steps().to(losses.device)
+    made = torch.arange(losses.shape[1], device=losses.device) < own[:, None]
+    return torch.where(made[:, :, None], losses, 0).sum(1) / own[:, None]
+
+
+def _enter(
+    progress: Progress,
+    means: Float64[Tensor, "member value"],
+    scores: Float[Tensor, "member score"],
+    epoch: int,
+) -> None:
     """Enter an epoch's training loss and validation scores into the curves."""
     kept = progress.shard.active.cpu()
-    values = torch.cat([progress.losses.mean(1), scores], 1).cpu().to(torch.float64)
+    values = torch.cat([means, scores], 1).cpu().to(torch.float64)
     for curve, column in zip(progress.curves.values(), values.unbind(1), strict=True):
         curve[kept, epoch] = column[kept]
 

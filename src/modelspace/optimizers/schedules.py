@@ -36,13 +36,13 @@ class Schedule(Protocol):
         return ranges_of(self)
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factor of each step and member.
 
         Args:
-            step: Numbers of updates, 0 at the first, below ``total_steps``.
-            total_steps: Updates in the whole run, ≥ 1.
+            step: Numbers of updates, 0 at the first, below ``total_steps``; [T, K] where members have their own.
+            total_steps: Updates in the whole run, ≥ 1; [K] where members make unequal numbers.
             columns: Values of `hyperparameters`, [1, K] or a number; a name left out has the field's value.
 
         Returns:
@@ -69,7 +69,7 @@ class Constant(Schedule):
         return {}
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give 1 everywhere."""
         return torch.ones_like(step)
@@ -103,7 +103,7 @@ class Cosine(Schedule):
         return {"cosine_final": self.final}
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
         final = _column(self, columns, "cosine_final", step)
@@ -135,7 +135,7 @@ class Step(Schedule):
         return {"step_every": self.every, "step_factor": self.gamma}
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
         every = _column(self, columns, "step_every", step)
@@ -179,7 +179,7 @@ class OneCycle(Schedule):
         }
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
         first = 1 / _column(self, columns, "onecycle_div_factor", step)
@@ -221,7 +221,7 @@ class Warmup(Schedule):
         return {"warmup_steps": self.steps, "warmup_start": self.start}
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
         steps = _column(self, columns, "warmup_steps", step)
@@ -266,7 +266,7 @@ class Product(Schedule):
         return self.left.hyperparameters() | self.right.hyperparameters()
 
     def factor(
-        self, step: Float64[Tensor, "step 1"], total_steps: int, columns: Columns
+        self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the product of both sides' factors."""
         return self.left.factor(step, total_steps, columns) * self.right.factor(step, total_steps, columns)

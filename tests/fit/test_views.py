@@ -1,0 +1,192 @@
+"""Each member its own data: held against a bare loop over that member's samples, in float64."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from support.plain import relative_error
+from torch import nn
+
+import modelspace as ms
+from modelspace.data import Data, Split, epoch_indices, folds_of, of_tasks, views_of
+from modelspace.errors import ModelspaceError
+
+G = torch.Generator().manual_seed(0)
+SIZE = 5
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def samples(count):
+    return torch.randn(count, 4, generator=G, dtype=torch.float64), torch.arange(count) % 3
+
+
+def data(train=40, validation=20):
+    return Data("d", *(Split(*samples(n)) for n in (train, validation, 8)))
+
+
+TASKS = of_tasks([samples(n) for n in (7, 31, 18, 24)], splits=(0.75, 0.25, 0.0), name="tasks")
+SPACE = ms.ModelSpace(Net, dtype=torch.float64)
+
+
+def loop(seed, x, y, *, lr, epochs=3, steps=None, batch_size=SIZE, data_seed=0):
+    """A bare loop over one member's samples: its point after, and the mean loss of each epoch."""
+    torch.manual_seed(seed)
+    net = Net().double()
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    means, made, epoch = [], 0, 0
+    while made < steps if steps else epoch < epochs:
+        losses = []
+        for rows in epoch_indices(len(x), batch_size, data_seed, epoch):
+            if steps is not None and made == steps:
+                break
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x[rows]), y[rows])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            made += 1
+        means.append(np.mean(losses))
+        epoch += 1
+    return net, means
+
+
+def held(run, k, x, y, validation, **settings):
+    """Hold member k of a run against the bare loop."""
+    with torch.random.fork_rng():
+        net, means = loop(int(run.table["seed"].iloc[k]), x, y, lr=float(run.table["lr"].iloc[k]), **settings)
+    point = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+    assert relative_error(run.population.points[k], point) < 1e-9
+    if settings.get("steps") is None:
+        assert run.history["train_loss"][k].tolist() == pytest.approx(means, rel=1e-9)
+    if validation is not None:
+        with torch.no_grad():
+            expected = F.cross_entropy(net(validation[0]), validation[1]).item()
+        assert run.table["validation_loss"].iloc[k] == pytest.approx(expected, rel=1e-9)
+
+
+def fit(population, data, plan, **settings):
+    settings = {"epochs": 3, "batch_size": SIZE, "metrics": [], **settings}
+    return ms.fit(population, data, plan={"threads": 1, "workers": 1, **plan}, **settings)
+
+
+PLANS = [
+    {"lowering": "vmap", "compile": False, "shard": 4},
+    {"lowering": "loop", "compile": False, "shard": 3},
+]
+every_plan = pytest.mark.parametrize("plan", PLANS, ids=["vmap", "loop"])
+
+
+@every_plan
+def test_folds(plan):
+    whole = data()
+    population = SPACE.sample(seeds=2, fold=[0, 1, 2, 3], lr=[0.01, 0.03])
+    run = fit(population, whole, plan)
+    x, y = (torch.cat([getattr(s, n) for s in (whole.train, whole.validation)]) for n in ("inputs", "labels"))
+    folds = torch.from_numpy(folds_of(Split(x, y), 4, 0))
+    assert np.bincount(folds.numpy()).tolist() == [15] * 4
+    for k in range(0, len(population), 3):
+        fold = int(run.table["fold"].iloc[k])
+        inside, outside = folds == fold, folds != fold
+        held(run, k, x[outside], y[outside], (x[inside], y[inside]))
+
+
+@every_plan
+@pytest.mark.parametrize("column", ["bootstrap", "samples"])
+def test_resamples_and_subsets(plan, column):
+    whole = data()
+    values = [3, 7, 1000] if column == "bootstrap" else [2, 11, 40]
+    population = SPACE.sample(seeds=2, lr=[0.02], **{column: values})
+    run = fit(population, whole, plan)
+    views = views_of(whole, population.table, None, 0)
+    for k in range(len(population)):
+        rows = views.train(k)
+        value = int(run.table[column].iloc[k])
+        assert len(rows) == (40 if column == "bootstrap" else value)
+        if column == "bootstrap":  # about 1 − 1/e of the samples are in a resample
+            assert 0.5 < len(rows.unique()) / 40 < 0.78
+        else:
+            assert set(rows.tolist()) <= set(views.train(len(population) - 1).tolist())
+        x, y = whole.train.inputs[rows], whole.train.labels[rows]
+        held(run, k, x, y, (whole.validation.inputs, whole.validation.labels))
+
+
+@every_plan
+@pytest.mark.parametrize("given", [{"epochs": 3}, {"steps": 10}], ids=str)
+def test_ragged_tasks(plan, given):
+    population = SPACE.sample(seeds=2, task=[0, 1, 2, 3], lr=[0.02])
+    run = fit(population, TASKS, plan, **given)
+    for k in range(len(population)):
+        task = int(run.table["task"].iloc[k])
+        own = [torch.from_numpy(TASKS.tasks[name] == task) for name in ("train", "validation")]
+        x, y = TASKS.train.inputs[own[0]], TASKS.train.labels[own[0]]
+        there = TASKS.validation.inputs[own[1]], TASKS.validation.labels[own[1]]
+        steps = given.get("steps")
+        held(run, k, x, y, there, steps=steps)
+        each = len(x) // min(len(x), SIZE)
+        assert run.table["steps"].iloc[k] == (steps or 3 * each)
+
+
+def test_ragged_members_follow_schedules_of_their_own_length():
+    population = SPACE.sample(seeds=1, task=[1, 2], lr=[0.02])
+    run = fit(population, TASKS, PLANS[0], schedule="cosine", optimizer="sgd")
+    for k, task in enumerate((1, 2)):
+        own = torch.from_numpy(TASKS.tasks["train"] == task)
+        x, y = TASKS.train.inputs[own], TASKS.train.labels[own]
+        torch.manual_seed(0)
+        net = Net().double()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.02)
+        total = 3 * (len(x) // SIZE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+        for epoch in range(3):
+            for rows in epoch_indices(len(x), SIZE, 0, epoch):
+                optimizer.zero_grad()
+                F.cross_entropy(net(x[rows]), y[rows]).backward()
+                optimizer.step()
+                schedule.step()
+        point = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+        assert relative_error(run.population.points[k], point) < 1e-9
+
+
+def test_an_interrupted_run_of_tasks_goes_on_bit_for_bit(tmp_path):
+    population = SPACE.sample(seeds=2, task=[1, 3], lr=[0.02])
+    whole = fit(population, TASKS, PLANS[0], epochs=4)
+    fit(population, TASKS, PLANS[0], epochs=2, out=tmp_path / "run")
+    resumed = fit(population, TASKS, PLANS[0], epochs=4, out=tmp_path / "run")
+    assert torch.equal(resumed.population.points, whole.population.points)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"task": [0, 9]}, "column task has 9, and data 'tasks' has tasks 0 to 3"),
+        ({"fold": [-1]}, r"column fold is which of the folds, from 0: .* received -1 \(member 0\)"),
+        ({"samples": [0]}, r"column samples: 0 of member 0, which has 59 training samples: give 1 to 59"),
+        (
+            {"bootstrap": [0.5]},
+            "column bootstrap is seed of a resample .*: a whole number of at least 0; received 0.5",
+        ),
+    ],
+)
+def test_what_is_refused(columns, message):
+    population = SPACE.sample(seeds=1, lr=[0.1]).with_columns(**{n: v[:1] for n, v in columns.items()})
+    if len(next(iter(columns.values()))) > 1:
+        population = SPACE.sample(seeds=1, lr=[0.1], **columns)
+    with pytest.raises(ModelspaceError, match=message):
+        fit(population, TASKS, PLANS[0])
+
+
+def test_folds_that_cannot_be_made():
+    one_class = Data("d", *(Split(torch.randn(n, 4), torch.zeros(n, dtype=torch.int64)) for n in (20, 4, 4)))
+    with pytest.raises(ModelspaceError, match="3 folds of samples that are all of one class"):
+        fit(SPACE.sample(seeds=1, fold=[0, 1, 2], lr=[0.1]), one_class, PLANS[0])
+    few = Data("d", Split(torch.randn(20, 4), torch.arange(20) % 10), Split(*samples(0)), Split(*samples(0)))
+    with pytest.raises(ModelspaceError, match="5 folds: some class has 2 samples"):
+        fit(SPACE.sample(seeds=1, fold=[0, 4], lr=[0.1]), few, PLANS[0])
