@@ -8,13 +8,13 @@ from optimizers.truth import (
     CASES,
     MEMBERS,
     arguments,
-    numbers_in,
     problem,
     relative_error,
     trained,
     trained_by_torch,
 )
 from support import optimizers as plain
+from support.optimizers import numbers_in
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from modelspace.errors import ModelspaceError

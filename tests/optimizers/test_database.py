@@ -10,7 +10,8 @@ from math import prod
 
 import pytest
 import torch
-from optimizers.truth import numbers_in, relative_error
+from optimizers.truth import relative_error
+from support.optimizers import numbers_in
 from torch.testing._internal.common_optimizers import optim_db
 
 from modelspace import optimizers

@@ -1,6 +1,5 @@
 """What an optimizer of K members must equal: torch.optim or a published formula, one member at a time."""
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from support import optimizers as plain
+from support.optimizers import numbers_in
 
 from modelspace import optimizers as ours
 from modelspace.hyperparameters import hyper_columns
@@ -206,17 +206,6 @@ def trained(optimizer, columns, posed, rows=range(MEMBERS), update=None):
         gradient = posed.gradient(points, step, rows)
         points, state = (update or optimizer.update)(gradient, state, points, hyper, number)
     return points
-
-
-@contextmanager
-def numbers_in(dtype):
-    """torch.optim keeps a parameter's single numbers (NAdam's product, ASGD's rate) in the default type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def trained_by_torch(case, columns, posed):

@@ -1,8 +1,32 @@
 """Optimizers that torch.optim lacks, one parameter after another: the published formulas as plain loops."""
 
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+
+
+@contextmanager
+def numbers_in(dtype):
+    """torch.optim keeps a parameter's single numbers (NAdam's product, ASGD's rate) in the default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def exact(optimizer):
+    """An optimizer of torch's that keeps such numbers in its parameters' type."""
+    dtype, step = optimizer.param_groups[0]["params"][0].dtype, optimizer.step
+
+    def stepped(closure=None):
+        with numbers_in(dtype.to_real()):
+            return step(closure)
+
+    optimizer.step = stepped
+    return optimizer
 
 
 class Plain(torch.optim.Optimizer):

@@ -27,6 +27,7 @@ from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
+from modelspace.fit.train import keeps_result
 from modelspace.memory import Memory
 from modelspace.runs import Keep, setting_numbers
 from modelspace.show import bytes_text
@@ -54,8 +55,9 @@ def predict(
     buffers = _buffer_bytes(task)
     numbers = shard * point
     a = recipe.accumulate
-    state = recipe.optimizer.init(torch.empty(1, space.dimension, dtype=space.dtype, device="meta"))
-    restores = recipe.early_stopping is not None and recipe.early_stopping.restore_best
+    one = torch.empty(1, space.dimension, dtype=space.dtype, device="meta")
+    state = task.coefficients.optimizer.init(one)
+    restores = keeps_result(task, one, state)
     names = len(task.coefficients.names)
     return Memory(
         shared=_shared(task),

@@ -72,7 +72,7 @@ class Coefficients:
     They depend on columns and step only, so they are computed for many steps at once, in double precision.
 
     Attributes:
-        optimizer: The optimizer.
+        optimizer: The optimizer, on the space's parameters.
         schedule: The learning rate's factor.
         clipping: ``clip_norm``, ``clip_value``, both or none: the columns that limit the gradient.
         terms: The columns that are hyper-parameters of the loss.
@@ -268,7 +268,8 @@ class Recipe:
         """Say how columns and steps become the numbers of an update."""
         clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
         terms = tuple(n for n in self.loss.hyperparameters() if n in population.table)
-        return Coefficients(self.optimizer, self.schedule, clipping, terms)
+        shapes = tuple(block.shape for block in population.space.layout)
+        return Coefficients(self.optimizer.on(shapes), self.schedule, clipping, terms)
 
 
 def _described(value: Any) -> Any:

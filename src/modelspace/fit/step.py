@@ -19,7 +19,7 @@ from modelspace.engine import (
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients
 from modelspace.losses import Loss
-from modelspace.optimizers import applied, clip_by_norm, clip_by_value
+from modelspace.optimizers import applied, clip_by_norm, clip_by_value, looked
 
 
 class Shard(NamedTuple):
@@ -28,7 +28,7 @@ class Shard(NamedTuple):
     Attributes:
         points: ``[c, n]``.
         buffers: ``[c, …]`` each.
-        state: The optimizer's, ``[c, n]`` each.
+        state: The optimizer's, ``[c, …]`` each.
         scaling: The members' loss scales, where products are in float16; see ``precision``.
         active: Members still training: neither diverged nor stopped.
         steps: Updates that each member has made.
@@ -101,7 +101,7 @@ class Step:
             batch: Inputs and labels.
         """
         c = dict(zip(self.coefficients.names, coefficients.unbind(), strict=True))
-        gradient = self._gradient(shard, c, number, batch)
+        gradient = self._looked(shard, c, number, batch)
         going = shard.active & gradient.losses.isfinite()
         updated, scaling = going, shard.scaling
         if scaling:
@@ -117,6 +117,17 @@ class Step:
         buffers = {n: by_row(going, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
         return Stepped(gradient.losses, after, updated)
+
+    def _looked(
+        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
+    ) -> Gradient:
+        """The gradient that the optimizer asks for: at the points, or once more where it looks from there."""
+        here = self._gradient(shard, c, number, batch)
+        points = looked(self.coefficients.optimizer, here.gradient, shard.points, c)
+        if points is None:
+            return here
+        there = self._gradient(shard._replace(points=points), c, number, batch)
+        return there._replace(losses=here.losses, buffers=here.buffers)
 
     def _gradient(
         self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
@@ -156,8 +167,15 @@ class Step:
         if used is not None:
             # torch.optim skips a parameter without a gradient: no decay, no momentum.
             points = torch.where(used, points, shard.points)
-            state = {name: torch.where(used, state[name], shard.state[name]) for name in state}
+            state = {name: _where_used(used, value, shard.state[name]) for name, value in state.items()}
         return points, state
+
+
+def _where_used(used: Bool[Tensor, "member parameter"], new: Tensor, old: Tensor) -> Tensor:
+    """A state's new numbers where their coordinates were used; all of one that has none for each coordinate."""
+    if new.shape[-1] != used.shape[-1]:
+        return new
+    return torch.where(used if new.dim() == 2 else used[:, None], new, old)
 
 
 def settled(stepped: Stepped, before: Shard) -> Shard:

@@ -46,7 +46,8 @@ class Progress(NamedTuple):
         losses: Before each update of this epoch.
         curves: What was measured after each epoch; NaN where a member made no such epoch.
         stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
-        best: The ``points`` and ``buffers`` of the best epoch, where these are the result.
+        best: The ``points`` and ``buffers`` that are the result, where these are not the last: the best epoch's, or
+            an average.
     """
 
     shard: Shard
@@ -97,16 +98,16 @@ def train(
             advance(real)
             if recorder is not None and recorder.due:
                 progress.position[:] = torch.tensor([epoch, made])
-                recorder.checkpoint(rows, named(progress, real))
-        scores = program.scoring(progress.shard.points, progress.shard.buffers, task.terms)
+                recorder.checkpoint(rows, named(task, progress, real))
+        scores = program.scoring(_result(task, progress)["points"], progress.shard.buffers, task.terms)
         _enter(progress, scores, epoch)
         if recipe.early_stopping is not None:
-            progress = _stop(progress, recipe.early_stopping, recipe.higher_is_better, epoch)
+            progress = _stop(task, progress, recipe.early_stopping, epoch)
         epoch, made = epoch + 1, 0
         progress.position[:] = torch.tensor([epoch, made])
         if recorder is not None and recorder.due:
-            recorder.checkpoint(rows, named(progress, real))
-    return named(progress, real)
+            recorder.checkpoint(rows, named(task, progress, real))
+    return named(task, progress, real)
 
 
 def updates(
@@ -171,16 +172,17 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     points, buffers, count = members.points, members.buffers, len(rows)
     active = torch.ones(count, dtype=torch.bool, device=device)
     waited = torch.zeros(count, dtype=torch.int64, device=device)
+    state = task.coefficients.optimizer.init(points)
     rule, stopping, best = recipe.early_stopping, {}, {}
     if rule is not None:
         score = torch.full((count,), torch.inf, dtype=widest(device), device=device)
         stopping = {"score": score, "waited": waited, "stopped": torch.zeros_like(active)}
-        if rule.restore_best:
-            best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
+    if keeps_result(task, points, state):
+        best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
     shard = Shard(
         points,
         buffers,
-        recipe.optimizer.init(points),
+        state,
         precision.scaling(count, task.function.products, device),
         active,
         torch.zeros_like(waited),
@@ -197,10 +199,18 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     )
 
 
-def named(progress: Progress, real: int) -> dict[str, Tensor]:
+def keeps_result(task: Task, points: Tensor, state: dict[str, Tensor]) -> bool:
+    """Whether the members' result is another than their last points: those of the best epoch, or an average."""
+    rule = task.recipe.early_stopping
+    averages = task.coefficients.optimizer.evaluated(points, state) is not points
+    return averages or (rule is not None and rule.restore_best)
+
+
+def named(task: Task, progress: Progress, real: int) -> dict[str, Tensor]:
     """Return a shard as named tensors, member axis first.
 
     Args:
+        task: The shard's.
         progress: The shard, with early stopping and curves.
         real: Its members; what fills it up stands behind them.
     """
@@ -209,8 +219,11 @@ def named(progress: Progress, real: int) -> dict[str, Tensor]:
     if stopping:
         states = torch.where(stopping["stopped"], Status.STOPPED.code, states)
     if progress.best:  # a member that has none yet has its last
-        now = {"points": shard.points, "buffers": shard.buffers}
-        seen = stopping["score"].isfinite()
+        rule = task.recipe.early_stopping
+        seen = torch.zeros_like(shard.active)
+        if rule is not None and rule.restore_best:
+            seen = stopping["score"].isfinite()
+        now = _result(task, progress)
         best = pytree.tree_map(lambda best, last: by_row(seen, best, last), progress.best, now)
         progress = progress._replace(best=best)
     leaves = {"states": states.to(torch.int8), **_leaves(progress)}
@@ -233,6 +246,13 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
     return {".".join(str(key.key) for key in path): value for path, value in leaves}  # pyright: ignore
 
 
+def _result(task: Task, progress: Progress) -> dict[str, Any]:
+    """What the members are now: points at which they are scored, and buffers."""
+    shard = progress.shard
+    points = task.coefficients.optimizer.evaluated(shard.points, shard.state)
+    return {"points": points, "buffers": shard.buffers}
+
+
 def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int) -> None:
     """Enter an epoch's training loss and validation scores into the curves."""
     kept = progress.shard.active.cpu()
@@ -241,17 +261,17 @@ def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int
         curve[kept, epoch] = column[kept]
 
 
-def _stop(progress: Progress, rule: EarlyStopping, higher_is_better: Sequence[str], epoch: int) -> Progress:
+def _stop(task: Task, progress: Progress, rule: EarlyStopping, epoch: int) -> Progress:
     """Take in the scores of an epoch, and stop the members that have waited long enough."""
     shard, stopping = progress.shard, progress.stopping
-    sign = -1.0 if rule.monitor in higher_is_better else 1.0
+    sign = -1.0 if rule.monitor in task.recipe.higher_is_better else 1.0
     score = sign * progress.curves[rule.monitor][:, epoch].to(stopping["score"])
     better = score < stopping["score"] - rule.min_delta
     waited = torch.where(better, 0, stopping["waited"] + 1)
     now = shard.active & (waited >= rule.patience)
     best = progress.best
-    if best:
-        last = {"points": shard.points, "buffers": shard.buffers}
+    if rule.restore_best:
+        last = _result(task, progress)
         best = pytree.tree_map(lambda best, last: by_row(better, last, best), best, last)
     return progress._replace(
         shard=shard._replace(active=shard.active & ~now),

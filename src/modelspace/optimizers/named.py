@@ -89,9 +89,8 @@ def _arguments(given: "partial[Any]") -> dict[str, Any]:
 
 def _configured(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The hyper-parameters of a configured optimizer: of its one group, or of all where they agree."""
-    groups = [
-        {n: _rate(g) if n == "lr" else g[n] for n in optimizer.defaults} for g in optimizer.param_groups
-    ]
+    names = inspect.signature(type(optimizer)).parameters.keys() & optimizer.defaults.keys()
+    groups = [{n: _rate(g) if n == "lr" else g[n] for n in names} for g in optimizer.param_groups]
     differ = sorted({n for g in groups for n, value in g.items() if value != groups[0][n]})
     if differ:
         raise ModelspaceError(
