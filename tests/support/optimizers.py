@@ -19,13 +19,9 @@ def numbers_in(dtype):
 
 def exact(optimizer):
     """An optimizer of torch's that keeps such numbers in its parameters' type."""
-    dtype, step = optimizer.param_groups[0]["params"][0].dtype, optimizer.step
-
-    def stepped(closure=None):
-        with numbers_in(dtype.to_real()):
-            return step(closure)
-
-    optimizer.step = stepped
+    dtype, before = optimizer.param_groups[0]["params"][0].dtype.to_real(), torch.get_default_dtype()
+    optimizer.register_step_pre_hook(lambda *_: torch.set_default_dtype(dtype))
+    optimizer.register_step_post_hook(lambda *_: torch.set_default_dtype(before))
     return optimizer
 
 

@@ -27,7 +27,7 @@ from modelspace.space import ModelSpace
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
 # Settings of fit whose flag is a column's, and the one that has none.
-_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics")
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
 _CHOICES = {
     "shard": "members computed together",
     "threads": "threads within an operation",
@@ -107,6 +107,14 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     for each in fields(Options):
         if each.name not in _NO_FLAG:
             _add_setting(parser, each)
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="parameters that have columns of their own: head='fc.*|*.bias' for --lr.head; or no_decay, layers; may be "
+        "given more than once",
+    )
     for name, what in _CHOICES.items():
         parser.add_argument(_flag(name), type=int, metavar="N", help=f"{what} (default: measured)")
     parser.add_argument(
@@ -159,7 +167,8 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
     named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed")}
     several = {"loss": options.loss.split(",")} if "," in options.loss else {}
-    return {**several, **{name: value for name, value in named.items() if value is not None}}
+    own = {name: values.column(text) for name, text in options.grouped.items()}
+    return {**several, **{name: value for name, value in named.items() if value is not None}, **own}
 
 
 def _add_setting(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
@@ -193,7 +202,14 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "loss": options.loss.partition(",")[0],
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
+        "groups": [_group(text) for text in options.group],
     }
+
+
+def _group(text: str) -> str | dict[str, str]:
+    """A group by --group: a word, or a name and its pattern."""
+    name, equals, pattern = text.partition("=")
+    return {name: pattern} if equals else name
 
 
 def _runner(options: argparse.Namespace) -> str | RayRunner:

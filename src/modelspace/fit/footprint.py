@@ -201,7 +201,9 @@ def _update(task: Task, count: int) -> int:
     # The rows that count are put back there by a selection, which copies once more.
     again = 0 if task.device.type == "cpu" else points.nbytes + state
     clipped = points.nbytes if task.coefficients.clipping else 0
-    return most + again + clipped
+    # With groups, each coefficient is one number a coordinate.
+    laid_out = len(task.coefficients.names) * points.nbytes if len(task.coefficients.cells) > 1 else 0
+    return most + again + clipped + laid_out
 
 
 def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:

@@ -56,9 +56,9 @@ def predict(
     numbers = shard * point
     a = recipe.accumulate
     one = torch.empty(1, space.dimension, dtype=space.dtype, device="meta")
-    state = task.coefficients.optimizer.init(one)
+    state = task.coefficients.init(one)
     restores = keeps_result(task, one, state)
-    names = len(task.coefficients.names)
+    names = len(task.coefficients.names) * len(task.coefficients.cells)
     return Memory(
         shared=_shared(task),
         points=numbers * (2 if restores else 1),

@@ -88,7 +88,7 @@ class Step:
     def __call__(
         self,
         shard: Shard,
-        coefficients: Float[Tensor, "name member 1"],
+        coefficients: Float[Tensor, "name member cell"],
         number: Int64[Tensor, ""],
         batch: tuple[Tensor, Tensor],
     ) -> Stepped:
@@ -100,7 +100,7 @@ class Step:
             number: Its number, 0 at the first.
             batch: Inputs and labels.
         """
-        c = dict(zip(self.coefficients.names, coefficients.unbind(), strict=True))
+        c = self.coefficients.named(coefficients)
         gradient = self._looked(shard, c, number, batch)
         going = shard.active & gradient.losses.isfinite()
         updated, scaling = going, shard.scaling
@@ -122,11 +122,11 @@ class Step:
         self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
     ) -> Gradient:
         """The gradient that the optimizer asks for: at the points, or once more where it looks from there."""
-        here = self._gradient(shard, c, number, batch)
+        here = _thawed(self._gradient(shard, c, number, batch), c)
         points = looked(self.coefficients.optimizer, here.gradient, shard.points, c)
         if points is None:
             return here
-        there = self._gradient(shard._replace(points=points), c, number, batch)
+        there = _thawed(self._gradient(shard._replace(points=points), c, number, batch), c)
         return there._replace(losses=here.losses, buffers=here.buffers)
 
     def _gradient(
@@ -169,6 +169,15 @@ class Step:
             points = torch.where(used, points, shard.points)
             state = {name: _where_used(used, value, shard.state[name]) for name, value in state.items()}
         return points, state
+
+
+def _thawed(gradient: Gradient, c: dict[str, Tensor]) -> Gradient:
+    """The gradient without the groups that wait for their first update, as if they took no part."""
+    if "going" not in c:
+        return gradient
+    going = (c["going"] > 0).expand(gradient.gradient.shape)
+    used = going if gradient.used is None else going & gradient.used
+    return gradient._replace(gradient=torch.where(going, gradient.gradient, 0.0), used=used)
 
 
 def _where_used(used: Bool[Tensor, "member parameter"], new: Tensor, old: Tensor) -> Tensor:

@@ -127,7 +127,8 @@ class Task:
             device = torch.cuda.get_device_name(self.device)
         samples = (self.inputs.shape[1:], self.inputs.dtype, self.labels.shape[1:])
         batch = (recipe.batch_size, recipe.accumulate, *samples)
-        settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
+        names = (self.coefficients.names, len(self.coefficients.cells))
+        settings = (str(recipe.loss), repr(recipe.optimizer), names, recipe.precision)
         shared = (not self.own_inputs, self.noise is None)
         return fingerprint(space.signature(), batch, settings, shared, device)
 

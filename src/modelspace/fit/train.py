@@ -172,7 +172,7 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     points, buffers, count = members.points, members.buffers, len(rows)
     active = torch.ones(count, dtype=torch.bool, device=device)
     waited = torch.zeros(count, dtype=torch.int64, device=device)
-    state = task.coefficients.optimizer.init(points)
+    state = task.coefficients.init(points)
     rule, stopping, best = recipe.early_stopping, {}, {}
     if rule is not None:
         score = torch.full((count,), torch.inf, dtype=widest(device), device=device)

@@ -149,6 +149,11 @@ class Optimizer(Tunable, Protocol):
         """Give the points at which `apply` wants the gradient; None where it is these."""
         return None
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether groups of parameters may have their own hyper-parameters."""
+        return True
+
     def evaluated(self, points: Points, state: State) -> Points:
         """Give the points at which members are scored, and which are their result."""
         return points

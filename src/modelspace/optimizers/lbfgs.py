@@ -48,6 +48,11 @@ class LBFGS(Optimizer):
         """Give the numbers that may be columns."""
         return {n: v for n, v in Optimizer.hyperparameters(self).items() if n != "history_size"}
 
+    @property
+    def takes_groups(self) -> bool:
+        """No: its products are over all parameters."""
+        return False
+
     def init(self, points: Points) -> State:
         """Make an empty history."""
         shape, real = (len(points), self.history_size), points.new_empty(0).real

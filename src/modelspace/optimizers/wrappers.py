@@ -61,6 +61,11 @@ class Wrapper(Optimizer):
         """Give the optimizer of parameters of these shapes."""
         return replace(self, optimizer=self.optimizer.on(shapes))
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the one within does."""
+        return self.optimizer.takes_groups
+
     def init(self, points: Points) -> State:
         """Make the state of the one within."""
         return self.optimizer.init(points)
