@@ -137,6 +137,52 @@ def test_early_stopping_restores_the_average_of_the_best_epoch(restore):
     assert table["loss"].to_numpy() == pytest.approx(expected, rel=1e-9)
 
 
+def test_each_member_s_learning_rate_falls_at_its_own_plateau(tmp_path):
+    """Held against torch's scheduler, given the same scores, and gone on with after half of the epochs."""
+    population = members(lr=[2.0, 0.5, 3.0], plateau_patience=[0, 1, 2], plateau_factor=[0.1, 0.5, 0.7])
+    schedule, optimizer = o.Plateau(threshold=0.05), o.SGD(momentum=0.9)
+    run = fit(population, optimizer, schedule=schedule, epochs=8)
+    constant = fit(
+        population.with_columns(plateau_factor=[0.999999] * 3), optimizer, schedule=schedule, epochs=8
+    )
+    assert relative_error(run.population.points, constant.population.points) > 1e-3, "no rate fell"
+    ends, data, each = [], CASE.data(), STEPS // EPOCHS
+    for k, row in enumerate(population.table.to_dict("records")):
+        module, made = built(population, k), []
+
+        def make(parameters, row=row, made=made):
+            optimizer = torch.optim.SGD(parameters, row["lr"], momentum=0.9)
+            settings = {
+                "patience": int(row["plateau_patience"]),
+                "factor": row["plateau_factor"],
+                "threshold": 0.05,
+            }
+            made.append(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **settings))
+            return optimizer
+
+        def after_step(k=k, made=made):
+            made.append(1)
+            if (len(made) - 1) % each == 0:
+                made[0].step(run.history["validation_loss"][k, (len(made) - 1) // each - 1])
+
+        train(
+            module,
+            data.train.inputs.double(),
+            data.train.labels,
+            losses.resolve(CASE.loss),
+            make,
+            steps=8 * each,
+            batch_size=BATCH,
+            seed=row["seed"],
+            after_step=after_step,
+        )
+        ends.append(flat(module))
+    assert relative_error(run.population.points, torch.stack(ends)) <= 1e-9
+    fit(population, optimizer, schedule=schedule, epochs=4, out=tmp_path)
+    again = fit(population, optimizer, schedule=schedule, epochs=8, out=tmp_path)
+    assert torch.equal(again.population.points, run.population.points)
+
+
 EVERY = [
     *("sgd", "adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop", "rprop", "asgd"),
     *("adafactor", "muon", "lion", "lamb", "schedulefreesgd", "schedulefreeadamw", "sam(adam)", "ema(adam)"),

@@ -112,8 +112,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=PATTERN",
-        help="parameters that have columns of their own: head='fc.*|*.bias' for --lr.head; or no_decay, layers; may be "
-        "given more than once",
+        help="parameters that have columns of their own: head='fc.*|*.bias' for --lr.head; or no_decay, layers; may "
+        "be given more than once",
     )
     for name, what in _CHOICES.items():
         parser.add_argument(_flag(name), type=int, metavar="N", help=f"{what} (default: measured)")

@@ -13,7 +13,7 @@ _UNITS |= {f"{p}iB": 1024**i for i, p in enumerate("KMGTP", 1)}
 
 
 def column(text: str) -> list[Any]:
-    """``1e-3``, ``1e-3,1e-2``, or ``1e-4:1e-1:12`` (logarithmic, 12 values, both ends included); ``0.9/0.99`` a pair."""
+    """``1e-3``, ``1e-3,1e-2``, or ``1e-4:1e-1:12`` (logarithmic, both ends included); pairs as ``0.9/0.99``."""
     if "/" in text:
         return pairs(text)
     if ":" in text:

@@ -111,7 +111,7 @@ class Coefficients:
             dtype: The points'; what is returned is of its real type.
         """
         numbers = numbers.to(widest(numbers.device))
-        own = {name: columns[name].T for name in self.schedule.hyperparameters()}
+        own = {name: value.T for name, value in columns.items()}
         factors = self.schedule.factor(numbers[:, None], total, own)[:, :, None]
         found = []
         for cell in self.cells.groups:
@@ -226,8 +226,9 @@ class Recipe:
         own["metrics"] = usual(loss, classes) if self.metrics is None else self.metrics
         recipe, rule = Recipe(**own), self.early_stopping
         monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
-        if rule is not None and rule.monitor not in monitors:
-            raise unknown_name("score to monitor", rule.monitor, monitors)
+        for monitor in (*([] if rule is None else [rule.monitor]), *self.schedule.monitors):
+            if monitor not in monitors:
+                raise unknown_name("score to monitor", monitor, monitors)
         return recipe
 
     @property

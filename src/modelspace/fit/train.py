@@ -4,6 +4,7 @@ It is what ``modelspace.reference.train`` does for one network, for c of them at
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,7 @@ class Progress(NamedTuple):
         stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
         best: The ``points`` and ``buffers`` that are the result, where these are not the last: the best epoch's, or
             an average.
+        schedule: What the schedule remembers of the scores.
     """
 
     shard: Shard
@@ -56,6 +58,7 @@ class Progress(NamedTuple):
     curves: dict[str, Float64[Tensor, "member epoch"]]
     stopping: dict[str, Tensor]
     best: dict[str, Any]
+    schedule: dict[str, Float64[Tensor, "member 1"]]
 
 
 def train(
@@ -91,7 +94,8 @@ def train(
         if made == 0 and not bool(progress.shard.active[:real].any()):
             advance(real * task.steps * (recipe.epochs - epoch))
             break
-        for losses, shard in updates(task, progress.shard, program.step, epoch, made):
+        scheduled = replace(task, columns={**task.columns, **progress.schedule})
+        for losses, shard in updates(scheduled, progress.shard, program.step, epoch, made):
             progress.losses[:, made] = losses
             progress = progress._replace(shard=shard)
             made += 1
@@ -101,6 +105,7 @@ def train(
                 recorder.checkpoint(rows, named(task, progress, real))
         scores = program.scoring(_result(task, progress)["points"], progress.shard.buffers, task.terms)
         _enter(progress, scores, epoch)
+        progress = progress._replace(schedule=_observed(task, progress, epoch))
         if recipe.early_stopping is not None:
             progress = _stop(task, progress, recipe.early_stopping, epoch)
         epoch, made = epoch + 1, 0
@@ -196,6 +201,7 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
         {name: curve.clone() for name in task.curves},
         stopping,
         best,
+        recipe.schedule.memory(task.columns),
     )
 
 
@@ -259,6 +265,14 @@ def _enter(progress: Progress, scores: Float[Tensor, "member score"], epoch: int
     values = torch.cat([progress.losses.mean(1, keepdim=True), scores], 1).cpu().to(torch.float64)
     for curve, column in zip(progress.curves.values(), values.unbind(1), strict=True):
         curve[kept, epoch] = column[kept]
+
+
+def _observed(task: Task, progress: Progress, epoch: int) -> dict[str, Tensor]:
+    """What the schedule remembers after an epoch's scores."""
+    schedule, memory = task.recipe.schedule, progress.schedule
+    scores = {name: progress.curves[name][:, epoch] for name in schedule.monitors}
+    on = {name: score.to(task.device, widest(task.device)) for name, score in scores.items()}
+    return schedule.observed(memory, task.columns, on, task.recipe.higher_is_better)
 
 
 def _stop(task: Task, progress: Progress, rule: EarlyStopping, epoch: int) -> Progress:

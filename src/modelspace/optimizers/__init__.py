@@ -4,9 +4,19 @@ from modelspace.optimizers.adam import Adam, Adamax, AdamW, Lion, NAdam, RAdam
 from modelspace.optimizers.adaptive import ASGD, Adadelta, Adagrad, RMSprop, Rprop
 from modelspace.optimizers.base import RANGES, Optimizer, Shapes, applied, looked
 from modelspace.optimizers.clipping import clip_by_norm, clip_by_value
+from modelspace.optimizers.decays import (
+    CosineRestarts,
+    Exponential,
+    Hold,
+    Lambda,
+    MultiStep,
+    Plateau,
+    Polynomial,
+)
 from modelspace.optimizers.lbfgs import LBFGS
 from modelspace.optimizers.matrix import LAMB, Adafactor, Muon
 from modelspace.optimizers.named import resolve
+from modelspace.optimizers.named_schedules import resolve_schedule
 from modelspace.optimizers.schedules import (
     Constant,
     Cosine,
@@ -15,7 +25,6 @@ from modelspace.optimizers.schedules import (
     Schedule,
     Step,
     Warmup,
-    resolve_schedule,
 )
 from modelspace.optimizers.sgd import SGD
 from modelspace.optimizers.wrappers import EMA, SAM, SWA, ScheduleFreeAdamW, ScheduleFreeSGD
@@ -37,11 +46,18 @@ __all__ = [
     "Adamax",
     "Constant",
     "Cosine",
+    "CosineRestarts",
+    "Exponential",
+    "Hold",
+    "Lambda",
     "Lion",
+    "MultiStep",
     "Muon",
     "NAdam",
     "OneCycle",
     "Optimizer",
+    "Plateau",
+    "Polynomial",
     "Product",
     "RAdam",
     "RMSprop",

@@ -67,6 +67,7 @@ RANGES: Mapping[str, Range] = {
         "gradient entries' limit", "a positive number or inf", 0.0, low_included=False, high_included=True
     ),
     "cosine_final": Range("cosine schedule's last factor", "between 0 and 1", 0.0, 1.0, high_included=True),
+    "cosine_steps": Range("cosine schedule's length", "a whole number of at least 0", 0.0, whole=True),
     "step_every": Range("step schedule's interval", "a whole number of at least 1", 1.0, whole=True),
     "step_factor": Range("step schedule's factor", "a positive number", 0.0, low_included=False),
     "onecycle_pct_start": Range("one-cycle's rising share", "between 0 and 1", 0.0, 1.0, high_included=True),
@@ -74,6 +75,26 @@ RANGES: Mapping[str, Range] = {
     "onecycle_final_div_factor": Range(
         "one-cycle's last divisor", "a positive number", 0.0, low_included=False
     ),
+    "onecycle_steps": Range("one-cycle's length", "a whole number of at least 0", 0.0, whole=True),
+    "multistep_factor": Range("milestones' factor", "a positive number", 0.0, low_included=False),
+    "exponential_factor": Range(
+        "exponential schedule's factor", "a positive number", 0.0, low_included=False
+    ),
+    "polynomial_power": Range("polynomial schedule's power", "a positive number", 0.0, low_included=False),
+    "polynomial_steps": Range(
+        "polynomial schedule's length", "a whole number of at least 0", 0.0, whole=True
+    ),
+    "hold_steps": Range("held factor's length", "a whole number of at least 0", 0.0, whole=True),
+    "hold_factor": Range("held factor", "a positive number", 0.0, low_included=False),
+    "restarts_every": Range("first restart", "a whole number of at least 1", 1.0, whole=True),
+    "restarts_growth": Range("restarts' growth", "a whole number of at least 1", 1.0, whole=True),
+    "restarts_final": Range("restarts' last factor", "between 0 and 1", 0.0, 1.0, high_included=True),
+    "plateau_factor": Range("plateau's factor", "between 0 and 1", 0.0, 1.0, low_included=False),
+    "plateau_patience": Range("plateau's patience", "a whole number of at least 0", 0.0, whole=True),
+    "plateau_threshold": Range("plateau's threshold", "a number of at least 0", 0.0),
+    "plateau_cooldown": Range("plateau's cooldown", "a whole number of at least 0", 0.0, whole=True),
+    "plateau_min_lr": Range("plateau's least learning rate", "a number of at least 0", 0.0),
+    "warmup_end": Range("warm-up's last factor", "between 0 and 1", 0.0, 1.0, high_included=True),
     "warmup_steps": Range("warm-up's length", "a whole number of at least 0", 0.0, whole=True),
     "warmup_start": Range(
         "warm-up's first factor", "above 0 and at most 1", 0.0, 1.0, low_included=False, high_included=True
