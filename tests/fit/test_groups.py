@@ -6,13 +6,13 @@ import pytest
 import torch
 from support import plans
 from support.cases import BATCH, named
-from support.optimizers import exact
 from support.plain import built, relative_error
 from torch import nn
 
 import modelspace as ms
 from modelspace import losses
 from modelspace import optimizers as o
+from modelspace.optimizers import exactly
 from modelspace.reference import train
 
 EPOCHS, STEPS = 6, 24
@@ -58,7 +58,7 @@ def plainly(population, kind, settings_of, *, clip_norm=None, scheduler=None):
                 own = dict(settings_of(name, row))
                 parameter.register_post_accumulate_grad_hook(waiting(own.pop("after", 0), done))
                 groups.append({"params": [parameter], **own})
-            return exact(kind(groups))
+            return exactly(kind(groups))
 
         train(
             module,

@@ -17,14 +17,6 @@ def numbers_in(dtype):
         torch.set_default_dtype(before)
 
 
-def exact(optimizer):
-    """An optimizer of torch's that keeps such numbers in its parameters' type."""
-    dtype, before = optimizer.param_groups[0]["params"][0].dtype.to_real(), torch.get_default_dtype()
-    optimizer.register_step_pre_hook(lambda *_: torch.set_default_dtype(dtype))
-    optimizer.register_step_post_hook(lambda *_: torch.set_default_dtype(before))
-    return optimizer
-
-
 class Plain(torch.optim.Optimizer):
     """A loop over parameters with a gradient; ``step_of`` does one, with its state and the number of its step."""
 

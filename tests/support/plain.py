@@ -2,10 +2,10 @@
 
 import torch
 from support import optimizers
-from support.optimizers import exact
 from torch.nn.parameter import UninitializedParameter
 
 from modelspace import losses
+from modelspace.optimizers import exactly
 from modelspace.reference import train
 
 OPTIMIZERS = {
@@ -15,7 +15,7 @@ OPTIMIZERS = {
     "amsgrad": lambda p, **h: torch.optim.AdamW(p, amsgrad=True, **h),
     "rmsprop": lambda p, **h: torch.optim.RMSprop(p, centered=True, **h),
     **{
-        kind.__name__.lower(): lambda p, kind=kind, **h: exact(kind(p, **h))
+        kind.__name__.lower(): lambda p, kind=kind, **h: exactly(kind(p, **h))
         for kind in (
             *(torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.Adagrad),
             *(torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD, torch.optim.Adafactor),

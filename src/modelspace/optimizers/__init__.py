@@ -3,6 +3,7 @@
 from modelspace.optimizers.adam import Adam, Adamax, AdamW, Lion, NAdam, RAdam
 from modelspace.optimizers.adaptive import ASGD, Adadelta, Adagrad, RMSprop, Rprop
 from modelspace.optimizers.base import RANGES, Optimizer, Shapes, applied, looked
+from modelspace.optimizers.check import check, exactly
 from modelspace.optimizers.clipping import clip_by_norm, clip_by_value
 from modelspace.optimizers.decays import (
     CosineRestarts,
@@ -69,8 +70,10 @@ __all__ = [
     "Step",
     "Warmup",
     "applied",
+    "check",
     "clip_by_norm",
     "clip_by_value",
+    "exactly",
     "looked",
     "resolve",
     "resolve_schedule",
