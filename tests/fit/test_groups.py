@@ -227,6 +227,23 @@ def test_what_is_no_group_is_one_clear_line(columns, groups, message):
         fit(members(lr=RATES).with_columns(**given), "adam", groups=groups)
 
 
+def test_a_configured_optimizer_of_torch_brings_its_groups():
+    population = members(lr=RATES)
+    named = list(population.space.template.named_parameters())
+    head = [pair for pair in named if pair[0].startswith("fc.")]
+    body = [pair for pair in named if not pair[0].startswith("fc.")]
+    theirs = torch.optim.AdamW(
+        [{"params": body}, {"params": head, "lr": 0.1, "weight_decay": 0.5}], lr=0.01, betas=(0.8, 0.99)
+    )
+
+    def settings_of(name, row):
+        own = {"lr": 0.1, "weight_decay": 0.5} if name.startswith("fc.") else {"lr": row["lr"]}
+        return {"betas": (0.8, 0.99), **own}
+
+    run = fit(population, theirs)
+    assert relative_error(run.population.points, plainly(population, torch.optim.AdamW, settings_of)) <= 1e-9
+
+
 def test_lbfgs_has_no_groups():
     with pytest.raises(ms.ModelspaceError, match="LBFGS takes all parameters as one: it has no groups"):
         fit(members(lr=RATES), o.LBFGS(), groups={"head": "fc.*"})

@@ -82,7 +82,7 @@ def test_a_learning_rate_that_a_scheduler_changed_is_the_one_that_it_multiplies(
         (partial(torch.optim.SGD, lrr=1.0), "SGD takes no lrr here"),
         (
             torch.optim.SGD([{"params": PARAMETERS, "lr": 0.5}, {"params": [nn.Parameter(torch.ones(1))]}]),
-            r"the groups of parameters of SGD differ in lr: give groups=\{name: pattern\}",
+            r"the groups of parameters of SGD differ in lr: make it of model\.named_parameters\(\), or give groups",
         ),
     ],
     ids=str,

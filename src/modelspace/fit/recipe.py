@@ -162,15 +162,17 @@ class Recipe:
     optimizer: Optimizer = setting(
         default="adam",
         converter=optimizers.resolve,
-        doc="``sgd``, ``adam``, ``adamw`` or ``rmsprop``. Or an optimizer of ``modelspace.optimizers``, with "
-        "defaults for what is no column.",
+        doc="``sgd``, ``adam``, ``adamw`` or any other of ``torch.optim`` by its name; ``lion``, ``lamb``, "
+        "``schedulefreeadamw``; ``ema(adam)``, ``swa(sgd)``, ``sam(sgd)``. Or an optimizer of "
+        "``modelspace.optimizers``, or a class of ``torch.optim`` or one configured, with defaults for what is no "
+        "column.",
     )
     schedule: Schedule = setting(
         default=None,
         converter=optimizers.resolve_schedule,
         doc="The learning rate's factor as a function of the step: ``cosine``, ``step``, ``one-cycle``, "
-        "``warmup``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
-        "``modelspace.optimizers``.",
+        "``warmup``, ``plateau``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
+        "``modelspace.optimizers``, or one of ``torch.optim.lr_scheduler``, stepped after each update.",
     )
     groups: tuple[Group, ...] = setting(
         default=None,
@@ -262,7 +264,7 @@ class Recipe:
         given = {name: _values(table[name]) for name in others} | terms
         owners = (self.optimizer, self.schedule, self.loss)
         read = [name for owner in owners for name in owner.hyperparameters()]
-        cells, ranges = cells_of(self.groups, population.space), self.optimizer.ranges()
+        cells, ranges = cells_of(self._groups, population.space), self.optimizer.ranges()
         grouped = columns_of(cells, self.optimizer.hyperparameters(), ranges)
         for group in cells.named.values():  # what a group itself says, where no column does
             given = {f"{hyper}.{group.name}": np.array(value) for hyper, value in group.values} | given
@@ -294,6 +296,13 @@ class Recipe:
             columns[name] = column.expand(members, width).contiguous()
         return columns
 
+    @property
+    def _groups(self) -> tuple[Group, ...]:
+        """The groups given, after those that the optimizer was configured with."""
+        optimizer = self.optimizer
+        own = optimizer.groups if isinstance(optimizer, optimizers.Grouped) else ()
+        return (*(Group(*each) for each in own), *self.groups)
+
     def _unread(self, name: str, known: set[str]) -> ModelspaceError:
         """The error for a column that nothing here reads, but perhaps another optimizer, loss or `fit` itself."""
         owner, objective = type(self.optimizer).__name__, self.loss.name
@@ -316,7 +325,7 @@ class Recipe:
         clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
         terms = tuple(n for n in self.loss.hyperparameters() if n in population.table)
         shapes = tuple(block.shape for block in population.space.layout)
-        cells = cells_of(self.groups, population.space)
+        cells = cells_of(self._groups, population.space)
         if len(cells) > 1 and not self.optimizer.takes_groups:
             raise ModelspaceError(
                 f"{type(self.optimizer).__name__} takes all parameters as one: it has no groups, as in torch.optim"

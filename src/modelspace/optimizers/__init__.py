@@ -28,7 +28,7 @@ from modelspace.optimizers.schedules import (
     Warmup,
 )
 from modelspace.optimizers.sgd import SGD
-from modelspace.optimizers.wrappers import EMA, SAM, SWA, ScheduleFreeAdamW, ScheduleFreeSGD
+from modelspace.optimizers.wrappers import EMA, SAM, SWA, Grouped, ScheduleFreeAdamW, ScheduleFreeSGD
 
 __all__ = [
     "ASGD",
@@ -49,6 +49,7 @@ __all__ = [
     "Cosine",
     "CosineRestarts",
     "Exponential",
+    "Grouped",
     "Hold",
     "Lambda",
     "Lion",

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from glob import escape
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from modelspace.optimizers.base import Optimizer
 from modelspace.optimizers.lbfgs import LBFGS
 from modelspace.optimizers.matrix import LAMB, Adafactor, Muon
 from modelspace.optimizers.sgd import SGD
-from modelspace.optimizers.wrappers import EMA, SAM, SWA, ScheduleFreeAdamW, ScheduleFreeSGD
+from modelspace.optimizers.wrappers import EMA, SAM, SWA, Grouped, Named, ScheduleFreeAdamW, ScheduleFreeSGD
 
 _KINDS = (
     *(SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD),
@@ -36,7 +37,8 @@ def resolve(optimizer: Given) -> Optimizer:
     Args:
         optimizer: An optimizer; its name (``"sgd"``, ``"adam"``, ``"adamw"``, …, whatever the case), or
             ``"sam(adam)"``, ``"ema(adam)"``, ``"swa(sgd)"``; a class of ``torch.optim``, a ``functools.partial`` of
-            one, or one that is configured, of which the hyper-parameters are read and the parameters not.
+            one, or one that is configured, of which the hyper-parameters are read, and the names of parameters
+            where its groups differ.
 
     Returns:
         The optimizer, with torch's default hyper-parameters where nothing else is said.
@@ -53,13 +55,15 @@ def resolve(optimizer: Given) -> Optimizer:
     if isinstance(optimizer, str):
         return _by_name(optimizer)
     given: dict[str, Any] = {}
+    groups: tuple[Named, ...] = ()
     kind = optimizer
     if isinstance(optimizer, partial):
         given, kind = _arguments(optimizer), optimizer.func
     elif isinstance(optimizer, torch.optim.Optimizer):
-        given, kind = _configured(optimizer), type(optimizer)
+        (given, groups), kind = _configured(optimizer), type(optimizer)
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
-        return _of_torch(kind, given)
+        found = _of_torch(kind, given)
+        return Grouped(found, groups) if groups else found
     if isinstance(optimizer, type | partial) or not isinstance(optimizer, Optimizer):
         raise ModelspaceError(
             "an optimizer must be a name such as 'adam', an object such as modelspace.optimizers.Adam(), or one of "
@@ -87,17 +91,24 @@ def _arguments(given: "partial[Any]") -> dict[str, Any]:
     return {**dict(zip(names, given.args, strict=False)), **given.keywords}
 
 
-def _configured(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The hyper-parameters of a configured optimizer: of its one group, or of all where they agree."""
+def _configured(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], tuple[Named, ...]]:
+    """The hyper-parameters of a configured optimizer, and of its groups of parameters after the first."""
     names = inspect.signature(type(optimizer)).parameters.keys() & optimizer.defaults.keys()
-    groups = [{n: _rate(g) if n == "lr" else g[n] for n in names} for g in optimizer.param_groups]
-    differ = sorted({n for g in groups for n, value in g.items() if value != groups[0][n]})
-    if differ:
+    groups = [{n: _rate(g) if n == "lr" else _plain(g[n]) for n in names} for g in optimizer.param_groups]
+    differ = sorted({n for g in groups for n, value in g.items() if value != groups[0][n]} - {*_HOW})
+    if not differ:
+        return groups[0], ()
+    owned = [group.get("param_names") for group in optimizer.param_groups]
+    if None in owned or any(isinstance(groups[0][n], bool | str | None) for n in differ):
         raise ModelspaceError(
-            f"the groups of parameters of {type(optimizer).__name__} differ in {', '.join(differ)}: give "
-            "groups={name: pattern} to fit, and the values as columns such as lr.name"
+            f"the groups of parameters of {type(optimizer).__name__} differ in {', '.join(differ)}: make it of "
+            "model.named_parameters(), or give groups={name: pattern} to fit and the values as columns (lr.name)"
         )
-    return groups[0]
+    others = zip(range(1, len(groups)), owned[1:], groups[1:], strict=True)
+    return groups[0], tuple(
+        (f"group{i}", "|".join(map(escape, own)), tuple((n, group[n]) for n in differ))
+        for i, own, group in others
+    )
 
 
 def _rate(group: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float64
@@ -85,6 +85,26 @@ class Wrapper(Optimizer):
     def evaluated(self, points: Points, state: State) -> Points:
         """Give the points of the one within at which members are scored."""
         return self.optimizer.evaluated(points, state)
+
+
+Named = tuple[str, str, tuple[tuple[str, Any], ...]]
+
+
+@dataclass(frozen=True)
+class Grouped(Wrapper):
+    """One whose groups of parameters differ, as a configured one of torch may have them.
+
+    Attributes:
+        optimizer: The one within, with the hyper-parameters of the first group.
+        groups: The others: a name, patterns of parameter names, and their hyper-parameters.
+
+    Example:
+        >>> from modelspace.optimizers import SGD
+        >>> Grouped(SGD(), (("head", "fc.*", (("lr", 0.1),)),)).hyperparameters()["lr"]
+        0.001
+    """
+
+    groups: tuple[Named, ...] = ()
 
 
 @dataclass(frozen=True)
