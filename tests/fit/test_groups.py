@@ -212,7 +212,11 @@ def test_groups_go_on_bit_for_bit_and_compiled(tmp_path, compilations):
         ),
         ({}, ["no_decay", {"no_decay": "*.bias"}], "groups have names of their own"),
         ({"lr.haed": 0.1}, {"head": "fc.*"}, "'lr.haed': did you mean 'lr.head'"),
-        ({"lr.head": 0.1}, None, "lr.head"),
+        (
+            {"lr.head": 0.1},
+            None,
+            r"column lr\.head: lr of a group of parameters, and there is none: fit\(…, groups=",
+        ),
         (
             {"lr.head": -0.1},
             {"head": "fc.*"},

@@ -19,13 +19,13 @@ from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import TARGETS
-from modelspace.fit import LABEL_NOISE, PLANS, Options
+from modelspace.fit import LABEL_NOISE, LAYER_DECAY, PLANS, Options
 from modelspace.loading import load_architecture
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
+_COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
 # Settings of fit whose flag is a column's, and the one that has none.
 _NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
 _CHOICES = {

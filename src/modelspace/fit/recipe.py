@@ -307,6 +307,12 @@ class Recipe:
         """The error for a column that nothing here reads, but perhaps another optimizer, loss or `fit` itself."""
         owner, objective = type(self.optimizer).__name__, self.loss.name
         takes = f"columns here are {', '.join(sorted(known))}"
+        hyper, dot, group = name.partition(".")
+        if dot and not self._groups:
+            return ModelspaceError(
+                f"column {name}: {hyper} of a group of parameters, and there is none: "
+                f"fit(…, groups={{'{group}': 'fc.*'}})"
+            )
         if name in {each.name for each in fields(Recipe)}:
             return ModelspaceError(
                 f"column {name}: {name} is one for the whole fit, not one a member: fit(…, {name}=…); {takes}"

@@ -107,7 +107,7 @@ def _near(value: Any, allowed: Range, draws: np.random.Generator) -> Any:
         around = own * 10 ** draws.uniform(-0.5, 0.5, own.shape)
         around = np.where(own == 0, draws.choice([0.0, draws.uniform(0, 0.5)]), around)
         within = draws.uniform(np.where(bounded, low, 0.0), np.where(bounded, high, 1.0))
-        found = np.where(bounded, within, around)
+        found = np.where(bounded, within, around).astype(np.float64)
         found = np.round(found) if allowed.whole else found
         if allowed.admits(found[None]).all():
             return tuple(found.tolist()) if allowed.width > 1 else float(found[0])

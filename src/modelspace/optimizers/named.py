@@ -98,16 +98,16 @@ def _configured(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], tuple
     differ = sorted({n for g in groups for n, value in g.items() if value != groups[0][n]} - {*_HOW})
     if not differ:
         return groups[0], ()
-    owned = [group.get("param_names") for group in optimizer.param_groups]
-    if None in owned or any(isinstance(groups[0][n], bool | str | None) for n in differ):
+    owned: list[list[str]] = [group.get("param_names", []) for group in optimizer.param_groups]
+    if not all(owned) or any(isinstance(groups[0][n], bool | str | None) for n in differ):
         raise ModelspaceError(
             f"the groups of parameters of {type(optimizer).__name__} differ in {', '.join(differ)}: make it of "
             "model.named_parameters(), or give groups={name: pattern} to fit and the values as columns (lr.name)"
         )
-    others = zip(range(1, len(groups)), owned[1:], groups[1:], strict=True)
+    others = zip(owned[1:], groups[1:], strict=True)
     return groups[0], tuple(
-        (f"group{i}", "|".join(map(escape, own)), tuple((n, group[n]) for n in differ))
-        for i, own, group in others
+        (f"group{i}", "|".join(escape(name) for name in own), tuple((n, group[n]) for n in differ))
+        for i, (own, group) in enumerate(others, 1)
     )
 
 

@@ -173,8 +173,8 @@ def _plateau(given: dict[str, Any]) -> Schedule:
             "monitor='validation_accuracy') does"
         )
     least = given["min_lr"] if isinstance(given["min_lr"], int | float) else max(given["min_lr"])
-    names = ("factor", "patience", "threshold", "cooldown")
-    return Plateau(*(given[n] for n in names), float(least), given["threshold_mode"], eps=given["eps"])
+    named = {n: given[n] for n in ("patience", "threshold", "cooldown", "threshold_mode", "eps")}
+    return Plateau(given["factor"], min_lr=float(least), **named)
 
 
 _TORCHS: Mapping[type[LRScheduler], Callable[[dict[str, Any]], Schedule]] = {
