@@ -24,6 +24,7 @@ from support.plain import relative_error, trained
 from torch import nn
 
 import modelspace as ms
+from modelspace import optimizers as o
 from modelspace.data import Data, Split, epoch_indices
 from modelspace.engine import choose_plan
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
@@ -204,18 +205,41 @@ OPTIMIZERS = {
         ms.RMSprop(centered=True),
         {"lr": [0.01, 0.002, 0.003], "alpha": [0.99, 0.9, 0.8], "momentum": [0.0, 0.5, 0.9]},
     ),
+    "nadam": (o.NAdam(), {"lr": [0.01, 0.02, 0.03], "momentum_decay": [0.0, 4e-3, 0.1]}),
+    "radam": (o.RAdam(), {"lr": [0.01, 0.02, 0.03], "betas": [(0.9, 0.999), (0.8, 0.9), (0.5, 0.8)]}),
+    "adamax": (o.Adamax(), {"lr": [0.01, 0.02, 0.03], "weight_decay": [0.0, 0.1, 0.01]}),
+    "adagrad": (o.Adagrad(), {"lr": [0.01, 0.02, 0.03], "initial_accumulator_value": [0.0, 0.1, 1.0]}),
+    "adadelta": (o.Adadelta(), {"lr": [1.0, 0.5, 0.2], "rho": [0.9, 0.5, 0.95]}),
+    "rprop": (o.Rprop(), {"lr": [1e-3, 1e-4, 1e-2], "step_sizes": [(1e-6, 0.1), (1e-5, 0.01), (1e-6, 0.02)]}),
+    "asgd": (o.ASGD(), {"lr": [0.1, 0.05, 0.02], "t0": [1e6, 3.0, 0.0], "lambd": [1e-4, 0.01, 0.1]}),
+    "adafactor": (o.Adafactor(), {"lr": [0.01, 0.02, 0.03], "d": [1.0, 2.0, 1.5]}),
+    "muon": (o.Muon(), {"lr": [0.01, 0.02, 0.03], "momentum": [0.95, 0.9, 0.5], "betas": BETAS}),
+    "lion": (o.Lion(), {"lr": [1e-3, 2e-3, 3e-3], "weight_decay": [0.0, 0.1, 0.5]}),
+    "lamb": (o.LAMB(), {"lr": [0.01, 0.02, 0.03], "weight_decay": [0.0, 0.1, 0.01]}),
+    "schedulefreesgd": (o.ScheduleFreeSGD(), {"lr": [0.1, 0.05, 0.02], "momentum": [0.9, 0.5, 0.8]}),
+    "schedulefreeadamw": (
+        o.ScheduleFreeAdamW(),
+        {"lr": [0.01, 0.02, 0.03], "betas": [*BETAS[:2], (0.5, 0.9)]},
+    ),
+    "lbfgs": (o.LBFGS(history_size=5), {"lr": [0.1, 0.05, 0.02], "tolerance_grad": [1e-7, 1e-5, 1e-3]}),
 }
+# Of what averages, the result is the average: of a parameter and its state.
+RESULTS = dict.fromkeys(["schedulefreesgd", "schedulefreeadamw"], lambda p, state: state.get("x", p))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["MLP tanh", "residual BatchNorm", "tied embedding", "unused parameter"])
-def test_same_run_with_every_optimizer(name, optimizer):
+def test_same_run_with_every_optimizer(name, optimizer, monkeypatch):
+    if optimizer == "muon":  # whose products are in bfloat16, where another order of summands shows
+        monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
     case = named(name)
     ours, columns = OPTIMIZERS[optimizer]
     population = case.space(torch.float64).sample(seeds=3).with_columns(**columns)
     data = case.data()
     run = fit(population, data, case, ours, epochs=13, lowering="vmap")
-    points, buffers, _ = trained(population, data, optimizer, steps=52, batch_size=BATCH, loss=case.loss)
+    points, buffers, _ = trained(
+        population, data, optimizer, steps=52, batch_size=BATCH, loss=case.loss, result=RESULTS.get(optimizer)
+    )
     assert relative_error(run.population.points, points) <= 1e-9
     assert buffers_error(run.population.buffers, buffers) <= 1e-9
 

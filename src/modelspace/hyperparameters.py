@@ -27,18 +27,18 @@ class Range:
     Attributes:
         label: Its name in words: ``"learning rate"``.
         expected: The range in words, as it follows "must be".
-        low: The lower limit.
-        high: The upper limit.
+        low: The lower limit; of a pair, one each where they differ.
+        high: The upper limit, likewise.
         low_included: Whether the lower limit itself is allowed.
         high_included: Whether the upper limit itself is allowed; at ``high`` = inf, whether infinity is.
         whole: Whether only whole numbers are allowed.
-        width: Numbers a member has of it: 2 for ``betas``.
+        width: Numbers a member has of it: 2 for ``betas``, 1 for most.
     """
 
     label: str
     expected: str
-    low: float
-    high: float = math.inf
+    low: float | tuple[float, float]
+    high: float | tuple[float, float] = math.inf
     low_included: bool = True
     high_included: bool = False
     whole: bool = False

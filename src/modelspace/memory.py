@@ -25,7 +25,8 @@ class Memory:
 
     Attributes:
         shared: Frozen parameters, one template, training and validation samples: there when the fit begins.
-        points: The shard's points, ``c · n`` numbers; twice that where early stopping restores the best.
+        points: The shard's points, ``c · n`` numbers; twice that where the result is another: early stopping's best,
+            an average.
         gradients: As many; with ``accumulate = a > 1``, of all batches and once more for their mean: ``2a + 1``.
         optimizer: The optimizer's state: two numbers a coordinate for Adam, one for SGD.
         buffers: The shard's buffers, before and after a step.

@@ -4,12 +4,37 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from optimizers.truth import CASES, MEMBERS, arguments, problem, relative_error, trained, trained_by_torch
+from optimizers.truth import (
+    CASES,
+    MEMBERS,
+    arguments,
+    problem,
+    relative_error,
+    trained,
+    trained_by_torch,
+)
+from support import optimizers as plain
+from support.optimizers import numbers_in
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from modelspace.errors import ModelspaceError
 from modelspace.hyperparameters import hyper_columns
-from modelspace.optimizers import SGD, Adam, AdamW, RMSprop, clip_by_norm, clip_by_value
+from modelspace.optimizers import (
+    ASGD,
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+    clip_by_norm,
+    clip_by_value,
+)
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -33,7 +58,8 @@ def test_every_member_is_trained_as_torch_trains_it_alone(case, dtype, data):
     posed = problem(dtype, seed=data.draw(st.integers(0, 99)))
     received = trained(case.optimizer, columns, posed)
     assert received.dtype == dtype
-    assert relative_error(received, trained_by_torch(case, columns, posed)) <= TOLERANCE[dtype]
+    tolerance = TOLERANCE[dtype] * (case.grows if dtype is torch.float32 else 1)
+    assert relative_error(received, trained_by_torch(case, columns, posed)) <= tolerance
 
 
 @every_case
@@ -91,15 +117,15 @@ def test_compiled_is_eager(case):
     torch._dynamo.reset()  # it counts every optimizer as one more compilation of the same code
     compiled = torch.compile(case.optimizer.update, fullgraph=True)
     received = trained(case.optimizer, columns, posed, update=compiled)
-    assert relative_error(received, trained(case.optimizer, columns, posed)) <= 1e-5
+    assert relative_error(received, trained(case.optimizer, columns, posed)) <= 1e-5 * case.grows
 
 
 @every_case
 def test_the_defaults_are_those_of_torch(case):
     torchs = case.torchs([torch.zeros(1)], **({"momentum": 0.9} if "nesterov" in case.booleans else {}))
-    for name, value in case.optimizer.hyperparameters().items():
+    for name in case.optimizer.hyperparameters():
         if not (name == "momentum" and "nesterov" in case.booleans):
-            assert torchs.defaults[name] == value
+            assert torchs.defaults[name] == getattr(case.optimizer, name)
 
 
 COMPLEX = {
@@ -108,6 +134,17 @@ COMPLEX = {
         lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01),
     ),
     "adam": (Adam(weight_decay=0.01), lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.01)),
+    "nadam": (NAdam(weight_decay=0.01), lambda p: torch.optim.NAdam(p, 0.05, weight_decay=0.01)),
+    "radam": (RAdam(betas=(0.9, 0.8)), lambda p: torch.optim.RAdam(p, 0.05, betas=(0.9, 0.8))),
+    "adamax": (Adamax(), lambda p: torch.optim.Adamax(p, 0.05)),
+    "adagrad": (
+        Adagrad(initial_accumulator_value=0.1),
+        lambda p: torch.optim.Adagrad(p, 0.05, initial_accumulator_value=0.1),
+    ),
+    "adadelta": (Adadelta(), lambda p: torch.optim.Adadelta(p, 0.05)),
+    "rprop": (Rprop(), lambda p: torch.optim.Rprop(p, 0.05)),
+    "asgd": (ASGD(weight_decay=0.01, t0=2.0), lambda p: torch.optim.ASGD(p, 0.05, weight_decay=0.01, t0=2)),
+    "lbfgs": (LBFGS(history_size=4), lambda p: plain.LBFGS(p, lr=0.05, history_size=4)),
     "amsgrad": (Adam(amsgrad=True), lambda p: torch.optim.Adam(p, 0.05, amsgrad=True)),
     "adamw": (AdamW(weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1)),
     "rmsprop": (
@@ -138,10 +175,11 @@ def test_complex_coordinates_are_torchs(name, clipped, dtype, tolerance):
             parameter.grad = row.clone()
             if clipped:
                 torch.nn.utils.clip_grad_norm_([parameter], 0.7)
-            stepper.step()
+            with numbers_in(points.real.dtype):
+                stepper.step()
         given = clip_by_norm(gradient, limit) if clipped else gradient
         points, state = optimizer.update(given, state, points, hyper, torch.tensor(float(step)).double())
-    assert all(value.dtype == dtype for value in state.values())
+    assert all(value.dtype == dtype for value in state.values() if value.shape == points.shape)
     torch.testing.assert_close(
         points, torch.stack([p.detach() for p in parameters]), rtol=tolerance, atol=tolerance
     )

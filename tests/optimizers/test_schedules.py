@@ -1,3 +1,5 @@
+from functools import partial
+
 import jaxtyping
 import pytest
 import torch
@@ -10,7 +12,14 @@ from modelspace.hyperparameters import hyper_columns, validate
 from modelspace.optimizers import (
     Constant,
     Cosine,
+    CosineRestarts,
+    Exponential,
+    Hold,
+    Lambda,
+    MultiStep,
     OneCycle,
+    Plateau,
+    Polynomial,
     Product,
     Schedule,
     Step,
@@ -25,19 +34,21 @@ def constant(optimizer):
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
 
-def cosine(optimizer, cosine_final):
-    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS, eta_min=cosine_final * RATE)
+def cosine(optimizer, cosine_final, cosine_steps):
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=cosine_steps or STEPS, eta_min=cosine_final * RATE)
 
 
 def step(optimizer, step_every, step_factor):
     return lr_scheduler.StepLR(optimizer, step_size=step_every, gamma=step_factor)
 
 
-def one_cycle(optimizer, onecycle_pct_start, onecycle_div_factor, onecycle_final_div_factor):
+def one_cycle(
+    optimizer, onecycle_pct_start, onecycle_div_factor, onecycle_final_div_factor, onecycle_steps=0
+):
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=RATE,
-        total_steps=STEPS,
+        total_steps=onecycle_steps or STEPS,
         pct_start=onecycle_pct_start,
         div_factor=onecycle_div_factor,
         final_div_factor=onecycle_final_div_factor,
@@ -45,30 +56,83 @@ def one_cycle(optimizer, onecycle_pct_start, onecycle_div_factor, onecycle_final
     )
 
 
-def warmup(optimizer, warmup_steps, warmup_start):
-    return lr_scheduler.LinearLR(optimizer, start_factor=warmup_start, total_iters=warmup_steps)
+def warmup(optimizer, warmup_steps, warmup_start, warmup_end):
+    return lr_scheduler.LinearLR(optimizer, warmup_start, warmup_end, total_iters=warmup_steps)
 
 
-def warmup_step(optimizer, warmup_steps, warmup_start, step_every, step_factor):
-    both = [warmup(optimizer, warmup_steps, warmup_start), step(optimizer, step_every, step_factor)]
+def multi_step(optimizer, multistep_factor):
+    return lr_scheduler.MultiStepLR(optimizer, [3, 3, 17], multistep_factor)
+
+
+def exponential(optimizer, exponential_factor):
+    return lr_scheduler.ExponentialLR(optimizer, exponential_factor)
+
+
+def polynomial(optimizer, polynomial_power, polynomial_steps):
+    return lr_scheduler.PolynomialLR(optimizer, polynomial_steps or STEPS, polynomial_power)
+
+
+def hold(optimizer, hold_steps, hold_factor):
+    return lr_scheduler.ConstantLR(optimizer, hold_factor, hold_steps)
+
+
+def restarts(optimizer, restarts_every, restarts_growth, restarts_final):
+    return lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, restarts_every, restarts_growth, restarts_final * RATE
+    )
+
+
+def inverse(number):
+    return 1 / (1 + number)
+
+
+def by_function(optimizer):
+    return lr_scheduler.LambdaLR(optimizer, inverse)
+
+
+def warmup_step(optimizer, step_every, step_factor, **hyper):
+    both = [warmup(optimizer, **hyper), step(optimizer, step_every, step_factor)]
     return lr_scheduler.ChainedScheduler(both, optimizer)
 
 
 STEP = {"step_every": st.integers(1, 50), "step_factor": st.floats(0.1, 1.5)}
-WARMUP = {"warmup_steps": st.integers(1, 50), "warmup_start": st.floats(0.01, 1.0)}
+WARMUP = {
+    "warmup_steps": st.integers(1, 50),
+    "warmup_start": st.floats(0.01, 1.0),
+    "warmup_end": st.just(1.0) | st.floats(0.01, 1.0),
+}
 ONE_CYCLE = {
     # At 1/40 the peak is the very first step, which torch divides by.
     "onecycle_pct_start": st.floats(0.03, 1.0) | st.just(0.0) | st.just(0.5),
     "onecycle_div_factor": st.floats(1.0, 100.0),
     "onecycle_final_div_factor": st.floats(1.0, 1e5),
+    "onecycle_steps": st.sampled_from([0, 40, 57]),
 }
 CASES = [
     (Constant(), constant, {}),
-    (Cosine(), cosine, {"cosine_final": st.floats(0.0, 1.0)}),
+    (Cosine(), cosine, {"cosine_final": st.floats(0.0, 1.0), "cosine_steps": st.sampled_from([0, 40, 99])}),
     (Step(every=7), step, STEP),
     (OneCycle(), one_cycle, ONE_CYCLE),
     (Warmup(steps=5), warmup, WARMUP),
     (Warmup(steps=5) * Step(every=7), warmup_step, WARMUP | STEP),
+    (MultiStep((3, 3, 17)), multi_step, {"multistep_factor": st.floats(0.1, 1.5)}),
+    (Exponential(0.9), exponential, {"exponential_factor": st.floats(0.5, 1.05)}),
+    (
+        Polynomial(2.0),
+        polynomial,
+        {"polynomial_power": st.floats(0.5, 3.0), "polynomial_steps": st.sampled_from([0, 40, 99, 20])},
+    ),
+    (Hold(steps=5), hold, {"hold_steps": st.integers(1, 50), "hold_factor": st.floats(0.1, 1.0)}),
+    (
+        CosineRestarts(every=7),
+        restarts,
+        {
+            "restarts_every": st.integers(1, 15),
+            "restarts_growth": st.integers(1, 3),
+            "restarts_final": st.floats(0.0, 1.0),
+        },
+    ),
+    (Lambda(inverse), by_function, {}),
 ]
 every_schedule = pytest.mark.parametrize(
     ("schedule", "by_torch", "strategies"), CASES, ids=[by_torch.__name__ for _, by_torch, _ in CASES]
@@ -154,11 +218,82 @@ def test_edges_that_torch_refuses_are_finite():
         ("warmup * cosine", Product(Warmup(steps=100), Cosine())),
         ("warmup*cosine*step", Product(Product(Warmup(steps=100), Cosine()), Step(every=1000))),
         (Cosine(0.5), Cosine(0.5)),
+        ("plateau", Plateau()),
+        (lr_scheduler.ReduceLROnPlateau, Plateau()),
+        (lr_scheduler.LinearLR, Warmup(steps=5)),
+        (partial(lr_scheduler.StepLR, step_size=30), Step(every=30)),
+        (partial(lr_scheduler.CosineAnnealingLR, T_max=30), Cosine(steps=30)),
+        (partial(lr_scheduler.LambdaLR, lr_lambda=inverse), Lambda(inverse)),
+        (
+            partial(
+                lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=3, min_lr=1e-3, threshold_mode="abs"
+            ),
+            Plateau(0.5, 3, min_lr=1e-3, threshold_mode="abs"),
+        ),
     ],
 )
 def test_resolve_schedule(name, expected):
     assert resolve_schedule(name) == expected
     assert isinstance(resolve_schedule(name), Schedule)
+
+
+@every_schedule
+def test_a_configured_scheduler_of_torch_is_read_as_what_it_does(schedule, by_torch, strategies):
+    """Whether or not it was stepped already."""
+    own = {
+        **schedule.hyperparameters(),
+        "onecycle_steps": STEPS,
+        "cosine_steps": STEPS,
+        "polynomial_steps": STEPS,
+    }
+    own = {name: own[name] for name in strategies}
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=RATE)
+    scheduler = by_torch(optimizer, **own)
+    expected = factors_by_torch(by_torch, own)
+    for _ in range(2):
+        received = factors(resolve_schedule(scheduler), {})
+        assert torch.allclose(received[:, 0], expected, rtol=1e-12, atol=1e-13)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_plateau_is_that_of_torch_for_every_member():
+    draws = torch.Generator().manual_seed(0)
+    scores = torch.rand(60, 4, generator=draws, dtype=torch.float64) / torch.arange(1, 61)[:, None] ** 0.3
+    scores[5, 1] = torch.nan
+    own = {
+        "plateau_factor": [0.5, 0.1, 0.3, 0.5],
+        "plateau_patience": [0, 2, 5, 1],
+        "plateau_threshold": [1e-4, 0.1, 0.0, 1e-2],
+        "plateau_cooldown": [0, 3, 1, 0],
+        "plateau_min_lr": [0.0, 1e-3, 0.2, 1e-6],
+    }
+    for mode in ("rel", "abs"):
+        schedule = Plateau(threshold_mode=mode)
+        columns = hyper_columns(schedule, own, 4)
+        columns["lr"] = torch.full((4, 1), RATE, dtype=torch.float64)
+        theirs = []
+        for k in range(4):
+            settings_ = {n.removeprefix("plateau_"): values[k] for n, values in own.items()}
+            theirs.append(
+                lr_scheduler.ReduceLROnPlateau(
+                    torch.optim.SGD([torch.zeros(1)], lr=RATE), threshold_mode=mode, **settings_
+                )
+            )
+        memory = schedule.memory(columns)
+        for row in scores:
+            memory = schedule.observed(memory, columns, {"validation_loss": row}, [])
+            for k, scheduler in enumerate(theirs):
+                scheduler.step(row[k])
+            rates = RATE * factors(schedule, {n: v.T for n, v in memory.items()})[0]
+            expected = [scheduler.optimizer.param_groups[0]["lr"] for scheduler in theirs]
+            assert rates.tolist() == pytest.approx(expected, rel=1e-12)
+        assert len({round(rate, 9) for rate in expected}) > 2
+        turned = schedule.memory(columns)
+        for row in scores:
+            turned = schedule.observed(turned, columns, {"validation_loss": -row}, ["validation_loss"])
+        if mode == "abs":
+            assert torch.equal(turned["plateau_scale"], memory["plateau_scale"])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +302,12 @@ def test_resolve_schedule(name, expected):
         ("cosin", "unknown schedule 'cosin': did you mean 'cosine'"),
         ("warmup*", "unknown schedule ''"),
         ("*cosine", "unknown schedule ''"),
-        (Cosine, r"an object such as Cosine\(\); received <class"),
+        (Cosine, r"an object such as Cosine\(\), or one of torch\.optim\.lr_scheduler; received <class"),
+        (lr_scheduler.StepLR, r"StepLR needs step_size: functools\.partial\(StepLR, step_size=…\)"),
+        (lr_scheduler.CyclicLR, "CyclicLR has no form for many members here"),
+        (partial(lr_scheduler.CosineAnnealingLR, T_max=3, eta_min=1.0), "eta_min is a learning rate"),
+        (partial(lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=9), "with cycle_momentum=False"),
+        (partial(lr_scheduler.ReduceLROnPlateau, mode="max"), "does not say of what"),
         (3, "received 3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What an optimizer of K members must equal: torch.optim, one member at a time."""
+"""What an optimizer of K members must equal: torch.optim or a published formula, one member at a time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from support import optimizers as plain
+from support.optimizers import numbers_in
 
+from modelspace import optimizers as ours
 from modelspace.hyperparameters import hyper_columns
 from modelspace.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
@@ -32,6 +35,35 @@ ADAM = {
     "weight_decay": DECAY,
 }
 RMSPROP = {"lr": RATE, "alpha": number(0.8, 0.99), "eps": EPS, "weight_decay": DECAY, "momentum": MOMENTUM}
+# At β₂ = 0 its step is hardly more than a sign, which rounding turns over.
+SMOOTH = st.tuples(number_or_zero(0.1, 0.95), number(0.5, 0.9995))
+NADAM = {**ADAM, "betas": SMOOTH, "momentum_decay": number_or_zero(1e-3, 0.1)}
+ADAFACTOR = {
+    "lr": RATE,
+    "beta2_decay": number(-1.0, -0.1),
+    "eps": st.tuples(number_or_zero(1e-8, 1e-3), number(1e-4, 1e-2)),
+    "d": number(1.0, 3.0),
+    "weight_decay": DECAY,
+}
+ADAGRAD = {
+    "lr": RATE,
+    "lr_decay": number_or_zero(0.01, 0.5),
+    "weight_decay": DECAY,
+    "initial_accumulator_value": number_or_zero(0.01, 0.5),
+    "eps": EPS,
+}
+ADADELTA = {"lr": number(0.1, 1.0), "rho": number(0.5, 0.95), "eps": st.just(1e-4), "weight_decay": DECAY}
+RPROP = {
+    "lr": RATE,
+    "etas": st.tuples(number(0.2, 0.8), number(1.05, 1.5)),
+    "step_sizes": st.tuples(number(1e-6, 1e-4), number(0.1, 1.0)),
+}
+T0 = st.sampled_from([0.0, 3.0, 1e6])
+ASGD = {"lr": RATE, "lambd": number(1e-4, 0.1), "alpha": number(0.1, 0.9), "t0": T0, "weight_decay": DECAY}
+LION = {"lr": RATE, "betas": ADAM["betas"], "weight_decay": DECAY}
+FREE = {"lr": RATE, "momentum": number(0.1, 0.95), "weight_decay": DECAY}
+FREE_ADAM = {**ADAM, "betas": st.tuples(number(0.1, 0.95), number(0.5, 0.9995))}
+TOLERANCES = {"tolerance_grad": number(1e-7, 0.1), "tolerance_change": number(1e-9, 1e-2)}
 DAMPED = {"lr": RATE, "momentum": MOMENTUM, "dampening": number_or_zero(-0.5, 0.9), "weight_decay": DECAY}
 
 
@@ -43,9 +75,15 @@ class Case:
     torchs: type[torch.optim.Optimizer]
     strategies: dict[str, st.SearchStrategy]
     booleans: dict[str, bool]
+    grows: float = 1.0  # how much more of float32's rounding than a factor of a hundred it makes
 
     def __str__(self):
         return "-".join([self.torchs.__name__.lower(), *self.booleans])
+
+    @property
+    def single(self):
+        """What keeps torch from taking several parameters at once."""
+        return {"foreach": False} if self.torchs.__module__.startswith("torch.optim") else {}
 
     def columns(self):
         """A strategy of every hyper-parameter's column, one value a member."""
@@ -76,6 +114,51 @@ CASES = [
     Case(AdamW(maximize=True), torch.optim.AdamW, ADAM, {"maximize": True}),
     Case(RMSprop(maximize=True), torch.optim.RMSprop, RMSPROP, {"maximize": True}),
     Case(Adam(decoupled_weight_decay=True), torch.optim.Adam, ADAM, {"decoupled_weight_decay": True}),
+    Case(ours.NAdam(), torch.optim.NAdam, NADAM, {}),
+    Case(
+        ours.NAdam(decoupled_weight_decay=True),
+        torch.optim.NAdam,
+        NADAM,
+        {"decoupled_weight_decay": True},
+        10.0,
+    ),
+    Case(ours.RAdam(), torch.optim.RAdam, ADAM, {}),
+    Case(ours.RAdam(decoupled_weight_decay=True), torch.optim.RAdam, ADAM, {"decoupled_weight_decay": True}),
+    Case(ours.Adamax(), torch.optim.Adamax, ADAM, {}),
+    Case(ours.Adagrad(), torch.optim.Adagrad, ADAGRAD, {}),
+    Case(ours.Adadelta(), torch.optim.Adadelta, ADADELTA, {}),
+    Case(ours.Rprop(), torch.optim.Rprop, RPROP, {}),
+    Case(ours.ASGD(), torch.optim.ASGD, ASGD, {}),
+    Case(ours.Adafactor(), torch.optim.Adafactor, ADAFACTOR, {}),
+    *(
+        Case(kind(maximize=True), getattr(torch.optim, kind.__name__), values, {"maximize": True})
+        for kind, values in {
+            ours.NAdam: NADAM,
+            ours.RAdam: ADAM,
+            ours.Adamax: ADAM,
+            ours.Adagrad: ADAGRAD,
+            ours.Adadelta: ADADELTA,
+            ours.Rprop: RPROP,
+            ours.ASGD: ASGD,
+            ours.Adafactor: ADAFACTOR,
+        }.items()
+    ),
+    Case(ours.Lion(), plain.Lion, LION, {}),
+    Case(ours.Lion(maximize=True), plain.Lion, LION, {"maximize": True}),
+    Case(ours.LAMB(), plain.LAMB, ADAM, {}),
+    Case(ours.LAMB(maximize=True), plain.LAMB, ADAM, {"maximize": True}),
+    Case(ours.ScheduleFreeSGD(), plain.ScheduleFreeSGD, FREE, {}),
+    Case(ours.ScheduleFreeAdamW(), plain.ScheduleFreeAdamW, FREE_ADAM, {}),
+    # A vector goes with AdamW; matrices have tests of their own.
+    Case(ours.Muon(), plain.Muon, {"lr": RATE, "weight_decay": DECAY, "betas": ADAM["betas"]}, {}),
+    # Gradients here are noise, so its curvatures are.
+    Case(
+        ours.LBFGS(history_size=5),
+        plain.LBFGS,
+        {"lr": number(0.01, 0.2), **TOLERANCES},
+        {"history_size": 5},
+        1e3,
+    ),
 ]
 
 
@@ -126,15 +209,18 @@ def trained(optimizer, columns, posed, rows=range(MEMBERS), update=None):
 
 
 def trained_by_torch(case, columns, posed):
-    """The same, by torch's own optimizer, member after member."""
+    """The same, by the plain optimizer, member after member."""
     ends = []
     for member in range(MEMBERS):
         point = posed.start[member].clone().requires_grad_()
         hyper: dict[str, Any] = {name: values[member] for name, values in columns.items()}
-        optimizer = case.torchs([point], **hyper, **case.booleans, foreach=False)
-        for step in range(STEPS):
-            point.grad = posed.gradient(point.detach(), step, member)
-            optimizer.step()
+        if case.torchs is torch.optim.Adafactor and not hyper.get("eps", (1,))[0]:
+            hyper["eps"] = (None, hyper["eps"][1])
+        with numbers_in(posed.start.dtype):
+            optimizer = case.torchs([point], **hyper, **case.booleans, **case.single)
+            for step in range(STEPS):
+                point.grad = posed.gradient(point.detach(), step, member)
+                optimizer.step()
         ends.append(point.detach())
     return torch.stack(ends)
 

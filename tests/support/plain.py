@@ -1,9 +1,11 @@
 """The other side of every comparison with a population: the user's own class in a plain loop, member after member."""
 
 import torch
+from support import optimizers
 from torch.nn.parameter import UninitializedParameter
 
 from modelspace import losses
+from modelspace.optimizers import exactly
 from modelspace.reference import train
 
 OPTIMIZERS = {
@@ -12,6 +14,16 @@ OPTIMIZERS = {
     "adam": lambda p, **h: torch.optim.Adam(p, **h),
     "amsgrad": lambda p, **h: torch.optim.AdamW(p, amsgrad=True, **h),
     "rmsprop": lambda p, **h: torch.optim.RMSprop(p, centered=True, **h),
+    **{
+        kind.__name__.lower(): lambda p, kind=kind, **h: exactly(kind(p, **h))
+        for kind in (
+            *(torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.Adagrad),
+            *(torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD, torch.optim.Adafactor),
+            *(optimizers.Lion, optimizers.LAMB, optimizers.ScheduleFreeSGD, optimizers.ScheduleFreeAdamW),
+        )
+    },
+    "muon": lambda p, **h: optimizers.Muon(p, **h),
+    "lbfgs": lambda p, **h: optimizers.LBFGS(p, history_size=5, **h),
 }
 
 
@@ -33,10 +45,13 @@ def built(population, member):
     return module
 
 
-def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=None, **settings):
-    """The members' points and buffers after training each as a plain module, and their losses."""
+def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=None, result=None, **settings):
+    """The members' points and buffers after training each as a plain module, and their losses.
+
+    ``result`` makes the result of a parameter and its state in the optimizer, where it is not the parameter.
+    """
     space = population.space
-    points, buffers, curves = [], [], []
+    points, buffers, curves, made = [], [], [], []
     for member, row in enumerate(population.table.to_dict("records")):
         hyper = {**(defaults or {}), **{k: v for k, v in row.items() if k not in ("seed", "data_seed")}}
         module = built(population, member)
@@ -47,7 +62,9 @@ def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=No
                 inputs.to(space.dtype) if inputs.is_floating_point() else inputs,
                 data.train.labels,
                 losses.resolve(loss),
-                lambda parameters, hyper=hyper: OPTIMIZERS[optimizer](parameters, **hyper),
+                lambda parameters, hyper=hyper: (
+                    made.append(OPTIMIZERS[optimizer](parameters, **hyper)) or made[-1]
+                ),
                 steps=steps,
                 batch_size=batch_size,
                 seed=row["seed"],
@@ -55,7 +72,10 @@ def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=No
                 **settings,
             )
         )
-        points.append(torch.cat([p.detach().reshape(-1) for p in module.parameters() if p.requires_grad]))
+        last = [p for p in module.parameters() if p.requires_grad]
+        if result is not None:
+            last = [result(p, made[-1].state[p]) for p in module.parameters() if p.requires_grad]
+        points.append(torch.cat([p.detach().reshape(-1) for p in last]))
         buffers.append(
             {name: module.state_dict(keep_vars=True)[name].detach() for name in space.buffer_shapes}
         )

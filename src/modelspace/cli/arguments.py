@@ -19,15 +19,15 @@ from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import TARGETS
-from modelspace.fit import LABEL_NOISE, PLANS, Options
+from modelspace.fit import LABEL_NOISE, LAYER_DECAY, PLANS, Options
 from modelspace.loading import load_architecture, load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE}
+_COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
 # Settings of fit whose flag is a column's, and the one that has none.
-_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics")
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
 _CHOICES = {
     "shard": "members computed together",
     "threads": "threads within an operation",
@@ -107,6 +107,14 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     for each in fields(Options):
         if each.name not in _NO_FLAG:
             _add_setting(parser, each)
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="parameters that have columns of their own: head='fc.*|*.bias' for --lr.head; or no_decay, layers; may "
+        "be given more than once",
+    )
     for name, what in _CHOICES.items():
         parser.add_argument(_flag(name), type=int, metavar="N", help=f"{what} (default: measured)")
     parser.add_argument(
@@ -159,7 +167,8 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
     named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed")}
     several = {"loss": options.loss.split(",")} if "," in (options.loss or "") else {}
-    return {**several, **{name: value for name, value in named.items() if value is not None}}
+    own = {name: values.column(text) for name, text in options.grouped.items()}
+    return {**several, **{name: value for name, value in named.items() if value is not None}, **own}
 
 
 def _add_setting(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
@@ -194,12 +203,19 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "objective": options.objective and _objective(options.objective),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
+        "groups": [_group(text) for text in options.group],
     }
 
 
 def _objective(given: str) -> Any:
     """What --objective names: a function of a file or a module, or ``model``."""
     return load_object(given) if ":" in given else given
+
+
+def _group(text: str) -> str | dict[str, str]:
+    """A group by --group: a word, or a name and its pattern."""
+    name, equals, pattern = text.partition("=")
+    return {name: pattern} if equals else name
 
 
 def _runner(options: argparse.Namespace) -> str | RayRunner:

@@ -68,13 +68,21 @@ def typed(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
 def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse, collecting ``--model.KEY VALUE`` (or ``--model.KEY=VALUE``) into ``options.model``.
 
+    ``--COLUMN.GROUP VALUE`` goes into ``options.grouped`` in the same way, where the verb takes groups.
+
     Raises:
         ModelspaceError: an option that nobody knows (the nearest one is named), or a key without a value.
     """
     options, rest = parser.parse_known_args(arguments)
-    options.model = {}
+    options.model, options.grouped = {}, {}
     while rest:
         word = rest.pop(0)
+        own = re.fullmatch(r"--([a-z][\w-]*)\.([^=]+)(=.*)?", word) if hasattr(options, "group") else None
+        if own and not word.startswith(_MODEL):
+            if own[3] is None and not rest:
+                raise ModelspaceError(f"{word} needs a value")
+            options.grouped[f"{own[1].replace('-', '_')}.{own[2]}"] = own[3][1:] if own[3] else rest.pop(0)
+            continue
         if not word.startswith(_MODEL):
             near = nearest(word.partition("=")[0], options.parser._option_string_actions)
             hint = f": did you mean {near}?" if near else ""

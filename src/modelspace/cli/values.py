@@ -12,8 +12,10 @@ _UNITS |= {f"{p}B": 1000**i for i, p in enumerate("kMGTP", 1)}
 _UNITS |= {f"{p}iB": 1024**i for i, p in enumerate("KMGTP", 1)}
 
 
-def column(text: str) -> list[float]:
-    """``1e-3``, ``1e-3,1e-2``, or ``1e-4:1e-1:12`` (logarithmic, 12 values, both ends included)."""
+def column(text: str) -> list[Any]:
+    """``1e-3``, ``1e-3,1e-2``, or ``1e-4:1e-1:12`` (logarithmic, both ends included); pairs as ``0.9/0.99``."""
+    if "/" in text:
+        return pairs(text)
     if ":" in text:
         parts = text.split(":")
         if len(parts) != 3:
@@ -30,7 +32,7 @@ def pairs(text: str) -> list[tuple[float, float]]:
     for part in text.split(","):
         numbers = part.split("/")
         if len(numbers) != 2:
-            raise ModelspaceError(f"'{text}': betas are two numbers with a slash, like 0.9/0.999")
+            raise ModelspaceError(f"'{text}': a pair is two numbers with a slash, like 0.9/0.999")
         found.append((_number(numbers[0]), _number(numbers[1])))
     return found
 

@@ -268,6 +268,7 @@ def _matrix(optimizer: Any, module: nn.Module, dtype: torch.dtype | None) -> _Ma
         for name, value in optimizer.hyperparameters().items()
     }
     names = optimizer.coefficients(columns, torch.tensor(2.0, dtype=torch.float64))
+    optimizer = optimizer.on(tuple(tuple(p.shape) for p in trainable))
     return update_memory(optimizer, torch.empty(1, count, dtype=kind, device="meta"), names)
 
 

@@ -50,7 +50,7 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
     raise_problems(
         name, [text for part, split in splits.items() for text in split_problems(split, f"the {part} split")]
     )
-    data = Data(name, *(splits[part] for part in _NAMES))
+    data = Data(name, splits["train"], splits["validation"], splits["test"])
     check_data(data)
     return data
 
@@ -149,6 +149,6 @@ def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name:
     strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
     rows = split_indices(strata, shares, seed) if any(missing) else ()
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
-    data = Data(name, *(made[part] for part in _NAMES))
+    data = Data(name, made["train"], made["validation"], made["test"])
     check_data(data)
     return data

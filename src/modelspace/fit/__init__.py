@@ -5,6 +5,7 @@ the gradient and ``modelspace.optimizers`` for the update.
 """
 
 from modelspace.fit.fit import fit, local
+from modelspace.fit.groups import LAYER_DECAY
 from modelspace.fit.options import PLANS, Options
 from modelspace.fit.plan import build, measured, program
 from modelspace.fit.precision import products_in
@@ -16,6 +17,7 @@ from modelspace.precision import Precision
 
 __all__ = [
     "LABEL_NOISE",
+    "LAYER_DECAY",
     "PLANS",
     "Advance",
     "EarlyStopping",

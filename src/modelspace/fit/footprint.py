@@ -42,6 +42,7 @@ from modelspace.fit import precision
 from modelspace.fit.task import Task
 from modelspace.losses import Objective
 from modelspace.nest import Nest, mapped, tensors
+from modelspace.optimizers import looked
 from modelspace.trace import PeakMemory
 
 _FEW, _MANY = 2, 64
@@ -156,7 +157,11 @@ def _gradient(task: Task, function: Function, count: int) -> int:
     terms = _terms(task, points)
     with PeakMemory([points, *buffers.values(), *tensors((inputs, labels))]) as memory:
         vmap_gradient(function, task.recipe.loss, points, buffers, batch, seeds, number, scale, terms)
-    return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
+    c = {name: _empty(points.real, count, 1) for name in task.coefficients.names}
+    again = looked(task.coefficients.optimizer, points, points, c) is not None
+    # Then the first gradient and the points of the second stand beside it.
+    more = 2 * points.nbytes if again else 0
+    return max(0, memory.peak + more - 2 * points.nbytes - _held(list(buffers.values())))
 
 
 def _some(nest: Nest, *shape: int) -> Nest:
@@ -212,11 +217,13 @@ def _with_outputs(task: Task, function: Function, line: Line) -> Line:
 def _update(task: Task, count: int) -> int:
     """The most that the update holds beyond points, state and gradient."""
     points, _ = _members(task, count)
-    state, most = update_memory(task.recipe.optimizer, points, task.coefficients.names)
+    state, most = update_memory(task.coefficients.optimizer, points, task.coefficients.names)
     # The rows that count are put back there by a selection, which copies once more.
     again = 0 if task.device.type == "cpu" else points.nbytes + state
     clipped = points.nbytes if task.coefficients.clipping else 0
-    return most + again + clipped
+    # With groups, each coefficient is one number a coordinate.
+    laid_out = len(task.coefficients.names) * points.nbytes if len(task.coefficients.cells) > 1 else 0
+    return most + again + clipped + laid_out
 
 
 def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:

@@ -27,6 +27,7 @@ from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
+from modelspace.fit.train import keeps_result
 from modelspace.memory import Memory
 from modelspace.nest import tensors
 from modelspace.runs import Keep, setting_numbers
@@ -55,9 +56,10 @@ def predict(
     buffers = _buffer_bytes(task)
     numbers = shard * point
     a = recipe.accumulate
-    state = recipe.optimizer.init(torch.empty(1, space.dimension, dtype=space.dtype, device="meta"))
-    restores = recipe.early_stopping is not None and recipe.early_stopping.restore_best
-    names = len(task.coefficients.names)
+    one = torch.empty(1, space.dimension, dtype=space.dtype, device="meta")
+    state = task.coefficients.init(one)
+    restores = keeps_result(task, one, state)
+    names = len(task.coefficients.names) * len(task.coefficients.cells)
     return Memory(
         shared=_shared(task),
         points=numbers * (2 if restores else 1),

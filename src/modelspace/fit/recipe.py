@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from modelspace import data as datasets
@@ -15,6 +15,7 @@ from modelspace import losses, metrics, optimizers
 from modelspace.data import Data, views_of
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.fit.groups import ALL, Cells, Group, as_groups, cells_of, columns_of, frozen_until, of_cell
 from modelspace.fit.settings import setting, settings
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
 from modelspace.losses import Choice, Loss, Objective
@@ -78,16 +79,27 @@ class Coefficients:
     They depend on columns and step only, so they are computed for many steps at once, in double precision.
 
     Attributes:
-        optimizer: The optimizer.
+        optimizer: The optimizer, on the space's parameters.
         schedule: The learning rate's factor.
         clipping: ``clip_norm``, ``clip_value``, both or none: the columns that limit the gradient.
         terms: The columns that are hyper-parameters of the loss.
+        cells: The parameters by their groups.
+        freezes: Whether a group waits for its first update.
     """
 
     optimizer: Optimizer
     schedule: Schedule
     clipping: tuple[str, ...]
     terms: tuple[str, ...] = ()
+    cells: Cells = ALL
+    freezes: bool = False
+
+    def init(self, points: Shaped[Tensor, "member parameter"]) -> dict[str, Tensor]:
+        """Make the optimizer's state; with groups, a member's one number is one for each coordinate."""
+        state, count = self.optimizer.init(points), points.shape[1]
+        if len(self.cells) == 1:
+            return state
+        return {n: v.repeat(1, count) if v.shape[1:] == (1,) != (count,) else v for n, v in state.items()}
 
     def of(
         self,
@@ -95,7 +107,7 @@ class Coefficients:
         numbers: Int64[Tensor, "step *member"],
         total: int | Int64[Tensor, "member"],
         dtype: torch.dtype,
-    ) -> Float[Tensor, "step name member 1"]:
+    ) -> Float[Tensor, "step name member cell"]:
         """Compute the coefficients of some steps.
 
         Args:
@@ -107,20 +119,38 @@ class Coefficients:
         # A member that makes no step now has number −1: what is computed of it is not used.
         numbers = numbers.to(widest(numbers.device)).clamp(min=0)
         numbers = numbers if numbers.dim() == 2 else numbers[:, None]
-        own = {name: columns[name].T for name in self.schedule.hyperparameters()}
+        own = {name: value.T for name, value in columns.items()}
         factors = self.schedule.factor(numbers, total, own)[:, :, None]
-        scheduled = {**columns, "lr": columns["lr"] * factors}
-        values = self.optimizer.coefficients(scheduled, numbers[:, :, None] + 1)
-        values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
-        shape = (len(numbers), len(columns["lr"]), 1)
-        return torch.stack([value.expand(shape) for value in values.values()], 1).to(dtype.to_real())
+        found = []
+        for cell in self.cells.groups:
+            steps, values = numbers[:, :, None] + 1, of_cell(cell, columns, self.optimizer.hyperparameters())
+            frozen = frozen_until(cell, columns)
+            going = torch.ones_like(steps) if frozen is None else (steps > frozen).to(steps.dtype)
+            steps = steps if frozen is None else (steps - frozen).clamp(min=1)
+            values = self.optimizer.coefficients({**values, "lr": values["lr"] * factors}, steps)
+            values |= {"going": going} if self.freezes else {}
+            values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
+            shape = (len(numbers), len(columns["lr"]), 1)
+            found.append(torch.stack([value.expand(shape) for value in values.values()], 1))
+        if len(self.cells) > 1:
+            self.cells.index(numbers.device)  # made here, and not while a step is traced
+        return torch.cat(found, 3).to(dtype.to_real())
+
+    def named(self, coefficients: Float[Tensor, "name member cell"]) -> dict[str, Tensor]:
+        """Return a step's coefficients by name, ``[c, 1]`` each; with groups the optimizer's are ``[c, n]``."""
+        found = dict(zip(self.names, coefficients.unbind(), strict=True))
+        if len(self.cells) == 1:
+            return found
+        index, shared = self.cells.index(coefficients.device), (*self.clipping, *self.terms)
+        return {n: v[:, :1] if n in shared else v.index_select(1, index) for n, v in found.items()}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the second axis of ``of`` holds, in its order."""
         one = torch.ones(1, 2, dtype=torch.float64)
         hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
-        return (*self.optimizer.coefficients(hyper, one), *self.clipping, *self.terms)
+        going = ("going",) if self.freezes else ()
+        return (*self.optimizer.coefficients(hyper, one), *going, *self.clipping, *self.terms)
 
 
 @settings
@@ -146,15 +176,24 @@ class Recipe:
     optimizer: Optimizer = setting(
         default="adam",
         converter=optimizers.resolve,
-        doc="``sgd``, ``adam``, ``adamw`` or ``rmsprop``. Or an optimizer of ``modelspace.optimizers``, with "
-        "defaults for what is no column.",
+        doc="``sgd``, ``adam``, ``adamw`` or any other of ``torch.optim`` by its name; ``lion``, ``lamb``, "
+        "``schedulefreeadamw``; ``ema(adam)``, ``swa(sgd)``, ``sam(sgd)``. Or an optimizer of "
+        "``modelspace.optimizers``, or a class of ``torch.optim`` or one configured, with defaults for what is no "
+        "column.",
     )
     schedule: Schedule = setting(
         default=None,
         converter=optimizers.resolve_schedule,
         doc="The learning rate's factor as a function of the step: ``cosine``, ``step``, ``one-cycle``, "
-        "``warmup``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
-        "``modelspace.optimizers``.",
+        "``warmup``, ``plateau``, or a product, ``warmup*cosine``; constant where nothing is given. Or a schedule of "
+        "``modelspace.optimizers``, or one of ``torch.optim.lr_scheduler``, stepped after each update.",
+    )
+    groups: tuple[Group, ...] = setting(
+        default=None,
+        converter=as_groups,
+        doc='Groups of parameters that have columns of their own (``lr.head``): ``{"head": "fc.*|*.bias"}``, shell '
+        "patterns over the parameters' names. Or ``no_decay``: no weight decay of biases and norms; or ``layers``: "
+        "each module a group, and a column ``layer_decay``. Several of them as a list.",
     )
     epochs: int = setting(default=20, at_least=1, doc="Passes over the training split.")
     steps: int | None = setting(
@@ -220,8 +259,9 @@ class Recipe:
         recipe, rule = Recipe(**own), self.early_stopping
         monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
         of_objective = isinstance(loss, Objective)  # what else it names is seen when it is computed
-        if rule is not None and rule.monitor not in monitors and not of_objective:
-            raise unknown_name("score to monitor", rule.monitor, monitors)
+        for monitor in (*([] if rule is None else [rule.monitor]), *self.schedule.monitors):
+            if monitor not in monitors and not of_objective:
+                raise unknown_name("score to monitor", monitor, monitors)
         return recipe
 
     def _epochs(self, population: Population, data: Data) -> int:
@@ -263,13 +303,18 @@ class Recipe:
         given = {name: _values(table[name]) for name in others} | terms
         owners = (self.optimizer, self.schedule, self.loss)
         read = [name for owner in owners for name in owner.hyperparameters()]
-        known = {*read, *_CLIPPING, "data_seed", "label_noise", *datasets.COLUMNS}
+        cells, ranges = cells_of(self._groups, population.space), self.optimizer.ranges()
+        grouped = columns_of(cells, self.optimizer.hyperparameters(), ranges)
+        for group in cells.named.values():  # what a group itself says, where no column does
+            given = {f"{hyper}.{group.name}": np.array(value) for hyper, value in group.values} | given
+        known = {*read, *grouped, *_CLIPPING, "data_seed", "label_noise", *datasets.COLUMNS}
         for name in given:
             if name not in known:
                 raise self._unread(name, known)
         clipping = self.coefficients(population).clipping
         limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
         problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
+        problems += [p for n in grouped if n in given for p in check(n, given[n], grouped[n])]
         if "label_noise" in given:
             problems += check("label_noise", given["label_noise"], LABEL_NOISE)
         for owner in owners:
@@ -283,16 +328,30 @@ class Recipe:
         members = len(population)
         columns = hyper_columns(self.optimizer, given, members)
         columns |= hyper_columns(self.schedule, given, members)
-        own = {name: given[name] for name in (*terms, "label_noise") if name in given}
+        own = {name: given[name] for name in (*terms, *grouped, "label_noise") if name in given}
         for name, values in {**limits, **own}.items():
-            column = torch.tensor(values, dtype=torch.float64).reshape(-1, 1)
-            columns[name] = column.expand(members, 1).contiguous()
+            width = grouped[name].width if name in grouped else 1
+            column = torch.tensor(values, dtype=torch.float64).reshape(-1, width)
+            columns[name] = column.expand(members, width).contiguous()
         return columns
+
+    @property
+    def _groups(self) -> tuple[Group, ...]:
+        """The groups given, after those that the optimizer was configured with."""
+        optimizer = self.optimizer
+        own = optimizer.groups if isinstance(optimizer, optimizers.Grouped) else ()
+        return (*(Group(*each) for each in own), *self.groups)
 
     def _unread(self, name: str, known: set[str]) -> ModelspaceError:
         """The error for a column that nothing here reads, but perhaps another optimizer, loss or `fit` itself."""
         owner, objective = type(self.optimizer).__name__, self.loss.name
         takes = f"columns here are {', '.join(sorted(known))}"
+        hyper, dot, group = name.partition(".")
+        if dot and not self._groups:
+            return ModelspaceError(
+                f"column {name}: {hyper} of a group of parameters, and there is none: "
+                f"fit(…, groups={{'{group}': 'fc.*'}})"
+            )
         if name in {each.name for each in fields(Recipe)}:
             return ModelspaceError(
                 f"column {name}: {name} is one for the whole fit, not one a member: fit(…, {name}=…); {takes}"
@@ -310,7 +369,15 @@ class Recipe:
         """Say how columns and steps become the numbers of an update."""
         clipping = tuple(n for n in _CLIPPING if getattr(self, n) is not None or n in population.table)
         terms = tuple(n for n in self.loss.hyperparameters() if n in population.table)
-        return Coefficients(self.optimizer, self.schedule, clipping, terms)
+        shapes = tuple(block.shape for block in population.space.layout)
+        cells = cells_of(self._groups, population.space)
+        if len(cells) > 1 and not self.optimizer.takes_groups:
+            raise ModelspaceError(
+                f"{type(self.optimizer).__name__} takes all parameters as one: it has no groups, as in torch.optim"
+            )
+        given = (*map(str, population.table), *(f"{n}." for g in cells.named.values() for n, _ in g.values))
+        freezes = any(name.startswith("frozen_until.") for name in given)
+        return Coefficients(self.optimizer.on(shapes), self.schedule, clipping, terms, cells, freezes)
 
 
 def _described(value: Any) -> Any:
@@ -318,7 +385,7 @@ def _described(value: Any) -> Any:
     if isinstance(value, Loss):
         return "each member's own" if isinstance(value, Choice) else str(value)
     if isinstance(value, tuple):
-        return [metric.name for metric in value]
+        return [each.name if isinstance(each, Metric) else str(each) for each in value]
     return value if value is None or isinstance(value, str | int | float) else repr(value)
 
 

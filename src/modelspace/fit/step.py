@@ -20,7 +20,7 @@ from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients
 from modelspace.losses import Loss
 from modelspace.nest import Nest, take
-from modelspace.optimizers import applied, clip_by_norm, clip_by_value
+from modelspace.optimizers import applied, clip_by_norm, clip_by_value, looked
 
 
 class Shard(NamedTuple):
@@ -29,7 +29,7 @@ class Shard(NamedTuple):
     Attributes:
         points: ``[c, n]``.
         buffers: ``[c, …]`` each.
-        state: The optimizer's, ``[c, n]`` each.
+        state: The optimizer's, ``[c, …]`` each.
         scaling: The members' loss scales, where products are in float16; see ``precision``.
         active: Members still training: neither diverged nor stopped.
         steps: Updates that each member has made.
@@ -91,7 +91,7 @@ class Step:
     def __call__(
         self,
         shard: Shard,
-        coefficients: Float[Tensor, "name member 1"],
+        coefficients: Float[Tensor, "name member cell"],
         number: Int64[Tensor, "*member"],
         batch: tuple[Nest, Nest],
     ) -> Stepped:
@@ -104,8 +104,8 @@ class Step:
                 that makes none now.
             batch: Inputs and labels.
         """
-        c = dict(zip(self.coefficients.names, coefficients.unbind(), strict=True))
-        gradient = self._gradient(shard, c, number, batch)
+        c = self.coefficients.named(coefficients)
+        gradient = self._looked(shard, c, number, batch)
         takes = number >= 0 if number.dim() else None
         going = shard.active & gradient.losses.isfinite()
         if takes is not None:
@@ -129,6 +129,17 @@ class Step:
         buffers = {n: by_row(moved, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
         return Stepped(gradient.losses, after, updated, gradient.also)
+
+    def _looked(
+        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
+    ) -> Gradient:
+        """The gradient that the optimizer asks for: at the points, or once more where it looks from there."""
+        here = _thawed(self._gradient(shard, c, number, batch), c)
+        points = looked(self.coefficients.optimizer, here.gradient, shard.points, c)
+        if points is None:
+            return here
+        there = _thawed(self._gradient(shard._replace(points=points), c, number, batch), c)
+        return there._replace(losses=here.losses, buffers=here.buffers)
 
     def _gradient(
         self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Nest, Nest]
@@ -168,8 +179,24 @@ class Step:
         if used is not None:
             # torch.optim skips a parameter without a gradient: no decay, no momentum.
             points = torch.where(used, points, shard.points)
-            state = {name: torch.where(used, state[name], shard.state[name]) for name in state}
+            state = {name: _where_used(used, value, shard.state[name]) for name, value in state.items()}
         return points, state
+
+
+def _thawed(gradient: Gradient, c: dict[str, Tensor]) -> Gradient:
+    """The gradient without the groups that wait for their first update, as if they took no part."""
+    if "going" not in c:
+        return gradient
+    going = (c["going"] > 0).expand(gradient.gradient.shape)
+    used = going if gradient.used is None else going & gradient.used
+    return gradient._replace(gradient=torch.where(going, gradient.gradient, 0.0), used=used)
+
+
+def _where_used(used: Bool[Tensor, "member parameter"], new: Tensor, old: Tensor) -> Tensor:
+    """A state's new numbers where their coordinates were used; all of one that has none for each coordinate."""
+    if new.shape[-1] != used.shape[-1]:
+        return new
+    return torch.where(used if new.dim() == 2 else used[:, None], new, old)
 
 
 def settled(stepped: Stepped, before: Shard) -> Shard:

@@ -175,7 +175,8 @@ class Task:
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
         batch = (recipe.batch_size, recipe.accumulate, described(self.inputs), described(self.labels))
-        settings = (str(recipe.loss), repr(recipe.optimizer), self.coefficients.names, recipe.precision)
+        names = (self.coefficients.names, len(self.coefficients.cells))
+        settings = (str(recipe.loss), repr(recipe.optimizer), names, recipe.precision)
         shared = (not self.own_inputs, self.noise is None, self.ragged)
         return fingerprint(space.signature(), batch, settings, shared, device)
 

@@ -4,6 +4,7 @@ It is what ``modelspace.reference.train`` does for one network, for c of them at
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +48,9 @@ class Progress(NamedTuple):
         losses: Before each update of this epoch: the loss, and what an objective names beside it.
         curves: What was measured after each epoch; NaN where a member made no such epoch.
         stopping: Of early stopping: the best ``score``, the epochs ``waited`` since, who is ``stopped``.
-        best: The ``points`` and ``buffers`` of the best epoch, where these are the result.
+        best: The ``points`` and ``buffers`` that are the result, where these are not the last: the best epoch's, or
+            an average.
+        schedule: What the schedule remembers of the scores.
     """
 
     shard: Shard
@@ -56,6 +59,7 @@ class Progress(NamedTuple):
     curves: dict[str, Float64[Tensor, "member epoch"]]
     stopping: dict[str, Tensor]
     best: dict[str, Any]
+    schedule: dict[str, Float64[Tensor, "member 1"]]
 
 
 def train(
@@ -92,7 +96,8 @@ def train(
             advance(real * task.steps * (recipe.epochs - epoch))
             break
         count = min(task.steps, task.updates - epoch * task.steps)
-        for stepped, shard in updates(task, progress.shard, program.step, epoch, made):
+        scheduled = replace(task, columns={**task.columns, **progress.schedule})
+        for stepped, shard in updates(scheduled, progress.shard, program.step, epoch, made):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
             progress = progress._replace(shard=shard)
@@ -100,17 +105,20 @@ def train(
             advance(real)
             if recorder is not None and recorder.due:
                 progress.position[:] = torch.tensor([epoch, made])
-                recorder.checkpoint(rows, named(progress, real))
+                recorder.checkpoint(rows, named(task, progress, real))
         scored = None if task.own is None else task.own.scored
-        scores = program.scoring(progress.shard.points, progress.shard.buffers, task.terms, scored)
+        scores = program.scoring(
+            _result(task, progress)["points"], progress.shard.buffers, task.terms, scored
+        )
         _enter(progress, _means(task, progress.losses[:, :count]), scores, epoch)
+        progress = progress._replace(schedule=_observed(task, progress, epoch))
         if recipe.early_stopping is not None:
-            progress = _stop(progress, recipe.early_stopping, recipe.higher_is_better, epoch)
+            progress = _stop(task, progress, recipe.early_stopping, epoch)
         epoch, made = epoch + 1, 0
         progress.position[:] = torch.tensor([epoch, made])
         if recorder is not None and recorder.due:
-            recorder.checkpoint(rows, named(progress, real))
-    return named(progress, real)
+            recorder.checkpoint(rows, named(task, progress, real))
+    return named(task, progress, real)
 
 
 def updates(
@@ -220,16 +228,17 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     points, buffers, count = members.points, members.buffers, len(rows)
     active = torch.ones(count, dtype=torch.bool, device=device)
     waited = torch.zeros(count, dtype=torch.int64, device=device)
+    state = task.coefficients.init(points)
     rule, stopping, best = recipe.early_stopping, {}, {}
     if rule is not None:
         score = torch.full((count,), torch.inf, dtype=widest(device), device=device)
         stopping = {"score": score, "waited": waited, "stopped": torch.zeros_like(active)}
-        if rule.restore_best:
-            best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
+    if keeps_result(task, points, state):
+        best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
     shard = Shard(
         points,
         buffers,
-        recipe.optimizer.init(points),
+        state,
         precision.scaling(count, task.function.products, device),
         active,
         torch.zeros_like(waited),
@@ -243,13 +252,22 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
         {name: curve.clone() for name in task.curves},
         stopping,
         best,
+        recipe.schedule.memory(task.columns),
     )
 
 
-def named(progress: Progress, real: int) -> dict[str, Tensor]:
+def keeps_result(task: Task, points: Tensor, state: dict[str, Tensor]) -> bool:
+    """Whether the members' result is another than their last points: those of the best epoch, or an average."""
+    rule = task.recipe.early_stopping
+    averages = task.coefficients.optimizer.evaluated(points, state) is not points
+    return averages or (rule is not None and rule.restore_best)
+
+
+def named(task: Task, progress: Progress, real: int) -> dict[str, Tensor]:
     """Return a shard as named tensors, member axis first.
 
     Args:
+        task: The shard's.
         progress: The shard, with early stopping and curves.
         real: Its members; what fills it up stands behind them.
     """
@@ -258,8 +276,11 @@ def named(progress: Progress, real: int) -> dict[str, Tensor]:
     if stopping:
         states = torch.where(stopping["stopped"], Status.STOPPED.code, states)
     if progress.best:  # a member that has none yet has its last
-        now = {"points": shard.points, "buffers": shard.buffers}
-        seen = stopping["score"].isfinite()
+        rule = task.recipe.early_stopping
+        seen = torch.zeros_like(shard.active)
+        if rule is not None and rule.restore_best:
+            seen = stopping["score"].isfinite()
+        now = _result(task, progress)
         best = pytree.tree_map(lambda best, last: by_row(seen, best, last), progress.best, now)
         progress = progress._replace(best=best)
     leaves = {"states": states.to(torch.int8), **_leaves(progress)}
@@ -280,6 +301,13 @@ def _leaves(progress: Progress) -> dict[str, Tensor]:
     del nest["shard"]
     leaves, _ = pytree.tree_flatten_with_path(nest)
     return {".".join(str(key.key) for key in path): value for path, value in leaves}  # pyright: ignore
+
+
+def _result(task: Task, progress: Progress) -> dict[str, Any]:
+    """What the members are now: points at which they are scored, and buffers."""
+    shard = progress.shard
+    points = task.coefficients.optimizer.evaluated(shard.points, shard.state)
+    return {"points": points, "buffers": shard.buffers}
 
 
 def _means(task: Task, losses: Float64[Tensor, "member step value"]) -> Float64[Tensor, "member value"]:
@@ -304,17 +332,25 @@ def _enter(
         curve[kept, epoch] = column[kept]
 
 
-def _stop(progress: Progress, rule: EarlyStopping, higher_is_better: Sequence[str], epoch: int) -> Progress:
+def _observed(task: Task, progress: Progress, epoch: int) -> dict[str, Tensor]:
+    """What the schedule remembers after an epoch's scores."""
+    schedule, memory = task.recipe.schedule, progress.schedule
+    scores = {name: progress.curves[name][:, epoch] for name in schedule.monitors}
+    on = {name: score.to(task.device, widest(task.device)) for name, score in scores.items()}
+    return schedule.observed(memory, task.columns, on, task.recipe.higher_is_better)
+
+
+def _stop(task: Task, progress: Progress, rule: EarlyStopping, epoch: int) -> Progress:
     """Take in the scores of an epoch, and stop the members that have waited long enough."""
     shard, stopping = progress.shard, progress.stopping
-    sign = -1.0 if rule.monitor in higher_is_better else 1.0
+    sign = -1.0 if rule.monitor in task.recipe.higher_is_better else 1.0
     score = sign * progress.curves[rule.monitor][:, epoch].to(stopping["score"])
     better = score < stopping["score"] - rule.min_delta
     waited = torch.where(better, 0, stopping["waited"] + 1)
     now = shard.active & (waited >= rule.patience)
     best = progress.best
-    if best:
-        last = {"points": shard.points, "buffers": shard.buffers}
+    if rule.restore_best:
+        last = _result(task, progress)
         best = pytree.tree_map(lambda best, last: by_row(better, last, best), best, last)
     return progress._replace(
         shard=shard._replace(active=shard.active & ~now),

@@ -1,12 +1,23 @@
 """Optimizers of K members at once: one matrix of points, one column a hyper-parameter."""
 
-from dataclasses import is_dataclass, replace
-
-from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.optimizers.adam import Adam, AdamW
-from modelspace.optimizers.base import RANGES, Optimizer, applied
+from modelspace.optimizers.adam import Adam, Adamax, AdamW, Lion, NAdam, RAdam
+from modelspace.optimizers.adaptive import ASGD, Adadelta, Adagrad, RMSprop, Rprop
+from modelspace.optimizers.base import RANGES, Optimizer, Shapes, applied, looked
+from modelspace.optimizers.check import check, exactly
 from modelspace.optimizers.clipping import clip_by_norm, clip_by_value
-from modelspace.optimizers.rmsprop import RMSprop
+from modelspace.optimizers.decays import (
+    CosineRestarts,
+    Exponential,
+    Hold,
+    Lambda,
+    MultiStep,
+    Plateau,
+    Polynomial,
+)
+from modelspace.optimizers.lbfgs import LBFGS
+from modelspace.optimizers.matrix import LAMB, Adafactor, Muon
+from modelspace.optimizers.named import resolve
+from modelspace.optimizers.named_schedules import resolve_schedule
 from modelspace.optimizers.schedules import (
     Constant,
     Cosine,
@@ -15,60 +26,56 @@ from modelspace.optimizers.schedules import (
     Schedule,
     Step,
     Warmup,
-    resolve_schedule,
 )
 from modelspace.optimizers.sgd import SGD
+from modelspace.optimizers.wrappers import EMA, SAM, SWA, Grouped, ScheduleFreeAdamW, ScheduleFreeSGD
 
 __all__ = [
+    "ASGD",
+    "EMA",
+    "LAMB",
+    "LBFGS",
     "RANGES",
+    "SAM",
     "SGD",
+    "SWA",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Constant",
     "Cosine",
+    "CosineRestarts",
+    "Exponential",
+    "Grouped",
+    "Hold",
+    "Lambda",
+    "Lion",
+    "MultiStep",
+    "Muon",
+    "NAdam",
     "OneCycle",
     "Optimizer",
+    "Plateau",
+    "Polynomial",
     "Product",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "Schedule",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Shapes",
     "Step",
     "Warmup",
     "applied",
+    "check",
     "clip_by_norm",
     "clip_by_value",
+    "exactly",
+    "looked",
     "resolve",
     "resolve_schedule",
 ]
-
-_BY_NAME = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
-
-
-def resolve(optimizer: str | Optimizer) -> Optimizer:
-    """Find an optimizer by its name.
-
-    Args:
-        optimizer: An optimizer; or ``"sgd"``, ``"adam"``, ``"adamw"``, ``"rmsprop"``, whatever their case.
-
-    Returns:
-        The optimizer, with torch's default hyper-parameters where it was named.
-
-    Raises:
-        ModelspaceError: No optimizer has that name, or it is neither a name nor an optimizer.
-
-    Example:
-        >>> resolve("AdamW").hyperparameters()["weight_decay"]
-        0.01
-    """
-    if isinstance(optimizer, str):
-        name = optimizer.strip().lower()
-        if name not in _BY_NAME:
-            raise unknown_name("optimizer", optimizer, _BY_NAME)
-        return _BY_NAME[name]()
-    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
-        raise ModelspaceError(
-            "an optimizer must be a name such as 'adam' or an object such as modelspace.optimizers.Adam(); "
-            f"received {optimizer!r}. One of torch.optim holds the parameters of a single module"
-        )
-    # A pair given as a list is a pair; a key of what was compiled has to have a hash.
-    lists = {n: tuple(v) for n, v in vars(optimizer).items() if isinstance(v, list)}
-    return replace(optimizer, **lists) if lists and is_dataclass(optimizer) else optimizer

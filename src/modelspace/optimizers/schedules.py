@@ -5,7 +5,7 @@ call. **Steps are updates of the optimizer, not epochs**, counted from 0 at the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError
 from modelspace.hyperparameters import Hyperparameters, Range
 from modelspace.optimizers.base import ranges_of
 
@@ -50,6 +50,34 @@ class Schedule(Protocol):
         """
         ...
 
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """The validation scores that it goes by, as they are called in the history."""
+        return ()
+
+    def memory(
+        self, columns: Mapping[str, Float64[Tensor, "member _"]]
+    ) -> dict[str, Float64[Tensor, "member 1"]]:
+        """Make what it remembers of each member's scores: columns that `factor` reads."""
+        return {}
+
+    def observed(
+        self,
+        memory: dict[str, Float64[Tensor, "member 1"]],
+        columns: Mapping[str, Float64[Tensor, "member _"]],
+        scores: Mapping[str, Float64[Tensor, "member"]],
+        higher_is_better: Collection[str],
+    ) -> dict[str, Float64[Tensor, "member 1"]]:
+        """Give what it remembers after an epoch.
+
+        Args:
+            memory: Before it.
+            columns: The members' hyper-parameters.
+            scores: The epoch's, by the names of `monitors`.
+            higher_is_better: The scores of which more is better.
+        """
+        return memory
+
     def __mul__(self, other: "Schedule") -> "Product":
         return Product(self, other)
 
@@ -79,11 +107,12 @@ class Constant(Schedule):
 class Cosine(Schedule):
     """Half a cosine from 1 towards ``final``, as `torch.optim.lr_scheduler.CosineAnnealingLR`.
 
-    f(t) = final + (1 − final)(1 + cos(πt/T))/2, with T the run's length, so ``eta_min`` = final · lr. The
-    last update, t = T − 1, is one step short of ``final``.
+    f(t) = final + (1 − final)(1 + cos(πt/T))/2, so ``eta_min`` = final · lr. The last update, t = T − 1, is one
+    step short of ``final``; a run that goes on after T goes up again.
 
     Attributes:
         final: Column ``cosine_final``, in [0, 1].
+        steps: Column ``cosine_steps``: T in updates, whole; 0 is the run's length.
 
     Example:
         >>> import torch
@@ -97,17 +126,19 @@ class Cosine(Schedule):
     """
 
     final: float = 0.0
+    steps: int = 0
 
     def hyperparameters(self) -> Hyperparameters:
-        """Give ``cosine_final``."""
-        return {"cosine_final": self.final}
+        """Give ``cosine_final`` and ``cosine_steps``."""
+        return {"cosine_final": self.final, "cosine_steps": self.steps}
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
-        final = _column(self, columns, "cosine_final", step)
-        return _anneal(torch.ones_like(step), final, step / total_steps)
+        final = column(self, columns, "cosine_final", step)
+        progress = step / length(self, columns, "cosine_steps", step, total_steps)
+        return anneal(torch.ones_like(step), final, progress)
 
 
 @dataclass(frozen=True)
@@ -138,8 +169,8 @@ class Step(Schedule):
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
-        every = _column(self, columns, "step_every", step)
-        return _column(self, columns, "step_factor", step) ** torch.div(step, every, rounding_mode="floor")
+        every = column(self, columns, "step_every", step)
+        return column(self, columns, "step_factor", step) ** torch.div(step, every, rounding_mode="floor")
 
 
 @dataclass(frozen=True)
@@ -154,6 +185,7 @@ class OneCycle(Schedule):
         pct_start: Column ``onecycle_pct_start``, the share of the run that rises, in [0, 1].
         div_factor: Column ``onecycle_div_factor``, > 0.
         final_div_factor: Column ``onecycle_final_div_factor``, > 0.
+        steps: Column ``onecycle_steps``: T in updates, whole; 0 is the run's length.
 
     Example:
         >>> import torch
@@ -169,27 +201,30 @@ class OneCycle(Schedule):
     pct_start: float = 0.3
     div_factor: float = 25.0
     final_div_factor: float = 1e4
+    steps: int = 0
 
     def hyperparameters(self) -> Hyperparameters:
-        """Give ``onecycle_pct_start``, ``onecycle_div_factor`` and ``onecycle_final_div_factor``."""
+        """Give the columns' names and defaults."""
         return {
             "onecycle_pct_start": self.pct_start,
             "onecycle_div_factor": self.div_factor,
             "onecycle_final_div_factor": self.final_div_factor,
+            "onecycle_steps": self.steps,
         }
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
-        first = 1 / _column(self, columns, "onecycle_div_factor", step)
-        last = first / _column(self, columns, "onecycle_final_div_factor", step)
-        peak = _column(self, columns, "onecycle_pct_start", step) * total_steps - 1
+        first = 1 / column(self, columns, "onecycle_div_factor", step)
+        last = first / column(self, columns, "onecycle_final_div_factor", step)
+        steps = length(self, columns, "onecycle_steps", step, total_steps)
+        peak = column(self, columns, "onecycle_pct_start", step) * steps - 1
         top = torch.ones_like(step)
         # A peak at the first or at the last step leaves one phase empty: its 0/0 is never chosen, except at
         # a peak at step 0 itself, which torch refuses and which is the top here.
-        rise = torch.where(peak > 0, _anneal(first, top, step / peak), top)
-        fall = _anneal(top, last, (step - peak) / (total_steps - 1 - peak))
+        rise = torch.where(peak > 0, anneal(first, top, step / peak), top)
+        fall = anneal(top, last, (step - peak) / (steps - 1 - peak))
         return torch.where(step <= peak, rise, fall)
 
 
@@ -197,11 +232,12 @@ class OneCycle(Schedule):
 class Warmup(Schedule):
     """A straight line from ``start`` up to 1, as `torch.optim.lr_scheduler.LinearLR`.
 
-    f(t) = start + (1 − start) · min(1, t/steps)
+    f(t) = start + (end − start) · min(1, t/steps)
 
     Attributes:
-        steps: Column ``warmup_steps``: updates (not epochs) until the factor is 1, whole, ≥ 0.
+        steps: Column ``warmup_steps``: updates (not epochs) until the factor is ``end``, whole, ≥ 0.
         start: Column ``warmup_start``, in (0, 1]; torch's default.
+        end: Column ``warmup_end``, in [0, 1]; below ``start`` the line falls.
 
     Example:
         >>> import torch
@@ -215,18 +251,20 @@ class Warmup(Schedule):
 
     steps: int
     start: float = 1 / 3
+    end: float = 1.0
 
     def hyperparameters(self) -> Hyperparameters:
-        """Give ``warmup_steps`` and ``warmup_start``."""
-        return {"warmup_steps": self.steps, "warmup_start": self.start}
+        """Give ``warmup_steps``, ``warmup_start`` and ``warmup_end``."""
+        return {"warmup_steps": self.steps, "warmup_start": self.start, "warmup_end": self.end}
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
         """Give the factors: see `Schedule.factor`."""
-        steps = _column(self, columns, "warmup_steps", step)
-        start = _column(self, columns, "warmup_start", step)
-        return torch.where(step < steps, start + (1 - start) * step / steps, 1.0)
+        steps = column(self, columns, "warmup_steps", step)
+        start = column(self, columns, "warmup_start", step)
+        end = column(self, columns, "warmup_end", step)
+        return torch.where(step < steps, start + (end - start) * step / steps, end)
 
 
 @dataclass(frozen=True)
@@ -265,6 +303,28 @@ class Product(Schedule):
         """Give both sides' columns."""
         return self.left.hyperparameters() | self.right.hyperparameters()
 
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Those of both sides."""
+        return (*self.left.monitors, *self.right.monitors)
+
+    def memory(
+        self, columns: Mapping[str, Float64[Tensor, "member _"]]
+    ) -> dict[str, Float64[Tensor, "member 1"]]:
+        """Make what both sides remember."""
+        return self.left.memory(columns) | self.right.memory(columns)
+
+    def observed(
+        self,
+        memory: dict[str, Float64[Tensor, "member 1"]],
+        columns: Mapping[str, Float64[Tensor, "member _"]],
+        scores: Mapping[str, Float64[Tensor, "member"]],
+        higher_is_better: Collection[str],
+    ) -> dict[str, Float64[Tensor, "member 1"]]:
+        """Give what both sides remember: see `Schedule.observed`."""
+        memory = self.left.observed(memory, columns, scores, higher_is_better)
+        return self.right.observed(memory, columns, scores, higher_is_better)
+
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
     ) -> Float64[Tensor, "step member"]:
@@ -272,54 +332,18 @@ class Product(Schedule):
         return self.left.factor(step, total_steps, columns) * self.right.factor(step, total_steps, columns)
 
 
-# A schedule by its name alone has no length to go by: a warm-up of 100 updates, a drop every 1000.
-_BY_NAME: Mapping[str, Schedule] = {
-    "constant": Constant(),
-    "cosine": Cosine(),
-    "step": Step(every=1000),
-    "onecycle": OneCycle(),
-    "one-cycle": OneCycle(),
-    "warmup": Warmup(steps=100),
-}
-
-
-def resolve_schedule(schedule: str | Schedule | None) -> Schedule:
-    """Find a schedule by its name.
-
-    Args:
-        schedule: A schedule; or ``"constant"``, ``"cosine"``, ``"step"`` (a tenth every 1000 updates),
-            ``"one-cycle"`` or ``"onecycle"``, ``"warmup"`` (100 updates), whatever their case, or several
-            of these joined by ``*``; or None, which is `Constant`.
-
-    Returns:
-        The schedule, with default parameters where it was named.
-
-    Raises:
-        ModelspaceError: No schedule has that name, or it is neither a name nor a schedule.
-
-    Example:
-        >>> resolve_schedule("warmup*cosine")
-        Product(left=Warmup(steps=100, start=0.3333333333333333), right=Cosine(final=0.0))
-    """
-    if schedule is None:
-        return Constant()
-    if isinstance(schedule, str):
-        left, times, right = schedule.rpartition("*")
-        name = right.strip().lower()
-        if name not in _BY_NAME:
-            raise unknown_name("schedule", name, _BY_NAME)
-        return resolve_schedule(left) * _BY_NAME[name] if times else _BY_NAME[name]
-    if isinstance(schedule, type) or not isinstance(schedule, Schedule):
-        raise ModelspaceError(
-            f"a schedule must be a name such as 'cosine' or an object such as Cosine(); received {schedule!r}"
-        )
-    return schedule
-
-
-def _column(schedule: Schedule, columns: Columns, name: str, step: Tensor) -> Float64[Tensor, "..."]:
+def column(schedule: Schedule, columns: Columns, name: str, step: Tensor) -> Float64[Tensor, "..."]:
+    """Give a column's values, or the field's."""
     value = columns.get(name, schedule.hyperparameters()[name])
     return torch.as_tensor(value, dtype=step.dtype, device=step.device)
 
 
-def _anneal(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:
+def length(schedule: Schedule, columns: Columns, name: str, step: Tensor, total_steps: int) -> Tensor:
+    """Give a number of updates, the whole run's where it is 0."""
+    steps = column(schedule, columns, name, step)
+    return torch.where(steps > 0, steps, float(total_steps))
+
+
+def anneal(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:
+    """Go half a cosine from start to end."""
     return end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2

@@ -4,11 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from modelspace.hyperparameters import Range
-from modelspace.optimizers.base import Columns, Optimizer, State, ranges_of, zeros
+from modelspace.optimizers.base import (
+    Columns,
+    Numbers,
+    Optimizer,
+    Points,
+    Rows,
+    State,
+    decay,
+    decayed,
+    ranges_of,
+    zeros,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class SGD(Optimizer):
             )
         return ranges
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Points) -> State:
         """Make the momentum buffer."""
         return zeros(["momentum_buffer"], points)
 
@@ -78,17 +89,12 @@ class SGD(Optimizer):
         """Give the step's numbers: see `Optimizer.coefficients`."""
         undamped = (step <= 1) | (hyper["momentum"] == 0)
         share = torch.where(undamped, 1.0, 1 - hyper["dampening"])
-        return {**{name: hyper[name] for name in ("lr", "momentum", "weight_decay")}, "share": share}
+        named = {"lr": hyper["lr"], "momentum": hyper["momentum"]}
+        return {**decay(hyper, decoupled=False), **named, "share": share}
 
-    def apply(
-        self,
-        gradient: Float[Tensor, "member parameter"],
-        state: State,
-        points: Float[Tensor, "member parameter"],
-        c: Mapping[str, Float[Tensor, "member 1"]],
-    ) -> tuple[Float[Tensor, "member parameter"], State]:
+    def apply(self, gradient: Rows, state: State, points: Rows, c: Numbers) -> tuple[Rows, State]:
         """Take one step: see `Optimizer.apply`."""
-        gradient = torch.addcmul(-gradient if self.maximize else gradient, points, c["weight_decay"])
+        gradient, points = decayed(gradient, points, c, maximize=self.maximize)
         buffer = torch.addcmul(state["momentum_buffer"] * c["momentum"], gradient, c["share"])
         direction = torch.addcmul(gradient, buffer, c["momentum"]) if self.nesterov else buffer
         return torch.addcmul(points, direction, -c["lr"]), {"momentum_buffer": buffer}

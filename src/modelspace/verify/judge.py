@@ -26,7 +26,7 @@ from modelspace.engine import (
     without_fast_paths,
 )
 from modelspace.losses import Loss
-from modelspace.optimizers import Optimizer
+from modelspace.optimizers import Optimizer, exactly
 from modelspace.population import Population
 from modelspace.reference import DrewError, stateless_randomness, train
 from modelspace.trace import FunctionCall, recorded
@@ -134,9 +134,12 @@ def drawn_point(population: Population, k: int) -> Tensor | None:
 def of_torch(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
     """Return the optimizer of ``torch.optim`` with the same settings; None where there is none of this name."""
     kind = getattr(torch.optim, type(optimizer).__name__, None)
-    if kind is None or not type(optimizer).__module__.startswith("modelspace."):
-        return None
-    return lambda parameters, **columns: kind(parameters, **{**vars(optimizer), **columns})
+    if kind in (None, torch.optim.LBFGS, torch.optim.Muon) or not type(optimizer).__module__.startswith(
+        "modelspace."
+    ):
+        return None  # L-BFGS wants a closure, and torch's Muon takes matrices alone
+    own = {name: value for name, value in vars(optimizer).items() if name != "shapes"}
+    return lambda parameters, **columns: exactly(kind(parameters, **{**own, **columns}))
 
 
 class _Types(TorchDispatchMode):
