@@ -105,16 +105,17 @@ class Step:
         """
         c = dict(zip(self.coefficients.names, coefficients.unbind(), strict=True))
         gradient = self._gradient(shard, c, number, batch)
-        going = shard.active & gradient.losses.isfinite()
-        updated, scaling = going, shard.scaling
-        if scaling:
+        losses, scaling = gradient.losses, shard.scaling
+        points, state = self._update(gradient, shard, c)
+        bounded, defined = _finite(points), losses - losses == 0
+        if not scaling:
+            updated = going = shard.active & defined & bounded
+        else:
             finite = _finite(gradient.gradient)
             scaling = precision.rescaled(scaling, finite)
-            going = going & precision.can_go_on(scaling)
-            updated = going & finite
-        points, state = self._update(gradient, shard, c)
-        bounded = _finite(points)
-        going, updated = going & (bounded | ~updated) if scaling else going & bounded, updated & bounded
+            going = shard.active & defined & precision.can_go_on(scaling)
+            updated = going & finite & bounded
+            going = going & (bounded | ~finite)
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
         buffers = {n: by_row(going, gradient.buffers[n], value) for n, value in shard.buffers.items()}

@@ -128,8 +128,11 @@ def updates(
     """
     numbers = torch.arange(epoch * task.steps, (epoch + 1) * task.steps, device=task.device)
     coefficients = task.coefficients.of(task.columns, numbers, task.updates, shard.points.dtype)
-    for i, batch in enumerate(batches(task, epoch, made), made):
-        stepped = step(shard, coefficients[i], numbers[i], batch)
+    given = zip(
+        coefficients[made:].unbind(), numbers[made:].unbind(), batches(task, epoch, made), strict=False
+    )
+    for own, number, batch in given:
+        stepped = step(shard, own, number, batch)
         shard = settled(stepped, shard)
         yield stepped, shard
 
@@ -152,7 +155,7 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
     order = order.to(task.device)
     if recipe.accumulate > 1:
         order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
-    for index in order[made:]:
+    for index in order[made:].unbind():
         if task.noise is None:
             labels = take(task.labels, index)
         elif task.data_seeds is None:

@@ -173,4 +173,4 @@ def _step(
         second = torch.maximum(state["max_exp_avg_sq"], second)
         new["max_exp_avg_sq"] = second
     denominator = second.sqrt() / c["correction"] + c["eps"]
-    return torch.addcdiv(points, first * -c["step_size"], denominator), new
+    return torch.addcdiv(points, first * c["step_size"], denominator, value=-1), new
