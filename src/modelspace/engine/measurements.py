@@ -154,7 +154,8 @@ def timing_of_calls(
 ) -> Timing:
     """Take the mean time of a few calls after one that warms up: 3 or more, for ``budget`` seconds, at most 50.
 
-    No more than ``most``, either, but for the 3. The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
+    No more than ``most``, either, but for the 3. The mean and not the least: on a busy machine threads wait for each
+    other now and then, and a run pays for that.
     """
     step(*arguments)
     _wait()
