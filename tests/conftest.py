@@ -4,6 +4,10 @@ from importlib import import_module
 
 import pytest
 import torch
+from support import typed
+
+if os.environ.get("MODELSPACE_TYPES") == "1":
+    typed.install()
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One process a core: more threads than cores wait for each other, in this process and in those that tests start.
@@ -45,13 +49,15 @@ def _verdicts():
 
 @pytest.fixture
 def checked_once(monkeypatch):
-    """Fits in this test are not held again against what other tests, or an earlier fit, held their architecture against.
+    """Fits in this test are not held again against what an earlier fit held their architecture against.
 
     Real modules are compared once in a process with each architecture, type, loss and kind of start
     (``engine/test_witness.py`` tests that alone); and the memory of a step is not traced, which
     ``fit/test_memory.py`` does for every architecture. Half of a short fit's time are these two.
     """
-    task, plan, footprint = (import_module(f"modelspace.fit.{name}") for name in ("task", "plan", "footprint"))
+    task, plan, footprint = (
+        import_module(f"modelspace.fit.{name}") for name in ("task", "plan", "footprint")
+    )
     witnessed, verdicts = task.witnessed, _verdicts()
 
     def once(function, trial, *, batched=True):

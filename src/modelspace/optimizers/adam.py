@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Inexact
 from torch import Tensor
 
 from modelspace.optimizers.base import Columns, Optimizer, State, zeros
@@ -55,7 +55,7 @@ class Adam(Optimizer):
     maximize: bool = False
     decoupled_weight_decay: bool = False
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Inexact[Tensor, "member parameter"]) -> State:
         """Make the moments."""
         return _init(points, self.amsgrad)
 
@@ -115,7 +115,7 @@ class AdamW(Optimizer):
     amsgrad: bool = False
     maximize: bool = False
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Inexact[Tensor, "member parameter"]) -> State:
         """Make the moments."""
         return _init(points, self.amsgrad)
 
@@ -135,7 +135,7 @@ class AdamW(Optimizer):
         return _step(gradient, state, points * c["kept"], c, self.amsgrad)
 
 
-def _init(points: Float[Tensor, "member parameter"], amsgrad: bool) -> State:
+def _init(points: Inexact[Tensor, "member parameter"], amsgrad: bool) -> State:
     return zeros(["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])], points)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Float, Float64, Inexact, Shaped
 from torch import Tensor
 
 from modelspace.hyperparameters import Hyperparameters, Range, Tunable
@@ -67,7 +67,7 @@ class Optimizer(Tunable, Protocol):
         """Give what each column may be."""
         return ranges_of(self)
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Inexact[Tensor, "member parameter"]) -> State:
         """Make the state before the first step: zeros of the points' shape, dtype and device."""
         ...
 
@@ -157,6 +157,6 @@ def _as_complex(rows: Tensor) -> Tensor:
     return torch.view_as_complex(rows.unflatten(1, (-1, 2)))
 
 
-def zeros(names: list[str], points: Float[Tensor, "member parameter"]) -> State:
+def zeros(names: list[str], points: Inexact[Tensor, "member parameter"]) -> State:
     """Make a state of zeros, one matrix a name."""
     return {name: torch.zeros_like(points) for name in names}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Inexact
 from torch import Tensor
 
 from modelspace.optimizers.base import Columns, Optimizer, State, zeros
@@ -56,7 +56,7 @@ class RMSprop(Optimizer):
     centered: bool = False
     maximize: bool = False
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Inexact[Tensor, "member parameter"]) -> State:
         """Make the averages and the momentum buffer."""
         return zeros(["square_avg", "momentum_buffer", *(["grad_avg"] if self.centered else [])], points)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Inexact
 from torch import Tensor
 
 from modelspace.hyperparameters import Range
@@ -70,7 +70,7 @@ class SGD(Optimizer):
             )
         return ranges
 
-    def init(self, points: Float[Tensor, "member parameter"]) -> State:
+    def init(self, points: Inexact[Tensor, "member parameter"]) -> State:
         """Make the momentum buffer."""
         return zeros(["momentum_buffer"], points)
 
