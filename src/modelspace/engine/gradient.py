@@ -246,8 +246,8 @@ def loop_gradient(
                 torch.full((p.numel(),), part is not None) for p, part in zip(leaves, parts, strict=True)
             ]
             used[k] = torch.cat(flags)
-            parts = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, parts, strict=True)]
-        torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in parts], out=row)
+        dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, parts, strict=True))
+        torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=row)
         losses.append(value.detach())
         also.append(_also(goal, outputs))
         for name, held in after.items():
