@@ -11,7 +11,7 @@ COUNTERS := .venv/.counters
 ZOO := .venv/.zoo
 SITE := .venv/.docs
 
-.PHONY: help venv explore test test-all tiny bench bench-anatomy lint docs clean
+.PHONY: help venv explore test test-types test-all tiny bench bench-anatomy lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -36,6 +36,10 @@ $(ZOO): $(READY)
 	@echo "installing timm, transformers and peft, whose models the slow tests verify, Ray, MLflow, wandb and Sphinx (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zoo,ray,mlflow,wandb,docs]' \
 		&& touch $(ZOO) || echo "they can't be installed here: the tests run without them" >&2
+
+# Not in `make test`: the check of signatures takes half as long again as the tests that it watches.
+test-types: $(READY) ## the tests that CI runs, with every array in a signature checked as it is passed
+	@MODELSPACE_TYPES=1 $(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
 test-all: $(ZOO) ## every test, the slow ones too
 	@$(BIN)/python -m pytest $(ALL_CORES)

@@ -1,7 +1,13 @@
 import os
+from functools import cache
+from importlib import import_module
 
 import pytest
 import torch
+from support import typed
+
+if os.environ.get("MODELSPACE_TYPES") == "1":
+    typed.install()
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One process a core: more threads than cores wait for each other, in this process and in those that tests start.
@@ -34,3 +40,38 @@ def compilations(monkeypatch):
 
     monkeypatch.setattr(torch._inductor, "compile", counted)
     return graphs
+
+
+@cache
+def _verdicts():
+    return {}
+
+
+@pytest.fixture
+def checked_once(monkeypatch):
+    """Fits in this test are not held again against what an earlier fit held their architecture against.
+
+    Real modules are compared once in a process with each architecture, type, loss and kind of start
+    (``engine/test_witness.py`` tests that alone); and the memory of a step is not traced, which
+    ``fit/test_memory.py`` does for every architecture. Half of a short fit's time are these two.
+    """
+    task, plan, footprint = (
+        import_module(f"modelspace.fit.{name}") for name in ("task", "plan", "footprint")
+    )
+    witnessed, verdicts = task.witnessed, _verdicts()
+
+    def once(function, trial, *, batched=True):
+        members = trial.population
+        start = len(members), bool(members.points.isfinite().all()), sorted(members.buffers)
+        batch = [(inputs.shape, inputs.dtype, labels.shape) for inputs, labels in trial.batches]
+        key = repr((members.space.signature(), str(trial.loss), sorted(trial.terms), batch, start, batched))
+        if key not in verdicts:
+            verdicts[key] = witnessed(function, trial, batched=batched)
+        function.trust(verdicts[key])
+        return verdicts[key]
+
+    nothing = footprint.Line(0, 0)
+    monkeypatch.setattr(task, "witnessed", once)
+    monkeypatch.setattr(
+        plan, "footprint_of", lambda *_: footprint.Footprint(nothing, nothing, nothing, estimated=True)
+    )

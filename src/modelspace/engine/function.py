@@ -240,6 +240,13 @@ class Single:
         self._products = products
         parameters = dict(self.module.named_parameters())
         self.leaves = {name: p for name, p in parameters.items() if p.requires_grad}
+        # The memory of their values, each at an aligned address, as a module's own parameter has it: from another one
+        # a matrix product may add up its terms in another order, and the loop promises every bit.
+        self._values = [
+            leaf.data.clone(memory_format=torch.contiguous_format) for leaf in self.leaves.values()
+        ]
+        self._flat = [value.view(-1) for value in self._values]
+        self._sizes = [value.numel() for value in self._values]
         self._frozen = {name: parameters[name] for name in space.own_frozen}
         names = {id(buffer): name for name, buffer in self.module.named_buffers()}
         self._buffers = [
@@ -250,6 +257,8 @@ class Single:
         ]
         # What a forward makes of a table that all members share is not kept.
         self._shared = {n: parameters[n] for n in renormalised(self.module) if n in space.shared}
+        # Recurrent layers on a GPU warn at every call that their weights, which are a member's, are not in one piece.
+        self._surrounded = products is not None or device.type == "cuda"
         self._mode: bool | None = None
         self._draws: set[bool] = set()  # the modes in which it was seen to draw
 
@@ -279,7 +288,13 @@ class Single:
 
     def write_back(self, point: Float[Tensor, "parameter"]) -> None:
         """Put into the row of the last call what its forward and backward made of the parameters."""
-        torch.cat([leaf.data.reshape(-1) for leaf in self.leaves.values()], out=point)
+        leaves = self.leaves.values()
+        # A network may have given a parameter other memory, or looks at its own in another order.
+        own = all(
+            leaf.data_ptr() == value.data_ptr() and leaf.stride() == value.stride()
+            for leaf, value in zip(leaves, self._values, strict=True)
+        )
+        torch.cat(self._flat if own else [leaf.data.reshape(-1) for leaf in leaves], out=point)
 
     def _forward(
         self,
@@ -296,7 +311,8 @@ class Single:
             before = torch.get_rng_state()
             with without_fast_paths():
                 outputs = self._called(point, buffers, inputs, draws, work)
-            if torch.equal(before, torch.get_rng_state()):
+            # As bytes: comparing the tensors takes as long as a small layer.
+            if before.numpy().tobytes() == torch.get_rng_state().numpy().tobytes():
                 return outputs
             torch.set_rng_state(before)
             self._draws.add(training)
@@ -312,11 +328,12 @@ class Single:
         work: Work,
     ) -> Any:
         self._put(point, buffers)
+        if not self._surrounded and not self.draws_elsewhere:
+            return work(self.module, mapped(Tensor.clone, inputs))  # a copy, as below
         with ExitStack() as stack:
             if self._products is not None:
                 stack.enter_context(torch.autocast(self._device.type, self._products))
             if self._device.type == "cuda":
-                # Recurrent layers warn at every call that their weights, which are a member's, are not in one piece.
                 stack.enter_context(warnings.catch_warnings())
                 apart = "RNN module weights are not part of single contiguous chunk"
                 warnings.filterwarnings("ignore", message=apart)
@@ -327,11 +344,9 @@ class Single:
             return work(self.module, mapped(Tensor.clone, inputs))
 
     def _put(self, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
-        views = self._space.layout.views(point)
-        for name, leaf in self.leaves.items():
-            # A copy begins at an aligned address, as a module's own parameter does: a matrix product may add up its
-            # terms in another order from an address that does not, and the loop promises every bit.
-            leaf.data = views[name].clone()
+        torch._foreach_copy_(self._flat, torch.split_with_sizes(point, self._sizes))
+        for leaf, value in zip(self.leaves.values(), self._values, strict=True):
+            leaf.data = value
         for name, parameter in self._frozen.items():
             parameter.data = buffers[name].clone()
         for name, table in self._shared.items():

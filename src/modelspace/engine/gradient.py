@@ -228,13 +228,14 @@ def loop_gradient(
     used: Tensor | None = None  # all of it, unless a parameter is seen to have taken no part
     losses, also = [], []
     after = {name: torch.empty_like(value) for name, value in buffers.items()}
-    for k, point in enumerate(points):
+    rows = zip(points.unbind(), gradient.unbind(), seeds.unbind(), strict=True)
+    for k, (point, row, seed) in enumerate(rows):
         inputs, labels = batch.of(k)
         goal = at(loss, {name: column[k] for name, column in (terms or {}).items()})
         own = {n: b[k] for n, b in buffers.items()}
         work = work_of(goal, labels)
         number = step[k] if step.dim() else step
-        outputs, kept = single(point, own, inputs, training=True, seed=seeds[k], step=number, work=work)
+        outputs, kept = single(point, own, inputs, training=True, seed=seed, step=number, work=work)
         value = goal(outputs, labels)
         # And not grad(): hooks see what they expect.
         (value if scale is None else value * scale[k]).backward()
@@ -249,7 +250,7 @@ def loop_gradient(
             ]
             used[k] = torch.cat(flags)
         dense = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, parts, strict=True))
-        torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=gradient[k])
+        torch.cat([(g.to_dense() if g.is_sparse else g).reshape(-1) for g in dense], out=row)
         losses.append(value.detach())
         also.append(_also(goal, outputs))
         for name, held in after.items():

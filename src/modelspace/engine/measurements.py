@@ -149,16 +149,19 @@ def _checksum(seconds: dict[str, float]) -> str:
     return hashlib.sha256(json.dumps(seconds, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def timing_of_calls(step: Callable[..., Any], arguments: tuple[Any, ...], budget: float) -> Timing:
+def timing_of_calls(
+    step: Callable[..., Any], arguments: tuple[Any, ...], budget: float, most: float = 50
+) -> Timing:
     """Take the mean time of a few calls after one that warms up: 3 or more, for ``budget`` seconds, at most 50.
 
-    The mean and not the least: on a busy machine threads wait for each other now and then, and a run pays for that.
+    No more than ``most``, either, but for the 3. The mean and not the least: on a busy machine threads wait for each
+    other now and then, and a run pays for that.
     """
     step(*arguments)
     _wait()
     calls = 0
     began, used = time.perf_counter(), time.process_time()
-    while calls < 3 or (time.perf_counter() - began < budget and calls < 50):
+    while calls < 3 or (time.perf_counter() - began < budget and calls < min(most, 50)):
         step(*arguments)
         calls += 1
     _wait()

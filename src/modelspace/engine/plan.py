@@ -122,7 +122,7 @@ def choose_plan(
     unrolled: Callable[[], bool] = lambda: False,
     largest: int | None = None,
     sizes: ShardSizes = _ON_A_PROCESSOR,
-    unbatched: str | None = None,
+    unbatched: Callable[[], str | None] = lambda: None,
 ) -> tuple[Plan, Step]:
     """Measure the candidates and take the one with the least predicted total time, compilation included.
 
@@ -141,7 +141,7 @@ def choose_plan(
             unless that is asked for, since the program would hold every member's operations.
         largest: Members that there is memory for, of all processes together; None for any number.
         sizes: The shard sizes to try.
-        unbatched: Why ``vmap`` is no choice; None where it is one.
+        unbatched: Says why ``vmap`` is no choice, None where it is one; asked only where it is considered.
 
     Returns:
         The plan, and its step.
@@ -156,11 +156,9 @@ def choose_plan(
     for name, number in (("thread", threads), ("worker", workers)):
         if number is not None and number < 1:
             raise ModelspaceError(f"at least 1 {name} is needed; received {number}")
-    if unbatched and (lowering == "vmap" or compile):
+    if (lowering == "vmap" or compile) and (why := unbatched()):
         what = "batched (vmap)" if lowering == "vmap" else "compiled"
-        raise ModelspaceError(
-            f"the step can't be {what}: {unbatched}; leave the choice out, or take the loop"
-        )
+        raise ModelspaceError(f"the step can't be {what}: {why}; leave the choice out, or take the loop")
     means, measurements = _means(threads, workers), Measurements(fingerprint)
     given = build, members, calls, shard, compile, means, key, unrolled, largest or members, sizes
     search = _Search(*given, measurements)
@@ -225,7 +223,9 @@ class _Search:
     times: dict[_Way, float] = field(default_factory=dict)  # seconds a member and step
     programs: dict[_Way, Step] = field(default_factory=dict)  # the compiled steps
 
-    def best(self, lowering: Lowering | None, unbatched: str | None) -> tuple[_Way, str, str | None]:
+    def best(
+        self, lowering: Lowering | None, unbatched: Callable[[], str | None]
+    ) -> tuple[_Way, str, str | None]:
         """Return the best way, why, and the operation without a batched form where there is one."""
         if lowering is not None and (way := self._decided(lowering)) is not None:
             return way, "as asked", None
@@ -233,8 +233,10 @@ class _Search:
         self.budget = _BUDGET * self._total(loop)
         if lowering == "loop":
             return self._by_means(loop), "as asked", None
-        if unbatched:
-            return self._by_means(loop), unbatched, unbatched
+        if lowering is None and self._is_alone(loop):
+            return self._by_means(loop), "a single member: there is nothing to batch", None
+        if why := unbatched():
+            return self._by_means(loop), why, why
         try:
             self._try_batched()
         except ModelspaceError as error:
@@ -285,6 +287,16 @@ class _Search:
         # was timed so makes everything look a thousand times as fast.
         threads = sorted({self.means[0][0], *(1 for pair in self.means if pair == (1, 1))})
         return min((_Way("loop", size, threads=count) for count in threads), key=self._seconds)
+
+    def _is_alone(self, loop: _Way) -> bool:
+        """Tell whether there is one member, and compiling it, all that could gain something, would not be repaid."""
+        if self.members > 1 or self.compile:
+            return False
+        if self.compile is False:
+            return True
+        cost = self.measurements.seconds.get("compilation") or _COMPILE_SECONDS
+        soon = self._total(loop) * (1 - 1 / _COMPILE_GAIN) < cost
+        return soon and not self._is_compiled(loop._replace(lowering="vmap", compiled=True))
 
     def _eager(self) -> list[_Way]:
         """Time shards under ``vmap``, with one thread if that is a choice, until clearly worse or time is up."""
@@ -387,12 +399,14 @@ class _Search:
             return Timing(inf)
 
     def _timing(self, way: _Way, step: Step, arguments: tuple[Any, ...]) -> Timing:
+        # Of a loop that is over soon a few calls must do, too: its whole time is known only by them.
         budget = min(_CALLS_SECONDS, self.budget / 4) if self.budget else _CALLS_SECONDS
+        calls = self.calls * ceil(self.members / way.shard)
         with using_threads(way.threads):
             if way.workers > 1:
                 timing = timing_in_processes(step, arguments, way.workers, budget)
             else:
-                timing = timing_of_calls(step, arguments, budget)
+                timing = timing_of_calls(step, arguments, budget, _BUDGET / 2 * calls)
         return Timing(timing.seconds / way.shard, timing.quiet)
 
     def _is_compiled(self, way: _Way) -> bool:

@@ -42,8 +42,14 @@ _COARSE = (0.2, 1e-2)
 _BUFFER = "register it as a buffer (self.register_buffer)"
 
 
-def witnessed(function: Function, trial: Trial) -> Verdict:
-    """Hold the engine against real modules, from every state that they pass through; tell it what they do."""
+def witnessed(function: Function, trial: Trial, *, batched: bool = True) -> Verdict:
+    """Hold the engine against real modules, from every state that they pass through; tell it what they do.
+
+    Args:
+        function: The engine's.
+        trial: What is computed both ways.
+        batched: Whether ``vmap`` is held against them too. Where it isn't, it must not be taken.
+    """
     space, members = function.space, observed(trial)
     steps = [step for member in members for step in member]
     elsewhere = tuple(sorted({name for step in steps for name in step.elsewhere}))
@@ -53,9 +59,13 @@ def witnessed(function: Function, trial: Trial) -> Verdict:
         why = _refusal(trial.population, steps, parted)
     if why is not None:
         return Verdict(refused=f"{space.title} can't be a population: {why}")
-    batched = _shared_generators(elsewhere) if elsewhere else _unbatched(function, trial, members)
+    why = "it was not tried" if not batched else None
+    if elsewhere:
+        why = _shared_generators(elsewhere)
+    elif batched:
+        why = _unbatched(function, trial, members)
     counters = tuple(dict.fromkeys(name for step in steps for name in step.counters))
-    return Verdict(None, batched, function.written, elsewhere, counters)
+    return Verdict(None, why, function.written, elsewhere, counters)
 
 
 def unbatched_outputs(function: Function, population: Population, inputs: Nest) -> str | None:

@@ -98,7 +98,9 @@ def choose(
     Raises:
         ModelspaceError: what was asked for does not fit, or not even one member does.
     """
-    lowering, workers = choices.get("lowering") or "vmap", choices.get("workers") or 1
+    # Before anything is measured memory is looked at for the likely lowering, of a single member the loop.
+    lowering = choices.get("lowering") or ("loop" if task.total == 1 else "vmap")
+    workers = choices.get("workers") or 1
     shard: int | None = choices.get("shard")
     footprint = footprint_of(task, lowering)
     trial = Plan(lowering, 1, False, 1, "")
@@ -152,7 +154,7 @@ def measured(
         unrolled=lambda: bool(task.function.one_by_one),
         largest=largest,
         sizes=shard_sizes(task.device),
-        unbatched=task.verdict.batched,
+        unbatched=task.unbatched,
         **_possible(task, choices),
     )
     if plan.lowering == "vmap":

@@ -106,32 +106,32 @@ class Step:
         """
         c = self.coefficients.named(coefficients)
         gradient = self._looked(shard, c, number, batch)
-        takes = number >= 0 if number.dim() else None
-        going = shard.active & gradient.losses.isfinite()
-        if takes is not None:
-            going = going | (shard.active & ~takes)
-        updated, scaling = going if takes is None else going & takes, shard.scaling
-        if scaling:
-            finite = _finite(gradient.gradient)
-            before = scaling
-            scaling = precision.rescaled(scaling, finite)
-            if takes is not None:
-                scaling = {name: torch.where(takes, value, before[name]) for name, value in scaling.items()}
-            going = going & precision.can_go_on(scaling)
-            updated = updated & finite & going
+        losses, scaling = gradient.losses, shard.scaling
         points, state = self._update(gradient, shard, c)
-        bounded = _finite(points)
-        partly = bool(scaling) or takes is not None
-        going, updated = going & (bounded | ~updated) if partly else going & bounded, updated & bounded
+        bounded, defined = _finite(points), losses - losses == 0
+        if not scaling:
+            updated = going = shard.active & defined & bounded
+        else:
+            finite = _finite(gradient.gradient)
+            scaling = precision.rescaled(scaling, finite)
+            going = shard.active & defined & precision.can_go_on(scaling)
+            updated = going & finite & bounded
+            going = going & (bounded | ~finite)
+        moved = going
+        if number.dim():  # a member that makes no step now stays as it is
+            takes = number >= 0
+            scaling = {
+                name: torch.where(takes, value, shard.scaling[name]) for name, value in scaling.items()
+            }
+            updated, moved, going = updated & takes, going & takes, torch.where(takes, going, shard.active)
         if not _settles_later(points):
             points, state = _selected(updated, points, state, shard)
-        moved = going if takes is None else going & takes
         buffers = {n: by_row(moved, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
         return Stepped(gradient.losses, after, updated, gradient.also)
 
     def _looked(
-        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Tensor, Tensor]
+        self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Nest, Nest]
     ) -> Gradient:
         """The gradient that the optimizer asks for: at the points, or once more where it looks from there."""
         here = _thawed(self._gradient(shard, c, number, batch), c)

@@ -206,6 +206,14 @@ class Task:
         """
         return replace(self, population=population, seeds=seeds, **_members(population, self.recipe))
 
+    def unbatched(self) -> str | None:
+        """Say why members can't be computed under ``vmap``; None where they can.
+
+        Of one member alone it is found out here, when somebody asks: the loop, which it most often takes, has been
+        witnessed already, and ``vmap`` takes as long again.
+        """
+        return (_witnessed(self) if self.total == 1 else self.verdict).batched
+
     def under(self, recipe: Recipe) -> "Task":
         """Return the same task under other settings of optimizer and schedule: members, data and batches stay."""
         return replace(
@@ -281,9 +289,15 @@ def prepare(
         made_before=made_before,
     )
     _check_scores(task)
-    verdict = _witnessed(task)
+    verdict = _witnessed(task, batched=task.total > 1)
     if verdict.refused is not None and not trusting:
         raise ModelspaceError(verdict.refused)
+    if verdict.counters and verdict.refused is None:
+        notice(
+            f"{space.title}: its forward changes {', '.join(verdict.counters)}, no parameter and no buffer. "
+            "Nothing depended on it in the first batches; if something does later, members share it: register it as "
+            "a buffer (self.register_buffer)"
+        )
     return replace(task, verdict=verdict)
 
 
@@ -359,8 +373,8 @@ def _check_scores(task: Task) -> None:
         members_scores(member, inputs, labels, scores, terms_of(member, task.recipe.loss))
 
 
-def _witnessed(task: Task) -> Verdict:
-    """Hold the engine against real modules on the first batches."""
+def _witnessed(task: Task, *, batched: bool = True) -> Verdict:
+    """Hold the engine against real modules on the first batches; ``vmap``, too, if that may be taken."""
     recipe, function, seeds = task.recipe, task.function, task.seeds.tolist()
     rows = list(dict.fromkeys([0, next((k for k, seed in enumerate(seeds) if seed != seeds[0]), 0)]))
     order = epoch_indices(task.samples, recipe.batch_size, recipe.data_seed, 0)
@@ -372,12 +386,6 @@ def _witnessed(task: Task) -> Verdict:
     terms = {name: column[rows] for name, column in task.terms.items()}
     trial = Trial(members, recipe.loss, batches, [seeds[k] for k in rows], terms)
     exact = function if function.products is None else Function(members.space, task.device)
-    verdict = witnessed(exact, trial)
+    verdict = witnessed(exact, trial, batched=batched)
     function.trust(verdict)
-    if verdict.counters and verdict.refused is None:
-        notice(
-            f"{members.space.title}: its forward changes {', '.join(verdict.counters)}, no parameter and no buffer. "
-            "Nothing depended on it in the first batches; if something does later, members share it: register it as "
-            "a buffer (self.register_buffer)"
-        )
     return verdict

@@ -139,8 +139,11 @@ def updates(
     numbers = numbers_of(task, epoch)
     total = task.updates if not task.ragged else (task.own_steps() * task.recipe.epochs).to(task.device)
     coefficients = task.coefficients.of(task.columns, numbers, total, shard.points.dtype)
-    for i, batch in enumerate(batches(task, epoch, made), made):
-        stepped = step(shard, coefficients[i], numbers[i], batch)
+    given = zip(
+        coefficients[made:].unbind(), numbers[made:].unbind(), batches(task, epoch, made), strict=False
+    )
+    for own, number, batch in given:
+        stepped = step(shard, own, number, batch)
         shard = settled(stepped, shard)
         yield stepped, shard
 
@@ -174,7 +177,7 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
     count = min(task.steps, task.updates - epoch * task.steps)
     if recipe.accumulate > 1:
         order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
-    for index in order[made:count]:
+    for index in order[made:count].unbind():
         if task.noise is None:
             labels = take(task.labels, index)
         elif not task.own_inputs:

@@ -1,7 +1,7 @@
 """Limits on the gradients of K members, each with its own limit."""
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
@@ -11,8 +11,8 @@ _OFFSET = 1e-6
 
 
 def clip_by_norm(
-    gradient: Float[Tensor, "member parameter"], max_norm: Float64[Tensor, "member 1"]
-) -> Float[Tensor, "member parameter"]:
+    gradient: Inexact[Tensor, "member parameter"], max_norm: Float[Tensor, "member 1"]
+) -> Inexact[Tensor, "member parameter"]:
     """Shrink each row whose Euclidean norm exceeds its limit c, as `torch.nn.utils.clip_grad_norm_`.
 
     g ← g · min(1, c / (‖g‖ + 10⁻⁶))
@@ -45,8 +45,8 @@ def clip_by_norm(
 
 
 def clip_by_value(
-    gradient: Float[Tensor, "member parameter"], limit: Float64[Tensor, "member 1"]
-) -> Float[Tensor, "member parameter"]:
+    gradient: Inexact[Tensor, "member parameter"], limit: Float[Tensor, "member 1"]
+) -> Inexact[Tensor, "member parameter"]:
     """Confine each entry to [−c, c], c its row's limit, as `torch.nn.utils.clip_grad_value_`.
 
     Args:

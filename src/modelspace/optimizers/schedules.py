@@ -338,10 +338,12 @@ def column(schedule: Schedule, columns: Columns, name: str, step: Tensor) -> Flo
     return torch.as_tensor(value, dtype=step.dtype, device=step.device)
 
 
-def length(schedule: Schedule, columns: Columns, name: str, step: Tensor, total_steps: int) -> Tensor:
+def length(
+    schedule: Schedule, columns: Columns, name: str, step: Tensor, total_steps: int | Tensor
+) -> Tensor:
     """Give a number of updates, the whole run's where it is 0."""
     steps = column(schedule, columns, name, step)
-    return torch.where(steps > 0, steps, float(total_steps))
+    return torch.where(steps > 0, steps, torch.as_tensor(total_steps, dtype=step.dtype, device=step.device))
 
 
 def anneal(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:

@@ -66,9 +66,8 @@ class Sides:
 
     def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
         """Return how ``fit`` computes it, and why not all under ``vmap``."""
-        verdict = self.task.verdict
-        if verdict.refused or verdict.batched:
-            return "loop", (verdict.refused or verdict.batched or "",)
+        if why := self.task.verdict.refused or self.task.unbatched():
+            return "loop", (why,)
         step, arguments = build(self.task, "vmap", len(self.population))
         try:
             step(*arguments)

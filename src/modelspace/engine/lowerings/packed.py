@@ -20,9 +20,9 @@ from modelspace.engine.lowerings.batched import Table, is_own
 
 
 def pack_padded_sequence(
-    input: Shaped[Tensor, "time batch *rest"], lengths: Int[Tensor, "batch"], batch_first: bool
-) -> tuple[Shaped[Tensor, "packed *rest"], Int[Tensor, "time"]]:
-    """``torch._pack_padded_sequence``: data and batch sizes."""
+    input: Shaped[Tensor, "first second *rest"], lengths: Int[Tensor, "batch"], batch_first: bool
+) -> tuple[Shaped[Tensor, "packed *rest"], Int[Tensor, "step"]]:
+    """``torch._pack_padded_sequence``: data and batch sizes; the batch is the first axis, or time is."""
     _must_be_known(lengths, "lengths")
     with _untraced():
         numbers = torch.arange(input.shape[0] * input.shape[1])
@@ -36,7 +36,7 @@ def pad_packed_sequence(
     batch_first: bool,
     padding_value: float,
     total_length: int,
-) -> tuple[Shaped[Tensor, "time batch *rest"], Int[Tensor, "batch"]]:
+) -> tuple[Shaped[Tensor, "first second *rest"], Int[Tensor, "batch"]]:
     """``torch._pad_packed_sequence``: padded data and lengths."""
     places, lengths = _padded_places(batch_sizes, batch_first, total_length)
     result = _taken(data, places.flatten()).unflatten(0, places.shape)
@@ -47,11 +47,11 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Sequence[Shaped[Tensor, "time *rest"]],
+    sequences: Sequence[Shaped[Tensor, "_ *rest"]],
     batch_first: bool = False,
     padding_value: float = 0.0,
     padding_side: str = "right",
-) -> Shaped[Tensor, "time batch *rest"]:
+) -> Shaped[Tensor, "first second *rest"]:
     """``nn.utils.rnn.pad_sequence``."""
     if padding_side not in ("left", "right"):
         raise RuntimeError(f"padding_side is {padding_side!r}: 'left' or 'right' was expected")
@@ -148,7 +148,7 @@ class _Taken(torch.autograd.Function):
 
 def _padded_places(
     batch_sizes: Int[Tensor, "time"], batch_first: bool, total_length: int
-) -> tuple[Int[Tensor, "time batch"], Int[Tensor, "batch"]]:
+) -> tuple[Int[Tensor, "first second"], Int[Tensor, "batch"]]:
     """Tell where each element of the padded tensor lies in the packed one, −1 for nowhere; and the lengths."""
     _must_be_known(batch_sizes, "batch_sizes")
     with _untraced():

@@ -142,7 +142,7 @@ def recurrence(
     b_ih: Float[Tensor, "row gate"] | None,
     b_hh: Float[Tensor, "row gate"] | None,
     projection: Float[Tensor, "row projected hidden"] | None,
-    *state: Float[Tensor, "row feature batch"],
+    *state: Float[Tensor, "row _ batch"],
 ) -> Tensors:
     """Make all steps of a cell, of every row.
 
