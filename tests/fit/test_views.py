@@ -168,7 +168,7 @@ def test_an_interrupted_run_of_tasks_goes_on_bit_for_bit(tmp_path):
     [
         ({"task": [0, 9]}, "column task has 9, and data 'tasks' has tasks 0 to 3"),
         ({"fold": [-1]}, r"column fold is which of the folds, from 0: .* received -1 \(member 0\)"),
-        ({"samples": [0]}, r"column samples: 0 of member 0, which has 59 training samples: give 1 to 59"),
+        ({"samples": [0]}, r"column samples: 0 of member 0, which has 60 training samples: give 1 to 60"),
         (
             {"bootstrap": [0.5]},
             "column bootstrap is seed of a resample .*: a whole number of at least 0; received 0.5",
@@ -187,6 +187,11 @@ def test_folds_that_cannot_be_made():
     one_class = Data("d", *(Split(torch.randn(n, 4), torch.zeros(n, dtype=torch.int64)) for n in (20, 4, 4)))
     with pytest.raises(ModelspaceError, match="3 folds of samples that are all of one class"):
         fit(SPACE.sample(seeds=1, fold=[0, 1, 2], lr=[0.1]), one_class, PLANS[0])
-    few = Data("d", Split(torch.randn(20, 4), torch.arange(20) % 10), Split(*samples(0)), Split(*samples(0)))
+    few = Data(
+        "d",
+        Split(torch.randn(20, 4), (torch.arange(20) == 0) * 1 + (torch.arange(20) == 1) * 1),
+        Split(*samples(0)),
+        Split(*samples(0)),
+    )
     with pytest.raises(ModelspaceError, match="5 folds: some class has 2 samples"):
         fit(SPACE.sample(seeds=1, fold=[0, 4], lr=[0.1]), few, PLANS[0])

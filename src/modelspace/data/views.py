@@ -117,7 +117,9 @@ class Views:
         for name, ids in self.data.tasks.items():
             order = np.argsort(ids, kind="stable")
             values, starts = np.unique(ids[order], return_index=True)
-            found[name] = dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
+            found[name] = (
+                dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True)) if len(values) else {}
+            )
         if "fold" in self.table and len(self.data.validation):
             raise ModelspaceError(
                 "folds of tasks: give the tasks without a validation split, of which folds take the place"
@@ -174,7 +176,7 @@ def views_of(data: Data, table: pd.DataFrame, folds: int | None, seed: int) -> V
         if wrong.any():
             k = int(np.flatnonzero(wrong)[0])
             raise ModelspaceError(
-                f"column {name} is {COLUMNS[name]}: a whole number of at least 0; received {table[name].iloc[k]!r} "
+                f"column {name} is {COLUMNS[name]}: a whole number of at least 0; received {table[name].iloc[k]} "
                 f"(member {k})"
             )
         values[name] = column.astype(np.int64)

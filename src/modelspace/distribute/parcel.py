@@ -103,7 +103,7 @@ def common_of(job: Job, needs: Needs) -> Common:
 
 def piece_of(job: Job, rows: Sequence[int], begun: Mapping[str, Tensor] | None) -> Piece:
     """The members of one shard, with their points where their seeds do not say them."""
-    population = job.task.population
+    population, rows = job.task.population, job.task.local(rows)
     points = None
     if begun is None and not population.is_drawn:
         some = population[rows]

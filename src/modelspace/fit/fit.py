@@ -11,6 +11,7 @@ import torch
 from modelspace import data as datasets
 from modelspace.engine import Plan, using_threads
 from modelspace.errors import the_users_told
+from modelspace.fit.divide import divided
 from modelspace.fit.memory import check_kept
 from modelspace.fit.options import Options
 from modelspace.fit.plan import choose, program
@@ -58,33 +59,49 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     if options.out is not None:  # what the code is, before any of it is executed
         space, device, tensors = population.space, population.device, recipe.loss.tensors()
         about = describe(space, device, data, options.keep, settings, higher, recipe.code, tensors)
-    task = prepare(population, data, recipe)
-    keep = Keep.of(options.keep, task.curves, higher)
+    parts = divided(population, data, recipe)
+    tasks = [prepare(part.population, data, part.recipe, rows=part.rows) for part in parts]
+    curves = tasks[0].curves
+    if about is not None:
+        about["spec"]["also"] = list(tasks[0].also)
+    keep = Keep.of(options.keep, curves, higher)
     with (
         Recorder(options.out, about, fresh=options.fresh, seconds=options.checkpoint_seconds) as recorder,
         products_in(recipe.precision),
     ):
-        choices = {**recorder.choices, **options.plan}
-        free = free_bytes(task.device)
-        workers = choices.get("workers") or (torch.get_num_threads() if can_fork(task.device) else 1)
-        check_kept(task, keep, workers, free)
-        recorder.allocate(population, task.curves, recipe.epochs, keep, workers)
-        left = recorder.left(longer=task.can_go_on)
-        if recorder.plan is not None and not left:
-            plan, step, memory = recorder.plan, None, None
-        else:
-            plan, step, memory = choose(task, keep, choices, free, asked="shard" in options.plan)
-            _say(plan, population)
-        recorder.begin(plan, memory)
-        shards = [rows for rows in pieces(left, plan.shard) if not recorder.adopt(rows)]
-        members = sum(map(len, shards))
+        free = free_bytes(population.device)
+        most = torch.get_num_threads() if can_fork(population.device) else 1
+        for task in tasks:
+            check_kept(task, keep, most, free)
+        recorder.allocate(population, curves, recipe.epochs, keep, most)
+        left = recorder.left(longer=all(task.can_go_on for task in tasks))
+        jobs = []
+        for number, task in enumerate(tasks):
+            rows = task.own_of(left)
+            plan = recorder.plans[number] if number < len(recorder.plans) else None
+            step, memory = None, None
+            if plan is None or rows:
+                choices = {**(plan.choices if plan else {}), **options.plan}
+                plan, step, memory = choose(task, keep, choices, free, asked="shard" in options.plan)
+                _say(plan, population)
+            jobs.append((Job(task, plan, step), rows, memory))
+        predicted = [memory for *_, memory in jobs if memory is not None]
+        largest = max(predicted, key=lambda memory: memory.needed, default=None)
+        recorder.begin([job.plan for job, *_ in jobs], largest)
+        work = [
+            (job, [rows for rows in pieces(own, job.plan.shard) if not recorder.adopt(rows)])
+            for job, own, _ in jobs
+        ]
+        members = sum(len(rows) for _, shards in work for rows in shards)
         title = f"fitting {members:,} members of {population.space.title}"
         runner = local if options.runner == "local" else options.runner
-        amount = members * task.updates
+        amount = sum(len(rows) * job.task.updates for job, shards in work for rows in shards)
+        plans = [job.plan for job, _ in work]
         with suppress(KeyboardInterrupt), progress(title, amount, "member-steps") as advance:
-            plan = runner(Job(task, plan, step), shards, recorder, advance)
+            for number, (job, shards) in enumerate(work):
+                plans[number] = runner(job, shards, recorder, advance)
         seconds = time.perf_counter() - began
-        return recorder.run(plan, seconds, population.space.title, data.name, settings, higher)
+        return recorder.run(plans, seconds, population.space.title, data.name, settings, higher)
 
 
 def local(job: Job, shards: Sequence[Rows], recorder: Recorder, advance: Advance) -> Plan:

@@ -28,6 +28,8 @@ from modelspace.widest import widest
 LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
 _DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
+# Columns whose values each are a program of their own: settings of the same names.
+DIVIDING = ("batch_size", "optimizer", "schedule", "accumulate")
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,11 @@ class Recipe:
         samples = len(data.train) if views is None else int(views.sizes().max())
         batches = samples // min(samples, self.batch_size) // self.accumulate
         return -(-self.steps // max(1, batches))
+
+    def read(self) -> set[str]:
+        """Return the columns that optimizer, schedule and loss read."""
+        owners = (self.optimizer, self.schedule, *([] if self.loss is None else [self.loss]))
+        return {name for owner in owners for name in owner.hyperparameters()}
 
     @property
     def measured(self) -> tuple[Metric, ...]:

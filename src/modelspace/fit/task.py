@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -75,6 +76,7 @@ class Task:
         steps: Updates an epoch; the most of any member, where they have unequal numbers of samples.
         ragged: Whether members make unequal numbers of updates.
         total: Members of the whole fit.
+        rows: Where its members stand in the population of the whole fit, ascending; None where they are all of it.
         made_before: Whether their points stood in memory before the fit.
     """
 
@@ -96,6 +98,7 @@ class Task:
     ragged: bool
     total: int
     made_before: bool
+    rows: np.ndarray | None = None
 
     @property
     def device(self) -> torch.device:
@@ -180,6 +183,24 @@ class Task:
         shared = (not self.own_inputs, self.noise is None, self.ragged)
         return fingerprint(space.signature(), batch, settings, shared, device)
 
+    def own_of(self, left: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Return those of the members of a whole fit that are this task's, in the order in which shards take them.
+
+        Members of unequal lengths are taken longest first: those of a shard should end together.
+        """
+        found = [list(rows) for rows in left]
+        if self.rows is not None:
+            own = set(self.rows.tolist())
+            found = [[row for row in rows if row in own] for rows in left]
+        if self.ragged and self.views is not None:
+            sizes = self.views.sizes()
+            found = [sorted(rows, key=lambda row: -int(sizes[self.local([row])[0]])) for rows in found]
+        return [rows for rows in found if rows]
+
+    def local(self, rows: Sequence[int]) -> list[int]:
+        """Return where members of the whole fit stand among this task's."""
+        return list(rows) if self.rows is None else np.searchsorted(self.rows, rows).tolist()
+
     def of_shard(self, rows: Sequence[int]) -> "Task":
         """Return the task as some members' steps read it: seeds, columns and labels are theirs, on the device."""
         index, labels = torch.tensor(rows), self.labels
@@ -187,15 +208,17 @@ class Task:
         if noise is not None:
             labels = noisy_labels(labels, noise, self.seeds[index], self.data.classes)
         kind = widest(self.device)
-        return replace(
+        own = None if self.views is None else Own.of(self.views, rows)
+        made = replace(
             self,
             labels=labels,
             seeds=self.seeds[index],
             columns={name: value[index].to(self.device, kind) for name, value in self.columns.items()},
             data_seeds=None if self.data_seeds is None else self.data_seeds[index],
-            own=None if self.views is None else Own.of(self.views, rows),
+            own=own,
             noise=noise,
         )
+        return replace(made, steps=int(made.own_steps().max())) if self.ragged else made
 
     def of(self, population: Population, seeds: Int64[Tensor, "member"]) -> "Task":
         """Return the same task of other members, which what was built for these serves too: steps and scoring.
@@ -204,7 +227,11 @@ class Task:
             population: Of the same space, with the same columns.
             seeds: What their random numbers are a function of.
         """
-        return replace(self, population=population, seeds=seeds, **_members(population, self.recipe))
+        recipe = self.recipe
+        views = views_of(self.data, population.table, recipe.folds, recipe.data_seed)
+        return replace(
+            self, population=population, seeds=seeds, views=views, rows=None, **_members(population, recipe)
+        )
 
     def unbatched(self) -> str | None:
         """Say why members can't be computed under ``vmap``; None where they can.
@@ -225,7 +252,13 @@ class Task:
 
 
 def prepare(
-    population: Population, data: Data, recipe: Recipe, total: int | None = None, *, trusting: bool = False
+    population: Population,
+    data: Data,
+    recipe: Recipe,
+    total: int | None = None,
+    *,
+    rows: np.ndarray | None = None,
+    trusting: bool = False,
 ) -> Task:
     """Prepare a fit: check members, data and settings against each other, and the engine against real modules.
 
@@ -233,7 +266,8 @@ def prepare(
         population: The members, on the device where they are to be trained.
         data: The data.
         recipe: The settings, resolved.
-        total: How many members the whole fit has, where these are some of them.
+        total: How many members are trained under this task, where these are some of them.
+        rows: Where they stand in the population of a whole fit; None where they are all of it.
         trusting: Whether to go on even where the engine and the real modules differ.
 
     Raises:
@@ -283,8 +317,12 @@ def prepare(
         **members,
         views=views,
         own=None,
-        steps=int(steps.max()),
-        ragged=recipe.steps is None and bool((steps != steps[0]).any()),
+        steps=-(-recipe.steps // recipe.epochs) if recipe.steps else int(steps.max()),
+        # By the columns and not by their values, so that every worker of a cluster makes the same program.
+        ragged=recipe.steps is None
+        and views is not None
+        and bool({"task", "fold", "samples"} & set(views.table)),
+        rows=rows,
         total=len(population) if total is None else total,
         made_before=made_before,
     )

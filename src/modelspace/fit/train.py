@@ -84,7 +84,8 @@ def train(
         The members as named tensors: their results, and all that more epochs would depend on.
     """
     # A shard that is not full is filled up with copies of its last member: one shape, one program.
-    filled = [*rows, *[rows[-1]] * (program.size - len(rows))]
+    places = task.local(rows)
+    filled = [*places, *[places[-1]] * (program.size - len(rows))]
     task, recipe, real = task.of_shard(filled), task.recipe, len(rows)
     progress = start(task, filled)
     if begun is not None:
@@ -169,14 +170,14 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         made: Updates of it that are behind.
     """
     recipe = task.recipe
+    count = min(task.steps, task.updates - epoch * task.steps)
     if not task.own_inputs:
-        order = epoch_indices(task.samples, recipe.batch_size, recipe.data_seed, epoch)
+        order = _sequence(task, task.samples, recipe.data_seed, epoch, {})
     else:
         order = torch.stack(list(_own_orders(task, epoch)), 1)
     order = order.to(task.device)
-    count = min(task.steps, task.updates - epoch * task.steps)
     if recipe.accumulate > 1:
-        order = order[: task.steps * recipe.accumulate].unflatten(0, (task.steps, recipe.accumulate))
+        order = order.unflatten(0, (task.steps, recipe.accumulate))
     for index in order[made:count].unbind():
         if task.noise is None:
             labels = take(task.labels, index)
@@ -187,37 +188,43 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         yield take(task.inputs, index), labels
 
 
-def _own_orders(task: Task, epoch: int) -> Iterator[Int64[Tensor, "batch sample"]]:
-    """Yield each member's batches of an epoch, as rows of the pool; a member that has fewer repeats its first.
+def _sequence(
+    task: Task, samples: int, seed: int, epoch: int, known: dict[Any, Tensor]
+) -> Int64[Tensor, "batch sample"]:
+    """Return the batches of an epoch of the fit, for a member with so many samples.
 
-    With a given number of steps, an epoch of the fit is as many batches for all: of a member with fewer samples,
-    several of its own epochs one after the other.
+    That is an epoch of its own; with a given number of steps, as many batches for all members: then a part of its
+    own, or several one after the other. A member that has fewer repeats its first, which no step takes.
     """
     recipe, batch = task.recipe, task.batch_size
-    seeds = [recipe.data_seed] * len(task.seeds) if task.data_seeds is None else task.data_seeds.tolist()
     batches = task.steps * recipe.accumulate
-    orders: dict[tuple[int, int, int], Tensor] = {}
 
-    def order(samples: int, seed: int, epoch: int) -> Tensor:
+    def order(epoch: int) -> Tensor:
         key = samples, seed, epoch
-        if key not in orders:
+        if key not in known:
             whole = epoch_indices(samples, batch, seed, epoch)
-            orders[key] = whole[: len(whole) // recipe.accumulate * recipe.accumulate]
-        return orders[key]
+            known[key] = whole[: len(whole) // recipe.accumulate * recipe.accumulate]
+        return known[key]
 
+    if recipe.steps is None:
+        index = order(epoch)
+    else:
+        each, first = len(order(0)), epoch * batches
+        wholes = range(first // each, -(-(first + batches) // each))
+        index = torch.cat([order(e) for e in wholes])[first % each :]
+    if len(index) < batches:
+        index = torch.cat([index, index[:1].expand(batches - len(index), -1)])
+    return index[:batches]
+
+
+def _own_orders(task: Task, epoch: int) -> Iterator[Int64[Tensor, "batch sample"]]:
+    """Yield each member's batches of an epoch, as rows of the pool."""
+    seeds = [task.recipe.data_seed] * len(task.seeds) if task.data_seeds is None else task.data_seeds.tolist()
+    known: dict[Any, Tensor] = {}
     for k, seed in enumerate(seeds):
         rows = None if task.own is None else task.own.train[k]
-        samples = task.samples if rows is None else len(rows)
-        if recipe.steps is None:
-            index = order(samples, seed, epoch)
-        else:
-            each = len(order(samples, seed, 0))
-            first, last = epoch * batches, (epoch + 1) * batches
-            whole = [order(samples, seed, e) for e in range(first // each, -(-last // each))]
-            index = torch.cat(whole)[first % each :][:batches]
-        if len(index) < batches:
-            index = torch.cat([index, index[:1].expand(batches - len(index), -1)])
-        yield index[:batches] if rows is None else rows[index[:batches]]
+        index = _sequence(task, task.samples if rows is None else len(rows), seed, epoch, known)
+        yield index if rows is None else rows[index]
 
 
 def start(task: Task, rows: Sequence[int]) -> Progress:

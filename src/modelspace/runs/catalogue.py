@@ -80,7 +80,7 @@ class About(TypedDict):
     environment: dict[str, str | int | None]
     settings: Settings
     higher_is_better: list[str]
-    plan: Plan
+    plans: list[Plan]
     memory: Memory | None
     trials: dict[str, float]
     foreign: list[str]
@@ -103,7 +103,7 @@ def checked_about(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"a type is {shortened(types)}")
     counts = [
         values["settings"]["epochs"],
-        *(values["plan"].get(name, 1) for name in ("shard", "threads", "workers")),
+        *(plan.get(name, 1) for plan in values["plans"] for name in ("shard", "threads", "workers")),
     ]
     times = [values.get("seconds", 0.0), *values["trials"].values()]
     if min(counts) < 1 or not all(0 <= time < inf for time in times):
@@ -113,7 +113,9 @@ def checked_about(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def curves_of(spec: Mapping[str, Any]) -> list[str]:
     """Return the names of a run's curves."""
-    return ["train_loss", "validation_loss", *(f"validation_{name}" for name in spec["metrics"])]
+    also = spec.get("also", ())
+    measured = ("loss", *spec["metrics"], *also)
+    return [f"train_{name}" for name in ("loss", *also)] + [f"validation_{name}" for name in measured]
 
 
 class DamagedCatalogueError(ModelspaceError):

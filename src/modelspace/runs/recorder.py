@@ -55,9 +55,8 @@ class Recorder:
         seconds: Between two checkpoints of a shard.
 
     Attributes:
-        choices: Of the plan with which the run began, so that it goes on as it began, bit for bit; empty where it
-            begins, or another machine began it.
-        plan: That plan.
+        plans: Those with which the run began, one for each part of its members, so that it goes on as it began, bit
+            for bit; empty where it begins, or another machine began it.
 
     Raises:
         ModelspaceError: the folder can't be written to, another process is at it, its catalogue is no run's and no
@@ -76,8 +75,7 @@ class Recorder:
         self._about = json.loads(json.dumps(about, default=plain)) if about else {}
         self._catalogue: Catalogue | None = None
         self._last = time.monotonic()
-        self.plan: Plan | None = None
-        self.choices: dict[str, Any] = {}
+        self.plans: list[Plan] = []
         self._memory: Memory | None = None
         with ExitStack() as stack:
             if self.folder is not None:
@@ -118,8 +116,7 @@ class Recorder:
         if next(machines) != next(machines):
             notice("this machine, or a version here, is not the run's: it goes on with a plan of its own")
             return
-        plan: Plan = structured(there["plan"], Plan, "its plan")
-        self.plan, self.choices = plan, plan.choices
+        self.plans = [structured(plan, Plan, "its plan") for plan in there["plans"]]
         self._memory = structured(there["memory"], Memory | None, "its memory")
 
     def allocate(
@@ -175,11 +172,11 @@ class Recorder:
             self._catalogue.forget(number)
             folders.remove(folders.shard_file(self.folder, name))
 
-    def begin(self, plan: Plan, memory: Memory | None) -> None:
+    def begin(self, plans: Sequence[Plan], memory: Memory | None) -> None:
         """Note what the run is, its members and its plan; whatever could be refused has been.
 
         Args:
-            plan: How it will be computed.
+            plans: How it will be computed, each part of its members.
             memory: What it was predicted to take; what was noted before where None.
         """
         self._memory = memory or self._memory
@@ -195,7 +192,7 @@ class Recorder:
         remains = self.folder / "shards"
         remains.mkdir(exist_ok=True)
         remove_remains(remains, folders.REMAINS)
-        noted = {"plan": plain(plan), "memory": plain(self._memory)}
+        noted = {"plans": [plain(plan) for plan in plans], "memory": plain(self._memory)}
         about = {**self._about, **noted, "trials": known_gains(), "foreign": foreign}
         self._catalogue.begin(about, self._keys, self._population.table)
 
@@ -311,12 +308,18 @@ class Recorder:
             folders.remove(folders.shard_file(self.folder, name))
 
     def run(
-        self, plan: Plan, seconds: float, title: str, data: str, settings: dict[str, Any], higher: list[str]
+        self,
+        plans: Sequence[Plan],
+        seconds: float,
+        title: str,
+        data: str,
+        settings: dict[str, Any],
+        higher: list[str],
     ) -> Run:
         """Return the run, once no more shards will come.
 
         Args:
-            plan: How it was computed.
+            plans: How it was computed, each part of its members.
             seconds: Wall time of this fit.
             title: The space's.
             data: The data's name.
@@ -327,7 +330,7 @@ class Recorder:
         if self._catalogue is not None:
             about = self._catalogue.about or {}
             seconds += about.get("seconds", 0.0)
-            self._catalogue.note(seconds=seconds, plan=plain(plan))
+            self._catalogue.note(seconds=seconds, plans=[plain(plan) for plan in plans])
             about = self._catalogue.about or {}
         results = self._results
         return Run(
@@ -339,7 +342,7 @@ class Recorder:
             data,
             settings,
             higher,
-            plan,
+            list(plans),
             seconds,
             self._memory,
             self.folder,

@@ -64,7 +64,7 @@ class Run:
         data: The data's name.
         settings: The recipe, as plain values.
         higher_is_better: The curves of which more is better.
-        plan: How it was computed, and why.
+        plans: How it was computed, and why: each part of its members that had a program of its own.
         seconds: Wall time of all fits that ended, plan included.
         memory: What it was predicted to take; None where that is not known.
         folder: Where it is written down, if it is.
@@ -80,12 +80,17 @@ class Run:
     data: str
     settings: dict[str, Any]
     higher_is_better: list[str]
-    plan: Plan
+    plans: list[Plan]
     seconds: float
     memory: Memory | None
     folder: Path | None
     about: Mapping[str, Any]
     source: Source
+
+    @property
+    def plan(self) -> Plan:
+        """How it was computed, and why; the first part of its members, where parts had programs of their own."""
+        return self.plans[0]
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
@@ -175,9 +180,10 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in dict.fromkeys(self.status.tolist()))
+        more = f", and {len(self.plans) - 1} plans more" if len(self.plans) > 1 else ""
         return (
             f"Run of {len(self.members):,} members of {self.title} on {self.data}: {counts}; "
-            f"{self.seconds:.1f} s, {self.member_steps_per_second:,.0f} member-steps/s ({self.plan})"
+            f"{self.seconds:.1f} s, {self.member_steps_per_second:,.0f} member-steps/s ({self.plan}{more})"
         )
 
     def _repr_html_(self) -> str:
@@ -224,7 +230,7 @@ def open_run(path: str | os.PathLike[str], space: ModelSpace | None = None, *, t
         about["spec"]["data"],
         about["settings"],
         about["higher_is_better"],
-        structured(about["plan"], Plan, "its plan"),
+        [structured(plan, Plan, "its plan") for plan in about["plans"]],
         about.get("seconds", 0.0),
         structured(about["memory"], Memory | None, "its memory"),
         catalogue.folder,

@@ -590,6 +590,13 @@ class Population:
             return Population.from_seeds(self.space, table, self.device)
         return self._like(self.points, self.buffers, table)
 
+    def without_columns(self, *names: str) -> "Population":
+        """The same points without some columns of the table, such as it has."""
+        table = self.table.drop(columns=[name for name in names if name in self.table])
+        if self._values is None:
+            return Population.from_seeds(self.space, table, self.device)
+        return self._like(self.points, self.buffers, table)
+
     def copy(self) -> "Population":
         """The same members in memory of their own."""
         buffers = {name: value.clone() for name, value in self.buffers.items()}

@@ -1,0 +1,66 @@
+"""Columns whose values are each a program of their own: one run, one table, each member as by itself."""
+
+import pytest
+import torch
+from support.cases import named
+
+import modelspace as ms
+from modelspace.errors import ModelspaceError
+
+CASE = named("MLP tanh")
+SETTINGS = {
+    "epochs": 2,
+    "plan": {"lowering": "vmap", "compile": False, "shard": 3, "threads": 1, "workers": 1},
+}
+
+
+def fit(population, **settings):
+    return ms.fit(population, CASE.data(), **{**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize(
+    ("columns", "alone"),
+    [
+        ({"batch_size": [2, 5]}, lambda row: {"batch_size": row.batch_size}),
+        ({"optimizer": ["sgd", "adamw"]}, lambda row: {"optimizer": row.optimizer}),
+        (
+            {"schedule": ["cosine", "constant"], "accumulate": [1, 2]},
+            lambda row: {"schedule": row.schedule, "accumulate": row.accumulate},
+        ),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_each_member_is_as_in_a_fit_of_its_own(columns, alone, tmp_path):
+    population = CASE.space().sample(seeds=2, lr=[0.05], **columns)
+    settings = {} if "batch_size" in columns else {"batch_size": 5}
+    run = fit(population, out=tmp_path / "run", **settings)
+    assert run.table[list(columns)].equals(population.table[list(columns)])
+    assert len(run.plans) == len(population) // 2
+    for k, row in enumerate(population.table.itertuples()):
+        single = CASE.space().sample(seeds=[row.seed], lr=[0.05])
+        by_itself = fit(single, **{**settings, **alone(row)})
+        assert torch.allclose(run.population.points[k], by_itself.population.points[0], rtol=1e-5, atol=1e-6)
+        assert run.table["steps"][k] == by_itself.table["steps"][0]
+    again = fit(population, out=tmp_path / "run", **settings)
+    assert torch.equal(again.population.points, run.population.points)
+    opened = ms.open_run(tmp_path / "run", CASE.space())
+    assert [str(plan) for plan in opened.plans] == [str(plan) for plan in again.plans]
+
+
+def test_a_part_reads_its_own_optimizer_s_columns():
+    population = CASE.space().sample(seeds=1, lr=[0.05], optimizer=["sgd", "adam"], momentum=[0.0, 0.9])
+    run = fit(population)
+    sgd = run.table["optimizer"] == "sgd"
+    points = run.population.points
+    assert not torch.equal(points[sgd.argmax()], points[sgd.argmax() + 1])  # momentum tells with SGD
+    adam = [k for k in range(4) if not sgd[k]]
+    assert torch.equal(points[adam[0]], points[adam[1]])  # and is not read with Adam
+
+
+def test_what_is_no_value_of_its_setting_is_named():
+    with pytest.raises(ModelspaceError, match="column optimizer: unknown optimizer 'adm'"):
+        fit(CASE.space().sample(seeds=1, lr=[0.1], optimizer=["sgd", "adm"]))
+    with pytest.raises(ModelspaceError, match="column batch_size: batch_size is at least 1; received 0"):
+        fit(CASE.space().sample(seeds=1, lr=[0.1], batch_size=[5, 0]))
+    with pytest.raises(ModelspaceError, match="momentum"):
+        fit(CASE.space().sample(seeds=1, lr=[0.1], momentum=[0.9]), optimizer="adam")
