@@ -23,6 +23,7 @@ LAYERS = [
         "code",
         "tensorfile",
         "examples",
+        "nest",
     ],
     ["construction", "losses", "metrics", "optimizers", "data"],
     ["trace"],

@@ -64,3 +64,37 @@ def test_what_is_no_value_of_its_setting_is_named():
         fit(CASE.space().sample(seeds=1, lr=[0.1], batch_size=[5, 0]))
     with pytest.raises(ModelspaceError, match="momentum"):
         fit(CASE.space().sample(seeds=1, lr=[0.1], momentum=[0.9]), optimizer="adam")
+
+
+class Leaky(torch.nn.Module):
+    def __init__(self, slope: float = 0.1, dropout: float = 0.0, width: int = 8):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Linear(6, width),
+            torch.nn.LeakyReLU(slope),
+            torch.nn.Dropout(dropout),
+            torch.nn.Linear(width, 3),
+        )
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_arguments_of_the_architecture_that_leave_its_parameters_alone_are_columns():
+    space, data = ms.ModelSpace(Leaky), CASE.data()
+    population = space.sample(seeds=2, lr=[0.05], slope=[0.0, 0.5], dropout=[0.0, 0.3])
+    run = fit(population)
+    scores = ms.evaluate(run.population, data)
+    for k, row in enumerate(population.table.itertuples()):
+        alone = ms.ModelSpace(Leaky, slope=row.slope, dropout=row.dropout).sample(seeds=[row.seed], lr=[0.05])
+        assert torch.equal(alone.points[0], population.points[k])
+        trained = fit(alone)
+        assert torch.allclose(run.population.points[k], trained.population.points[0], rtol=1e-5, atol=1e-6)
+        module = run.population.module(k)
+        assert (module.body[1].negative_slope, module.body[2].p) == (row.slope, row.dropout)
+        score = ms.evaluate(trained.population, data)
+        assert scores["loss"].iloc[k] == pytest.approx(score["loss"].iloc[0], rel=1e-5)
+    with pytest.raises(
+        ModelspaceError, match=r"Leaky\(width=16\) is another ℝⁿ than Leaky .*163 and 83 coordinates"
+    ):
+        fit(space.sample(seeds=1, lr=[0.05], width=[8, 16]))

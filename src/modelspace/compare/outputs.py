@@ -1,6 +1,7 @@
 """The outputs of many members on many samples, a piece at a time, so that memory is bounded."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from math import ceil
 
 import torch
@@ -32,6 +33,13 @@ def pieces_of(
     """
     if not rows:
         return
+    parts = population.parts()
+    if len(parts) > 1:
+        place = {row: (part, k) for own, part in parts for k, row in enumerate(own.tolist())}
+        for part, run in groupby(rows, key=lambda row: place[row][0]):
+            yield from pieces_of(part, [place[row][1] for row in run], inputs, labels)
+        return
+    population = parts[0][1]
     device = population.device
     function = Function(population.space, device)
     inputs, labels = samples_as(inputs, population.space.dtype).to(device), labels.to(device)

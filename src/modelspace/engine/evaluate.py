@@ -6,6 +6,7 @@ from functools import partial
 from math import ceil
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -477,6 +478,14 @@ def members_scores(
     batch_size: int = SCORED_AT_ONCE,
 ) -> Float[Tensor, "member score"]:
     """Return the scores of every member, shard by shard; ``terms`` are their losses' own hyper-parameters."""
+    parts = population.parts()
+    if len(parts) > 1:
+        scored = []
+        for rows, part in parts:
+            own = {name: term[rows] for name, term in (terms or {}).items()}
+            scored.append(members_scores(part, inputs, labels, scores, own, batch_size))
+        return torch.cat(scored)[np.argsort(np.concatenate([rows for rows, _ in parts]))]
+    population = parts[0][1]
     real = population.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)

@@ -1,9 +1,9 @@
 """Which members one program can train together.
 
 A column that differs within a shard is a tensor in its step. Some differences make another program: the size of a
-batch, the formula of an optimizer, an objective. Such a column differs only between shards: its values divide the
-population into parts, each with a task, a plan and a program of its own. So does a batch that is cut short for
-members with few samples, by how many these have.
+batch, the formula of an optimizer, an argument of the architecture. Such a column differs only between shards: its
+values divide the population into parts, each with a task, a plan and a program of its own. So does a batch that is
+cut short for members with few samples, by how many these have.
 """
 
 from collections.abc import Mapping
@@ -44,6 +44,22 @@ def divided(population: Population, data: Data, recipe: Recipe) -> list[Part]:
     Raises:
         ModelspaceError: a value of a dividing column is none that its setting takes.
     """
+    parts = []
+    for there, members in population.parts():
+        for rows, settings in _settings(members, data, recipe):
+            own = members if len(rows) == len(members) else members[rows]
+            parts.append(Part(there[rows], own, settings))
+    read = [part.recipe.read() for part in parts]
+    dividing = [name for name in population.table if name in DIVIDING]
+    found = []
+    for part, own in zip(parts, read, strict=True):
+        others = [name for name in population.table if name in set().union(*read) - own]
+        found.append(part._replace(population=part.population.without_columns(*others, *dividing)))
+    return sorted(found, key=lambda part: part.rows[0])
+
+
+def _settings(population: Population, data: Data, recipe: Recipe) -> list[tuple[np.ndarray, Recipe]]:
+    """The rows of one space that share settings, and these."""
     table = population.table
     keys = pd.DataFrame({name: table[name] for name in DIVIDING if name in table})
     views = views_of(data, table, recipe.folds, recipe.data_seed)
@@ -51,17 +67,10 @@ def divided(population: Population, data: Data, recipe: Recipe) -> list[Part]:
         sizes, batch = views.sizes().numpy(), keys.get("batch_size", recipe.batch_size)
         keys["batch_size"] = np.minimum(sizes, np.asarray(batch, dtype=np.int64))
     if keys.empty:
-        return [Part(np.arange(len(population)), population, recipe)]
+        return [(np.arange(len(population)), recipe)]
     numbers = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
     rows = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
-    recipes = [_recipe(recipe, keys.iloc[own[0]].to_dict()) for own in rows]
-    read = [each.read() for each in recipes]
-    parts = []
-    for own, settings, here in zip(rows, recipes, read, strict=True):
-        members = population if len(rows) == 1 else population[own]
-        others = [name for name in table if name in set().union(*read) - here]
-        parts.append(Part(own, members.without_columns(*others, *(set(DIVIDING) & set(table))), settings))
-    return parts
+    return [(own, _recipe(recipe, keys.iloc[own[0]].to_dict())) for own in rows]
 
 
 def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

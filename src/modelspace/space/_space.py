@@ -3,6 +3,7 @@
 They are one page, since each names the other: a space samples populations, and a population is of a space.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,6 +244,42 @@ class ModelSpace:
         """
         return self._architecture.drawn_again(seed)
 
+    @cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments that the class or factory takes; none of a module."""
+        source = self.architecture
+        if isinstance(source, nn.Module):
+            return ()
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return tuple(n for n, p in inspect.signature(source).parameters.items() if p.kind in kinds)
+
+    def variant(self, **arguments: Any) -> "ModelSpace":
+        """Return the space of the same architecture with other arguments, which leave ℝⁿ and its blocks alone.
+
+        Raises:
+            ModelspaceError: the arguments change the blocks of ℝⁿ, the buffers, or what is frozen.
+        """
+        known: dict[Any, ModelSpace] = self.__dict__.setdefault("_variants", {})
+        key = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
+        if key not in known:
+            made = ModelSpace(
+                self.architecture,
+                input_shape=self.input_shape,
+                dtype=self._architecture.dtype,
+                input_dtype=self.input_dtype,
+                **{**self.hyperparameters, **arguments},
+            )
+            if list(made.layout) != list(self.layout) or made.buffer_shapes != self.buffer_shapes:
+                raise ModelspaceError(
+                    f"{made.title} is another ℝⁿ than {self.title} ({made.dimension:,} and {self.dimension:,} "
+                    "coordinates, "
+                    "or other blocks): a column may hold what leaves the parameters alone (dropout, a slope); for "
+                    "widths "
+                    "and depths, fit each space by itself: Family(…).spaces"
+                )
+            known[key] = made
+        return known[key]
+
     def sample(self, seeds: Iterable[int] | int, **columns: Any) -> "Population":
         """A population: the product of seeds and columns, one row of P ∈ ℝ^{K×n} each.
 
@@ -250,7 +287,9 @@ class ModelSpace:
             seeds: The seeds, 0 … 2⁶³−1, or their number (0, 1, …). Row k is, bit for bit, the module made by
                 ``torch.manual_seed(seed); Arch()``.
             **columns: Hyper-parameters that do not change H, by their own names: one value, or several
-                (``lr=[1e-3, 1e-2]``); ``data_seed`` gives each member its own order of the data.
+                (``lr=[1e-3, 1e-2]``); ``data_seed`` gives each member its own order of the data; ``fold``,
+                ``bootstrap``, ``samples`` and ``task``, samples of its own. Arguments of the architecture that leave
+                its parameters alone are columns too: ``dropout=[0.0, 0.3]``.
 
         Returns:
             K = len(seeds) × the number of column combinations members; seeds vary fastest.
@@ -519,12 +558,47 @@ class Population:
 
     def _made(self) -> "_Values":
         if self._values is None:
-            points, buffers = _draw(self.space, self.table["seed"].tolist())
+            drawn = [(rows, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts()]
+            points, buffers = drawn[0][1]
+            if len(drawn) > 1:
+                order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in drawn])))
+                points = torch.cat([points for _, (points, _) in drawn])[order]
+                buffers = {n: torch.cat([b[n] for _, (_, b) in drawn])[order] for n in buffers}
             self._values = _Values(
                 points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
             )
             self._drawn = self._values.version
         return self._values
+
+    def parts(self) -> list[tuple[np.ndarray, "Population"]]:
+        """Return the members by the values of the columns that are arguments of the architecture.
+
+        Returns:
+            For each combination, its rows here, and its members as points of the space that has these arguments.
+        """
+        own = [name for name in self.table if name in self.space.arguments]
+        if not own or not len(self):
+            return [(np.arange(len(self)), self)]
+        numbers = self.table.groupby(own, sort=False, dropna=False).ngroup().to_numpy()
+        found = []
+        for number in range(numbers.max() + 1):
+            rows = np.flatnonzero(numbers == number)
+            values = {
+                n: v.item() if isinstance(v, np.generic) else v
+                for n, v in self.table.loc[rows[0], own].items()
+            }
+            space, table = self.space.variant(**{str(n): v for n, v in values.items()}), self.table.iloc[rows]
+            table = table.drop(columns=own)
+            if self._values is None:
+                found.append((rows, Population.from_seeds(space, table, self.device)))
+                continue
+            index = torch.from_numpy(rows).to(self.device)
+            part = Population(
+                space, self.points[index], {n: b[index] for n, b in self.buffers.items()}, table
+            )
+            part._drawn = part._values.version if self.is_drawn and part._values is not None else None
+            found.append((rows, part))
+        return found
 
     def __len__(self) -> int:
         return len(self.table)
@@ -571,7 +645,9 @@ class Population:
         k = self._position(member)
         seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
         buffers = {name: value[k] for name, value in self.buffers.items()}
-        return self.space.module(self.points[k], buffers, seed=seed)
+        own = [name for name in self.table if name in self.space.arguments]
+        space = self.space.variant(**_plain(self.table.loc[k, own])) if own else self.space
+        return space.module(self.points[k], buffers, seed=seed)
 
     def modules(self) -> list[nn.Module]:
         """Every member as a plain ``nn.Module``."""
@@ -625,6 +701,13 @@ class Population:
     def _repr_html_(self) -> str:
         head = repr(self).splitlines()[0]
         return f"<div><p>{escape(head)}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
+
+
+def _plain(row: pd.Series) -> dict[str, Any]:
+    """Values of a table as Python's own."""
+    return {
+        str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()
+    }
 
 
 def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
