@@ -27,6 +27,8 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
+    "nadam": torch.optim.NAdam,
+    "adagrad": torch.optim.Adagrad,
 }
 
 
@@ -130,7 +132,7 @@ def agrees(make, sample, optimizer, precision="32", autocast=None):
     assert sum(found.by_kind.values()) == sum(found.by_module.values()) == found.peak_bytes
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "nadam", "adagrad"])
 @pytest.mark.parametrize("name", EXACT)
 def test_the_peak_is_the_allocator_s_within_a_hundredth(name, optimizer):
     agrees(*EXACT[name], optimizer)

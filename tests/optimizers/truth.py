@@ -75,7 +75,7 @@ class Case:
     torchs: type[torch.optim.Optimizer]
     strategies: dict[str, st.SearchStrategy]
     booleans: dict[str, bool]
-    grows: float = 1.0  # how much more of float32's rounding than a factor of a hundred it makes
+    grows: float = 1.0  # how much more of rounding it makes than others
 
     def __str__(self):
         return "-".join([self.torchs.__name__.lower(), *self.booleans])

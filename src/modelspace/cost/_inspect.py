@@ -41,8 +41,8 @@ def inspect(
         batch_size: Samples that cost and memory are for; 1 where None, or 2 where BatchNorm refuses one.
         dtype: Cast the module to this floating-point type; as built where None.
         input_dtype: The samples' type; where None the module's own, or integers where only these run.
-        optimizer: Trace a whole training step with ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"`` or
-            ``"rmsprop"``, for its memory.
+        optimizer: Trace a whole training step with ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``,
+            ``"rmsprop"``, ``"nadam"``, …, for its memory.
         precision: The number format of that step, as ``fit`` names it: ``32``, the module's own type, ``64``,
             ``tf32``, ``bf16-mixed``, ``16-mixed``; also ``bf16-true`` and ``16-true``. Adam's step where no
             optimizer is named.

@@ -26,9 +26,20 @@ _NAMED: dict[str, _Maker] = {
     "sgd": partial(torch.optim.SGD, lr=0.1),
     "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
     "sgd+momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
+    **{
+        kind.__name__.lower(): kind
+        for kind in (
+            *(torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax),
+            *(
+                torch.optim.Adagrad,
+                torch.optim.Adadelta,
+                torch.optim.RMSprop,
+                torch.optim.Rprop,
+                torch.optim.ASGD,
+            ),
+            torch.optim.Adafactor,
+        )
+    },
 }
 
 
@@ -76,10 +87,11 @@ def training_memory(
     Args:
         module: Any module, on any device, meta included.
         input_shape: One sample's shape; or ``inputs``, the batch itself, as in `anatomy`.
-        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, as PyTorch has them on a
-            CPU (one tensor at a time); a function that makes a ``torch.optim.Optimizer`` of a list of parameters
-            (``lambda p: torch.optim.Adam(p, foreach=True)`` is what PyTorch takes on a GPU); or an optimizer of
-            this library, whose update makes new points and a new state beside the old ones.
+        optimizer: ``"sgd"``, ``"momentum"``, ``"adam"``, ``"adamw"``, ``"rmsprop"``, ``"nadam"``, ``"adafactor"``, …,
+            as PyTorch has them on a CPU (one tensor at a time); a function that makes a
+            ``torch.optim.Optimizer`` of a list of parameters (``lambda p: torch.optim.Adam(p, foreach=True)`` is
+            what PyTorch takes on a GPU); or an optimizer of this library, whose update makes new points and a new
+            state beside the old ones.
         precision: The number format, as `modelspace.fit` names it: ``"32"``, the module's own type, whose memory
             ``"tf32"`` has too; ``"64"``; ``"bf16-mixed"`` or ``"16-mixed"``, products in 16 bits under
             ``torch.autocast``; and ``"bf16-true"`` or ``"16-true"``, all in 16 bits.

@@ -26,7 +26,7 @@ def verify(
     data: Any = None,
     *,
     loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
-    optimizer: str | Optimizer | None = None,
+    optimizer: str | Optimizer | torch.optim.Optimizer | type[torch.optim.Optimizer] | None = None,
     members: int = 3,
     steps: int = 10,
     batch_size: int = 8,
@@ -47,7 +47,8 @@ def verify(
             data's samples.
         data: What ``modelspace.data.load`` takes; random samples of the space's ``input_shape`` where None.
         loss: Cross-entropy for class labels and squared error for numbers where None.
-        optimizer: Tried beside SGD with momentum, whose updates are as exact as the gradients, and Adam.
+        optimizer: Tried beside SGD with momentum, whose updates are as exact as the gradients, and Adam: any of
+            ``torch.optim`` but LBFGS and Muon.
         members: Members to train both ways.
         steps: Updates.
         batch_size: Samples a step.
@@ -110,7 +111,9 @@ def verify(
     )
 
 
-def _tried(optimizer: str | Optimizer | None) -> list[Optimizer]:
+def _tried(
+    optimizer: str | Optimizer | torch.optim.Optimizer | type[torch.optim.Optimizer] | None,
+) -> list[Optimizer]:
     """SGD, Adam, and the optimizer that was asked for."""
     asked = [] if optimizer is None else [optimizers.resolve(optimizer)]
     if asked and of_torch(asked[0]) is None:
