@@ -201,6 +201,8 @@ class Scoring:
     ) -> tuple[Tensor | None, Nest]:
         """Return the means over a piece's samples, ``[member, score]``, and its outputs; where they are needed."""
         outputs = stacked_outputs(self._function, points, buffers, inputs, batched=self._batched, own=own)
+        # A lowered layer leaves the batch innermost, where the largest of a row's scores takes five times as long.
+        outputs = mapped(Tensor.contiguous, outputs)
         columns = []
         for score in self._means.values():
             if self._batched:
