@@ -27,7 +27,7 @@ from modelspace.space import ModelSpace
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
 # Settings of fit whose flag is a column's, and the one that has none.
-_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "on_epoch", "groups")
 _CHOICES = {
     "shard": "members computed together",
     "threads": "threads within an operation",
@@ -200,15 +200,16 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **named,
         "loss": options.loss and options.loss.partition(",")[0],
-        "objective": options.objective and _objective(options.objective),
+        "objective": options.objective and _function(options.objective),
+        "transform": options.transform and _function(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
     }
 
 
-def _objective(given: str) -> Any:
-    """What --objective names: a function of a file or a module, or ``model``."""
+def _function(given: str) -> Any:
+    """A function by its file or module: ``file.py:function``; another word as it is."""
     return load_object(given) if ":" in given else given
 
 

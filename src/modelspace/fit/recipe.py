@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,6 +72,22 @@ def _metrics(
     given: Iterable[str | Metric | Callable[[Tensor, Tensor], Tensor]] | None,
 ) -> tuple[Metric, ...] | None:
     return None if given is None else tuple(metrics.resolve(metric) for metric in given)
+
+
+class Epoch(NamedTuple):
+    """What ``on_epoch`` is told of a shard after an epoch.
+
+    Attributes:
+        number: Counted from 0.
+        rows: The members, by their rows in the population.
+        population: They, as they are now.
+        scores: What was measured, by name, ``[c]`` each.
+    """
+
+    number: int
+    rows: list[int]
+    population: Population
+    scores: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -212,6 +228,25 @@ class Recipe:
     batch_size: int = setting(
         default=32, at_least=1, doc="Samples a step; more than there are means all of them."
     )
+    keep_last: bool = setting(
+        default=False,
+        doc="Keep the last batch of an epoch where it is incomplete. Otherwise it is left out: every epoch has "
+        "another "
+        "order, so that other samples are left out each time.",
+    )
+    transform: Callable[[Any], Any] | None = setting(
+        default=None,
+        doc="A function of a batch's inputs, in training alone: random crops and flips, noise; torchvision's "
+        "``transforms.v2`` are such. What it draws with PyTorch is a function of the data seed and the step, the "
+        "same "
+        "for all members; where members have samples or an order of their own, of each one's seed.",
+    )
+    on_epoch: Callable[["Epoch"], Any] | None = setting(
+        default=None,
+        doc="A function that is called after each epoch of a shard with an ``Epoch``, its members and their scores; "
+        "a "
+        "mask that it returns stops members, as early stopping does.",
+    )
     accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(
         default="32",
@@ -287,7 +322,8 @@ class Recipe:
     @property
     def code(self) -> tuple[Any, ...]:
         """What of the settings is executed: functions, and objects with methods."""
-        return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule)
+        told = [each for each in (self.transform, self.on_epoch) if each is not None]
+        return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule, *told)
 
     @property
     def higher_is_better(self) -> list[str]:
@@ -391,6 +427,8 @@ def _described(value: Any) -> Any:
     """A setting as a plain value."""
     if isinstance(value, Loss):
         return "each member's own" if isinstance(value, Choice) else str(value)
+    if callable(value) and not isinstance(value, Optimizer | Schedule):
+        return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, tuple):
         return [each.name if isinstance(each, Metric) else str(each) for each in value]
     return value if value is None or isinstance(value, str | int | float) else repr(value)
