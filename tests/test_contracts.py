@@ -25,8 +25,9 @@ from torch import nn
 
 import modelspace as ms
 from modelspace import optimizers as o
+from modelspace.construction import seeded_elsewhere
 from modelspace.data import Data, Split, epoch_indices
-from modelspace.engine import choose_plan, goal_of, lowered
+from modelspace.engine import choose_plan, goal_of, lowered, stream_seed
 from modelspace.engine.randomness import evaluation_draws
 from modelspace.nest import tensors
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
@@ -138,9 +139,11 @@ def test_a_member_is_a_plain_module_and_evaluated_as_one(case):
             assert all(torch.equal(reading.buffers[n], v[member]) for n, v in fitted.buffers.items())
         values = []
         for each in (module, twin):
-            with lowered(evaluation_draws(torch.device("cpu")), batched=False):
+            draws = evaluation_draws(torch.device("cpu"))
+            seed = stream_seed(int(draws.seed), int(draws.step), 0)
+            with lowered(draws, batched=False), seeded_elsewhere(seed):
                 made = goal.made(each.eval(), data.test.inputs, data.test.labels)
-            values.append((tensors(made), float(goal(made, data.test.labels))))
+            values.append((tensors(made), goal(made, data.test.labels).item()))
         (outputs, value), (others, _) = values
         assert all(map(torch.equal, outputs, others))
         assert np.isclose(table["loss"][member], value, rtol=1e-5)
@@ -508,7 +511,7 @@ def test_the_loop_is_taken_where_it_measures_faster():
 
 @pytest.mark.parametrize("case", FALLBACKS, ids=str)
 def test_a_fallback_is_said_by_name(case):
-    population, data = case.space().sample(seeds=2, lr=[0.05]), case.data()
+    population, data = case.space().sample(seeds=2, lr=[0.05]).with_columns(data_seed=[0, 1]), case.data()
     with pytest.warns(UserWarning, match=case.fallback) as said:
         run = fit(population, data, case)
     assert len(said) == 1

@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 def training(case=CASE, seeds=8, columns=None, **settings):
     population = case.space().sample(seeds=seeds, **(columns or {"lr": [0.1]}))
-    settings = {"loss": case.loss, "epochs": 4, "batch_size": 5, **settings}
+    settings = {**case.goal, "epochs": 4, "batch_size": 5, **settings}
     data = case.data()
     return prepare(population, data, Recipe(**settings).resolved(population, data))
 

@@ -418,7 +418,7 @@ WORKS = [
     work("complex inputs", works.Spectral, works.spectra),
     work("categories and numbers", works.Rows, works.rows, loss="mse"),
     work("padded series", works.PaddedGRU, works.padded, loss="mse"),
-    work("packed series", works.PackedGRU, works.padded, loss="mse", fallback="no batched form"),
+    work("packed series", works.PackedGRU, works.padded, loss="mse", fallback="whose lengths differ between members"),
     work("sample weights", lambda: works.mlp(6, 8, 3), works.weighted, loss=works.weighted_loss),
     work(
         "VAE", works.VAE, works.vectors, works.evidence_bound,

@@ -244,8 +244,8 @@ class VAE(nn.Module):
 
 def evidence_bound(model, x, beta=1.0):
     decoded, mean, log_var = model(x)
-    rec = (decoded - x).square().sum(-1).mean()
-    kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(-1).mean()
+    rec = (decoded - x).square().mean()
+    kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).mean()
     return {"loss": rec + beta * kl, "rec": rec, "kl": kl}
 
 
@@ -345,7 +345,7 @@ def decay(model, batch):
 class Siren(nn.Module):
     """Sines of a high frequency (Sitzmann et al. 2020)."""
 
-    def __init__(self, frequency=5.0):
+    def __init__(self, frequency=3.0):
         super().__init__()
         self.frequency = frequency
         self.first, self.second, self.last = nn.Linear(2, 8), nn.Linear(8, 8), nn.Linear(8, 3)
@@ -370,14 +370,14 @@ def picture(model, batch):
 def _teacher():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return mlp(6, 12, CLASSES).requires_grad_(False)
+        return mlp(6, 12, CLASSES).double().requires_grad_(False)
 
 
 def _distilling(teacher):
     def distilled(model, batch, temperature=2.0):
         x, y = batch
         with torch.no_grad():
-            target = F.softmax(teacher(x.float()).to(x.dtype) / temperature, -1)
+            target = F.softmax(teacher(x.double()).to(x.dtype) / temperature, -1)
         outputs = model(x)
         soft = F.kl_div(F.log_softmax(outputs / temperature, -1), target, reduction="batchmean")
         return temperature**2 * soft + F.cross_entropy(outputs, y)
