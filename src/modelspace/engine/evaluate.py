@@ -17,9 +17,9 @@ from modelspace import metrics as catalogue
 from modelspace.construction import seeded, seeded_elsewhere
 from modelspace.engine.function import Function, Named, stacked_outputs
 from modelspace.engine.gradient import Score, at, goal_of, terms_of, work_of
-from modelspace.engine.plan import Plan, balanced, no_batched_form, shard_sizes
+from modelspace.engine.plan import Plan, balanced, shard_sizes
 from modelspace.engine.program import CompileError, compiled
-from modelspace.engine.witness import unbatched_outputs
+from modelspace.engine.witness import first_and_last, unbatched, unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
 from modelspace.losses import Loss, Objective, kinds_in
 from modelspace.metrics import Metric
@@ -520,12 +520,10 @@ def _unbatched_objective(
     batch_size: int,
 ) -> str | None:
     """Say why an objective can't be computed under ``vmap``; None where it can."""
-    rows = list(dict.fromkeys([0, len(population) - 1]))
-    members = population[rows]
+    members, ends = first_and_last(population), slice(None, None, max(1, len(population) - 1))
     few, of_few = (take(nest, slice(batch_size)) for nest in (inputs, labels))
-    own = {name: column[rows] for name, column in terms.items()}
-    try:
-        objective_values(function, objective, members.points, members.buffers, few, of_few, own, batched=True)
-    except Exception as error:
-        return no_batched_form(error)
-    return None
+    own = {name: column[ends] for name, column in terms.items()}
+    works = [work_of(at(objective, _row(own, k)), of_few) for k in range(len(members))]
+    given = members.points, members.buffers, few, of_few, own
+    compute = partial(objective_values, function, objective, *given)
+    return unbatched(function, members, few, works, compute, f"the values of objective '{objective}' depend")

@@ -147,7 +147,8 @@ class Coefficients:
             steps = steps if frozen is None else (steps - frozen).clamp(min=1)
             values = self.optimizer.coefficients({**values, "lr": values["lr"] * factors}, steps)
             values |= {"going": going} if self.freezes else {}
-            values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
+            values |= {name: columns[name] for name in self.clipping}
+            values |= {of_loss(name): columns[name] for name in self.terms}
             shape = (len(numbers), len(columns["lr"]), 1)
             found.append(torch.stack([value.expand(shape) for value in values.values()], 1))
         if len(self.cells) > 1:
@@ -159,7 +160,7 @@ class Coefficients:
         found = dict(zip(self.names, coefficients.unbind(), strict=True))
         if len(self.cells) == 1:
             return found
-        index, shared = self.cells.index(coefficients.device), (*self.clipping, *self.terms)
+        index, shared = self.cells.index(coefficients.device), (*self.clipping, *map(of_loss, self.terms))
         return {n: v[:, :1] if n in shared else v.index_select(1, index) for n, v in found.items()}
 
     @cached_property
@@ -168,7 +169,12 @@ class Coefficients:
         one = torch.ones(1, 2, dtype=torch.float64)
         hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
         going = ("going",) if self.freezes else ()
-        return (*self.optimizer.coefficients(hyper, one), *going, *self.clipping, *self.terms)
+        return (*self.optimizer.coefficients(hyper, one), *going, *self.clipping, *map(of_loss, self.terms))
+
+
+def of_loss(name: str) -> str:
+    """Return what a loss's hyper-parameter is called among the coefficients, where an optimizer has its own names."""
+    return f"loss.{name}"
 
 
 @settings
