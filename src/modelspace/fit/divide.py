@@ -42,8 +42,8 @@ def divided(population: Population, data: Data, recipe: Recipe) -> list[Part]:
         recipe: The settings of all.
 
     Raises:
-        ModelspaceError: a value of a dividing column is none that its setting takes, or a column is an argument of the
-            architecture as well as a hyper-parameter.
+        ModelspaceError: a value of a dividing column is none that its setting takes, or a column is an argument of
+            the architecture as well as a hyper-parameter.
     """
     parts = []
     for there, members in population.parts():
