@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from modelspace.compare import Comparison, LossComparison, compare, compare_losses
     from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
-    from modelspace.engine import Plan, evaluate
+    from modelspace.engine import Ensemble, Plan, evaluate, predict
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
     from modelspace.family import Family
-    from modelspace.fit import EarlyStopping, fit
+    from modelspace.fit import EarlyStopping, Trainer, fit
     from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
     from modelspace.population import Population, load, logspace, population_of, save
     from modelspace.runs import Run, open_run
@@ -33,6 +33,7 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "EarlyStopping",
+    "Ensemble",
     "Exploration",
     "Family",
     "Finding",
@@ -44,6 +45,7 @@ __all__ = [
     "Population",
     "RMSprop",
     "Run",
+    "Trainer",
     "Verification",
     "compare",
     "compare_losses",
@@ -64,6 +66,7 @@ __all__ = [
     "open_run",
     "optimizers",
     "population_of",
+    "predict",
     "report",
     "save",
     "verify",
@@ -73,10 +76,10 @@ __all__ = [
 _HOMES = {
     "modelspace.compare": ("Comparison", "LossComparison", "compare", "compare_losses"),
     "modelspace.doctor": ("Diagnosis", "Finding", "doctor"),
-    "modelspace.engine": ("Plan", "evaluate"),
+    "modelspace.engine": ("Ensemble", "Plan", "evaluate", "predict"),
     "modelspace.errors": ("ModelspaceError",),
     "modelspace.explore": ("Exploration", "explore"),
-    "modelspace.fit": ("EarlyStopping", "fit"),
+    "modelspace.fit": ("EarlyStopping", "Trainer", "fit"),
     "modelspace.runs": ("Run", "open_run"),
     "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),

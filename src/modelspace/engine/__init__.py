@@ -40,6 +40,7 @@ from modelspace.engine.plan import (
     step_of,
     using_threads,
 )
+from modelspace.engine.predict import Ensemble, predict
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
@@ -51,6 +52,7 @@ __all__ = [
     "Batch",
     "CompileError",
     "Draws",
+    "Ensemble",
     "Function",
     "Gradient",
     "Lowering",
@@ -80,6 +82,7 @@ __all__ = [
     "no_batched_form",
     "objective_values",
     "plainly",
+    "predict",
     "probe",
     "real_module",
     "shard_sizes",

@@ -13,6 +13,7 @@ from modelspace.fit.recipe import LABEL_NOISE, EarlyStopping, Recipe
 from modelspace.fit.runner import Job, Rows, Runner, halved, pieces
 from modelspace.fit.task import Task, prepare
 from modelspace.fit.train import Advance, Program, start, train, updates
+from modelspace.fit.trainer import Trainer
 from modelspace.precision import Precision
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Rows",
     "Runner",
     "Task",
+    "Trainer",
     "build",
     "fit",
     "halved",

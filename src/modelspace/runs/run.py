@@ -15,10 +15,11 @@ import torch
 
 from modelspace import data as datasets
 from modelspace.code import changed, python_version
-from modelspace.engine import Plan
+from modelspace.engine import Ensemble, Plan, predict
 from modelspace.errors import ModelspaceError
 from modelspace.loading import file_of_target, load_architecture
 from modelspace.memory import Memory, free_bytes
+from modelspace.nest import Nest
 from modelspace.plain import structured
 from modelspace.population import Population
 from modelspace.progress import notice, progress
@@ -163,6 +164,19 @@ class Run:
         """The settings, and each one's response: the quartiles of the score that judges."""
         higher = self.monitor in self.higher_is_better
         return responses_of(self.members, self.scores[self.monitor], self.status, higher_is_better=higher)
+
+    def predict(self, inputs: Any) -> Nest:
+        """Compute the outputs of every kept member, ``[K, N, …]``: see ``modelspace.predict``."""
+        return predict(self.population, inputs)
+
+    def ensemble(self) -> Ensemble:
+        """Return the kept members that did not diverge as one plain module: see ``modelspace.Ensemble``.
+
+        Raises:
+            ModelspaceError: there are none.
+        """
+        whole = self.status[self.kept] != Status.DIVERGED
+        return Ensemble([self.population.module(int(k)) for k in np.flatnonzero(whole)])
 
     def report(self, path: str | os.PathLike[str], data: Any = None) -> None:
         """Write a self-contained HTML page about this run.

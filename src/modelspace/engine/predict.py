@@ -1,0 +1,112 @@
+"""The outputs of every member on given inputs, and members as one module."""
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelspace.data import Split
+from modelspace.engine.evaluate import SCORED_AT_ONCE, probe
+from modelspace.engine.function import Function, stacked_outputs
+from modelspace.engine.plan import balanced, shard_sizes
+from modelspace.engine.witness import unbatched_outputs
+from modelspace.errors import ModelspaceError, the_users_told
+from modelspace.memory import free_bytes
+from modelspace.nest import Nest, mapped, mapped_together, on, samples, stacked, take, tensors
+from modelspace.population import Population
+from modelspace.progress import progress
+from modelspace.show import bytes_text
+from modelspace.space import samples_as
+
+
+@the_users_told()
+def predict(population: Population, inputs: Any, *, batch_size: int = SCORED_AT_ONCE) -> Nest:
+    """Compute the outputs of every member, in evaluation mode.
+
+    Args:
+        population: K members.
+        inputs: ``[N, …]``, a tensor or a nest, as the model takes it; or a ``Split`` of the data, whose inputs are
+            taken.
+        batch_size: Samples computed at once. A network whose outputs depend on the samples beside one, in evaluation,
+            gives what it gives for such batches.
+
+    Returns:
+        ``[K, N, …]``, on the CPU; of a model with several outputs, their tensors in a dict or tuple of such.
+
+    Raises:
+        ModelspaceError: the inputs do not fit, or the outputs have no room in memory.
+
+    Example:
+        >>> import modelspace as ms
+        >>> from modelspace.examples import DummyNet
+        >>> population = ms.ModelSpace(DummyNet).sample(seeds=4)
+        >>> ms.predict(population, ms.data.digits_7x7().test).shape
+        torch.Size([4, 359, 10])
+    """
+    given = inputs.inputs if isinstance(inputs, Split) else inputs
+    given = on(population.device, samples_as(given, population.space.dtype))
+    count, members = samples(given), len(population)
+    if not count or not members:
+        raise ModelspaceError(f"{members} members and {count} samples: there is nothing to predict")
+    few = probe(population.module(0), take(given, slice(min(2, count))))
+    size = members * count * sum(part[:1].nbytes for part in tensors(few))
+    if size > free_bytes(torch.device("cpu")):
+        raise ModelspaceError(
+            f"the outputs of {members:,} members for {count:,} samples take {bytes_text(size)}, and "
+            f"{bytes_text(free_bytes(torch.device('cpu')))} are free: give some of the members, or of the samples"
+        )
+    found: list[tuple[np.ndarray, Nest]] = []
+    with progress(f"predicting with {members:,} members", members, "members") as advance:
+        for rows, part in population.parts():
+            found.append((rows, _outputs(part, given, batch_size, advance)))
+    whole = mapped_together(lambda *x: torch.cat(x), *(outputs for _, outputs in found))
+    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    return whole if len(found) == 1 else mapped(lambda part: part[order], whole)
+
+
+def _outputs(population: Population, inputs: Nest, batch_size: int, advance: Any) -> Nest:
+    function = Function(population.space, population.device)
+    batched = unbatched_outputs(function, population, inputs) is None
+    shard = balanced(len(population), shard_sizes(population.device).scored)
+    count = samples(inputs)
+    piece = ceil(count / ceil(count / batch_size))
+    rows = []
+    for start in range(0, len(population), shard):
+        some = population[slice(start, start + shard)]
+        parts = [
+            on("cpu", stacked_outputs(function, some.points, some.buffers, x, batched=batched))
+            for x in (take(inputs, slice(begin, begin + piece)) for begin in range(0, count, piece))
+        ]
+        rows.append(mapped_together(lambda *x: torch.cat(x, 1), *parts))
+        advance(len(some))
+    return mapped_together(lambda *x: torch.cat(x), *rows)
+
+
+class Ensemble(nn.Module):
+    """Members as one plain module, whose outputs are theirs, ``[K, N, …]``.
+
+    It is made of ordinary modules: it is trained further, saved, exported and moved like any other. Scores of classes
+    are combined by the caller, ``ensemble(x).softmax(-1).mean(0)`` for instance.
+
+    Attributes:
+        members: The modules, in the members' order.
+
+    Example:
+        >>> import modelspace as ms
+        >>> from modelspace.examples import DummyNet
+        >>> ensemble = ms.Ensemble(ms.ModelSpace(DummyNet).sample(seeds=3).modules())
+        >>> ensemble(torch.zeros(5, 3, 7, 7)).shape
+        torch.Size([3, 5, 10])
+    """
+
+    def __init__(self, members: list[nn.Module]):
+        super().__init__()
+        if not members:
+            raise ModelspaceError("an ensemble has at least one member")
+        self.members = nn.ModuleList(members)
+
+    def forward(self, *inputs: Any, **named: Any) -> Nest:
+        """Return the outputs of every member."""
+        return stacked([member(*inputs, **named) for member in self.members])
