@@ -199,7 +199,7 @@ def test_folds_that_cannot_be_made():
 
 @every_plan
 def test_members_of_many_different_numbers_of_samples_are_each_scored_on_their_own(plan):
-    tasks = of_tasks([samples(n) for n in range(4, 61, 3)], splits=(0.6, 0.4, 0.0))
+    tasks = of_tasks([samples(n) for n in range(4, 64, 3)], splits=(0.6, 0.4, 0.0))
     run = fit(SPACE.sample(seeds=1, task=range(20), lr=[0.02]), tasks, plan, steps=2)
     for k, module in enumerate(run.population.modules()):
         own = torch.from_numpy(tasks.tasks["validation"] == k)
