@@ -98,3 +98,26 @@ def test_arguments_of_the_architecture_that_leave_its_parameters_alone_are_colum
         ModelspaceError, match=r"Leaky\(width=16\) is another ℝⁿ than Leaky .*163 and 83 coordinates"
     ):
         fit(space.sample(seeds=1, lr=[0.05], width=[8, 16]))
+
+
+class Trained(torch.nn.Module):
+    """As Lightning modules do, it takes numbers of its training."""
+
+    def __init__(self, lr: float = 1e-3, batch_size: int = 4):
+        super().__init__()
+        self.lr, self.body = lr, torch.nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_numbers_of_the_training_are_not_the_architecture_s():
+    columns = {"lr": [0.01, 0.1], "batch_size": [4, 8]}
+    runs = [fit(ms.ModelSpace(kind).sample(seeds=1, **columns)) for kind in (Trained, lambda: Trained().body)]
+    assert torch.equal(*(run.population.points for run in runs))
+    assert runs[0].table["train_loss"].nunique() == 4
+    space = ms.ModelSpace(Leaky).sample(seeds=1, slope=[0.0, 0.5])
+    with pytest.raises(
+        ModelspaceError, match="column slope is an argument of Leaky as well as a hyper-parameter"
+    ):
+        fit(space, objective=lambda model, batch, slope=0.1: model(batch[0]).square().mean())

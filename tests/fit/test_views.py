@@ -195,3 +195,13 @@ def test_folds_that_cannot_be_made():
     )
     with pytest.raises(ModelspaceError, match="5 folds: some class has 2 samples"):
         fit(SPACE.sample(seeds=1, fold=[0, 4], lr=[0.1]), few, PLANS[0])
+
+
+@every_plan
+def test_members_of_many_different_numbers_of_samples_are_each_scored_on_their_own(plan):
+    tasks = of_tasks([samples(n) for n in range(4, 64, 3)], splits=(0.6, 0.4, 0.0))
+    run = fit(SPACE.sample(seeds=1, task=range(20), lr=[0.02]), tasks, plan, steps=2)
+    for k, module in enumerate(run.population.modules()):
+        own = torch.from_numpy(tasks.tasks["validation"] == k)
+        expected = F.cross_entropy(module(tasks.validation.inputs[own]), tasks.validation.labels[own]).item()
+        assert run.table["validation_loss"].iloc[k] == pytest.approx(expected, rel=1e-9)

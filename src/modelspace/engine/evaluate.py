@@ -132,20 +132,28 @@ class Scoring:
     def _own_scores(
         self, points: Tensor, buffers: Named, terms: Named, rows: Sequence[Int64[Tensor, "row"]]
     ) -> Tensor:
-        """Score members on samples of their own: those together that have equally many."""
-        alike: dict[int, list[int]] = {}
-        for k, own in enumerate(rows):
-            alike.setdefault(len(own), []).append(k)
+        """Score members on samples of their own: those together that have equally many.
+
+        A mean over samples is that of its parts. So members of many different numbers of samples are scored by the
+        powers of two that make up the number: a dozen groups at most in place of as many as there are numbers.
+        """
+        lengths = [len(own) for own in rows]
+        powers = {power for length in set(lengths) for power in _powers(length)}
+        apart = not (self._wholes or self._together or self._objective) and len(powers) < len(set(lengths))
+        alike: dict[int, list[tuple[int, int]]] = {}  # by size: member, and where its samples begin
+        for k, length in enumerate(lengths):
+            begin = 0
+            for size in _powers(length) if apart else [length] if length else []:
+                alike.setdefault(size, []).append((k, begin))
+                begin += size
         kind = {"dtype": widest(points.device), "device": points.device}
-        scores = torch.full((len(points), len(self.names)), torch.nan, **kind)
-        for length, members in alike.items():
-            if not length:
-                continue
-            index = torch.stack([rows[k] for k in members]).to(points.device)
-            at = torch.tensor(members, device=points.device)
+        total = torch.zeros(len(points), len(self.names), **kind)
+        for size, parts in alike.items():
+            index = torch.stack([rows[k][begin : begin + size] for k, begin in parts]).to(points.device)
+            at = torch.tensor([k for k, _ in parts], device=points.device)
             held = ({name: value[at] for name, value in each.items()} for each in (buffers, terms))
-            scores[at] = self._scores(points[at], *held, compile=False, own=index)
-        return scores
+            total[at] += self._scores(points[at], *held, compile=False, own=index) * size
+        return total / torch.tensor(lengths, **kind)[:, None]
 
     def _scores(
         self, points: Tensor, buffers: Named, terms: Named, *, compile: bool, own: Tensor | None = None
@@ -336,6 +344,11 @@ def objective_values(
                 ]
             )
     return mapped(Tensor.detach, values)
+
+
+def _powers(number: int) -> list[int]:
+    """Return the powers of two whose sum is a number, from the largest on."""
+    return [1 << bit for bit in reversed(range(number.bit_length())) if number >> bit & 1]
 
 
 def is_sample_mean(score: Score, labels: Nest) -> bool:

@@ -42,10 +42,16 @@ def divided(population: Population, data: Data, recipe: Recipe) -> list[Part]:
         recipe: The settings of all.
 
     Raises:
-        ModelspaceError: a value of a dividing column is none that its setting takes.
+        ModelspaceError: a value of a dividing column is none that its setting takes, or a column is an argument of
+            the architecture as well as a hyper-parameter.
     """
     parts = []
     for there, members in population.parts():
+        if gone := sorted(({*population.table} - {*members.table}) & recipe.read()):
+            raise ModelspaceError(
+                f"column {gone[0]} is an argument of {population.space.title} as well as a hyper-parameter of the "
+                "optimizer, the schedule or the loss: give one of them another name"
+            )
         for rows, settings in _settings(members, data, recipe):
             own = members if len(rows) == len(members) else members[rows]
             parts.append(Part(there[rows], own, settings))

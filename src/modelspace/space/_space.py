@@ -26,7 +26,7 @@ from modelspace.nest import Nest, mapped
 from modelspace.progress import progress
 from modelspace.show import bytes_text, formula, shape_text
 from modelspace.space._card import html_card, text_card
-from modelspace.space._columns import product_table
+from modelspace.space._columns import TRAINING, product_table
 from modelspace.space._layout import Layout, differences, layout_of
 
 
@@ -289,7 +289,9 @@ class ModelSpace:
             **columns: Hyper-parameters that do not change H, by their own names: one value, or several
                 (``lr=[1e-3, 1e-2]``); ``data_seed`` gives each member its own order of the data; ``fold``,
                 ``bootstrap``, ``samples`` and ``task``, samples of its own. Arguments of the architecture that leave
-                its parameters alone are columns too: ``dropout=[0.0, 0.3]``.
+                its parameters alone are columns too: ``dropout=[0.0, 0.3]``; but ``lr``, ``weight_decay``, ``betas``,
+                ``momentum``, ``batch_size``, ``optimizer`` and ``schedule`` are the training's, whether or not the
+                architecture takes arguments of these names.
 
         Returns:
             K = len(seeds) × the number of column combinations members; seeds vary fastest.
@@ -576,7 +578,7 @@ class Population:
         Returns:
             For each combination, its rows here, and its members as points of the space that has these arguments.
         """
-        own = [name for name in self.table if name in self.space.arguments]
+        own = self._own()
         if not own or not len(self):
             return [(np.arange(len(self)), self)]
         numbers = self.table.groupby(own, sort=False, dropna=False).ngroup().to_numpy()
@@ -599,6 +601,10 @@ class Population:
             part._drawn = part._values.version if self.is_drawn and part._values is not None else None
             found.append((rows, part))
         return found
+
+    def _own(self) -> list[str]:
+        """Return the columns that are arguments of the architecture."""
+        return [name for name in self.table if name in self.space.arguments and name not in TRAINING]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -645,7 +651,7 @@ class Population:
         k = self._position(member)
         seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
         buffers = {name: value[k] for name, value in self.buffers.items()}
-        own = [name for name in self.table if name in self.space.arguments]
+        own = self._own()
         space = self.space.variant(**_plain(self.table.loc[k, own])) if own else self.space
         return space.module(self.points[k], buffers, seed=seed)
 
