@@ -43,7 +43,8 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
     for part, value in given.items():
         if not isinstance(value, Split) and not is_nest(value):
             raise ModelspaceError(
-                f"data '{name}, {part}' is a {type(value).__name__}: expected (inputs, labels)"
+                f"data '{name}, {part}' is a {type(value).__name__}: expected (inputs, labels); for data "
+                'sets, load({"train": …, "test": …})'
             )
     splits = {part: _split_of(value, f"{name}, {part}") for part, value in given.items()}
     # Before the record is made: a record whose rows don't match should never exist.

@@ -19,7 +19,7 @@ from torch.utils.data import (
 from modelspace.data.assemble import carve
 from modelspace.data.builtin import BUILTIN, DEFAULT_SPLITS
 from modelspace.data.check import check_data
-from modelspace.data.convert import is_nest
+from modelspace.data.convert import ARRAYS, has_arrays, is_nest
 from modelspace.data.dataset import Data, Split
 from modelspace.data.materialise import tensors_or_items
 from modelspace.data.npz import read_npz
@@ -46,8 +46,7 @@ def load(
       it has such a parameter; what it returns is taken as any other source. **This executes the file**, as
       ``python file.py`` would: name only files you trust;
     - ``(inputs, labels)``: two tensors or NumPy arrays, or nests of them: tuples, dicts, named tuples, dataclasses.
-      The
-      model is called with a tuple's parts by position, with a dict's by keyword, with any other nest as it is;
+      The model is called with a tuple's parts by position, with a dict's by keyword, with any other nest as it is;
     - a longer tuple, ``(a, b, labels)``: its last part is the labels; a dict: its part ``labels`` or ``label`` is; a
       tensor, or a nest without such a part: inputs alone, for an objective of the model and the batch;
     - a dict of sources by split, ``{"train": …, "test": …}``; a split that is missing is cut out of train;
@@ -59,7 +58,8 @@ def load(
 
     Class labels (one integer a sample) are split so that each class has its share in each split to within one
     sample; others at random. Inputs keep their dtype, except that a float64 *NumPy array* becomes
-    ``torch.get_default_dtype()``; integer labels become int64, float labels ``torch.get_default_dtype()``.
+    ``torch.get_default_dtype()`` (complex128, its complex form); integer labels become int64, float labels
+    ``torch.get_default_dtype()``, booleans within a nest of labels stay.
 
     Args:
         source: As above.
@@ -110,7 +110,8 @@ def _of_object(
         parts = {part: _part_of(value, f"{called}, {part}") for part, value in source.items()}
         return carve(parts, splits=splits, seed=seed, name=called)
     pairs = isinstance(source, list) and len(source) != 2  # perhaps the splits, or the items
-    if collate is None and is_nest(source) and not pairs:
+    named = not isinstance(source, (tuple, list)) and has_arrays(source)  # what is no array in it has a path
+    if collate is None and (is_nest(source) or named) and not pairs and not _is_map_style(source):
         return carve({"train": source}, splits=splits, seed=seed, name=called)
     if isinstance(source, (tuple, list)):
         kinds = ", ".join(type(part).__name__ for part in source[:4]) + (", …" if len(source) > 4 else "")
@@ -135,8 +136,7 @@ def _of_object(
             f"data '{called}' is a {type(source).__name__}, which doesn't say what is input and what label: give two "
             f"arrays, ({arrays})"
         )
-    map_style = hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    if map_style and not isinstance(source, (str, dict)):
+    if _is_map_style(source):
         split = tensors_or_items(source, called, collate)
         return carve({"train": split}, splits=splits, seed=seed, name=called)
     raise ModelspaceError(
@@ -150,7 +150,20 @@ def _part_of(source: Any, name: str) -> Any:
     """One split of several, each from a source of its own."""
     if isinstance(source, DataLoader):
         return tensors_or_items(*_dataset_of(source)[:1], name, _dataset_of(source)[1])
-    return source if is_nest(source) or isinstance(source, Split) else tensors_or_items(source, name)
+    if _is_map_style(source):
+        return tensors_or_items(source, name)
+    if not isinstance(source, Split) and not has_arrays(source):
+        raise ModelspaceError(
+            f"data '{name}' is a {type(source).__name__}: expected (inputs, labels), a nest of tensors, a data set "
+            "with __len__ and __getitem__, or a DataLoader"
+        )
+    return source
+
+
+def _is_map_style(source: Any) -> bool:
+    """Whether its items are to be read one by one; a dataclass of tensors may be such a data set, or a nest."""
+    held = (str, bytes, Mapping, tuple, list, Split, *ARRAYS)
+    return hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, held)
 
 
 def _named(data: Data, name: str | None) -> Data:
