@@ -33,6 +33,7 @@ _CHOICES = {
     "threads": "threads within an operation",
     "workers": "processes that share the shards",
 }
+_TABLE = {"target": "learned"}  # what --target is called here, where the architecture is the target
 _READ = {
     "early_stopping": int,
     "keep": typed(values.keep, "keep"),
@@ -87,8 +88,24 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--data",
         required=required,
         metavar="DATA",
-        help="digits, digits-7x7, mnist1d, a .npz file, or file.py:function returning (inputs, labels), "
-        "a Dataset or a DataLoader",
+        help="digits, digits-7x7, mnist1d, a .npz file, a table (.csv or .parquet, with --target), or "
+        "file.py:function returning (inputs, labels), a frame, a Dataset or a DataLoader",
+    )
+    parser.add_argument(
+        "--target",
+        dest="learned",
+        metavar="COLUMN[,COLUMN…]",
+        help="the column of a table that is learned; of the others, numbers are standardised on the training split, "
+        "strings one-hot",
+    )
+    parser.add_argument(
+        "--group", metavar="COLUMN", help="the column of a table whose equal rows stay in one split"
+    )
+    parser.add_argument(
+        "--missing",
+        choices=["mean"],
+        help="what stands for a table's missing values: the training split's mean, said by a further column "
+        "(default: they are refused)",
     )
     parser.add_argument(
         "--split-seed", type=int, default=0, metavar="S", help="seed of the train/validation/test split (0)"
@@ -228,8 +245,24 @@ def _runner(options: argparse.Namespace) -> str | RayRunner:
 
 
 def load_data(options: argparse.Namespace) -> Data | None:
-    """The data that --data names."""
-    return None if options.data is None else datasets.load(options.data, seed=options.split_seed)
+    """The data that --data names.
+
+    Raises:
+        ModelspaceError: a column is named without a table.
+    """
+    if options.data is None:
+        named = [flag for flag in ("target", "group", "missing") if getattr(options, _TABLE.get(flag, flag))]
+        if named:
+            raise ModelspaceError(f"--{named[0]} is of a table: give it by --data")
+        return None
+    columns = options.learned.split(",") if options.learned else []
+    return datasets.load(
+        options.data,
+        seed=options.split_seed,
+        target=columns[0] if len(columns) == 1 else columns or None,
+        group=options.group,
+        missing=options.missing,
+    )
 
 
 def load_space(

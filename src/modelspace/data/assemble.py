@@ -1,6 +1,7 @@
 """Data out of tensors: to be split, split already, or split in part."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,11 +126,14 @@ def _split_of(source: Any, name: str) -> Split:
     return split_of(source, f"data '{name}': inputs", f"data '{name}': labels")
 
 
-def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name: str) -> Data:
+def carve(
+    parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name: str, groups: Any = None
+) -> Data:
     """Data of which some splits are given, the others to be cut out of ``train``.
 
     A missing split gets its fraction of what train and the missing splits have together. Problems are
-    reported by the rows of what was given, which are the caller's own, not by those of the splits.
+    reported by the rows of what was given, which are the caller's own, not by those of the splits. Rows of one of
+    ``groups``, an array with one a row, stay in one split.
     """
     fractions = check_fractions(splits)
     given = {part: _split_of(source, name) for part, source in parts.items()}
@@ -140,6 +144,15 @@ def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name:
         problems.append("it has no samples")
     raise_problems(name, problems)
 
+    if groups is not None:
+        named = np.asarray(groups)
+        if len(given) > 1 or named.shape != (len(given["train"]),):
+            raise ModelspaceError(
+                f"data '{name}': groups of shape {list(named.shape)} for {len(given['train'])} samples: give one "
+                "whole number or string a sample, of data that is not split yet"
+            )
+        own = torch.from_numpy(np.unique(named, return_inverse=True)[1])
+        given["train"] = replace(given["train"], groups=own)
     missing = [part not in given for part in _NAMES]
     # Splits that all are given keep their rows in the order given.
     cut = [any(missing), *missing[1:]]
@@ -148,7 +161,7 @@ def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name:
     train = given["train"]
     # What is not one label a sample is split at random, as if it were one class.
     strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
-    rows = split_indices(strata, shares, seed) if any(missing) else ()
+    rows = split_indices(strata, shares, seed, train.groups) if any(missing) else ()
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
     data = Data(name, made["train"], made["validation"], made["test"])
     check_data(data)

@@ -21,6 +21,7 @@ from modelspace.data.builtin import BUILTIN, DEFAULT_SPLITS
 from modelspace.data.check import check_data
 from modelspace.data.convert import ARRAYS, has_arrays, is_nest
 from modelspace.data.dataset import Data, Split
+from modelspace.data.frames import is_table, of_tables
 from modelspace.data.materialise import tensors_or_items
 from modelspace.data.npz import read_npz
 from modelspace.errors import ModelspaceError, told, unknown_name
@@ -31,7 +32,15 @@ _ACCEPTED = "a .npz file or file.py:function"
 
 
 def load(
-    source: Any, *, splits: Iterable[float] = DEFAULT_SPLITS, seed: int = 0, name: str | None = None
+    source: Any,
+    *,
+    splits: Iterable[float] = DEFAULT_SPLITS,
+    seed: int = 0,
+    name: str | None = None,
+    target: str | Iterable[str] | None = None,
+    group: Any = None,
+    standardise: bool = True,
+    missing: str | None = None,
 ) -> Data:
     """The data that ``source`` names or is, checked and split.
 
@@ -52,6 +61,10 @@ def load(
     - a dict of sources by split, ``{"train": …, "test": …}``; a split that is missing is cut out of train;
     - a ``TensorDataset``, or any map-style data set whose items are such nests: read once, item by
       item; one whose items are drawn at random is refused;
+    - with ``target=``, a table: a frame of pandas or polars, a ``datasets.Dataset``, or the path of a ``.csv`` or
+      ``.parquet`` file. Its other columns become numbers, and what was done with each is said (``Data.notes``):
+      numbers are standardised on the training split, booleans are 0 and 1, strings and categories one-hot, one
+      number for each value of the training split. Dates and columns of more than 32 strings are refused;
     - a ``DataLoader``: its data set, by its collate function if it has its own, which is called once with all items.
       One with a sampler or a batch sampler of its own is refused, since these would be ignored; so is an
       iterable-style data set, whose end is unknown.
@@ -66,6 +79,15 @@ def load(
         splits: Fractions of train (> 0), validation and test (≥ 0); they sum to 1.
         seed: Of the split, 0 … 2⁶³ − 1. Global random streams are neither read nor changed.
         name: What reports call the data; otherwise the name of the source.
+        target: Of a table, the column that is learned. Strings, categories, booleans and whole numbers of at most 32
+            values are classes, whose names are kept (``Data.class_names``); other numbers are quantities and stay as
+            they are. Several columns: a matrix ``[N, column]``, or, with strings among them, a dict. None of them,
+            ``[]``: no labels.
+        group: Samples of one group stay in one split: of a table, a column, which is then no input; of other sources,
+            an array of one whole number or string a sample.
+        standardise: Of a table, whether numbers are standardised.
+        missing: Of a table, ``"mean"`` puts the training split's mean in a missing value's place, and adds a column
+            that says so; where None, they are refused.
 
     Returns:
         Three disjoint splits that hold every sample once.
@@ -77,42 +99,78 @@ def load(
     >>> load((torch.rand(100, 3), torch.arange(100) % 4), name="noise")
     Data('noise': 60 train, 20 validation, 20 test; inputs 3 float32, 4 classes)
     """
-    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".npz")):
-        path = Path(source)
-        return carve(read_npz(path), splits=splits, seed=seed, name=name or path.stem)
-    if isinstance(source, str) and ":" in source:
-        return _of_object(_called(source, seed), splits, seed, name, default=source)
-    if isinstance(source, str):
+    given = _called(source, seed) if isinstance(source, str) and ":" in source else source
+    parts = given if _is_split(given) else {"train": given}
+    if all(is_table(part) or (target is not None and _has_columns(part)) for part in parts.values()):
+        table_name = Path(given).stem if isinstance(given, (str, Path)) else type(given).__name__
+        called = name or (source if isinstance(source, str) and given is not source else table_name)
+        return of_tables(
+            parts,
+            target=target,
+            group=group,
+            standardise=standardise,
+            missing=missing,
+            splits=splits,
+            seed=seed,
+            name=called,
+        )
+    if target is not None or missing is not None:
+        raise ModelspaceError(
+            f"target= and missing= are of a table (a frame, a .csv or a .parquet file); received "
+            f"{type(given).__name__}{f' {given!r}' if isinstance(given, str) else ''}"
+        )
+    if isinstance(group, str):
+        raise ModelspaceError(
+            f"group='{group}' is a column of a table; of a {type(given).__name__}, give an array, a group a sample"
+        )
+    how = {"splits": splits, "seed": seed, "groups": group}
+    if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".npz")):
+        path = Path(given)
+        return carve(read_npz(path), name=name or path.stem, **how)
+    if isinstance(given, str) and given is source:
         canonical = source.replace("_", "-")
         if canonical not in BUILTIN:
             raise ModelspaceError(f"{unknown_name('data set', source, BUILTIN)}; or give {_ACCEPTED}")
+        if group is not None:
+            raise ModelspaceError(f"data '{source}' has no groups: leave group= out")
         return _named(BUILTIN[canonical](seed, splits), name)
-    return _of_object(source, splits, seed, name, default=None)
+    return _of_object(given, how, name, default=None if given is source else source)
+
+
+def _is_split(source: Any) -> bool:
+    """Whether it is a dict of sources by split."""
+    return isinstance(source, Mapping) and "train" in source and set(source) <= set(_SPLITS)
+
+
+def _has_columns(source: Any) -> bool:
+    """Whether it is a ``datasets.Dataset``, whose items are a table's rows."""
+    return hasattr(source, "column_names") and hasattr(source, "to_pandas")
 
 
 def _of_object(
     source: Any,
-    splits: Iterable[float],
-    seed: int,
+    how: dict[str, Any],
     name: str | None,
     default: str | None,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> Data:
-    """Data out of anything but text; ``default`` names it where ``name`` doesn't."""
+    """Data out of anything but text, cut as ``carve`` is told; ``default`` names it where ``name`` doesn't."""
     if isinstance(source, Data):
+        if how["groups"] is not None:
+            raise ModelspaceError(f"data '{source.name}' is split already: give group= where it is loaded")
         check_data(source)
         return _named(source, name)
     if isinstance(source, DataLoader):
         dataset, collate = _dataset_of(source)
-        return _of_object(dataset, splits, seed, name, default, collate)
+        return _of_object(dataset, how, name, default, collate)
     called = name or default or ("data" if isinstance(source, (tuple, list)) else type(source).__name__)
-    if isinstance(source, Mapping) and "train" in source and set(source) <= set(_SPLITS):
+    if _is_split(source):
         parts = {part: _part_of(value, f"{called}, {part}") for part, value in source.items()}
-        return carve(parts, splits=splits, seed=seed, name=called)
+        return carve(parts, name=called, **how)
     pairs = isinstance(source, list) and len(source) != 2  # perhaps the splits, or the items
     named = not isinstance(source, (tuple, list)) and has_arrays(source)  # what is no array in it has a path
     if collate is None and (is_nest(source) or named) and not pairs and not _is_map_style(source):
-        return carve({"train": source}, splits=splits, seed=seed, name=called)
+        return carve({"train": source}, name=called, **how)
     if isinstance(source, (tuple, list)):
         kinds = ", ".join(type(part).__name__ for part in source[:4]) + (", …" if len(source) > 4 else "")
         raise ModelspaceError(
@@ -126,19 +184,13 @@ def _of_object(
             "tensors first"
         )
     if hasattr(source, "to_numpy"):
-        frame = hasattr(source, "columns")
-        arrays = (
-            "frame.drop(columns='label').to_numpy(), frame['label'].to_numpy()"
-            if frame
-            else "x.to_numpy(), y"
-        )
         raise ModelspaceError(
             f"data '{called}' is a {type(source).__name__}, which doesn't say what is input and what label: give two "
-            f"arrays, ({arrays})"
+            "arrays, (x.to_numpy(), y.to_numpy()), or the frame, with target= the column that is learned"
         )
     if _is_map_style(source):
         split = tensors_or_items(source, called, collate)
-        return carve({"train": split}, splits=splits, seed=seed, name=called)
+        return carve({"train": split}, name=called, **how)
     raise ModelspaceError(
         f"data '{called}' is a {type(source).__name__}: expected a built-in name ({', '.join(BUILTIN)}), "
         f"{_ACCEPTED}, (inputs, labels), a data set with __len__ and __getitem__, a DataLoader, or "
