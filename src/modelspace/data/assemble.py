@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from modelspace.data.check import check_data, raise_problems, split_problems
 from modelspace.data.convert import is_nest, split_of
-from modelspace.data.dataset import Data, Split
+from modelspace.data.dataset import Data, Split, is_class_labels
+from modelspace.data.mapped import is_mapped
 from modelspace.data.randomness import generator
 from modelspace.data.splits import check_fractions, split_indices
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.nest import mapped_together
+from modelspace.nest import mapped_together, tensors
 
 _NAMES = ("train", "validation", "test")
 
@@ -159,10 +161,40 @@ def carve(
     whole = fractions[0] + sum(fraction for fraction, lacks in zip(fractions, missing, strict=True) if lacks)
     shares = [fraction / whole if is_cut else 0.0 for fraction, is_cut in zip(fractions, cut, strict=True)]
     train = given["train"]
-    # What is not one label a sample is split at random, as if it were one class.
-    strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
-    rows = split_indices(strata, shares, seed, train.groups) if any(missing) else ()
+    rows, notes = (), ()
+    if any(missing) and any(map(is_mapped, tensors(train.inputs))):
+        rows, notes = (
+            _in_order(train, shares, name),
+            ("split in the file's order, so that nothing is copied",),
+        )
+    elif any(missing):
+        # What is not one label a sample is split at random, as if it were one class.
+        strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
+        rows = split_indices(strata, shares, seed, train.groups)
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
-    data = Data(name, made["train"], made["validation"], made["test"])
-    check_data(data)
+    data = Data(name, made["train"], made["validation"], made["test"], notes=notes)
+    check_data(data, rows=False)
     return data
+
+
+def _in_order(train: Split, shares: list[float], name: str) -> tuple[slice, ...]:
+    """The rows of each split where they are views: the first for training, the last for the test.
+
+    Raises:
+        ModelspaceError: there are groups, or a class would not be trained on.
+    """
+    ends = [round(share * len(train)) for share in np.cumsum([0.0, *shares])]
+    fix = "shuffle the file's rows once, or give x_train, y_train, x_val, y_val, x_test, y_test"
+    if train.groups is not None:
+        raise ModelspaceError(
+            f"data '{name}' stays in its file, which is split in its order, not by groups: {fix}"
+        )
+    rows = tuple(slice(begin, end) for begin, end in pairwise(ends))
+    if is_class_labels(train.labels):
+        lost = set(train.labels.unique().tolist()) - set(train.labels[rows[0]].unique().tolist())
+        if lost:
+            raise ModelspaceError(
+                f"data '{name}' stays in its file, which is split in its order, and its first {ends[1]:,} rows have "
+                f"none of class {min(lost)}{f' and {len(lost) - 1} others' if len(lost) > 1 else ''}: {fix}"
+            )
+    return rows

@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from modelspace.data.dataset import Split
+from modelspace.data.mapped import of_memmap
 from modelspace.errors import ModelspaceError
 from modelspace.nest import Nest, register
 
@@ -37,7 +38,7 @@ def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
         what: What it is, for the error.
 
     Returns:
-        A tensor outside autograd; of an array, always a copy.
+        A tensor outside autograd; of an array a copy, but of a whole ``numpy.memmap`` the file, mapped.
 
     Raises:
         ModelspaceError: it is none of these, an array of strings or objects, or a sparse or a nested tensor.
@@ -51,6 +52,8 @@ def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
         raise ModelspaceError(
             f"{what} is a {type(value).__name__}: expected a tensor, a NumPy array or a number"
         )
+    if (mapped := of_memmap(value)) is not None:
+        return mapped
     if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
         return torch.tensor(value)
     # A copy in the machine's byte order: torch takes no foreign bytes, negative strides or read-only memory.

@@ -26,6 +26,8 @@ FILES = (".csv", ".parquet")
 MOST_VALUES = 32  # of a column of strings, and of whole numbers that are classes
 _LISTED = 8
 Names = str | Iterable[str] | None
+Frame = Any  # pd.DataFrame and pd.Series, of whose operations a type checker knows too many types
+Series = Any
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Column:
         own = [f"{self.name}={value}" for value in self.values] if self.kind == "category" else [self.name]
         return own + [f"{self.name} is missing"] * self.gaps
 
-    def encode(self, series: pd.Series) -> np.ndarray:
+    def encode(self, series: Series) -> np.ndarray:
         """Return its numbers, ``[row, number]``; a value that the training split lacks is all zeros."""
         gaps = series.isna().to_numpy()
         if self.kind == "category":
@@ -117,7 +119,7 @@ def is_table(source: Any) -> bool:
     )
 
 
-def frame_of(source: Any, name: str) -> pd.DataFrame:
+def frame_of(source: Any, name: str) -> Frame:
     """Return a table as a frame of pandas.
 
     Args:
@@ -171,7 +173,7 @@ def of_tables(
                 f"data '{name}': the {part} table and the train table differ in their columns ({_list(other)}): they "
                 "have to be alike"
             )
-    whole = pd.concat([frame[first.columns] for frame in frames.values()], ignore_index=True)
+    whole: Frame = pd.concat([frame[first.columns] for frame in frames.values()], ignore_index=True)
     if missing not in (None, "mean"):
         raise unknown_name("way to fill in what is missing", str(missing), ("mean",))
     targets = _targets(whole, target, name)
@@ -215,7 +217,7 @@ def of_tables(
     return replace(cut, **made, notes=notes, class_names=classes, encoder=encoder)
 
 
-def kind_of(series: pd.Series) -> tuple[str, str | None]:
+def kind_of(series: Series) -> tuple[str, str | None]:
     """Return whether a column holds numbers, booleans or categories, or what is wrong with it."""
     kind, types = series.dtype, pd.api.types
     name = f"column '{series.name}'"
@@ -240,14 +242,14 @@ def kind_of(series: pd.Series) -> tuple[str, str | None]:
     )
 
 
-def _dated(series: pd.Series) -> str:
+def _dated(series: Series) -> str:
     return (
         f"column '{series.name}' holds dates or times: give what matters of them as numbers, such as "
         f"frame['{series.name}'].dt.month, or leave it out"
     )
 
 
-def _kinds(features: pd.DataFrame, others: pd.DataFrame, missing: str | None, name: str) -> dict[str, str]:
+def _kinds(features: Frame, others: Frame, missing: str | None, name: str) -> dict[str, str]:
     """Every column's kind, if there is nothing wrong with any of them."""
     problems, kinds = [], {}
     for column in features:
@@ -270,13 +272,13 @@ def _kinds(features: pd.DataFrame, others: pd.DataFrame, missing: str | None, na
     return kinds
 
 
-def _gaps(frame: pd.DataFrame, fix: str) -> list[str]:
+def _gaps(frame: Frame, fix: str) -> list[str]:
     gaps = frame.isna().sum()
     counts = [f"'{column}' ({count} of {len(frame)})" for column, count in gaps.items() if count]
     return [f"values are missing in {_list(counts)}: {fix}"] if counts else []
 
 
-def _too_many(series: pd.Series) -> str | None:
+def _too_many(series: Series) -> str | None:
     values = series.dropna().unique()
     if len(values) <= MOST_VALUES:
         return None
@@ -291,7 +293,7 @@ def _too_many(series: pd.Series) -> str | None:
     )
 
 
-def _targets(frame: pd.DataFrame, target: Names, name: str) -> list[str]:
+def _targets(frame: Frame, target: Names, name: str) -> list[str]:
     if target is None:
         raise ModelspaceError(
             f"data '{name}' is a table: give target=, the name of the column that is to be learned (its columns: "
@@ -304,7 +306,7 @@ def _targets(frame: pd.DataFrame, target: Names, name: str) -> list[str]:
     return targets
 
 
-def _labels(frame: pd.DataFrame, targets: list[str]) -> tuple[Any, tuple[str, ...] | None, tuple[str, ...]]:
+def _labels(frame: Frame, targets: list[str]) -> tuple[Any, tuple[str, ...] | None, tuple[str, ...]]:
     """The labels, the names of their classes, and what is said of them."""
     if not targets:
         return None, None, ("no labels",)
@@ -330,7 +332,7 @@ def _labels(frame: pd.DataFrame, targets: list[str]) -> tuple[Any, tuple[str, ..
     return labels, names, (f"label: '{series.name}', {len(names)} classes: {_list(names)}",)
 
 
-def _classes(series: pd.Series) -> tuple[Tensor, tuple[str, ...]]:
+def _classes(series: Series) -> tuple[Tensor, tuple[str, ...]]:
     """Class numbers and names: numbers by size, categories in their own order, strings by letter."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.cat.remove_unused_categories()
@@ -341,14 +343,14 @@ def _classes(series: pd.Series) -> tuple[Tensor, tuple[str, ...]]:
     return torch.from_numpy(np.array(codes, dtype=np.int64)), tuple(map(str, values))
 
 
-def _numbers(series: pd.Series) -> Tensor:
+def _numbers(series: Series) -> Tensor:
     kind, problem = kind_of(series)
     if problem or kind == "category":
         raise ModelspaceError(problem or f"column '{series.name}' holds text: numbers are needed")
     return torch.from_numpy(series.to_numpy(dtype=np.float64).copy()).to(torch.get_default_dtype())
 
 
-def _fitted(whole: pd.Series, train: pd.Series, kind: str, standardise: bool) -> Column:
+def _fitted(whole: Series, train: Series, kind: str, standardise: bool) -> Column:
     name, gaps = str(whole.name), bool(whole.isna().any())
     if kind == "category":
         seen = train.dropna()
@@ -368,9 +370,7 @@ def _fitted(whole: pd.Series, train: pd.Series, kind: str, standardise: bool) ->
     return Column(name, kind, mean, scale, mean, gaps=gaps)
 
 
-def _said(
-    encoder: Encoder, features: pd.DataFrame, train: pd.DataFrame, standardise: bool
-) -> tuple[str, ...]:
+def _said(encoder: Encoder, features: Frame, train: Frame, standardise: bool) -> tuple[str, ...]:
     """What was done with each column, a line for each way."""
     of: dict[str, list[str]] = {}
     for column in encoder.columns:
@@ -397,7 +397,7 @@ def _said(
     return tuple(f"{words.get(kind, kind)}: {', '.join(names)}" for kind, names in of.items())
 
 
-def _texts(series: pd.Series) -> pd.Series:
+def _texts(series: Series) -> Series:
     return series.astype(object).map(str, na_action="ignore")
 
 
@@ -406,7 +406,7 @@ def _list(names: Iterable[Any]) -> str:
     return ", ".join(texts[:_LISTED]) + (f", … ({len(texts)})" if len(texts) > _LISTED else "")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> Frame:
     if not path.is_file():
         raise ModelspaceError(f"no file '{path}' (looked in {Path.cwd()})")
     try:

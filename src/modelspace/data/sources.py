@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch.utils.data import (
     BatchSampler,
@@ -22,12 +22,14 @@ from modelspace.data.check import check_data
 from modelspace.data.convert import ARRAYS, has_arrays, is_nest
 from modelspace.data.dataset import Data, Split
 from modelspace.data.frames import is_table, of_tables
+from modelspace.data.mapped import read_mapped
 from modelspace.data.materialise import tensors_or_items
 from modelspace.data.npz import read_npz
 from modelspace.errors import ModelspaceError, told, unknown_name
 from modelspace.loading import load_object
 
 _SPLITS = ("train", "validation", "test")
+_LONGEST = 4096  # of a path
 _ACCEPTED = "a .npz file or file.py:function"
 
 
@@ -51,6 +53,10 @@ def load(
     - a path to a ``.npz`` file with the arrays ``inputs`` and ``labels`` (or ``x`` and ``y``, ``X`` and
       ``y``), or already split into ``x_train``, ``y_train``, ``x_val``, ``y_val``, ``x_test``, ``y_test``; a
       split that is missing is cut out of train. It is read without unpickling anything;
+    - a path to a ``.safetensors`` file, or to a directory of ``.npy`` files, with tensors of the same names; or
+      ``inputs.NAME`` for inputs that are a dict; labels may be left out. They stay in their files, mapped into
+      memory, and may be larger than it. What isn't split is split in the file's order, the first rows for training.
+      The same is done with a whole ``numpy.memmap``;
     - ``"file.py:function"`` or ``"package.module:function"``, called without arguments, or with ``seed=`` if
       it has such a parameter; what it returns is taken as any other source. **This executes the file**, as
       ``python file.py`` would: name only files you trust;
@@ -100,7 +106,7 @@ def load(
     Data('noise': 60 train, 20 validation, 20 test; inputs 3 float32, 4 classes)
     """
     given = _called(source, seed) if isinstance(source, str) and ":" in source else source
-    parts = given if _is_split(given) else {"train": given}
+    parts: Mapping[str, Any] = given if _is_split(given) else {"train": given}
     if all(is_table(part) or (target is not None and _has_columns(part)) for part in parts.values()):
         table_name = Path(given).stem if isinstance(given, (str, Path)) else type(given).__name__
         called = name or (source if isinstance(source, str) and given is not source else table_name)
@@ -124,6 +130,9 @@ def load(
             f"group='{group}' is a column of a table; of a {type(given).__name__}, give an array, a group a sample"
         )
     how = {"splits": splits, "seed": seed, "groups": group}
+    if _stays_in_file(given):
+        path = Path(given)
+        return carve(read_mapped(path), name=name or path.stem, **how)
     if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".npz")):
         path = Path(given)
         return carve(read_npz(path), name=name or path.stem, **how)
@@ -137,7 +146,14 @@ def load(
     return _of_object(given, how, name, default=None if given is source else source)
 
 
-def _is_split(source: Any) -> bool:
+def _stays_in_file(source: Any) -> TypeGuard[str | Path]:
+    """Whether it is the path of a ``.safetensors`` file or of a directory."""
+    if not isinstance(source, (str, Path)) or source in BUILTIN:
+        return False
+    return str(source).endswith(".safetensors") or (len(str(source)) < _LONGEST and Path(source).is_dir())
+
+
+def _is_split(source: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether it is a dict of sources by split."""
     return isinstance(source, Mapping) and "train" in source and set(source) <= set(_SPLITS)
 

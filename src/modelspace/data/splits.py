@@ -74,8 +74,8 @@ def split_indices(
         part = _whole_groups(groups.cpu().numpy()[order], classes[order], fractions)
         train, validation, test = (torch.from_numpy(order[part == index]) for index in range(3))
         return train, validation, test
-    groups = labels.cpu().numpy()[order] if is_class_labels(labels) else np.zeros(len(labels), np.int64)
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    strata = labels.cpu().numpy()[order] if is_class_labels(labels) else np.zeros(len(labels), np.int64)
+    _, group, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     part = np.empty(len(labels), np.int64)
     # Rows grouped by class; within a class they keep their random order, so the first are a random choice.
     by_group = np.argsort(group, kind="stable")
