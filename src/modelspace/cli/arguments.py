@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from modelspace import data as datasets
-from modelspace import losses
+from modelspace import losses, metrics
 from modelspace.cli import values
 from modelspace.cli.parser import typed
 from modelspace.data import Data
@@ -27,7 +27,7 @@ from modelspace.space import ModelSpace
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
 # Settings of fit whose flag is a column's, and the one that has none.
-_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "groups")
 _CHOICES = {
     "shard": "members computed together",
     "threads": "threads within an operation",
@@ -36,11 +36,13 @@ _CHOICES = {
 _TABLE = {"target": "learned"}  # what --target is called here, where the architecture is the target
 _READ = {
     "early_stopping": int,
+    "metrics": typed(lambda text: [metrics.resolve(name) for name in text.split(",")], "metrics"),
     "keep": typed(values.keep, "keep"),
     "checkpoint_seconds": typed(values.seconds, "seconds"),
 }
 _METAVAR = {
     "loss": "NAME[,NAME…]",
+    "metrics": "NAME[,NAME…]",
     "early_stopping": "EPOCHS",
     "runner": "local|ray",
     "out": "FOLDER",
@@ -49,6 +51,7 @@ _METAVAR = {
 }
 _MORE = {
     "loss": "see modelspace losses; several are a column, one a member",
+    "metrics": f"{', '.join(metrics.METRICS)}; f1_2, precision_2, recall_2, iou_2 of class 2; top_5_accuracy",
     "runner": "that of --address, else of RAY_ADDRESS, else one started on this machine for the run",
     "out": "report.html and the other files go there too; the same command again continues a run that was stopped, "
     "and trains only what is missing",

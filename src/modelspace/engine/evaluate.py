@@ -231,9 +231,18 @@ class Scoring:
         return torch.stack([values[name].to(widest(points.device)) for name in names], 1), None
 
     def _whole(self, name: str, score: Score, outputs: Nest, terms: Named, rows: Tensor | None) -> Tensor:
-        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
+        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into.
+
+        Of a traceable metric, of as many members at once as a piece of the memory that outputs may have holds.
+        """
         values = []
         first = tensors(outputs)[0]
+        if self._batched and isinstance(score, Metric) and score.traceable:
+            few = max(1, HELD_AT_ONCE // 16 * len(first) // max(1, first.nbytes))
+            own = self._labels if rows is None else take(self._labels, rows)
+            axis = None if rows is None else 0
+            with torch.no_grad():
+                return torch.vmap(score, in_dims=(0, axis), chunk_size=few)(outputs, own)
         for k in range(len(first)):
             own = take(outputs, k)
             labels = self._labels if rows is None else take(self._labels, rows[k])
