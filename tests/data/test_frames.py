@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import modelspace as ms
-from modelspace.data import load
+from modelspace.data import load, views_of
 from modelspace.errors import ModelspaceError
 
 N = 120
@@ -99,6 +99,17 @@ def test_rows_of_a_group_stay_in_one_split():
         load((torch.arange(4.0), torch.zeros(4)), group=[0, 0, 1, 1])
     with pytest.raises(ModelspaceError, match=r"groups of shape \[2\] for 4 samples"):
         load((torch.arange(4.0), torch.zeros(4)), group=[0, 1])
+
+
+def test_folds_keep_groups_together():
+    data = load(FRAME, target="price", group="shop")
+    views = views_of(data, pd.DataFrame({"fold": range(4)}), 4, 0)
+    scored = []
+    for k in range(4):
+        trained, held = (views.pool.groups[rows(k)] for rows in (views.train, views.validation))
+        assert not set(trained.tolist()) & set(held.tolist())
+        scored += views.validation(k).tolist()
+    assert sorted(scored) == list(range(len(data.train) + len(data.validation)))
 
 
 def test_the_same_table_from_everywhere(tmp_path):

@@ -58,7 +58,8 @@ class Views:
         join = (lambda *parts: torch.cat(parts),)
         inputs = mapped_together(*join, train.inputs, validation.inputs)
         labels = None if train.labels is None else mapped_together(*join, train.labels, validation.labels)
-        return Split(inputs, labels, train.form)
+        groups = None if train.groups is None else torch.cat([train.groups, validation.groups])
+        return Split(inputs, labels, train.form, groups)
 
     @property
     def scored(self) -> Split:
@@ -150,8 +151,7 @@ class Views:
         return {}
 
     def _groups(self, rows: np.ndarray) -> np.ndarray | None:
-        groups = getattr(self.data, "groups", None)
-        return None if groups is None else np.asarray(groups)[rows]
+        return None if self.pool.groups is None else self.pool.groups.numpy()[rows]
 
 
 def views_of(data: Data, table: pd.DataFrame, folds: int | None, seed: int) -> Views | None:
