@@ -212,7 +212,16 @@ def table(tmp_path):
 
 
 def test_a_table_with_a_target_and_metrics(capsys, table):
-    words = ("fit", f"{table}/net.py:net", "--data", f"{table}/trees.csv", "--target", "kind", "--group", "plot")
+    words = (
+        "fit",
+        f"{table}/net.py:net",
+        "--data",
+        f"{table}/trees.csv",
+        "--target",
+        "kind",
+        "--data-group",
+        "plot",
+    )
     words += ("--missing", "mean", "--metrics", "macro_f1,auroc,f1_1", "--seeds", "2", "--epochs", "1")
     assert main([*words, "--out", str(table / "run")]) == 0
     out, err = capsys.readouterr()
@@ -229,7 +238,10 @@ def test_a_table_with_a_target_and_metrics(capsys, table):
     [
         (("--data", "{}/trees.csv"), "is a table: give --target, the name of the column"),
         (("--data", "{}/trees.csv", "--target", "kin"), "unknown column 'kin': did you mean 'kind'"),
-        (("--data", "{}/trees.csv", "--target", "kind"), "missing in 'b' (1 of 90): .* or give --missing mean"),
+        (
+            ("--data", "{}/trees.csv", "--target", "kind"),
+            "missing in 'b' (1 of 90): .* or give --missing mean",
+        ),
         (("--data", "digits", "--target", "kind"), "--target and --missing are of a table"),
     ],
 )

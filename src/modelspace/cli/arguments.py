@@ -33,7 +33,6 @@ _CHOICES = {
     "threads": "threads within an operation",
     "workers": "processes that share the shards",
 }
-_TABLE = {"target": "learned"}  # what --target is called here, where the architecture is the target
 _READ = {
     "early_stopping": int,
     "metrics": typed(lambda text: [metrics.resolve(name) for name in text.split(",")], "metrics"),
@@ -102,7 +101,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "strings one-hot",
     )
     parser.add_argument(
-        "--group", metavar="COLUMN", help="the column of a table whose equal rows stay in one split"
+        "--data-group", metavar="COLUMN", help="the column of a table whose equal rows stay in one split"
     )
     parser.add_argument(
         "--missing",
@@ -254,16 +253,16 @@ def load_data(options: argparse.Namespace) -> Data | None:
         ModelspaceError: a column is named without a table.
     """
     if options.data is None:
-        named = [flag for flag in ("target", "group", "missing") if getattr(options, _TABLE.get(flag, flag))]
-        if named:
-            raise ModelspaceError(f"--{named[0]} is of a table: give it by --data")
+        given = {"target": options.learned, "data-group": options.data_group, "missing": options.missing}
+        for flag in (name for name, value in given.items() if value):
+            raise ModelspaceError(f"--{flag} is of a table: give it by --data")
         return None
     columns = options.learned.split(",") if options.learned else []
     return datasets.load(
         options.data,
         seed=options.split_seed,
         target=columns[0] if len(columns) == 1 else columns or None,
-        group=options.group,
+        group=options.data_group,
         missing=options.missing,
     )
 

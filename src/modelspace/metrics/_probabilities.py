@@ -84,7 +84,7 @@ def ece(outputs: Outputs, labels: Labels) -> Scalar:
     Example:
         >>> import torch
         >>> ece(torch.tensor([[0.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
-        tensor(6.1697e-05, dtype=torch.float64)
+        tensor(0.2501, dtype=torch.float64)
 
     Source:
         Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
