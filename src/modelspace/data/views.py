@@ -58,7 +58,8 @@ class Views:
         join = (lambda *parts: torch.cat(parts),)
         inputs = mapped_together(*join, train.inputs, validation.inputs)
         labels = None if train.labels is None else mapped_together(*join, train.labels, validation.labels)
-        groups = None if train.groups is None else torch.cat([train.groups, validation.groups])
+        both = [split.groups for split in (train, validation) if split.groups is not None]
+        groups = torch.cat(both) if len(both) == 2 else None
         return Split(inputs, labels, train.form, groups)
 
     @property
