@@ -16,7 +16,7 @@ from modelspace.data.mapped import is_mapped
 from modelspace.data.randomness import generator
 from modelspace.data.splits import check_fractions, split_indices
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.nest import mapped_together, tensors
+from modelspace.nest import WeightedLabels, mapped_together, tensors, unweighted
 
 _NAMES = ("train", "validation", "test")
 
@@ -129,13 +129,19 @@ def _split_of(source: Any, name: str) -> Split:
 
 
 def carve(
-    parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name: str, groups: Any = None
+    parts: Mapping[str, Any],
+    *,
+    splits: Iterable[float],
+    seed: int,
+    name: str,
+    groups: Any = None,
+    weights: Any = None,
 ) -> Data:
     """Data of which some splits are given, the others to be cut out of ``train``.
 
     A missing split gets its fraction of what train and the missing splits have together. Problems are
     reported by the rows of what was given, which are the caller's own, not by those of the splits. Rows of one of
-    ``groups``, an array with one a row, stay in one split.
+    ``groups``, an array with one a row, stay in one split; ``weights`` are one a row too.
     """
     fractions = check_fractions(splits)
     given = {part: _split_of(source, name) for part, source in parts.items()}
@@ -155,6 +161,8 @@ def carve(
             )
         own = torch.from_numpy(np.unique(named, return_inverse=True)[1])
         given["train"] = replace(given["train"], groups=own)
+    if weights is not None:
+        given["train"] = _weighted(given["train"], weights, name, alone=len(given) == 1)
     missing = [part not in given for part in _NAMES]
     # Splits that all are given keep their rows in the order given.
     cut = [any(missing), *missing[1:]]
@@ -169,12 +177,33 @@ def carve(
         )
     elif any(missing):
         # What is not one label a sample is split at random, as if it were one class.
-        strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
+        plain = unweighted(train.labels)
+        strata = plain if isinstance(plain, Tensor) else torch.zeros(len(train))
         rows = split_indices(strata, shares, seed, train.groups)
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
     data = Data(name, made["train"], made["validation"], made["test"], notes=notes)
     check_data(data, rows=False)
     return data
+
+
+def _weighted(train: Split, weights: Any, name: str, *, alone: bool) -> Split:
+    """Samples with their weights beside their labels.
+
+    Raises:
+        ModelspaceError: they are not one finite number of at least 0 a sample, or there are no labels to weight.
+    """
+    made = torch.as_tensor(np.asarray(weights)).to(torch.get_default_dtype())
+    wrong = not alone or made.shape != (len(train),) or not bool((made.isfinite() & (made >= 0)).all())
+    if wrong or not made.any():
+        raise ModelspaceError(
+            f"data '{name}': weights of shape {list(made.shape)} for {len(train)} samples: give one finite number of "
+            "at least 0 a sample, not all of them 0, of data that is not split yet"
+        )
+    if train.labels is None:
+        raise ModelspaceError(
+            f"data '{name}' has no labels, of which weights= are: give them as a part of the inputs"
+        )
+    return replace(train, labels=WeightedLabels(train.labels, made))
 
 
 def _in_order(train: Split, shares: list[float], name: str) -> tuple[slice, ...]:
@@ -190,8 +219,9 @@ def _in_order(train: Split, shares: list[float], name: str) -> tuple[slice, ...]
             f"data '{name}' stays in its file, which is split in its order, not by groups: {fix}"
         )
     rows = tuple(slice(begin, end) for begin, end in pairwise(ends))
-    if is_class_labels(train.labels):
-        lost = set(train.labels.unique().tolist()) - set(train.labels[rows[0]].unique().tolist())
+    labels = unweighted(train.labels)
+    if is_class_labels(labels):
+        lost = set(labels.unique().tolist()) - set(labels[rows[0]].unique().tolist())
         if lost:
             raise ModelspaceError(
                 f"data '{name}' stays in its file, which is split in its order, and its first {ends[1]:,} rows have "

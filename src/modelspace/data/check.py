@@ -6,7 +6,7 @@ from torch import Tensor
 
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.errors import ModelspaceError
-from modelspace.nest import named_leaves, spoken
+from modelspace.nest import Nest, named_leaves, spoken, unweighted
 from modelspace.progress import progress
 
 _ROWS_NAMED = 5
@@ -34,11 +34,11 @@ def check_data(data: Data, *, rows: bool = True) -> None:
     raise_problems(data.name, problems)
 
 
-def check_labels(labels: Shaped[Tensor, "sample *target"], classes: int) -> None:
+def check_labels(labels: Nest, classes: int) -> None:
     """Raise if a class label has no output of the model.
 
     Args:
-        labels: Class labels, 0 … classes − 1.
+        labels: Class labels, 0 … classes − 1, perhaps with weights.
         classes: The model's number of outputs.
 
     Raises:
@@ -47,6 +47,7 @@ def check_labels(labels: Shaped[Tensor, "sample *target"], classes: int) -> None
     >>> check_labels(torch.tensor([0, 9]), classes=10)
     """
     problems: list[str] = []
+    labels = unweighted(labels)
     over = labels[labels >= classes]
     if over.numel():
         largest = int(over.max())
@@ -89,7 +90,8 @@ def split_problems(split: Split, where: str) -> list[str]:
             problems.append(
                 f"{_rows(bad)} of the {kind} of {where} hold NaN or Inf: leave these rows out or fill them in"
             )
-    classes = split.labels if isinstance(split.labels, Tensor) and is_class_labels(split.labels) else None
+    labels = unweighted(split.labels)
+    classes = labels if isinstance(labels, Tensor) and is_class_labels(labels) else None
     if classes is not None and (negative := classes < 0).any():
         problems.append(
             f"{_rows(negative)} of the labels of {where} are negative (smallest {int(classes.min())}): "

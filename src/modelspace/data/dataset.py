@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.nest import Nest, described, samples, take, tensors
+from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unweighted
 
 
 # Compared by identity: the equality that a dataclass would write asks a tensor for its truth value.
@@ -113,7 +113,7 @@ class Data:
     @property
     def classes(self) -> int | None:
         """Largest label + 1 over all splits; ``None`` where the labels aren't one integer a sample."""
-        labels = [split.labels for split in self.splits.values() if len(split)]
+        labels = [unweighted(split.labels) for split in self.splits.values() if len(split)]
         if not labels or not all(is_class_labels(part) for part in labels):
             return None
         return 1 + max(int(part.max()) for part in labels)
@@ -136,7 +136,7 @@ class Data:
 
     def _labels(self) -> str:
         if self.classes is not None:
-            return f"{self.classes} classes"
+            return f"{self.classes} classes" + ", weighted" * isinstance(self.train.labels, WeightedLabels)
         return self.train.said
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from modelspace.data.assemble import carve
 from modelspace.data.dataset import Data, Split
 from modelspace.errors import ModelspaceError, first_line, unknown_name
+from modelspace.nest import WeightedLabels
 from modelspace.progress import notice
 
 FILES = (".csv", ".parquet")
@@ -159,6 +160,7 @@ def of_tables(
     group: str | None,
     standardise: bool,
     missing: str | None,
+    weights: str | None,
     splits: Iterable[float],
     seed: int,
     name: str,
@@ -177,9 +179,10 @@ def of_tables(
     if missing not in (None, "mean"):
         raise unknown_name("way to fill in what is missing", str(missing), ("mean",))
     targets = _targets(whole, target, name)
-    if group is not None and group not in [*whole]:
-        raise unknown_name("column", str(group), whole.columns)
-    taken = {*targets, group}
+    for column in (group, weights):
+        if column is not None and not (isinstance(column, str) and column in whole):
+            raise unknown_name("column", str(column), whole.columns)
+    taken = {*targets, group, weights}
     numbered = [
         column
         for column in whole
@@ -193,6 +196,13 @@ def of_tables(
     kinds = _kinds(features, whole[[c for c in whole if c in taken]], missing, name)
 
     labels, classes, notes = _labels(whole, targets)
+    if weights is not None:
+        labels = WeightedLabels(labels, _numbers(whole[weights]))
+        if labels.labels is None or bool((labels.weights < 0).any()):
+            raise ModelspaceError(
+                f"weights: column '{weights}' has to be at least 0, and there have to be labels"
+            )
+        notes = (*notes, f"weights of the samples: '{weights}'")
     rows = torch.arange(len(whole))
     groups = None if group is None else torch.from_numpy(pd.factorize(whole[group])[0].astype(np.int64))
     marked = Split(rows, labels, groups=groups)

@@ -43,6 +43,7 @@ def load(
     group: Any = None,
     standardise: bool = True,
     missing: str | None = None,
+    weights: Any = None,
 ) -> Data:
     """The data that ``source`` names or is, checked and split.
 
@@ -94,6 +95,8 @@ def load(
         standardise: Of a table, whether numbers are standardised.
         missing: Of a table, ``"mean"`` puts the training split's mean in a missing value's place, and adds a column
             that says so; where None, they are refused.
+        weights: Of a table, a column, which is then no input; of other sources, an array: a weight of at least 0 a
+            sample. A loss is then Σ wᵢ ℓᵢ / Σ wᵢ over a batch, and over a split; metrics count samples alike.
 
     Returns:
         Three disjoint splits that hold every sample once.
@@ -116,6 +119,7 @@ def load(
             group=group,
             standardise=standardise,
             missing=missing,
+            weights=weights,
             splits=splits,
             seed=seed,
             name=called,
@@ -129,7 +133,11 @@ def load(
         raise ModelspaceError(
             f"group='{group}' is a column of a table; of a {type(given).__name__}, give an array, a group a sample"
         )
-    how = {"splits": splits, "seed": seed, "groups": group}
+    if isinstance(weights, str):
+        raise ModelspaceError(
+            f"weights='{weights}' is a column of a table; of a {type(given).__name__}, give an array"
+        )
+    how = {"splits": splits, "seed": seed, "groups": group, "weights": weights}
     if _stays_in_file(given):
         path = Path(given)
         return carve(read_mapped(path), name=name or path.stem, **how)
@@ -140,8 +148,8 @@ def load(
         canonical = source.replace("_", "-")
         if canonical not in BUILTIN:
             raise ModelspaceError(f"{unknown_name('data set', source, BUILTIN)}; or give {_ACCEPTED}")
-        if group is not None:
-            raise ModelspaceError(f"data '{source}' has no groups: leave group= out")
+        if group is not None or weights is not None:
+            raise ModelspaceError(f"data '{source}' is built in, without groups and weights: leave them out")
         return _named(BUILTIN[canonical](seed, splits), name)
     return _of_object(given, how, name, default=None if given is source else source)
 
@@ -172,8 +180,10 @@ def _of_object(
 ) -> Data:
     """Data out of anything but text, cut as ``carve`` is told; ``default`` names it where ``name`` doesn't."""
     if isinstance(source, Data):
-        if how["groups"] is not None:
-            raise ModelspaceError(f"data '{source.name}' is split already: give group= where it is loaded")
+        if how["groups"] is not None or how["weights"] is not None:
+            raise ModelspaceError(
+                f"data '{source.name}' is split already: give group= and weights= where it is loaded"
+            )
         check_data(source)
         return _named(source, name)
     if isinstance(source, DataLoader):

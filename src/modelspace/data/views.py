@@ -19,7 +19,7 @@ from torch import Tensor
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.data.randomness import generator
 from modelspace.errors import ModelspaceError
-from modelspace.nest import mapped_together
+from modelspace.nest import mapped_together, unweighted
 
 COLUMNS: Mapping[str, str] = {
     "task": "which of the data's tasks, from 0",
@@ -222,7 +222,8 @@ def folds_of(split: Split, folds: int, seed: int, groups: np.ndarray | None = No
     """
     from sklearn import model_selection as sklearn
 
-    labels = split.labels.cpu().numpy() if is_class_labels(split.labels) else None
+    plain = unweighted(split.labels)
+    labels = plain.cpu().numpy() if is_class_labels(plain) else None
     if labels is not None:
         least = np.bincount(labels)[np.unique(labels)].min()
         if least < folds and groups is None:

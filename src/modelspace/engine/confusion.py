@@ -18,7 +18,7 @@ from modelspace.engine.plan import balanced, shard_sizes
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.losses import prediction
-from modelspace.nest import on, take
+from modelspace.nest import on, take, unweighted
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space import samples_as
@@ -112,12 +112,13 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     part = data.splits[split]
     if len(part) == 0:
         raise ModelspaceError(f"the {split} split of {data.name} is empty")
-    if not isinstance(part.labels, Tensor) or (part.labels.is_floating_point() and part.labels.ndim > 1):
+    labels = unweighted(part.labels)
+    if not isinstance(labels, Tensor) or (labels.is_floating_point() and labels.ndim > 1):
         raise ModelspaceError(
             f"a confusion matrix is of class labels, and of {data.name} they are: {part.said}"
         )
     inputs = on(members.device, samples_as(part.inputs, members.space.dtype))
-    labels = part.labels.to(members.device)
+    labels = labels.to(members.device)
     few = prediction(probe(members.module(0), take(inputs, slice(2))))
     metrics.resolve("macro_f1").check_values(few, labels[:2])
     function = Function(members.space, members.device)

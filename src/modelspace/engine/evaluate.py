@@ -35,6 +35,7 @@ from modelspace.nest import (
     stacked,
     take,
     tensors,
+    unweighted,
 )
 from modelspace.nest import samples as samples_in
 from modelspace.population import Population
@@ -349,7 +350,8 @@ def objective_values(
 
 def is_sample_mean(score: Score, labels: Nest) -> bool:
     """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
-    return isinstance(score, Metric | Loss) and isinstance(labels, Tensor) and score.is_sample_mean(labels)
+    plain = unweighted(labels) if isinstance(score, Metric) else labels
+    return isinstance(score, Metric | Loss) and isinstance(plain, Tensor) and score.is_sample_mean(plain)
 
 
 def members_bytes(outputs: Nest, samples: int) -> int:

@@ -32,6 +32,7 @@ from modelspace.losses._regression import (
 from modelspace.losses._segmentation import (
     Dice, FocalTversky, LovaszHinge, LovaszSoftmax, RegionLoss, Tversky,
 )
+from modelspace.losses._weighted import Weighted
 from modelspace.losses._sets import (
     BinaryCrossEntropy, Coral, Distillation, MultilabelLogistic, MultilabelLoss, MultilabelRanking,
 )
@@ -46,7 +47,7 @@ __all__ = [
     "MulticlassLoss", "MultilabelLogistic", "MultilabelLoss", "MultilabelRanking", "Objective",
     "Perceptron", "Pinball", "Poisson", "Poly1", "Properties", "PseudoHuber", "Ramp", "RegionLoss",
     "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin", "SurprisalLoss", "SymmetricCrossEntropy",
-    "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "WestonWatkins", "anything", "by_class",
+    "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "Weighted", "WestonWatkins", "anything", "by_class",
     "LEFT_OUT", "class_labels", "class_maps", "curve", "curves", "has_curve", "has_own", "is_own", "kinds_in",
     "leaves", "objective_of",
     "of_the_model", "parameter", "plot", "plus_minus_one", "prediction", "ranges", "require_class_labels",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Contract, Loss, anything, prediction
-from modelspace.nest import described
+from modelspace.nest import described, unweighted
 from modelspace.widest import widest
 
 
@@ -54,7 +54,7 @@ class Metric:
         Raises:
             ModelspaceError: If the function returned anything but a number.
         """
-        value = self.function(self._taken(outputs), labels)
+        value = self.function(self._taken(outputs), unweighted(labels))
         if isinstance(value, Real | np.bool_) or (isinstance(value, np.ndarray) and value.ndim == 0):
             value = torch.tensor(float(value), dtype=widest(outputs.device), device=outputs.device)
         if not isinstance(value, Tensor) or value.ndim or value.is_complex():
@@ -82,7 +82,7 @@ class Metric:
 
     def check_values(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the contract: its own, or that of the loss that it is."""
-        outputs = self._taken(outputs)
+        outputs, labels = self._taken(outputs), unweighted(labels)
         if self._ours and not isinstance(labels, Tensor):
             raise ModelspaceError(
                 f"metric '{self.name}' is of one tensor of labels, and these are a {type(labels).__name__} "
