@@ -264,3 +264,23 @@ def test_rows_stay_together(draw):
         seen += rows[0].tolist()
     assert sorted(seen) == list(range(count + rest * ("test" in source)))
     assert all(nest.same_structure(part.inputs, inputs) for part in data.splits.values())
+
+
+def test_a_run_in_a_folder_knows_the_parts_of_its_data(tmp_path):
+    """Every part of a nest, its place in it, and the groups make a run what it is."""
+
+    class Two(torch.nn.Linear):
+        def forward(self, x, z):
+            return super().forward(x + z)
+
+    members = ms.ModelSpace(Two, in_features=3, out_features=4).sample(seeds=1)
+
+    def fitted(**parts):
+        data = load({**parts, "labels": Y}, name="d")
+        return ms.fit(members, data, epochs=1, batch_size=20, plan="loop", out=tmp_path / "run")
+
+    points = fitted(x=X / 60, z=X / 50).population.points
+    assert torch.equal(fitted(x=X / 60, z=X / 50).population.points, points)
+    for other in ({"x": X / 50, "z": X / 60}, {"x": X / 60, "z": X / 49}):
+        with pytest.raises(ModelspaceError, match="samples"):
+            fitted(**other)

@@ -104,6 +104,11 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--data-group", metavar="COLUMN", help="the column of a table whose equal rows stay in one split"
     )
     parser.add_argument(
+        "--weights",
+        metavar="COLUMN",
+        help="the column of a table that says how much a sample counts in the loss",
+    )
+    parser.add_argument(
         "--missing",
         choices=["mean"],
         help="what stands for a table's missing values: the training split's mean, said by a further column "
@@ -253,7 +258,8 @@ def load_data(options: argparse.Namespace) -> Data | None:
         ModelspaceError: a column is named without a table.
     """
     if options.data is None:
-        given = {"target": options.learned, "data-group": options.data_group, "missing": options.missing}
+        given = {"target": options.learned, "data-group": options.data_group, "weights": options.weights}
+        given["missing"] = options.missing
         for flag in (name for name, value in given.items() if value):
             raise ModelspaceError(f"--{flag} is of a table: give it by --data")
         return None
@@ -263,6 +269,7 @@ def load_data(options: argparse.Namespace) -> Data | None:
         seed=options.split_seed,
         target=columns[0] if len(columns) == 1 else columns or None,
         group=options.data_group,
+        weights=options.weights,
         missing=options.missing,
     )
 
