@@ -104,3 +104,16 @@ def test_metrics_are_followed_in_a_fit():
     how = {"metrics": ["macro_f1", "auroc"], "early_stopping": ms.EarlyStopping(1, "validation_macro_f1")}
     run = ms.fit(members, data_of(torch.arange(120) % 4), epochs=3, **how)
     assert {"validation_macro_f1", "validation_auroc"} <= set(run.history)
+
+
+def test_a_fold_s_metric_is_of_the_fold_s_own_samples():
+    data = data_of(torch.arange(120) % 4)
+    members = ms.ModelSpace(nn.Linear, in_features=5, out_features=4).sample(
+        seeds=1, lr=[0.1], fold=[0, 1, 2]
+    )
+    run = ms.fit(members, data, epochs=1, metrics=["macro_f1"], batch_size=16)
+    views = ms.data.views_of(data, members.table[["fold"]], None, 0)
+    for k, module in enumerate(run.population.modules()):
+        held = views.scored.take(views.validation(k))
+        expected = sk.f1_score(held.labels, module(held.inputs).argmax(1), average="macro")
+        assert run.table["validation_macro_f1"][k] == pytest.approx(expected)

@@ -115,9 +115,9 @@ def is_table(source: Any) -> bool:
     """Whether it is a frame of pandas or polars, or the path of a file that holds one."""
     if isinstance(source, (str, Path)):
         return str(source).lower().endswith(FILES)
-    return hasattr(source, "columns") and any(
-        hasattr(source, name) for name in ("to_numpy", "to_pandas", "collect")
-    )
+    # Of its class: a lazy frame of polars would resolve its query to answer for itself.
+    kind = type(source)
+    return hasattr(kind, "columns") and (hasattr(kind, "to_numpy") or hasattr(kind, "collect"))
 
 
 def frame_of(source: Any, name: str) -> Frame:
