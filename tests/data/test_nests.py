@@ -281,6 +281,6 @@ def test_a_run_in_a_folder_knows_the_parts_of_its_data(tmp_path):
 
     points = fitted(x=X / 60, z=X / 50).population.points
     assert torch.equal(fitted(x=X / 60, z=X / 50).population.points, points)
-    for other in ({"x": X / 50, "z": X / 60}, {"x": X / 60, "z": X / 49}):
+    for other in ({"z": X / 60, "x": X / 50}, {"x": X / 60, "z": X / 49}):
         with pytest.raises(ModelspaceError, match="samples"):
             fitted(**other)

@@ -111,7 +111,7 @@ def test_a_fold_s_metric_is_of_the_fold_s_own_samples():
     members = ms.ModelSpace(nn.Linear, in_features=5, out_features=4).sample(
         seeds=1, lr=[0.1], fold=[0, 1, 2]
     )
-    run = ms.fit(members, data, epochs=1, metrics=["macro_f1"], batch_size=16)
+    run = ms.fit(members, data, epochs=1, metrics=["macro_f1"], batch_size=16, plan="vmap")
     views = ms.data.views_of(data, members.table[["fold"]], None, 0)
     for k, module in enumerate(run.population.modules()):
         held = views.scored.take(views.validation(k))
