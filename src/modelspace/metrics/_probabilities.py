@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modelspace.losses import LEFT_OUT, is_own, require_class_labels
-from modelspace.metrics._quantities import ranks
+from modelspace.metrics._quantities import runs
 from modelspace.widest import widest
 
 Outputs = Float[Tensor, "..."]
@@ -40,7 +40,9 @@ def auroc(outputs: Outputs, labels: Labels) -> Scalar:
     """
     scores, own = _one_against_rest("auroc", outputs, labels)
     positive, count = own.sum(-1), own.shape[-1]
-    above = (ranks(scores) * own).sum(-1) - positive * (positive + 1) / 2
+    ordered, order = scores.sort(-1)
+    below, upto = runs(ordered)
+    above = ((below + upto + 1) / 2 * own.gather(-1, order)).sum(-1) - positive * (positive + 1) / 2
     areas = above / (positive * (count - positive))
     return areas.nanmean() + 0 * scores.sum()  # NaN and Inf among the outputs have no rank
 
@@ -62,12 +64,12 @@ def average_precision(outputs: Outputs, labels: Labels) -> Scalar:
         tensor(0.8333, dtype=torch.float64)
     """
     scores, own = _one_against_rest("average_precision", outputs, labels)
-    order = scores.argsort(-1)
-    ordered = scores.gather(-1, order).contiguous()
-    # The positives below each rank; then of each sample, how many and how many positives score at least as much.
-    upto = nn.functional.pad(own.gather(-1, order).cumsum(-1), (1, 0))
-    below = torch.searchsorted(ordered, scores.contiguous())
-    at_least, hits = own.shape[-1] - below, upto[..., -1:] - upto.gather(-1, below)
+    ordered, order = scores.sort(-1)
+    own = own.gather(-1, order)
+    # Of each sample, how many and how many positives score at least as much.
+    below, _ = runs(ordered)
+    positives = nn.functional.pad(own.cumsum(-1), (1, 0))
+    at_least, hits = own.shape[-1] - below, positives[..., -1:] - positives.gather(-1, below)
     return ((hits / at_least * own).sum(-1) / own.sum(-1)).nanmean() + 0 * scores.sum()
 
 
