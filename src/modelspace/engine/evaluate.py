@@ -35,6 +35,7 @@ from modelspace.nest import (
     stacked,
     take,
     tensors,
+    unweighted,
 )
 from modelspace.nest import samples as samples_in
 from modelspace.population import Population
@@ -239,9 +240,18 @@ class Scoring:
         return torch.stack([values[name].to(widest(points.device)) for name in names], 1), None
 
     def _whole(self, name: str, score: Score, outputs: Nest, terms: Named, rows: Tensor | None) -> Tensor:
-        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
+        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into.
+
+        Of a traceable metric, of as many members at once as a piece of the memory that outputs may have holds.
+        """
         values = []
         first = tensors(outputs)[0]
+        if self._batched and isinstance(score, Metric) and score.traceable:
+            few = max(1, HELD_AT_ONCE // 16 * len(first) // max(1, first.nbytes))
+            own = self._labels if rows is None else take(self._labels, rows)
+            axis = None if rows is None else 0
+            with torch.no_grad():
+                return torch.vmap(score, in_dims=(0, axis), chunk_size=few)(outputs, own)
         for k in range(len(first)):
             own = take(outputs, k)
             labels = self._labels if rows is None else take(self._labels, rows[k])
@@ -353,7 +363,8 @@ def _powers(number: int) -> list[int]:
 
 def is_sample_mean(score: Score, labels: Nest) -> bool:
     """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
-    return isinstance(score, Metric | Loss) and isinstance(labels, Tensor) and score.is_sample_mean(labels)
+    plain = unweighted(labels) if isinstance(score, Metric) else labels
+    return isinstance(score, Metric | Loss) and isinstance(plain, Tensor) and score.is_sample_mean(plain)
 
 
 def members_bytes(outputs: Nest, samples: int) -> int:
