@@ -117,3 +117,24 @@ def test_a_fold_s_metric_is_of_the_fold_s_own_samples():
         held = views.scored.take(views.validation(k))
         expected = sk.f1_score(held.labels, module(held.inputs).argmax(1), average="macro")
         assert run.table["validation_macro_f1"][k] == pytest.approx(expected)
+
+
+class Signed(nn.Linear):
+    """Of which the sign is an argument of the architecture: a column whose values have programs of their own."""
+
+    def __init__(self, sign=1.0):
+        super().__init__(5, 4)
+        self.sign = sign
+
+    def forward(self, x):
+        return self.sign * super().forward(x)
+
+
+def test_members_of_several_programs_stay_in_their_order():
+    data = data_of(torch.arange(40) % 4)
+    members = ms.ModelSpace(Signed, input_shape=(5,)).sample(seeds=2, sign=[1.0, -1.0])
+    found = ms.confusion(members, data)
+    for k, row in members.table.iterrows():
+        torch.manual_seed(int(row["seed"]))
+        expected = sk.confusion_matrix(data.test.labels, Signed(row["sign"])(data.test.inputs).argmax(1))
+        assert (found.counts[k].numpy() == expected).all()

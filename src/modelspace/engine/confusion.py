@@ -1,10 +1,11 @@
 """Confusion matrices: for each member, how many labels of each class it takes for which."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
@@ -18,7 +19,7 @@ from modelspace.engine.plan import balanced, shard_sizes
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.losses import prediction
-from modelspace.nest import on, take, unweighted
+from modelspace.nest import Nest, on, take, unweighted
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space import samples_as
@@ -121,26 +122,37 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     labels = labels.to(members.device)
     few = prediction(probe(members.module(0), take(inputs, slice(2))))
     metrics.resolve("macro_f1").check_values(few, labels[:2])
-    function = Function(members.space, members.device)
-    batched = unbatched_outputs(function, members, inputs) is None
-    shard = balanced(len(members), shard_sizes(members.device).scored)
-    counts = []
+    counts, order = [], []
     with progress(f"confusion of {len(members):,} members", len(members), "members") as advance:
-        for rows in _pieces(len(members), shard):
-            buffers = {name: value[rows] for name, value in members.buffers.items()}
-            total = 0
-            for piece in _pieces(len(part), SCORED_AT_ONCE):
-                given = members.points[rows], buffers, take(inputs, piece)
-                outputs = prediction(stacked_outputs(function, *given, batched=batched))
-                total = total + torch.vmap(metrics.confusion, in_dims=(0, None))(outputs, labels[piece])
-            assert isinstance(total, Tensor)
-            counts.append(total.round().long().cpu())
-            advance(len(total))
-    found = torch.cat(counts)
+        for rows, some in members.parts():
+            counts.append(_counts(some, inputs, labels, advance))
+            order.append(rows)
+    found = torch.cat(counts)[np.argsort(np.concatenate(order))]
     names = data.class_names
     if names is None or len(names) != found.shape[1]:
         names = tuple(map(str, range(found.shape[1])))
     return Confusion(found, names, split)
+
+
+def _counts(members: Population, inputs: Nest, labels: Tensor, advance: Callable[[int], None]) -> Tensor:
+    """Count for members of one program, a piece of the samples at a time."""
+    function = Function(members.space, members.device)
+    batched = unbatched_outputs(function, members, inputs) is None
+    shard = balanced(len(members), shard_sizes(members.device).scored)
+    counts = []
+    for rows in _pieces(len(members), shard):
+        some, total = members[rows], 0
+        for piece in _pieces(len(labels), SCORED_AT_ONCE):
+            outputs = stacked_outputs(
+                function, some.points, some.buffers, take(inputs, piece), batched=batched
+            )
+            total = total + torch.vmap(metrics.confusion, in_dims=(0, None))(
+                prediction(outputs), labels[piece]
+            )
+        assert isinstance(total, Tensor)
+        counts.append(total.round().long().cpu())
+        advance(len(total))
+    return torch.cat(counts)
 
 
 def _pieces(count: int, size: int) -> Iterator[slice]:
