@@ -99,7 +99,7 @@ def explore(
     seeds: Iterable[int] | int = 16,
     columns: Mapping[str, Any] | None = None,
     fresh_seeds: int = 64,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
     optimizer: str | Optimizer = "adam",
     epochs: int = 20,
     batch_size: int = 32,
@@ -121,7 +121,7 @@ def explore(
         seeds: Seeds of the sweep, or their number.
         columns: Hyper-parameters to sweep: ``{"lr": [1e-3, 1e-2]}``.
         fresh_seeds: How many new seeds to fit at the choice, at least 2.
-        loss: What is minimised.
+        loss: What is minimised; cross-entropy where None.
         optimizer: How.
         epochs: Passes over the training split.
         batch_size: Samples a step.
@@ -145,6 +145,7 @@ def explore(
     for name in ("validation", "test"):
         if len(data.splits[name]) == 0:
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
+    loss = "cross_entropy" if loss is None else loss
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     own = columns.get("loss", [loss])
     among = [losses.resolve(each) for each in ([own] if isinstance(own, str) else own)]
