@@ -99,3 +99,19 @@ def test_a_function_sees_every_epoch_and_may_stop_members():
         ModelspaceError, match=r"on_epoch returned \(3,\): a mask has one entry for each of the 2"
     ):
         fit(SPACE.sample(seeds=2, lr=[0.05]), on_epoch=lambda epoch: [True] * 3)
+
+
+def test_a_run_in_a_folder_goes_on_with_its_optimizer(tmp_path):
+    population = SPACE.sample(seeds=3, lr=[0.05])
+    whole = fit(population, epochs=4)
+    run = fit(population, epochs=2, out=tmp_path / "run")
+    longer = fit(run, epochs=4)
+    assert torch.equal(longer.population.points, whole.population.points)
+    assert longer.epochs == 4
+    with pytest.raises(
+        ModelspaceError, match="a run in memory keeps points, and not what the optimizer remembers"
+    ):
+        fit(whole, epochs=6)
+    moved = ms.Population(SPACE, population.points + 1, population.buffers, population.table)
+    with pytest.raises(ModelspaceError, match="did not begin where seeds begin"):
+        fit(fit(moved, epochs=1, out=tmp_path / "moved"), epochs=2)

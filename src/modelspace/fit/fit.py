@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from modelspace.runs import Keep, Recorder, Run, describe, needed
 
 @the_users_told()
 @takes(Options)
-def fit(population: Population, data: Any, options: Options) -> Run:
+def fit(population: Population | Run, data: Any, options: Options) -> Run:
     """Train every member of a population on the training split; the given population stays as it is.
 
     Each member is trained as the plain loop would train it (``modelspace.reference``): its own hyper-parameters
@@ -39,7 +40,9 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     ``data_seed``. A member whose loss or point stops being finite is frozen at its last point and counted.
 
     Args:
-        population: K members, on the device where they are to be trained.
+        population: K members, on the device where they are to be trained. Or a run in a folder, which goes on for
+            more
+            epochs with all that its optimizer remembers, given its settings again.
         data: A ``Data``, or whatever ``modelspace.data.load`` takes: a name, tensors, a data set, a file.
         options: Each by its name, as ``fit(…, epochs=5)``: the fields of ``Options``.
 
@@ -52,6 +55,9 @@ def fit(population: Population, data: Any, options: Options) -> Run:
     """
     began = time.perf_counter()
     data = datasets.load(data)
+    if isinstance(population, Run):
+        options = replace(options, out=population.folder if options.out is None else options.out)
+        population = population.begun()
     population = coordinates_in(options.precision, population)
     recipe = options.resolved(population, data)
     settings, higher = recipe.describe(), recipe.higher_is_better

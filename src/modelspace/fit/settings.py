@@ -13,7 +13,6 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar, dataclass_transform, overload
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.population import Population
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,8 +72,8 @@ def settings(cls: type[T]) -> type[T]:
 def takes(
     options: Callable[P, T],
 ) -> Callable[
-    [Callable[[Population, Any, T], R]],
-    Callable[Concatenate[Population, Any, P], R],
+    [Callable[[Given, Any, T], R]],
+    Callable[Concatenate[Given, Any, P], R],
 ]:
     """Let a function of (population, data, options) take each of the options by its name.
 
@@ -83,12 +82,12 @@ def takes(
             that take the place of ``options:``.
     """
 
-    def decorate(function: Callable[[Population, Any, T], R]) -> Callable[Concatenate[Population, Any, P], R]:
+    def decorate(function: Callable[[Given, Any, T], R]) -> Callable[Concatenate[Given, Any, P], R]:
         known: Iterable[Field[Any]] = fields(options)  # pyright: ignore[reportArgumentType]
         names = [each.name for each in known]
 
         @functools.wraps(function)
-        def called(population: Population, data: Any, *nothing: P.args, **given: P.kwargs) -> R:
+        def called(population: Given, data: Any, *nothing: P.args, **given: P.kwargs) -> R:
             for name in given:
                 if name not in names:
                     raise unknown_name(f"setting of {function.__name__}", name, names)

@@ -28,7 +28,7 @@ from modelspace.runs.folder import shard_file
 from modelspace.runs.identity import architecture_hash, content_hash
 from modelspace.runs.results import Keep, Results
 from modelspace.runs.settings import Response, Setting, Status, responses_of, words
-from modelspace.runs.shards import Keys, Result, Shapes, checked, read, result_of
+from modelspace.runs.shards import Keys, Result, Shapes, checked, keys_of, read, result_of
 from modelspace.space import ModelSpace
 from modelspace.tensorfile import DamagedError
 
@@ -164,6 +164,31 @@ class Run:
         """The settings, and each one's response: the quartiles of the score that judges."""
         higher = self.monitor in self.higher_is_better
         return responses_of(self.members, self.scores[self.monitor], self.status, higher_is_better=higher)
+
+    def begun(self) -> Population:
+        """Return the members as they began, so that a fit of them in the run's folder goes on where this ended.
+
+        Raises:
+            ModelspaceError: the run is in memory alone, where what the optimizer remembers is not kept; or its
+                members
+                did not begin where their seeds begin.
+        """
+        if self.folder is None:
+            raise ModelspaceError(
+                "a run in memory keeps points, and not what the optimizer remembers: give out=folder to the fit "
+                "that is to "
+                "go on, or fit run.population, whose optimizer begins anew"
+            )
+        known = {key.tobytes() for key in Catalogue(self.folder).keys}
+        if "seed" in self.members:
+            population = Population.from_seeds(self.space, self.members, self.population.device)
+            if known.issuperset(key.tobytes() for key in keys_of(population)):
+                return population
+        raise ModelspaceError(
+            f"the members of the run in '{self.folder}' did not begin where seeds begin: give fit the population "
+            "that they "
+            "began as, and out= the folder"
+        )
 
     def predict(self, inputs: Any) -> Nest:
         """Compute the outputs of every kept member, ``[K, N, …]``: see ``modelspace.predict``."""
