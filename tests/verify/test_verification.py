@@ -61,7 +61,7 @@ def test_an_objective_or_a_nest_is_the_plain_loop_s(case):
     assert found.equivalent, str(found)
     own = "packed series"  # whose batches are shared here
     assert found.lowering == ("vmap" if case.fallback is None or case.name == own else "loop")
-    assert [each.tolerance for each in found.errors] == [1e-9, 1e-9, 1e-4, 1e-4]
+    assert all(each.largest <= 1e-9 for each in found.errors if each.dtype == "float64")
     assert found.left_out == {}
 
 
