@@ -178,9 +178,12 @@ def compare(
     output_distance = output_scale = disagreement = None
     if inputs is not None:
         inputs = samples_as(inputs, layouts[0].dtype)
-        found = _outputs(first, inputs, loss), _outputs(second, samples_as(inputs, layouts[1].dtype), loss)
-        if all(outputs is not None for outputs in found):
-            output_distance, output_scale, disagreement = _output_differences(*found)
+        z, w = (
+            _outputs(net, samples_as(inputs, own.dtype), loss)
+            for net, own in zip((first, second), layouts, strict=True)
+        )
+        if z is not None and w is not None:
+            output_distance, output_scale, disagreement = _output_differences(z, w)
     whole = labels is not None or isinstance(loss, Objective)
     objective = losses.resolve(loss) if whole else None
     if population is not None and inputs is not None and objective is not None:

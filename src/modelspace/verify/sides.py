@@ -195,18 +195,13 @@ class Sides:
         shards = [self._shard(task, step, first, size) for first in range(0, members, size)]
         points = [torch.cat(rows) for rows in zip(*(shard[0] for shard in shards), strict=True)]
         buffers = {name: torch.cat([shard[2][name] for shard in shards]) for name in shards[0][2]}
-        given, loss, how = (
-            (task.function, points[-1].clone(), buffers),
-            self.task.recipe.loss,
-            lowering == "vmap",
-        )
-        inputs, labels = self.unseen
+        function, loss, last = task.function, self.task.recipe.loss, points[-1].clone()
+        (inputs, labels), how = self.unseen, lowering == "vmap"
         if isinstance(loss, Objective):
-            function, *members_ = given
-            outputs = objective_values(function, loss, *members_, inputs, labels, {}, batched=how)
+            made = objective_values(function, loss, last, buffers, inputs, labels, {}, batched=how)
         else:
-            outputs = stacked_outputs(*given, inputs, batched=how)
-        outputs = torch.stack([joined(take(outputs, k)) for k in range(members)])
+            made = stacked_outputs(function, last, buffers, inputs, batched=how)
+        outputs = torch.stack([joined(take(made, k)) for k in range(members)])
         return points, torch.cat([shard[1] for shard in shards]), buffers, outputs
 
     def _shard(
