@@ -164,5 +164,7 @@ def test_objectives_and_nests(name):
 
 def test_an_objective_s_parameters_are_no_choice():
     case = named("VAE")
-    with pytest.raises(ModelspaceError, match="beta is a parameter of objective 'evidence_bound', among whose"):
+    with pytest.raises(
+        ModelspaceError, match="beta is a parameter of objective 'evidence_bound', among whose"
+    ):
         ms.explore(case.space(), case.data(), columns=case.columns, objective=case.objective)

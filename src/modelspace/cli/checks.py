@@ -11,9 +11,9 @@ from modelspace.cli.arguments import (
     add_data,
     add_json,
     add_target,
+    function_named,
     load_data,
     load_space,
-    function_named,
     sample_shape,
 )
 from modelspace.cli.parser import Verb, add_options, as_flags, chosen
