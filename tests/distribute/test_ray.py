@@ -86,6 +86,13 @@ def test_random_numbers_and_own_data_orders_are_the_members():
     assert_same(in_ray(population, data=case.data()), fit(population, data=case.data()))
 
 
+@pytest.mark.parametrize("name", ["VAE", "padding mask", "temporal difference", "training step"])
+def test_objectives_and_nests(name):
+    case = named(name)
+    population, settings = case.space(torch.float64).sample(seeds=9), {**case.goal, "data": case.data()}
+    assert_same(in_ray(population, **settings), fit(population, **settings))
+
+
 def test_points_that_no_seed_draws_travel():
     population = members(6)
     population.points[2] += 0.5

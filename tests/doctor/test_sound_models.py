@@ -3,7 +3,7 @@
 import pytest
 import torch
 from support import zoo
-from support.cases import ARCHITECTURES
+from support.cases import ARCHITECTURES, WORKS
 
 from modelspace.doctor import doctor
 
@@ -31,6 +31,17 @@ def test_a_sound_architecture_raises_no_alarm(case):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", WORKS, ids=str)
+def test_what_takes_a_nest_is_looked_at_as_far_as_can_be(case):
+    loss = case.loss if case.objective is None else None
+    found = doctor(case.space(), data=case.data(), loss=loss, ignore=["cannot-overfit"])
+    assert {rule: why for rule, why in found.skipped.items() if " failed: " in why} == {}
+    inputs = case.data().train.inputs
+    several = not isinstance(inputs, torch.Tensor)
+    assert several == any(why.startswith("inputs are several: ") for why in found.skipped.values())
+    assert not [f for f in found.findings if f.severity == "error"], str(found)
+
+
 @pytest.mark.parametrize("case", ARCHITECTURES, ids=str)
 def test_a_sound_architecture_learns_a_batch_by_heart(case):
     found = doctor(case.space(), loss=case.loss, tokens=case.tokens or None, only=["cannot-overfit"])

@@ -145,3 +145,26 @@ def test_ctrl_c_before_anything_was_finished_is_ctrl_c(monkeypatch):
     monkeypatch.setattr(journey, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         explore()
+
+
+@pytest.mark.parametrize("name", ["VAE", "padding mask", "two heads", "triplets", "training step"])
+def test_objectives_and_nests(name):
+    case = named(name)
+    columns = {"lr": [1e-3, 0.05], **{column: values[:1] for column, values in case.columns.items()}}
+    goal = {} if name == "training step" else case.goal
+    found = ms.explore(case.space(), case.data(), seeds=2, fresh_seeds=2, columns=columns, **goal, **SETTINGS)
+    assert found.metric == ("accuracy" if name == "padding mask" else "loss")
+    own = {"loss": case.loss} if case.objective is None else {"objective": case.objective}
+    expected = ms.evaluate(found.fresh.population, case.data(), **own)
+    assert np.allclose(found.test[found.metric], expected[found.metric])
+    assert np.allclose(found.comparison.path_losses[0], expected["loss"][found.pair[0]], rtol=1e-4)
+    assert (found.comparison.output_distance is None) == (name == "triplets")
+    assert "Exploration of" in repr(found)
+
+
+def test_an_objective_s_parameters_are_no_choice():
+    case = named("VAE")
+    with pytest.raises(
+        ModelspaceError, match="beta is a parameter of objective 'evidence_bound', among whose"
+    ):
+        ms.explore(case.space(), case.data(), columns=case.columns, objective=case.objective)

@@ -3,7 +3,7 @@ from functools import cache
 
 import pytest
 import torch
-from support.cases import ARCHITECTURES, DummyNet, named
+from support.cases import ARCHITECTURES, WORKS, DummyNet, named
 from torch import nn
 
 import modelspace as ms
@@ -40,6 +40,44 @@ def test_a_population_is_the_plain_loop(name):
     assert all(len(each.points) == len(each.losses) == STEPS for each in found.errors)
     assert found.loop_seconds > 0
     assert found.population_seconds > 0
+
+
+WORKED = [
+    "VAE",
+    "PINN by autograd",
+    "temporal difference",
+    "training step",
+    "two heads",
+    "complex inputs",
+]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=str(c), marks=[] if c.name in WORKED else pytest.mark.slow) for c in WORKS],
+)
+def test_an_objective_or_a_nest_is_the_plain_loop_s(case):
+    found = ms.verify(case.space(), case.data(), **case.goal, steps=STEPS, batch_size=5)
+    assert found.equivalent, str(found)
+    own = "packed series"  # whose batches are shared here
+    assert found.lowering == ("vmap" if case.fallback is None or case.name == own else "loop")
+    assert all(each.largest <= 1e-9 for each in found.errors if each.dtype == "float64")
+    assert found.left_out == {}
+
+
+def test_an_objective_that_keeps_state_is_found():
+    calls = []
+
+    def counting(model, batch):
+        calls.append(1)
+        return nn.functional.cross_entropy(model(batch[0]), batch[1]) * (1 + 0.1 * len(calls))
+
+    case = named("MLP tanh")
+    found = ms.verify(case.space(), case.data(), objective=counting, steps=2)
+    assert not found.equivalent
+    assert "objective 'counting' depends on something that it keeps itself" in found.refused
+    with pytest.raises(ModelspaceError, match="both a loss and an objective are given"):
+        ms.verify(case.space(), case.data(), objective=counting, loss="mse", steps=2)
 
 
 class Drifting(nn.Module):

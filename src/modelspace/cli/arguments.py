@@ -224,15 +224,15 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **named,
         "loss": options.loss and options.loss.partition(",")[0],
-        "objective": options.objective and _function(options.objective),
-        "transform": options.transform and _function(options.transform),
+        "objective": options.objective and function_named(options.objective),
+        "transform": options.transform and function_named(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
     }
 
 
-def _function(given: str) -> Any:
+def function_named(given: str) -> Any:
     """A function by its file or module: ``file.py:function``; another word as it is."""
     return load_object(given) if ":" in given else given
 

@@ -7,7 +7,15 @@ from contextlib import redirect_stdout
 import torch
 from torch import nn
 
-from modelspace.cli.arguments import add_data, add_json, add_target, load_data, load_space, sample_shape
+from modelspace.cli.arguments import (
+    add_data,
+    add_json,
+    add_target,
+    function_named,
+    load_data,
+    load_space,
+    sample_shape,
+)
 from modelspace.cli.parser import Verb, add_options, as_flags, chosen
 from modelspace.cli.results import print_json
 from modelspace.compare import compare
@@ -95,20 +103,23 @@ examples:
   modelspace verify nets.py:MLP --data digits --loss cross_entropy --json
 
 exit status: 0 if every error is within its tolerance, 1 if not"""
-_VERIFIED = "loss optimizer tokens members steps batch_size compile"
+_VERIFIED = "loss objective optimizer tokens members steps batch_size compile"
 
 
 def _configure_verify(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_data(parser, required=False)
-    add_options(parser, verify, _VERIFIED, loss={"metavar": "NAME"}, optimizer={"metavar": "NAME"})
+    named = {name: {"metavar": "NAME"} for name in ("loss", "optimizer")}
+    add_options(parser, verify, _VERIFIED, objective={"metavar": "FILE.py:NAME"}, **named)
     add_json(parser)
 
 
 def _verify(options: argparse.Namespace) -> int:
     data = load_data(options)
     space = load_space(options, data, input_dtype=torch.long if options.tokens else None)
-    found = verify(space, data, **chosen(options, _VERIFIED))
+    settings = chosen(options, _VERIFIED)
+    settings["objective"] = options.objective and function_named(options.objective)
+    found = verify(space, data, **settings)
     if options.json:
         print_json(found, "equivalent", "max_relative_error", "speedup", plan=str(found.plan))
     else:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from modelspace import losses
 from modelspace.engine import members_scores, probe
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Loss
+from modelspace.losses import Loss, Objective
+from modelspace.nest import Nest, on, samples, tensors
 from modelspace.population import Population, population_of
 from modelspace.space import Layout, ModelSpace, layout_of, samples_as
 
@@ -115,9 +116,9 @@ def compare(
     first: nn.Module,
     second: nn.Module,
     *,
-    inputs: Tensor | None = None,
-    labels: Tensor | None = None,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    inputs: Nest = None,
+    labels: Nest = None,
+    loss: str | Loss | Callable[[Any, Any], Tensor] = "cross_entropy",
     points: int = 21,
     names: tuple[str, str] = ("a", "b"),
     space: ModelSpace | None = None,
@@ -127,9 +128,9 @@ def compare(
     Args:
         first: One network.
         second: The other, of the same architecture or of any other with the same inputs.
-        inputs: ``[N, …]``: the outputs are compared on these, in evaluation mode.
+        inputs: ``[N, …]``, or a nest: the outputs are compared on these, in evaluation mode.
         labels: With inputs: the loss along the straight line between the two points is measured.
-        loss: Which loss.
+        loss: Which loss; or an ``Objective``, of inputs and labels or of inputs alone.
         points: How many points of the line, both ends included, at least 2.
         names: What to call the two.
         space: Their space, where it is known.
@@ -156,7 +157,7 @@ def compare(
     if points < 2:
         raise ModelspaceError(f"a line has at least its 2 ends; received points={points}")
     first, second = _on_the_cpu(first), _on_the_cpu(second)
-    inputs, labels = (None if given is None else given.cpu() for given in (inputs, labels))
+    inputs, labels = (None if given is None else on("cpu", given) for given in (inputs, labels))
     layouts = layout_of(first), layout_of(second)
     differences = _differences(*layouts, names)
     own = () if space is None else space.own_frozen
@@ -177,10 +178,15 @@ def compare(
     output_distance = output_scale = disagreement = None
     if inputs is not None:
         inputs = samples_as(inputs, layouts[0].dtype)
-        outputs = probe(first, inputs), probe(second, samples_as(inputs, layouts[1].dtype))
-        output_distance, output_scale, disagreement = _output_differences(*outputs)
-    objective = losses.resolve(loss) if labels is not None else None
-    if population is not None and inputs is not None and labels is not None and objective is not None:
+        z, w = (
+            _outputs(net, samples_as(inputs, own.dtype), loss)
+            for net, own in zip((first, second), layouts, strict=True)
+        )
+        if z is not None and w is not None:
+            output_distance, output_scale, disagreement = _output_differences(z, w)
+    whole = labels is not None or isinstance(loss, Objective)
+    objective = losses.resolve(loss) if whole else None
+    if population is not None and inputs is not None and objective is not None:
         alphas = np.linspace(0, 1, points)
         line = _line(population, torch.tensor(alphas))
         found = members_scores(line, inputs, labels, {"loss": objective})[:, 0].cpu().numpy()
@@ -194,7 +200,7 @@ def compare(
         same_point,
         distance,
         blocks,
-        0 if inputs is None else len(inputs),
+        0 if inputs is None else samples(inputs),
         output_distance,
         output_scale,
         disagreement,
@@ -290,6 +296,23 @@ def _unlike(first: nn.Module, second: nn.Module, names: tuple[str, str]) -> tupl
 def _describe(module: nn.Module) -> str:
     arguments = [part for part in module.extra_repr().split(", ") if part and not part.startswith("inplace")]
     return f"{type(module).__name__}({', '.join(arguments)})"
+
+
+def _outputs(network: nn.Module, inputs: Nest, loss: Any) -> Tensor | None:
+    """A network's outputs, ``[N, …]``; of several tensors ``[N]`` of all their numbers, and of none None.
+
+    An objective need not call the network with its inputs: then there is nothing to compare.
+    """
+    try:
+        outputs = probe(network, inputs)
+    except ModelspaceError:
+        if isinstance(loss, Objective):
+            return None
+        raise
+    if isinstance(outputs, Tensor):
+        return outputs
+    parts = [part for part in tensors(outputs) if part.shape[:1] == (samples(inputs),)]
+    return torch.cat([part.reshape(len(part), -1).double() for part in parts], 1) if parts else None
 
 
 def _output_differences(a: Tensor, b: Tensor) -> tuple[float | None, float | None, float | None]:

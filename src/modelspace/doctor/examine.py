@@ -16,6 +16,7 @@ from modelspace.doctor.samples import private_randomness
 from modelspace.doctor.subject import LARGEST_PARAMETERS, Subject
 from modelspace.errors import ModelspaceError, first_line, printable, unknown_name
 from modelspace.losses import resolve
+from modelspace.nest import described
 from modelspace.progress import progress
 from modelspace.space import ModelSpace
 
@@ -112,7 +113,8 @@ def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> s
         "data": subject.labels is not None,
         "formula": subject.formula is not None,
     }
-    absent = [NEEDS[need] for need in rule.needs if need in NEEDS and not has[need]]
+    said = NEEDS if subject.several is None else {**NEEDS, "inputs": f"inputs are several: {subject.several}"}
+    absent = [said[need] for need in rule.needs if need in NEEDS and not has[need]]
     if absent:
         return " and ".join(absent)
     if "values" in rule.needs and subject.too_large:
@@ -147,9 +149,13 @@ def _subject(
         raise ModelspaceError("doctor received data= and inputs= or labels=: give either")
     samples: Tensor | None = None
     shape: tuple[int, ...] | None = None
+    several: str | None = None
     if data is not None:
         split = data if isinstance(data, Split) else (data if isinstance(data, Data) else load(data)).train
-        samples, labels = split.inputs[:_ENOUGH_SAMPLES], split.labels[:_ENOUGH_SAMPLES]
+        enough = split.take(slice(_ENOUGH_SAMPLES))
+        several = None if isinstance(enough.inputs, Tensor) else described(enough.inputs)
+        samples = enough.inputs if several is None else None
+        labels = enough.labels if isinstance(enough.labels, Tensor) and several is None else None
     elif isinstance(inputs, Tensor):
         samples = inputs
     elif inputs is not None:
@@ -167,12 +173,13 @@ def _subject(
         architecture = Architecture(architecture, {}, shape, None, dtype or torch.float32)
     return Subject(
         architecture=architecture,
-        shape=shape if shape is not None else architecture.input_shape,
+        shape=shape if shape is not None or several is not None else architecture.input_shape,
         input_dtype=dtype or architecture.input_dtype,
         tokens=tokens,
         given_loss=None if loss is None else resolve(loss),
         formula=None if formula is None else resolve(formula),
         samples=samples,
+        several=several,
         labels=labels,
         classes=classes,
         seed=seed,

@@ -37,6 +37,7 @@ class Subject:
         given_loss: The loss, if one was given.
         formula: The formula that the user takes the loss for.
         samples: The user's own samples.
+        several: What they are where they are several tensors, which the rules do not look at.
         labels: Their labels.
         classes: The number of classes that the user declared.
         seed: Of the module and of everything random.
@@ -49,6 +50,7 @@ class Subject:
     given_loss: Loss | None = None
     formula: Loss | None = None
     samples: Tensor | None = None
+    several: str | None = None
     labels: Tensor | None = None
     classes: int | None = None
     seed: int = 0

@@ -17,7 +17,7 @@ from modelspace.engine.evaluate import (
     probe,
     tried,
 )
-from modelspace.engine.function import Function, Verdict, stacked_outputs
+from modelspace.engine.function import Function, Verdict, Work, stacked_outputs
 from modelspace.engine.gradient import (
     Batch,
     Gradient,
@@ -28,6 +28,7 @@ from modelspace.engine.gradient import (
     mean_gradient,
     terms_of,
     vmap_gradient,
+    work_of,
 )
 from modelspace.engine.lowerings import lowered, without_fast_paths
 from modelspace.engine.measurements import adopt_gains, fingerprint, known_gains
@@ -63,6 +64,7 @@ __all__ = [
     "Scoring",
     "Trial",
     "Verdict",
+    "Work",
     "adopt_gains",
     "apart",
     "balanced",
@@ -99,4 +101,5 @@ __all__ = [
     "vmap_gradient",
     "without_fast_paths",
     "witnessed",
+    "work_of",
 ]

@@ -407,6 +407,9 @@ def tried(objective: Objective, module: nn.Module, inputs: Nest, labels: Nest) -
         ModelspaceError: it fails, returns no scalar, or its loss does not depend on the module's parameters.
     """
     what = f"objective '{objective.name}'"
+    parts = (
+        {"inputs": inputs, "labels": labels} if objective.form == "pair" else objective.batch(inputs, labels)
+    )
     module.train()
     try:
         with torch.enable_grad(), seeded(0), seeded_elsewhere(0):
@@ -414,9 +417,7 @@ def tried(objective: Objective, module: nn.Module, inputs: Nest, labels: Nest) -
     except ModelspaceError:
         raise
     except Exception as error:
-        raise ModelspaceError(
-            f"{what} failed on a batch of {described(objective.batch(inputs, labels))}: {told(error)}"
-        ) from error
+        raise ModelspaceError(f"{what} failed on a batch of {described(parts)}: {told(error)}") from error
     if not values["loss"].requires_grad and any(p.requires_grad for p in module.parameters()):
         raise ModelspaceError(
             f"{what} has no gradient with respect to the model's parameters (.item(), .detach() or no_grad on the "
@@ -550,4 +551,4 @@ def _unbatched_objective(
     works = [work_of(at(objective, _row(own, k)), of_few) for k in range(len(members))]
     given = members.points, members.buffers, few, of_few, own
     compute = partial(objective_values, function, objective, *given)
-    return unbatched(function, members, few, works, compute, f"the values of objective '{objective}' depend")
+    return unbatched(function, members, few, works, compute, objective)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modelspace.construction import same
 from modelspace.engine.function import Function, Verdict, Work, stacked_outputs
-from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
+from modelspace.engine.gradient import Batch, Gradient, Score, loop_gradient, vmap_gradient
 from modelspace.engine.lowerings import without_fast_paths
 from modelspace.engine.plan import no_batched_form
 from modelspace.engine.real_modules import (
@@ -30,6 +30,7 @@ from modelspace.engine.real_modules import (
     state_of,
 )
 from modelspace.errors import ModelspaceError
+from modelspace.losses import Objective
 from modelspace.nest import Nest, called, mapped, stacked, take, tensors
 from modelspace.population import Population
 from modelspace.space import ModelSpace
@@ -57,12 +58,12 @@ def witnessed(function: Function, trial: Trial, *, batched: bool = True) -> Verd
     function.trust(Verdict(written=_written(space, steps), elsewhere=elsewhere))
     why = _misplaced(space, steps)
     if why is None and (parted := _parted(function, loop_gradient, trial, members)) is not None:
-        why = _refusal(trial.population, steps, parted)
+        why = _refusal(trial, steps, parted)
     if why is not None:
         return Verdict(refused=f"{space.title} can't be a population: {why}")
     why = "it was not tried" if not batched else None
     if elsewhere:
-        why = _shared_generators(elsewhere)
+        why = _shared_generators(elsewhere, trial.loss)
     elif batched:
         why = _unbatched(function, trial, members)
     counters = tuple(dict.fromkeys(name for step in steps for name in step.counters))
@@ -83,7 +84,7 @@ def unbatched_outputs(function: Function, population: Population, inputs: Nest) 
     members, few = first_and_last(population), take(inputs, slice(_TRIED))
     given = members.points.clone(), members.buffers, few
     compute = partial(stacked_outputs, function, *given)
-    return unbatched(function, members, few, [called] * len(members), compute, "its outputs depend")
+    return unbatched(function, members, few, [called] * len(members), compute)
 
 
 def first_and_last(population: Population) -> Population:
@@ -97,7 +98,7 @@ def unbatched(
     inputs: Nest,
     works: Sequence[Work],
     compute: Callable[..., Nest],
-    what: str,
+    objective: Objective | None = None,
 ) -> str | None:
     """Say why what is computed of members in evaluation mode can't be under ``vmap``; None where it can.
 
@@ -107,7 +108,7 @@ def unbatched(
         inputs: What they are given.
         works: What is computed of each.
         compute: Computes it of all of them, ``batched`` or not.
-        what: For messages: ``"its outputs depend"``.
+        objective: What it is, where it is not the outputs.
 
     Raises:
         ModelspaceError: not even one member at a time is what the user's own module computes.
@@ -126,17 +127,19 @@ def unbatched(
     names = tuple(sorted(elsewhere))
     function.trust(Verdict(written=tuple(written), elsewhere=names))
     if _apart(compute(batched=False), rows):
+        what = "its outputs depend" if objective is None else f"objective '{objective.name}' depends"
         raise ModelspaceError(
             f"{members.space.title} can't be a population: in evaluation {what} on something that is "
             f"neither parameter nor buffer; {_BUFFER}"
         )
     if names:
-        return _shared_generators(names)
+        return _shared_generators(names, objective)
     try:
         batched = compute(batched=True)
     except Exception as error:
         return no_batched_form(error)
-    return f"under vmap {what.rpartition(' ')[0]} are others" if _apart(batched, rows) else None
+    what = "its outputs are others" if objective is None else f"objective '{objective.name}' is another"
+    return f"under vmap {what}" if _apart(batched, rows) else None
 
 
 def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:
@@ -147,8 +150,9 @@ def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:
     )
 
 
-def _shared_generators(names: Sequence[str]) -> str:
-    return f"the forward draws from {' and '.join(names)}, which members would share"
+def _shared_generators(names: Sequence[str], loss: Score | None = None) -> str:
+    who = f"objective '{loss.name}'" if isinstance(loss, Objective) else "the forward"
+    return f"{who} draws from {' and '.join(names)}, which members would share"
 
 
 def _written(space: ModelSpace, steps: Sequence[Passed]) -> tuple[str, ...]:
@@ -328,8 +332,9 @@ def _rounding(trial: Trial) -> bool:
         return False
 
 
-def _refusal(population: Population, steps: Sequence[Passed], parted: str) -> str:
+def _refusal(trial: Trial, steps: Sequence[Passed], parted: str) -> str:
     """Say why not even one member at a time is the real module, and what to do."""
+    population, loss = trial.population, trial.loss
     changed = list(dict.fromkeys(name for step in steps for name in step.attributes))
     if changed:
         return (
@@ -345,5 +350,11 @@ def _refusal(population: Population, steps: Sequence[Passed], parted: str) -> st
     if drawn:
         return (
             f"{', '.join(drawn[:3])} differs from seed to seed and is neither parameter nor buffer; {_BUFFER}"
+        )
+    if isinstance(loss, Objective):
+        return (
+            f"objective '{loss.name}' depends on something that it keeps itself, neither parameter nor buffer of the "
+            f"model, nor drawn by torch's own generator ({parted}); what it writes and reads again belongs to the "
+            "member: register it as a buffer of the model (self.register_buffer)"
         )
     return f"its forward depends on something that is neither parameter nor buffer ({parted}); {_BUFFER}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from modelspace import losses
 from modelspace.compare import Comparison, compare
 from modelspace.data import Data
 from modelspace.doctor import Diagnosis, doctor
-from modelspace.engine import evaluate
+from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import fit
-from modelspace.losses import Loss
+from modelspace.losses import Choice, Loss, Objective
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
@@ -99,7 +99,8 @@ def explore(
     seeds: Iterable[int] | int = 16,
     columns: Mapping[str, Any] | None = None,
     fresh_seeds: int = 64,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: str | Loss | Callable[[Any, Any], Tensor] | None = None,
+    objective: Objective | Callable[[Any, Any], Any] | Literal["model"] | None = None,
     optimizer: str | Optimizer = "adam",
     epochs: int = 20,
     batch_size: int = 32,
@@ -121,7 +122,8 @@ def explore(
         seeds: Seeds of the sweep, or their number.
         columns: Hyper-parameters to sweep: ``{"lr": [1e-3, 1e-2]}``.
         fresh_seeds: How many new seeds to fit at the choice, at least 2.
-        loss: What is minimised; cross-entropy where None.
+        loss: What is minimised; cross-entropy where nothing is given.
+        objective: In place of a loss, as of ``fit``: then the choice is by its ``loss``.
         optimizer: How.
         epochs: Passes over the training split.
         batch_size: Samples a step.
@@ -145,14 +147,15 @@ def explore(
     for name in ("validation", "test"):
         if len(data.splits[name]) == 0:
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
-    loss = "cross_entropy" if loss is None else loss
-    settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
-    own = columns.get("loss", [loss])
-    among = [losses.resolve(each) for each in ([own] if isinstance(own, str) else own)]
+    goal = {"loss": loss, "objective": objective}
+    settings = {**goal, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
+    population = space.sample(seeds, **columns)
+    minimised = goal_of(population, data, loss, objective)
+    among = minimised.among if isinstance(minimised, Choice) else (minimised,)
     metric = "accuracy" if all(usual(each, data.classes) for each in among) else "loss"
-    _refuse_incomparable(columns, metric)
+    _refuse_incomparable(columns, metric, minimised)
     diagnosis = _diagnosis(space, among[0], data)
-    sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
+    sweep = fit(population.to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
     scores, higher = sweep.table[f"validation_{metric}"].to_numpy(dtype=np.float64), metric != "loss"
@@ -172,12 +175,14 @@ def explore(
     finished = ended_well(fresh.status)
     if fresh.interrupted and not finished.any():
         raise Interrupted(sweep)
-    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
+    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), **goal)
     test["status"] = fresh.status
     counted = test[finished]
     first_two = [int(k) for k in counted.index[:2]]
     comparison = None
-    loss = chosen.get("loss", loss)
+    if not isinstance(minimised, Objective):
+        minimised = losses.resolve(chosen.get("loss", minimised))
+    own = {name: value for name, value in chosen.items() if name in minimised.hyperparameters()}
     if len(first_two) == 2:
         a, b = first_two
         seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
@@ -186,7 +191,7 @@ def explore(
             fresh.population.module(b),
             inputs=data.test.inputs,
             labels=data.test.labels,
-            loss=loss,
+            loss=minimised.at(own) if isinstance(minimised, Objective) else minimised,
             names=seed_names,
             space=space,
         )
@@ -200,18 +205,26 @@ def explore(
 
 def _diagnosis(space: ModelSpace, loss: Loss, data: Data) -> Diagnosis | None:
     try:
-        return doctor(space, loss=loss, data=data)
+        return doctor(space, loss=None if isinstance(loss, Objective) else loss, data=data)
     except ModelspaceError:  # what is wrong enough to stop it stops the fit too, which says so
         return None
 
 
-def _refuse_incomparable(columns: Mapping[str, Any], metric: str) -> None:
+def _refuse_incomparable(columns: Mapping[str, Any], metric: str, minimised: Loss) -> None:
     """Columns among whose values a validation score can't choose."""
     noise = columns.get("label_noise")
     if isinstance(noise, Iterable) and len(set(noise)) > 1:
         raise ModelspaceError(
             "label_noise is a condition, not a choice: explore takes one value of it; fit takes several"
         )
+    own = minimised.hyperparameters() if isinstance(minimised, Objective) else {}
+    for name in own:
+        values = columns.get(name)
+        if isinstance(values, Iterable) and len(set(values)) > 1:
+            raise ModelspaceError(
+                f"{name} is a parameter of objective '{minimised.name}', among whose values its own can't choose: "
+                "explore takes one of them; fit takes several"
+            )
     if metric == "loss" and "loss" in columns:
         raise ModelspaceError(
             "losses can't be chosen among by their own values: explore takes several where labels are classes, "

@@ -299,13 +299,23 @@ class Recipe:
         if self.steps is not None:
             own["epochs"] = self._epochs(population, data)
         own["metrics"] = usual(loss, data.classes) if self.metrics is None else self.metrics
-        recipe, rule = Recipe(**own), self.early_stopping
-        monitors = ["validation_loss", *(f"validation_{m.name}" for m in recipe.measured)]
-        of_objective = isinstance(loss, Objective)  # what else it names is seen when it is computed
-        for monitor in (*([] if rule is None else [rule.monitor]), *self.schedule.monitors):
-            if monitor not in monitors and not of_objective:
-                raise unknown_name("score to monitor", monitor, monitors)
+        recipe = Recipe(**own)
+        if not isinstance(loss, Objective):
+            recipe.check_monitors()
         return recipe
+
+    def check_monitors(self) -> None:
+        """Refuse to monitor what is not measured; what an objective names is known once it was computed.
+
+        Raises:
+            ModelspaceError: early stopping or the schedule asks for an unknown score.
+        """
+        also = self.loss.named if isinstance(self.loss, Objective) else ()
+        monitors = [f"validation_{name}" for name in ("loss", *(m.name for m in self.measured), *also)]
+        rule = self.early_stopping
+        for monitor in (*([] if rule is None else [rule.monitor]), *self.schedule.monitors):
+            if monitor not in monitors:
+                raise unknown_name("score to monitor", monitor, monitors)
 
     def _epochs(self, population: Population, data: Data) -> int:
         """How many epochs the given number of updates takes, of the member with most samples."""

@@ -41,11 +41,14 @@ class Objective(Loss):
 
     @property
     def name(self) -> str:
-        """What the function is called."""
+        """What the function is called; ``model`` is what the model says itself."""
+        if self.function is of_the_model:
+            return "model"
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __str__(self) -> str:
-        return self.name
+        given = ", ".join(f"{name}={value:g}" for name, value in self.values.items())
+        return f"{self.name}({given})" if given else self.name
 
     @property
     def code(self) -> tuple[Callable[..., Any], ...]:
@@ -105,8 +108,7 @@ class Objective(Loss):
             if not isinstance(loss, Tensor):
                 raise ModelspaceError(
                     f"{what} returned a {type(result).__name__}: it must return a scalar tensor, or a dict of "
-                    "scalars "
-                    "one of which is 'loss'"
+                    "scalars one of which is 'loss'"
                 )
             result = {"loss": loss}
         loss = result.get("loss")

@@ -40,7 +40,7 @@ class MultiStep(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         passed = sum(
             ((step >= milestone).to(step.dtype) for milestone in self.milestones), torch.zeros_like(step)
@@ -71,7 +71,7 @@ class Exponential(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         return column(self, columns, "exponential_factor", step) ** step
 
@@ -101,7 +101,7 @@ class Polynomial(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         progress = (step / length(self, columns, "polynomial_steps", step, total_steps)).clamp(max=1)
         return (1 - progress) ** column(self, columns, "polynomial_power", step)
@@ -130,7 +130,7 @@ class Hold(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         steps, value = (column(self, columns, name, step) for name in ("hold_steps", "hold_factor"))
         return torch.where(step < steps, value, 1.0)
@@ -166,7 +166,7 @@ class CosineRestarts(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         every, growth, final = (column(self, columns, name, step) for name in self.hyperparameters())
         # Cycles behind: of equal length, or of a geometric series, where rounding may not fall short of a restart.
@@ -202,7 +202,7 @@ class Lambda(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         factors = [float(self.function(int(t))) for t in step[:, 0].tolist()]
         return torch.tensor(factors, dtype=step.dtype, device=step.device)[:, None]
@@ -250,7 +250,7 @@ class Plateau(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         scale = columns.get("plateau_scale", 1.0)
         return torch.ones_like(step) * torch.as_tensor(scale, dtype=step.dtype, device=step.device)

@@ -37,7 +37,7 @@ class Schedule(Protocol):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factor of each step and member.
 
         Args:
@@ -98,7 +98,7 @@ class Constant(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give 1 everywhere."""
         return torch.ones_like(step)
 
@@ -134,7 +134,7 @@ class Cosine(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         final = column(self, columns, "cosine_final", step)
         progress = step / length(self, columns, "cosine_steps", step, total_steps)
@@ -167,7 +167,7 @@ class Step(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         every = column(self, columns, "step_every", step)
         return column(self, columns, "step_factor", step) ** torch.div(step, every, rounding_mode="floor")
@@ -214,7 +214,7 @@ class OneCycle(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         first = 1 / column(self, columns, "onecycle_div_factor", step)
         last = first / column(self, columns, "onecycle_final_div_factor", step)
@@ -259,7 +259,7 @@ class Warmup(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the factors: see `Schedule.factor`."""
         steps = column(self, columns, "warmup_steps", step)
         start = column(self, columns, "warmup_start", step)
@@ -327,7 +327,7 @@ class Product(Schedule):
 
     def factor(
         self, step: Float64[Tensor, "step _"], total_steps: int | Tensor, columns: Columns
-    ) -> Float64[Tensor, "step member"]:
+    ) -> Float64[Tensor, "step #member"]:
         """Give the product of both sides' factors."""
         return self.left.factor(step, total_steps, columns) * self.right.factor(step, total_steps, columns)
 

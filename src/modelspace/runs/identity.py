@@ -179,6 +179,7 @@ def _samples(data: Data) -> Iterator[bytes]:
             yield path.encode()
             size = max(1, _AT_ONCE // max(1, part[:1].nbytes))
             yield from (bytes_of(part[begin : begin + size]) for begin in range(0, len(part), size))
+    yield from (ids.tobytes() for ids in data.tasks.values())
 
 
 def _short_hash(parts: Iterable[bytes]) -> str:

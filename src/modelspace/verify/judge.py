@@ -18,14 +18,17 @@ from torch.utils._pytree import tree_leaves
 from modelspace.engine import (
     Function,
     Lowering,
+    Work,
     apart,
     dense,
     evaluated,
     plainly,
     real_module,
     without_fast_paths,
+    work_of,
 )
-from modelspace.losses import Loss
+from modelspace.losses import Loss, Objective
+from modelspace.nest import Nest, called, mapped, tensors
 from modelspace.optimizers import Optimizer, exactly
 from modelspace.population import Population
 from modelspace.reference import DrewError, stateless_randomness, train
@@ -42,7 +45,7 @@ class Judged:
         points: After each step, ``[steps, n]``.
         losses: Before each step, ``[steps]``.
         buffers: After the last step, by name.
-        outputs: In evaluation mode after the last step, ``[samples, …]``.
+        outputs: In evaluation mode after the last step, all in one row; or the values of an objective.
         ordinary: The same where PyTorch's inference path of transformers is switched off.
         matched: Whether the network drew random numbers, which were matched.
     """
@@ -58,7 +61,7 @@ class Judged:
 def judge(
     population: Population,
     k: int,
-    samples: tuple[Tensor, Tensor, Tensor],
+    samples: tuple[tuple[Nest, Nest], tuple[Nest, Nest]],
     loss: Loss,
     make_optimizer: MakeOptimizer,
     *,
@@ -72,7 +75,7 @@ def judge(
     Args:
         population: The members.
         k: Which one.
-        samples: Inputs and labels to train on, and inputs to evaluate on.
+        samples: Inputs and labels to train on, and to evaluate on.
         loss: The loss.
         make_optimizer: Given the trainable parameters.
         steps: Updates.
@@ -82,7 +85,8 @@ def judge(
         matched: Whether the network's random numbers are made the member's own. It is left alone otherwise, and done
             once more from the start if it drew.
     """
-    inputs, labels, unseen = samples
+    (inputs, labels), (unseen, of_unseen) = samples
+    work = work_of(loss, of_unseen) if isinstance(loss, Objective) else called
     settings = {"steps": steps, "batch_size": batch_size, "matched": matched}
     generator = None if jitter is None else torch.Generator().manual_seed(jitter)
     rows: list[Tensor] = []
@@ -100,13 +104,19 @@ def judge(
                 module, inputs, labels, loss, make_optimizer, seed=seed, after_step=after_step, **settings
             )
             buffers = {name: dense(value) for name, value in population.space.buffers_of(module).items()}
-            outputs, _ = evaluated(module, unseen)
+            outputs, _ = evaluated(module, unseen, work)
             with without_fast_paths():
-                ordinary, _ = evaluated(module, unseen)
+                ordinary, _ = evaluated(module, unseen, work)
             curve = torch.tensor(losses, dtype=torch.float64)
-            return Judged(torch.stack(rows), curve, buffers, outputs, ordinary, matched)
+            return Judged(torch.stack(rows), curve, buffers, joined(outputs), joined(ordinary), matched)
     settings |= {"jitter": jitter, "matched": True}
     return judge(population, k, samples, loss, make_optimizer, **settings)
+
+
+def joined(outputs: Nest) -> Tensor:
+    """Return all numbers of a nest in one row."""
+    parts = [torch.view_as_real(part) if part.is_complex() else part for part in tensors(outputs)]
+    return torch.cat([part.detach().reshape(-1).double() for part in parts])
 
 
 def _joined(parameters: list[nn.Parameter]) -> Tensor:
@@ -156,10 +166,16 @@ class _Types(TorchDispatchMode):
         return result
 
 
-def narrowest(population: Population, inputs: Tensor) -> torch.dtype:
+def narrowest(population: Population, batch: tuple[Nest, Nest], loss: Loss) -> torch.dtype:
     """Return the coarsest floating-point type that a forward computes in, whatever the coordinates' own."""
-    with torch.random.fork_rng(), real_module(population, 0) as module, torch.no_grad(), _Types() as types:
-        module.train()(inputs.clone())
+    inputs, labels = batch
+    with (
+        torch.random.fork_rng(),
+        real_module(population, 0) as module,
+        torch.set_grad_enabled(isinstance(loss, Objective)),
+        _Types() as types,
+    ):
+        loss.made(module.train(), mapped(Tensor.clone, inputs), labels)
     return max({population.space.dtype, *types.seen}, key=lambda kind: torch.finfo(kind).eps)
 
 
@@ -171,15 +187,19 @@ _Call = tuple[
 ]  # its name, the line of the user's file if known, the tensors it returned
 
 
-def parting(population: Population, function: Function, lowering: Lowering, inputs: Tensor) -> str | None:
+def parting(
+    population: Population, function: Function, lowering: Lowering, batch: tuple[Nest, Nest], loss: Loss
+) -> str | None:
     """Name the first operation of a training forward whose results differ, with its line; None if none does.
 
     Args:
         population: The members; the first is looked at.
         function: The engine's.
         lowering: How it computes.
-        inputs: A batch.
+        batch: Inputs and labels.
+        loss: What is minimised.
     """
+    (inputs, labels), work = batch, work_of(loss, batch[1])
     member = population[[0]]
     seed = int(member.table["seed"].iloc[0])
     with (
@@ -188,8 +208,8 @@ def parting(population: Population, function: Function, lowering: Lowering, inpu
         recorded(module.train(), copies=True) as operations,
         stateless_randomness(seed, 0),
     ):
-        module(inputs.clone())
-    ours = _calls_of_the_engine(member, function, lowering, inputs, seed)
+        loss.made(module, mapped(Tensor.clone, inputs), labels)
+    ours = _calls_of_the_engine(member, function, lowering, inputs, seed, work)
     for i, (name, line, results) in enumerate(_calls(operations)):
         at = f"{name} ({line})" if line else name
         if i >= len(ours) or ours[i][0] != name or len(ours[i][2]) != len(results):
@@ -200,9 +220,9 @@ def parting(population: Population, function: Function, lowering: Lowering, inpu
 
 
 def _calls_of_the_engine(
-    member: Population, function: Function, lowering: Lowering, inputs: Tensor, seed: int
+    member: Population, function: Function, lowering: Lowering, inputs: Nest, seed: int, work: Work
 ) -> list[_Call]:
-    settings = {"training": True, "step": torch.tensor(0)}
+    settings: dict[str, Any] = {"training": True, "step": torch.tensor(0), "work": work}
     points = member.points.clone()
     if lowering == "loop":
         with recorded(function.single.module, copies=True) as operations:

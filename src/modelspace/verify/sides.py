@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 
 from modelspace.data import Data, epoch_indices
-from modelspace.engine import Lowering, Plan, choose_plan, compiled, no_batched_form, stacked_outputs
+from modelspace.engine import (
+    Lowering,
+    Plan,
+    choose_plan,
+    compiled,
+    no_batched_form,
+    objective_values,
+    stacked_outputs,
+)
 from modelspace.fit import Recipe, Task, build, prepare, start, updates
-from modelspace.losses import Loss
+from modelspace.losses import Loss, Objective
+from modelspace.nest import Nest, mapped, take
 from modelspace.optimizers import SGD, Optimizer
 from modelspace.population import Population
 from modelspace.space import ModelSpace, samples_as
-from modelspace.verify.judge import Judged, drawn_point, judge, narrowest, of_torch, parting
+from modelspace.verify.judge import Judged, drawn_point, joined, judge, narrowest, of_torch, parting
 from modelspace.verify.record import TOLERANCES, Errors
 
 _JITTERS = (1, 2, 3)
@@ -57,12 +66,15 @@ class Sides:
         self.ways = [*(batched if self.lowering == "vmap" else []), "loop"]
         self.notes: list[str] = []
         self._look_at_the_start()
-        inputs = samples_as(data.train.inputs, space.dtype)
-        self.unseen = samples_as(
-            (data.test if len(data.test) else data.train).inputs[:batch_size], space.dtype
-        )
-        self.samples = inputs, data.train.labels, self.unseen
-        self.narrowest = narrowest(self.population, inputs[:batch_size])
+        unseen = (data.test if len(data.test) else data.train).take(slice(batch_size))
+        self.unseen = samples_as(unseen.inputs, space.dtype), unseen.labels
+        self.samples = (samples_as(data.train.inputs, space.dtype), data.train.labels), self.unseen
+        self.narrowest = narrowest(self.population, samples_as(self._first, space.dtype), loss)
+
+    @property
+    def _first(self) -> tuple[Nest, Nest]:
+        """A batch."""
+        return take(self.samples[0], slice(self.task.recipe.batch_size))
 
     def _lowering(self) -> tuple[Lowering, tuple[str, ...]]:
         """Return how ``fit`` computes it, and why not all under ``vmap``."""
@@ -183,8 +195,13 @@ class Sides:
         shards = [self._shard(task, step, first, size) for first in range(0, members, size)]
         points = [torch.cat(rows) for rows in zip(*(shard[0] for shard in shards), strict=True)]
         buffers = {name: torch.cat([shard[2][name] for shard in shards]) for name in shards[0][2]}
-        given = task.function, points[-1].clone(), buffers, self.unseen
-        outputs = stacked_outputs(*given, batched=lowering == "vmap")
+        function, loss, last = task.function, self.task.recipe.loss, points[-1].clone()
+        (inputs, labels), how = self.unseen, lowering == "vmap"
+        if isinstance(loss, Objective):
+            made = objective_values(function, loss, last, buffers, inputs, labels, {}, batched=how)
+        else:
+            made = stacked_outputs(function, last, buffers, inputs, batched=how)
+        outputs = torch.stack([joined(take(made, k)) for k in range(members)])
         return points, torch.cat([shard[1] for shard in shards]), buffers, outputs
 
     def _shard(
@@ -207,8 +224,7 @@ class Sides:
 
     def parted(self) -> str | None:
         """Name the first operation whose results differ."""
-        inputs = self.samples[0][: self.task.recipe.batch_size]
-        return parting(self.population, self.task.function, self.lowering, inputs)
+        return parting(self.population, self.task.function, self.lowering, self._first, self.task.recipe.loss)
 
     def speed(self) -> tuple[Plan, float]:
         """Return how 64 members would be trained, eager, and the seconds of a step over them."""
@@ -230,12 +246,11 @@ class Sides:
         """Time a step of an ordinary PyTorch loop."""
         module = self.population.module(0).train()
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.01, 0.9)
-        size = self.task.recipe.batch_size
-        inputs, labels = self.samples[0][:size], self.samples[1][:size]
+        (inputs, labels), loss = self._first, self.task.recipe.loss
 
         def step() -> None:
             optimizer.zero_grad()
-            self.task.recipe.loss(module(inputs.clone()), labels).backward()
+            loss(loss.made(module, mapped(Tensor.clone, inputs), labels), labels).backward()
             optimizer.step()
 
         with torch.random.fork_rng():  # a plain loop draws from the global generator

@@ -1,7 +1,7 @@
 """``verify``: train a handful of members both ways, as a population and plainly, and compare."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from modelspace import data as datasets
 from modelspace import optimizers
 from modelspace.construction import Source
 from modelspace.data import Data, of_splits
-from modelspace.engine import probe
+from modelspace.engine import goal_of, probe
 from modelspace.errors import ModelspaceError, first_line, the_users_told
-from modelspace.losses import Loss, resolve
+from modelspace.losses import Loss, Objective, has_own
 from modelspace.optimizers import SGD, Adam, Optimizer
 from modelspace.space import ModelSpace
 from modelspace.verify.judge import of_torch
@@ -25,7 +25,8 @@ def verify(
     space: Source,
     data: Any = None,
     *,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: str | Loss | Callable[[Any, Any], Tensor] | None = None,
+    objective: Objective | Callable[[Any, Any], Any] | Literal["model"] | None = None,
     optimizer: str | Optimizer | torch.optim.Optimizer | type[torch.optim.Optimizer] | None = None,
     members: int = 3,
     steps: int = 10,
@@ -47,6 +48,7 @@ def verify(
             data's samples.
         data: What ``modelspace.data.load`` takes; random samples of the space's ``input_shape`` where None.
         loss: Cross-entropy for class labels and squared error for numbers where None.
+        objective: In place of a loss, as of ``fit``; in evaluation mode its values are compared, and not the outputs.
         optimizer: Tried beside SGD with momentum, whose updates are as exact as the gradients, and Adam: any of
             ``torch.optim`` but LBFGS and Muon.
         members: Members to train both ways.
@@ -78,7 +80,8 @@ def verify(
         try:
             cast = space.in_dtype(dtype)
             material = made_data(cast, 4 * batch_size, tokens=tokens) if data is None else datasets.load(data)
-            sides = Sides(cast, material, made_loss(material, loss), members, steps, batch_size, compile)
+            goal = made_goal(cast, material, loss, objective)
+            sides = Sides(cast, material, goal, members, steps, batch_size, compile)
             found += [sides.errors(name, tolerance, each) for each in tried]
             notes |= dict.fromkeys(sides.notes)
         except (ModelspaceError, RuntimeError) as error:
@@ -168,8 +171,9 @@ def is_classifying(outputs: Tensor) -> bool:
     return outputs.dim() == 2 and outputs.shape[1] >= 2 and outputs.is_floating_point()
 
 
-def made_loss(data: Data, loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
-    """The loss asked for; cross-entropy for class labels and squared error for numbers where None."""
-    if loss is not None:
-        return resolve(loss)
-    return resolve("mse" if data.train.labels.is_floating_point() else "cross_entropy")
+def made_goal(space: ModelSpace, data: Data, loss: Any, objective: Any) -> Loss:
+    """What is minimised, as of ``fit``; but squared error where labels are numbers and nothing is given."""
+    labels = data.train.labels
+    if loss is None and objective is None and not has_own(space.template):
+        loss = "mse" if isinstance(labels, Tensor) and labels.is_floating_point() else None
+    return goal_of(space.sample([0]), data, loss, objective)
