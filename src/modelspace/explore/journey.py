@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from modelspace import losses
 from modelspace.compare import Comparison, compare
 from modelspace.data import Data
 from modelspace.doctor import Diagnosis, doctor
-from modelspace.engine import evaluate
+from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import fit
-from modelspace.losses import Loss
+from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
@@ -99,7 +99,8 @@ def explore(
     seeds: Iterable[int] | int = 16,
     columns: Mapping[str, Any] | None = None,
     fresh_seeds: int = 64,
-    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+    loss: str | Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+    objective: Objective | Callable[[Any, Any], Any] | Literal["model"] | None = None,
     optimizer: str | Optimizer = "adam",
     epochs: int = 20,
     batch_size: int = 32,
@@ -121,7 +122,9 @@ def explore(
         seeds: Seeds of the sweep, or their number.
         columns: Hyper-parameters to sweep: ``{"lr": [1e-3, 1e-2]}``.
         fresh_seeds: How many new seeds to fit at the choice, at least 2.
-        loss: What is minimised.
+        loss: What is minimised; cross-entropy where nothing is given.
+        objective: In place of a loss, a function of (model, batch), as of ``fit``: then the headline score is its
+            value, and neither the doctor nor a comparison of two members is asked.
         optimizer: How.
         epochs: Passes over the training split.
         batch_size: Samples a step.
@@ -145,12 +148,15 @@ def explore(
     for name in ("validation", "test"):
         if len(data.splits[name]) == 0:
             raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
-    settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
-    own = columns.get("loss", [loss])
+    goal = {"loss": loss, "objective": objective}
+    settings = {**goal, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
+    own = columns.get("loss", [])
     among = [losses.resolve(each) for each in ([own] if isinstance(own, str) else own)]
+    among = among or [goal_of(space.sample(1), data, loss, objective)]
+    of_outputs = not isinstance(among[0], Objective)
     metric = "accuracy" if all(usual(each, data.classes) for each in among) else "loss"
     _refuse_incomparable(columns, metric)
-    diagnosis = _diagnosis(space, among[0], data)
+    diagnosis = _diagnosis(space, among[0], data) if of_outputs else None
     sweep = fit(space.sample(seeds, **columns).to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
@@ -171,13 +177,12 @@ def explore(
     finished = ended_well(fresh.status)
     if fresh.interrupted and not finished.any():
         raise Interrupted(sweep)
-    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), loss=loss)
+    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), **goal)
     test["status"] = fresh.status
     counted = test[finished]
     first_two = [int(k) for k in counted.index[:2]]
     comparison = None
-    loss = chosen.get("loss", loss)
-    if len(first_two) == 2:
+    if len(first_two) == 2 and of_outputs:
         a, b = first_two
         seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
         comparison = compare(
@@ -185,7 +190,7 @@ def explore(
             fresh.population.module(b),
             inputs=data.test.inputs,
             labels=data.test.labels,
-            loss=loss,
+            loss=chosen.get("loss", loss or "cross_entropy"),
             names=seed_names,
             space=space,
         )
