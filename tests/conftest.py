@@ -63,13 +63,14 @@ def checked_once(monkeypatch):
     def once(function, trial, *, batched=True):
         members = trial.population
         start = len(members), bool(members.points.isfinite().all()), sorted(members.buffers)
-        batch = [(inputs.shape, inputs.dtype, labels.shape) for inputs, labels in trial.batches]
+        batch = [(described(inputs), described(labels)) for inputs, labels in trial.batches]
         key = repr((members.space.signature(), str(trial.loss), sorted(trial.terms), batch, start, batched))
         if key not in verdicts:
             verdicts[key] = witnessed(function, trial, batched=batched)
         function.trust(verdicts[key])
         return verdicts[key]
 
+    described = import_module("modelspace.nest").described
     nothing = footprint.Line(0, 0)
     monkeypatch.setattr(task, "witnessed", once)
     monkeypatch.setattr(

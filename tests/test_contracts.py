@@ -25,8 +25,11 @@ from torch import nn
 
 import modelspace as ms
 from modelspace import optimizers as o
+from modelspace.construction import seeded_elsewhere
 from modelspace.data import Data, Split, epoch_indices
-from modelspace.engine import choose_plan
+from modelspace.engine import choose_plan, goal_of, lowered, stream_seed
+from modelspace.engine.randomness import evaluation_draws
+from modelspace.nest import tensors
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
 
 pytestmark = pytest.mark.usefixtures("checked_once")
@@ -53,7 +56,7 @@ def fit(population, data, case, optimizer=None, **settings):
     with warnings.catch_warnings():
         if case.alone:
             warnings.filterwarnings("ignore", message=".*no batched form of")
-        return plans.fit(population, data, loss=case.loss, optimizer=optimizer, **settings)
+        return plans.fit(population, data, optimizer=optimizer, **case.goal, **settings)
 
 
 def same(first, second):
@@ -123,8 +126,8 @@ def test_sampling_leaves_the_generator_alone(case):
 def test_a_member_is_a_plain_module_and_evaluated_as_one(case):
     space, data = case.space(), case.data()
     fitted = fit(space.sample(seeds=[1, 5]), data, case, lowering="loop", epochs=1).population
-    table = ms.evaluate(fitted, data, ["loss"], loss=case.loss)
-    loss = ms.losses.resolve(case.loss)
+    table = ms.evaluate(fitted, data, ["loss"], **case.goal)
+    goal = goal_of(fitted, data, case.loss, case.objective)
     for member in range(2):
         module = fitted.module(member)
         twin = plainly(case, 5)
@@ -134,10 +137,16 @@ def test_a_member_is_a_plain_module_and_evaluated_as_one(case):
             reading = space.read(candidate)
             assert torch.equal(reading.point, fitted.points[member])
             assert all(torch.equal(reading.buffers[n], v[member]) for n, v in fitted.buffers.items())
-        with torch.no_grad():
-            outputs = twin.eval()(data.test.inputs)
-            assert torch.equal(module.eval()(data.test.inputs), outputs)
-            assert np.isclose(table["loss"][member], float(loss(outputs, data.test.labels)), rtol=1e-5)
+        values = []
+        for each in (module, twin):
+            draws = evaluation_draws(torch.device("cpu"))
+            seed = stream_seed(int(draws.seed), int(draws.step), 0)
+            with lowered(draws, batched=False), seeded_elsewhere(seed):
+                made = goal.made(each.eval(), data.test.inputs, data.test.labels)
+            values.append((tensors(made), goal(made, data.test.labels).item()))
+        (outputs, value), (others, _) = values
+        assert all(map(torch.equal, outputs, others))
+        assert np.isclose(table["loss"][member], value, rtol=1e-5)
 
 
 # Contract 2: same run
@@ -146,7 +155,8 @@ def test_a_member_is_a_plain_module_and_evaluated_as_one(case):
 def members(case, dtype):
     """Three members that differ in everything a member may differ in."""
     population = case.space(dtype).sample(seeds=[0, 1, 2**63 - 1])
-    return population.with_columns(lr=[0.05, 0.02, 0.08], weight_decay=[0.0, 1e-3, 1e-2], data_seed=[4, 4, 9])
+    columns = {"lr": [0.05, 0.02, 0.08], "weight_decay": [0.0, 1e-3, 1e-2], "data_seed": [4, 4, 9]}
+    return population.with_columns(**columns, **case.columns)
 
 
 @pytest.mark.parametrize(("dtype", "epochs"), [(torch.float64, 13), (torch.float32, 3)], ids=str)
@@ -155,20 +165,27 @@ def test_same_run(case, dtype, epochs):
     population, data = members(case, dtype), case.data()
     lowering = "vmap" if case.fallback is None else "loop"
     run = fit(population, data, case, ms.SGD(momentum=0.9, nesterov=True), epochs=epochs, lowering=lowering)
+    notes = []
     points, buffers, losses = trained(
         population,
         data,
         "nesterov",
         steps=epochs * EPOCH,
         batch_size=BATCH,
-        loss=case.loss,
         defaults={"momentum": 0.9},
+        notes=notes,
+        **case.goal,
     )
     assert relative_error(points, population.points) > 1e-2, "training moved nothing: the test is empty"
     assert relative_error(run.population.points, points) <= TOLERANCE[dtype]
     assert buffers_error(run.population.buffers, buffers) <= TOLERANCE[dtype]
     epoch_means = losses.view(3, epochs, EPOCH).mean(2)
     assert np.allclose(run.history["train_loss"], epoch_means, rtol=10 * TOLERANCE[dtype])
+    assert {f"{split}_{name}" for name in case.named for split in ("train", "validation")} <= set(run.history)
+    for name in case.named:
+        batches = np.array([[values[name] for values in member] for member in notes])
+        means = batches.reshape(3, epochs, EPOCH).mean(2)
+        assert np.allclose(run.history[f"train_{name}"], means, rtol=10 * TOLERANCE[dtype])
 
 
 @every_case
@@ -181,8 +198,8 @@ def test_the_loop_is_the_same_run_bit_for_bit(case):
         "sgd",
         steps=2 * EPOCH,
         batch_size=BATCH,
-        loss=case.loss,
         defaults={"momentum": 0.9},
+        **case.goal,
     )
     assert run.plan.lowering == "loop"
     assert torch.equal(run.population.points, points)
@@ -494,7 +511,7 @@ def test_the_loop_is_taken_where_it_measures_faster():
 
 @pytest.mark.parametrize("case", FALLBACKS, ids=str)
 def test_a_fallback_is_said_by_name(case):
-    population, data = case.space().sample(seeds=2, lr=[0.05]), case.data()
+    population, data = case.space().sample(seeds=2, lr=[0.05]).with_columns(data_seed=[0, 1]), case.data()
     with pytest.warns(UserWarning, match=case.fallback) as said:
         run = fit(population, data, case)
     assert len(said) == 1

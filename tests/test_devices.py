@@ -38,7 +38,7 @@ def way(case):
 
 
 def fit(population, case, **settings):
-    return plans.fit(population, case.data(), loss=case.loss, **{**SETTINGS, **settings})
+    return plans.fit(population, case.data(), **case.goal, **{**SETTINGS, **settings})
 
 
 @EVERY

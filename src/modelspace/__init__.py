@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modelspace.compare import Comparison, LossComparison, compare, compare_losses
     from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
-    from modelspace.engine import Ensemble, Plan, evaluate, predict
+    from modelspace.engine import Confusion, Ensemble, Plan, confusion, evaluate, predict
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
     from modelspace.family import Family
@@ -30,6 +30,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Comparison",
+    "Confusion",
     "Diagnosis",
     "Difference",
     "EarlyStopping",
@@ -49,6 +50,7 @@ __all__ = [
     "Verification",
     "compare",
     "compare_losses",
+    "confusion",
     "data",
     "diff",
     "distribute",
@@ -76,7 +78,7 @@ __all__ = [
 _HOMES = {
     "modelspace.compare": ("Comparison", "LossComparison", "compare", "compare_losses"),
     "modelspace.doctor": ("Diagnosis", "Finding", "doctor"),
-    "modelspace.engine": ("Ensemble", "Plan", "evaluate", "predict"),
+    "modelspace.engine": ("Confusion", "Ensemble", "Plan", "confusion", "evaluate", "predict"),
     "modelspace.errors": ("ModelspaceError",),
     "modelspace.explore": ("Exploration", "explore"),
     "modelspace.fit": ("EarlyStopping", "Trainer", "fit"),

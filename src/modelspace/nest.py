@@ -9,13 +9,30 @@ one argument.
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Nest = Any  # of tensors
+
+
+class WeightedLabels(NamedTuple):
+    """Labels of samples of unequal weight.
+
+    Attributes:
+        labels: A nest of ``[N, …]``.
+        weights: ``[N]``, none negative.
+    """
+
+    labels: Nest
+    weights: Tensor
+
+
+def unweighted(labels: Nest) -> Nest:
+    """Return labels without their weights, where they have some."""
+    return labels.labels if isinstance(labels, WeightedLabels) else labels
 
 
 def named_leaves(nest: Nest) -> list[tuple[str, Any]]:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from modelspace.construction import seeded_elsewhere
 from modelspace.data import epoch_indices
 from modelspace.engine import Draws, lowered, stream_seed
+from modelspace.losses import Loss
+from modelspace.nest import Nest, called, device_of, samples, take
 
 
 class DrewError(Exception):
@@ -21,9 +23,9 @@ class DrewError(Exception):
 
 def train(
     module: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: Nest,
+    labels: Nest,
+    loss: Callable[[Any, Any], Tensor],
     make_optimizer: Callable[[Any], torch.optim.Optimizer],
     *,
     steps: int,
@@ -42,9 +44,9 @@ def train(
 
     Args:
         module: The network.
-        inputs: ``[N, …]``.
-        labels: ``[N, …]``.
-        loss: Of outputs and labels, a scalar.
+        inputs: ``[N, …]``; of a nest, each tensor.
+        labels: The same; None without labels.
+        loss: Of outputs and labels, a scalar; or an objective, a function of the module and the batch.
         make_optimizer: Given the trainable parameters.
         steps: Updates to make.
         batch_size: Samples a step.
@@ -70,24 +72,26 @@ def train(
     optimizer = make_optimizer(parameters)
     scheduler = make_scheduler(optimizer) if make_scheduler else None
     module.train()
-    device = inputs.device.type
+    work = loss.made if isinstance(loss, Loss) else lambda module, inputs, labels: called(module, inputs)
+    device = device_of(inputs).type
     scaler = torch.amp.GradScaler(device, enabled=products is torch.float16)
     losses: list[float] = []
     epoch = 0
     while True:
-        batches = epoch_indices(len(inputs), batch_size, data_seed, epoch).split(accumulate)
+        batches = epoch_indices(samples(inputs), batch_size, data_seed, epoch).split(accumulate)
         for group in batches[: len(batches) - (len(batches[-1]) < accumulate)]:
             if len(losses) == steps:
                 return losses
             optimizer.zero_grad()
             total = 0.0
             for i, index in enumerate(group):
+                batch = take((inputs, labels), index)
                 with (
                     randomness(seed, step=len(losses) * accumulate + i),
                     torch.autocast(device, products, enabled=products is not None),
                 ):
-                    outputs = module(inputs[index])
-                value = loss(outputs, labels[index]) / accumulate
+                    outputs = work(module, *batch)
+                value = loss(outputs, batch[1]) / accumulate
                 scaler.scale(value).backward()
                 total += value.item()
             scaler.unscale_(optimizer)

@@ -87,6 +87,7 @@ def explore(*more):
         (("fti", DUMMY), ["unknown verb 'fti': did you mean 'fit'?"]),
         (explore("--input", "1x8x8"), ["--input is (1, 8, 8)", "(3, 7, 7)"]),
         (("fit", DUMMY), ["--data"]),
+        (("fit", DUMMY, "--data", "digits", "--metrics", "macro_f"), ["did you mean 'macro_f1'?"]),
         (("explre", DUMMY), ["explre"]),
         (("explore", DUMMY), ["required: --data"]),
         (("explore", "--data", "digits-7x7"), ["required: TARGET"]),

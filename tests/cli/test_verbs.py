@@ -1,6 +1,7 @@
 """Each verb does what its help says; --json has the documented keys and nothing else on standard output."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -213,3 +214,55 @@ def test_help_teaches(capsys, verb):
     text = capsys.readouterr().out
     assert "example" in text
     assert max(map(len, text.splitlines())) <= 116
+
+
+@pytest.fixture
+def table(tmp_path):
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(90, 3)), columns=["a", "b", "c"])
+    frame["kind"] = generator.choice(["oak", "elm"], 90)
+    frame["plot"] = np.arange(90) // 6
+    frame.loc[4, "b"] = np.nan
+    frame.to_csv(tmp_path / "trees.csv", index=False)
+    (tmp_path / "net.py").write_text("from torch import nn\n\ndef net(): return nn.Linear(4, 2)\n")
+    return tmp_path
+
+
+def test_a_table_with_a_target_and_metrics(capsys, table):
+    words = (
+        "fit",
+        f"{table}/net.py:net",
+        "--data",
+        f"{table}/trees.csv",
+        "--target",
+        "kind",
+        "--data-group",
+        "plot",
+    )
+    words += ("--missing", "mean", "--metrics", "macro_f1,auroc,f1_1", "--seeds", "2", "--epochs", "1")
+    assert main([*words, "--out", str(table / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert "validation_macro_f1" in out
+    assert "numbers, standardised on the training split: a, b, c; missing values" in err
+    run = open_run(table / "run")
+    assert {"validation_macro_f1", "validation_auroc", "validation_f1_1"} <= set(run.history)
+    page = (table / "run" / "report.html").read_text()
+    assert "2 classes: elm, oak" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "{}/trees.csv"), "is a table: give --target, the name of the column"),
+        (("--data", "{}/trees.csv", "--target", "kin"), "unknown column 'kin': did you mean 'kind'"),
+        (
+            ("--data", "{}/trees.csv", "--target", "kind"),
+            "missing in 'b' (1 of 90): .* or give --missing mean",
+        ),
+        (("--data", "digits", "--target", "kind"), "--target and --missing are of a table"),
+    ],
+)
+def test_what_does_not_fit_a_table_is_one_line(capsys, table, words, said):
+    assert main(["fit", f"{table}/net.py:net", *(word.format(table) for word in words)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert re.search(said.replace("(1", r"\(1").replace("90)", r"90\)"), err[-1])

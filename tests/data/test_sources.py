@@ -165,7 +165,6 @@ def collate(batch):
         (None, "is a NoneType"),
         ((torch.tensor(1.0), LABELS), "inputs of the data is one number: the first dimension counts samples"),
         ((INPUTS[:0], LABELS[:0]), "it has no samples"),
-        ((INPUTS, LABELS.to(torch.complex64)), r"labels is torch\.complex64"),
         ((np.array(["a", "b"]), LABELS[:2]), "inputs is an array of <U1: expected numbers"),
         ((np.array([None, {}]), LABELS[:2]), "inputs is an array of object: expected numbers"),
         (Stream(), "data 'Stream' is iterable-style"),

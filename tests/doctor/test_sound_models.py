@@ -3,7 +3,7 @@
 import pytest
 import torch
 from support import zoo
-from support.cases import CASES
+from support.cases import ARCHITECTURES
 
 from modelspace.doctor import doctor
 
@@ -16,7 +16,7 @@ TRUE = {
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", ARCHITECTURES, ids=str)
 def test_a_sound_architecture_raises_no_alarm(case):
     found = doctor(
         case.space(),
@@ -31,7 +31,7 @@ def test_a_sound_architecture_raises_no_alarm(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", ARCHITECTURES, ids=str)
 def test_a_sound_architecture_learns_a_batch_by_heart(case):
     found = doctor(case.space(), loss=case.loss, tokens=case.tokens or None, only=["cannot-overfit"])
     assert found.checked == ("cannot-overfit",)

@@ -3,23 +3,22 @@ import torch
 from support.cases import BATCHED, named
 
 from modelspace import losses
-from modelspace.engine import Batch, Function, loop_gradient, vmap_gradient
+from modelspace.engine import Batch, Function, goal_of, loop_gradient, vmap_gradient
+from modelspace.nest import take
+from modelspace.space import samples_as
 
 
 def gradient(compute, case, own=False, members=3):
     space = case.space(torch.float64)
     population, data = space.sample(seeds=members), case.data()
-    inputs = data.train.inputs
-    inputs = inputs.to(torch.float64) if inputs.is_floating_point() else inputs
-    batch = Batch(inputs[:5], data.train.labels[:5], own=False)
-    if own:
-        index = torch.arange(15).view(members, 5)
-        batch = Batch(inputs[index], data.train.labels[index], own=True)
+    samples = samples_as(data.train.inputs, torch.float64), data.train.labels
+    index = torch.arange(15).view(members, 5) if own else slice(5)
+    batch = Batch(*take(samples, index), own=own)
     seeds = torch.tensor(population.table["seed"].to_numpy())
-    loss = losses.resolve(case.loss)
-    found = compute(
-        Function(space), loss, population.points, population.buffers, batch, seeds, torch.tensor(3)
-    )
+    loss = goal_of(population, data, case.loss, case.objective)
+    given = population.points, population.buffers, batch, seeds, torch.tensor(3)
+    terms = {name: torch.tensor(values, dtype=torch.float64) for name, values in case.columns.items()}
+    found = compute(Function(space), loss, *given, None, terms)
     return population, batch, found
 
 
@@ -29,6 +28,9 @@ def test_batched_is_the_loop(case, own):
     population, _, batched = gradient(vmap_gradient, case, own)
     _, _, looped = gradient(loop_gradient, case, own)
     assert torch.allclose(batched.losses, looped.losses, rtol=1e-12)
+    assert batched.also.keys() == looped.also.keys() == set(case.named)
+    for name, values in batched.also.items():
+        assert torch.allclose(values, looped.also[name], rtol=1e-12)
     scale = looped.gradient.abs().amax(1, keepdim=True)
     assert ((batched.gradient - looped.gradient).abs() <= 1e-11 * scale).all()
     for name in population.buffers:

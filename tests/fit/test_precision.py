@@ -31,7 +31,7 @@ MIXED = [
 
 def fit(population, case, **settings):
     settings = {"epochs": 2, "batch_size": BATCH, "compile": False, "metrics": [], "workers": 1, **settings}
-    return plans.fit(population, case.data(), loss=case.loss, optimizer=ms.SGD(momentum=0.5), **settings)
+    return plans.fit(population, case.data(), optimizer=ms.SGD(momentum=0.5), **case.goal, **settings)
 
 
 def plainly(population, case, **settings):

@@ -1,15 +1,16 @@
-"""The architectures that every contract is held against. One more is one line of ``CASES``."""
+"""The architectures and works that every contract is held against. One more is one line of ``CASES``."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from support import networks
+from support import networks, works
 from torch import nn
 
 from modelspace import ModelSpace
-from modelspace.data import Data, Split
+from modelspace.data import Data, Split, of_splits
 from modelspace.examples import DummyNet
 
 SAMPLES, BATCH, CLASSES = 20, 5, 3
@@ -17,36 +18,49 @@ SAMPLES, BATCH, CLASSES = 20, 5, 3
 
 @dataclass(frozen=True)
 class Case:
-    """One architecture and what is expected of it.
+    """One architecture, what it is trained for, and what is expected of it.
 
     Attributes:
         name: Its name in the tests.
         make: What makes it.
-        shape: One sample's shape.
+        shape: One sample's shape; None where ``batch`` makes them.
         tokens: Samples are integers below this; floating-point numbers where 0.
         classes: Labels are integers below this.
-        loss: The loss.
+        loss: The loss; None where there is an objective.
         random: Its training draws random numbers.
         fallback: What the plan says where the architecture has no batched form; None where it has one.
         dtype: The type of its coordinates.
         alone: The operations that are computed member by member, the rest batched.
         uncompiled: What is said where compiling is asked for and PyTorch's compiler can't.
+        batch: Of a number of samples and a generator, makes them: any nest that ``of_splits`` takes.
+        objective: What is minimised in place of a loss.
+        columns: Of the objective's hyper-parameters, three members' values.
+        named: What the objective names beside its loss.
     """
 
     name: str
     make: Callable[[], nn.Module]
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None = None
     tokens: int = 0
     classes: int = CLASSES
-    loss: str = "cross_entropy"
+    loss: Any = "cross_entropy"
     random: bool = False
     fallback: str | None = None
     dtype: torch.dtype = torch.float32
     alone: tuple[str, ...] = ()
     uncompiled: str | None = None
+    batch: Callable[[int, torch.Generator], Any] | None = None
+    objective: Any = None
+    columns: Mapping[str, list[float]] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
     def __str__(self):
         return self.name
+
+    @property
+    def goal(self):
+        """What is minimised, as arguments of ``fit`` and ``evaluate``."""
+        return {"loss": self.loss} if self.objective is None else {"objective": self.objective}
 
     def space(self, dtype=None):
         kind = torch.long if self.tokens else torch.float32
@@ -54,6 +68,8 @@ class Case:
 
     def data(self, seed=0):
         generator = torch.Generator().manual_seed(seed)
+        if self.batch is not None:
+            return of_splits(*(self.batch(n, generator) for n in (SAMPLES, 6, 6)), name=self.name)
 
         def split(samples):
             shape = (samples, *self.shape)
@@ -294,7 +310,7 @@ class FusedAttention(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
-CASES = [
+ARCHITECTURES = [
     Case("DummyNet", DummyNet, (3, 7, 7), classes=10),
     Case("MLP tanh", mlp, (6,)),
     Case("MLP ReLU", lambda: mlp(nn.ReLU), (6,)),
@@ -384,6 +400,83 @@ CASES = [
         "data-dependent branch", Branching, (6,), fallback=r"no batched form: .*data-dependent control flow"
     ),
 ]
+
+
+def work(name, make, batch, objective=None, **expected):
+    """A case whose samples are a nest, or that has an objective."""
+    loss = {"loss": None} if objective is not None else {}
+    return Case(name, make, batch=batch, objective=objective, **{**loss, **expected})
+
+
+WORKS = [
+    work("two inputs", works.Pairs, works.pairs),
+    work("padding mask", works.MaskedTransformer, works.sentences, random=True),
+    work("named tuple", works.Tupled, works.particles),
+    work("dataclass", works.OfGraphs, works.graphs),
+    work("two heads", works.Heads, works.two_targets, loss=works.two_losses),
+    work("output with logits", works.WithLogits, works.keywords),
+    work("complex inputs", works.Spectral, works.spectra),
+    work("categories and numbers", works.Rows, works.rows, loss="mse"),
+    work("padded series", works.PaddedGRU, works.padded, loss="mse"),
+    work("packed series", works.PackedGRU, works.padded, loss="mse", fallback="whose lengths differ between members"),
+    work("sample weights", lambda: works.mlp(6, 8, 3), works.weighted, loss=works.weighted_loss),
+    work(
+        "VAE", works.VAE, works.vectors, works.evidence_bound,
+        random=True, columns={"beta": [1.0, 0.1, 4.0]}, named=("rec", "kl"),
+    ),
+    work(
+        "denoising", lambda: works.mlp(6, 8, 6), works.vectors, works.denoising,
+        random=True, columns={"sigma": [0.3, 0.0, 1.0]},
+    ),
+    work(
+        "SimCLR", lambda: works.mlp(6, 8, 4), works.vectors, works.contrastive,
+        random=True, columns={"temperature": [0.5, 1.0, 0.2]},
+    ),
+    work("language model", works.LanguageModel, works.texts, works.next_token),
+    work(
+        "PINN by torch.func", works.Field, works.coordinates, works.advection,
+        columns={"speed": [1.0, 0.5, -2.0]}, named=("pde", "initial"),
+    ),
+    work(
+        "PINN by autograd", works.Field, works.coordinates, works.heat,
+        columns={"diffusivity": [0.1, 0.0, 1.0]}, named=("pde",),
+    ),
+    work("inverse problem", works.Inverse, works.measured, works.decay, named=("rate",)),
+    work("SIREN", works.Siren, works.pixels, works.picture, named=("psnr",)),
+    work(
+        "distillation", lambda: works.mlp(6, 4, 3), works.labelled, works.distilled,
+        columns={"temperature": [1.0, 2.0, 5.0]},
+    ),
+    work(
+        "temporal difference", works.Agent, works.transitions, works.temporal_difference,
+        columns={"discount": [0.9, 0.0, 0.99]},
+    ),
+    work(
+        "masked autoencoder", lambda: works.mlp(6, 8, 6), works.vectors, works.masked_autoencoding,
+        random=True, columns={"share": [0.4, 0.7, 0.2]},
+    ),
+    work("masked regression", lambda: works.mlp(6, 8, 2), works.incomplete, works.of_the_known, named=("largest",)),
+    work("training step", works.Module, works.labelled, "model", named=("train_acc", "norm")),
+    work("the model's own loss", works.WithLogits, works.keywords, "model"),
+    work(
+        "triplets", lambda: works.mlp(6, 8, 3), works.triplets, works.triplet,
+        columns={"margin": [1.0, 0.0, 2.0]},
+    ),
+    work("autoencoder without labels", works.Coder, works.vectors, works.reconstruction),
+    work("the encoder alone", works.Coder, works.labelled, works.of_the_encoder, named=("samples",)),
+    work("a parameter of the model", works.Coder, works.vectors, works.with_the_scale),
+    work("a method of the model", works.Coder, works.vectors, works.energies, random=True),
+    work("random distillation", works.Bootstrapped, works.vectors, works.random_distillation),
+    work(
+        "objective that branches", lambda: works.mlp(6, 8, 3), works.labelled, works.branching,
+        fallback="data-dependent control flow",
+    ),
+    work(
+        "objective that draws by Python", lambda: works.mlp(6, 8, 3), works.labelled, works.by_python,
+        fallback="draws from random",
+    ),
+]  # fmt: skip
+CASES = [*ARCHITECTURES, *WORKS]
 BATCHED = [case for case in CASES if case.fallback is None]
 FALLBACKS = [case for case in CASES if case.fallback is not None]
 

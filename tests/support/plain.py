@@ -1,12 +1,16 @@
 """The other side of every comparison with a population: the user's own class in a plain loop, member after member."""
 
+from dataclasses import dataclass, field, replace
+
 import torch
 from support import optimizers
 from torch.nn.parameter import UninitializedParameter
 
 from modelspace import losses
+from modelspace.losses import Objective, objective_of
 from modelspace.optimizers import exactly
 from modelspace.reference import train
+from modelspace.space import samples_as
 
 OPTIMIZERS = {
     "sgd": lambda p, **h: torch.optim.SGD(p, **h),
@@ -45,23 +49,53 @@ def built(population, member):
     return module
 
 
-def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=None, result=None, **settings):
+@dataclass(frozen=True, eq=False)
+class Noted(Objective):
+    """An objective that notes what it names beside its loss, batch after batch."""
+
+    notes: list[dict[str, float]] = field(default_factory=list)
+
+    def made(self, model, inputs, labels):
+        made = super().made(model, inputs, labels)
+        self.notes.append({name: value.item() for name, value in made.items()})
+        return made
+
+
+def trained(
+    population,
+    data,
+    optimizer,
+    *,
+    steps,
+    batch_size,
+    loss=None,
+    objective=None,
+    defaults=None,
+    result=None,
+    notes=None,
+    **settings,
+):
     """The members' points and buffers after training each as a plain module, and their losses.
 
-    ``result`` makes the result of a parameter and its state in the optimizer, where it is not the parameter.
+    ``result`` makes the result of a parameter and its state in the optimizer, where it is not the parameter. What an
+    objective names is put into the list ``notes``, a list of batches for each member.
     """
     space = population.space
     points, buffers, curves, made = [], [], [], []
+    goal = losses.resolve(loss) if objective is None else replace(objective_of(objective), form=data.form)
     for member, row in enumerate(population.table.to_dict("records")):
         hyper = {**(defaults or {}), **{k: v for k, v in row.items() if k not in ("seed", "data_seed")}}
+        own = goal
+        if isinstance(goal, Objective):
+            terms = {name: hyper.pop(name) for name in goal.hyperparameters() if name in hyper}
+            own = Noted(**vars(goal)).at(terms)
         module = built(population, member)
-        inputs = data.train.inputs
         curves.append(
             train(
                 module,
-                inputs.to(space.dtype) if inputs.is_floating_point() else inputs,
+                samples_as(data.train.inputs, space.dtype),
                 data.train.labels,
-                losses.resolve(loss),
+                own,
                 lambda parameters, hyper=hyper: (
                     made.append(OPTIMIZERS[optimizer](parameters, **hyper)) or made[-1]
                 ),
@@ -72,6 +106,8 @@ def trained(population, data, optimizer, *, steps, batch_size, loss, defaults=No
                 **settings,
             )
         )
+        if notes is not None:
+            notes.append(getattr(own, "notes", []))
         last = [p for p in module.parameters() if p.requires_grad]
         if result is not None:
             last = [result(p, made[-1].state[p]) for p in module.parameters() if p.requires_grad]

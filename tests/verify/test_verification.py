@@ -3,7 +3,7 @@ from functools import cache
 
 import pytest
 import torch
-from support.cases import CASES, DummyNet, named
+from support.cases import ARCHITECTURES, DummyNet, named
 from torch import nn
 
 import modelspace as ms
@@ -190,7 +190,7 @@ def test_with_the_user_s_data():
 
 
 def test_every_case_has_a_shape_to_make_samples_of():
-    assert all(case.shape for case in CASES)
+    assert all(case.shape for case in ARCHITECTURES)
 
 
 def test_a_network_that_computes_in_another_type_inside_is_judged_by_that():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from modelspace import data as datasets
-from modelspace import losses
+from modelspace import losses, metrics
 from modelspace.cli import values
 from modelspace.cli.parser import typed
 from modelspace.data import Data
@@ -27,7 +27,7 @@ from modelspace.space import ModelSpace
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
 # Settings of fit whose flag is a column's, and the one that has none.
-_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "metrics", "groups")
+_NO_FLAG = ("clip_norm", "clip_value", "data_seed", "on_epoch", "groups")
 _CHOICES = {
     "shard": "members computed together",
     "threads": "threads within an operation",
@@ -38,6 +38,7 @@ _READ = {
     "batch_size": typed(values.numbers, "numbers"),
     "accumulate": typed(values.numbers, "numbers"),
     "early_stopping": int,
+    "metrics": typed(lambda text: [metrics.resolve(name) for name in text.split(",")], "metrics"),
     "keep": typed(values.keep, "keep"),
     "checkpoint_seconds": typed(values.seconds, "seconds"),
 }
@@ -47,6 +48,7 @@ _METAVAR = {
     "schedule": "NAME[,NAME…]",
     "batch_size": "N[,N…]",
     "accumulate": "N[,N…]",
+    "metrics": "NAME[,NAME…]",
     "early_stopping": "EPOCHS",
     "runner": "local|ray",
     "out": "FOLDER",
@@ -55,6 +57,7 @@ _METAVAR = {
 }
 _MORE = {
     "loss": "see modelspace losses; several are a column, one a member",
+    "metrics": f"{', '.join(metrics.METRICS)}; f1_2, precision_2, recall_2, iou_2 of class 2; top_5_accuracy",
     "runner": "that of --address, else of RAY_ADDRESS, else one started on this machine for the run",
     "out": "report.html and the other files go there too; the same command again continues a run that was stopped, "
     "and trains only what is missing",
@@ -94,8 +97,29 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--data",
         required=required,
         metavar="DATA",
-        help="digits, digits-7x7, mnist1d, a .npz file, or file.py:function returning (inputs, labels), "
-        "a Dataset or a DataLoader",
+        help="digits, digits-7x7, mnist1d, a .npz file, a table (.csv or .parquet, with --target), or "
+        "file.py:function returning (inputs, labels), a frame, a Dataset or a DataLoader",
+    )
+    parser.add_argument(
+        "--target",
+        dest="learned",
+        metavar="COLUMN[,COLUMN…]",
+        help="the column of a table that is learned; of the others, numbers are standardised on the training split, "
+        "strings one-hot",
+    )
+    parser.add_argument(
+        "--data-group", metavar="COLUMN", help="the column of a table whose equal rows stay in one split"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="COLUMN",
+        help="the column of a table that says how much a sample counts in the loss",
+    )
+    parser.add_argument(
+        "--missing",
+        choices=["mean"],
+        help="what stands for a table's missing values: the training split's mean, said by a further column "
+        "(default: they are refused)",
     )
     parser.add_argument(
         "--split-seed", type=int, default=0, metavar="S", help="seed of the train/validation/test split (0)"
@@ -215,7 +239,8 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **named,
         **{name: (_several(named[name]) or [None])[0] for name in _SEVERAL},
-        "objective": options.objective and _objective(options.objective),
+        "objective": options.objective and _function(options.objective),
+        "transform": options.transform and _function(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
@@ -229,8 +254,8 @@ def _several(given: str | list[int] | int | None) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
-def _objective(given: str) -> Any:
-    """What --objective names: a function of a file or a module, or ``model``."""
+def _function(given: str) -> Any:
+    """A function by its file or module: ``file.py:function``; another word as it is."""
     return load_object(given) if ":" in given else given
 
 
@@ -250,8 +275,26 @@ def _runner(options: argparse.Namespace) -> str | RayRunner:
 
 
 def load_data(options: argparse.Namespace) -> Data | None:
-    """The data that --data names."""
-    return None if options.data is None else datasets.load(options.data, seed=options.split_seed)
+    """The data that --data names.
+
+    Raises:
+        ModelspaceError: a column is named without a table.
+    """
+    if options.data is None:
+        given = {"target": options.learned, "data-group": options.data_group, "weights": options.weights}
+        given["missing"] = options.missing
+        for flag in (name for name, value in given.items() if value):
+            raise ModelspaceError(f"--{flag} is of a table: give it by --data")
+        return None
+    columns = options.learned.split(",") if options.learned else []
+    return datasets.load(
+        options.data,
+        seed=options.split_seed,
+        target=columns[0] if len(columns) == 1 else columns or None,
+        group=options.data_group,
+        weights=options.weights,
+        missing=options.missing,
+    )
 
 
 def load_space(

@@ -156,7 +156,7 @@ def as_flags(text: str, parser: argparse.ArgumentParser | None) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]
-        word = {"input_shape": "--input", "inputs": "--input"}.get(name, flag(name))
+        word = {"input_shape": "--input", "inputs": "--input", "group": "--data-group"}.get(name, flag(name))
         if word not in known:
             return f"--model.{name} …" if value == "…" and "--model" in known else match[0]
         shape = re.fullmatch(r"\(([\d, ]+?),?\)", value)

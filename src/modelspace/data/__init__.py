@@ -7,6 +7,7 @@ from modelspace.data.assemble import of_splits, of_tasks
 from modelspace.data.builtin import digits, digits_7x7, mnist1d
 from modelspace.data.check import check_data, check_labels
 from modelspace.data.dataset import Data, Split
+from modelspace.data.mapped import is_mapped
 from modelspace.data.noise import noisy_labels
 from modelspace.data.order import epoch_indices, permutation
 from modelspace.data.sources import load
@@ -23,6 +24,7 @@ __all__ = [
     "digits_7x7",
     "epoch_indices",
     "folds_of",
+    "is_mapped",
     "load",
     "mnist1d",
     "noisy_labels",

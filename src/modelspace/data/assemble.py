@@ -1,6 +1,8 @@
 """Data out of tensors: to be split, split already, or split in part."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,12 @@ from torch import Tensor
 
 from modelspace.data.check import check_data, raise_problems, split_problems
 from modelspace.data.convert import is_nest, split_of
-from modelspace.data.dataset import Data, Split
+from modelspace.data.dataset import Data, Split, is_class_labels
+from modelspace.data.mapped import is_mapped
 from modelspace.data.randomness import generator
 from modelspace.data.splits import check_fractions, split_indices
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.nest import mapped_together
+from modelspace.nest import WeightedLabels, mapped_together, tensors, unweighted
 
 _NAMES = ("train", "validation", "test")
 
@@ -43,7 +46,8 @@ def of_splits(train: Any, validation: Any, test: Any, *, name: str = "data") -> 
     for part, value in given.items():
         if not isinstance(value, Split) and not is_nest(value):
             raise ModelspaceError(
-                f"data '{name}, {part}' is a {type(value).__name__}: expected (inputs, labels)"
+                f"data '{name}, {part}' is a {type(value).__name__}: expected (inputs, labels); for data "
+                'sets, load({"train": …, "test": …})'
             )
     splits = {part: _split_of(value, f"{name}, {part}") for part, value in given.items()}
     # Before the record is made: a record whose rows don't match should never exist.
@@ -124,11 +128,20 @@ def _split_of(source: Any, name: str) -> Split:
     return split_of(source, f"data '{name}': inputs", f"data '{name}': labels")
 
 
-def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name: str) -> Data:
+def carve(
+    parts: Mapping[str, Any],
+    *,
+    splits: Iterable[float],
+    seed: int,
+    name: str,
+    groups: Any = None,
+    weights: Any = None,
+) -> Data:
     """Data of which some splits are given, the others to be cut out of ``train``.
 
     A missing split gets its fraction of what train and the missing splits have together. Problems are
-    reported by the rows of what was given, which are the caller's own, not by those of the splits.
+    reported by the rows of what was given, which are the caller's own, not by those of the splits. Rows of one of
+    ``groups``, an array with one a row, stay in one split; ``weights`` are one a row too.
     """
     fractions = check_fractions(splits)
     given = {part: _split_of(source, name) for part, source in parts.items()}
@@ -139,16 +152,79 @@ def carve(parts: Mapping[str, Any], *, splits: Iterable[float], seed: int, name:
         problems.append("it has no samples")
     raise_problems(name, problems)
 
+    if groups is not None:
+        named = np.asarray(groups)
+        if len(given) > 1 or named.shape != (len(given["train"]),):
+            raise ModelspaceError(
+                f"data '{name}': groups of shape {list(named.shape)} for {len(given['train'])} samples: give one "
+                "whole number or string a sample, of data that is not split yet"
+            )
+        own = torch.from_numpy(np.unique(named, return_inverse=True)[1])
+        given["train"] = replace(given["train"], groups=own)
+    if weights is not None:
+        given["train"] = _weighted(given["train"], weights, name, alone=len(given) == 1)
     missing = [part not in given for part in _NAMES]
     # Splits that all are given keep their rows in the order given.
     cut = [any(missing), *missing[1:]]
     whole = fractions[0] + sum(fraction for fraction, lacks in zip(fractions, missing, strict=True) if lacks)
     shares = [fraction / whole if is_cut else 0.0 for fraction, is_cut in zip(fractions, cut, strict=True)]
     train = given["train"]
-    # What is not one label a sample is split at random, as if it were one class.
-    strata = train.labels if isinstance(train.labels, Tensor) else torch.zeros(len(train))
-    rows = split_indices(strata, shares, seed) if any(missing) else ()
+    rows, notes = (), ()
+    if any(missing) and any(map(is_mapped, tensors(train.inputs))):
+        rows, notes = (
+            _in_order(train, shares, name),
+            ("split in the file's order, so that nothing is copied",),
+        )
+    elif any(missing):
+        # What is not one label a sample is split at random, as if it were one class.
+        plain = unweighted(train.labels)
+        strata = plain if isinstance(plain, Tensor) else torch.zeros(len(train))
+        rows = split_indices(strata, shares, seed, train.groups)
     made = {part: train.take(rows[i]) if cut[i] else given[part] for i, part in enumerate(_NAMES)}
-    data = Data(name, made["train"], made["validation"], made["test"])
-    check_data(data)
+    data = Data(name, made["train"], made["validation"], made["test"], notes=notes)
+    check_data(data, rows=False)
     return data
+
+
+def _weighted(train: Split, weights: Any, name: str, *, alone: bool) -> Split:
+    """Samples with their weights beside their labels.
+
+    Raises:
+        ModelspaceError: they are not one finite number of at least 0 a sample, or there are no labels to weight.
+    """
+    made = torch.as_tensor(np.asarray(weights)).to(torch.get_default_dtype())
+    wrong = not alone or made.shape != (len(train),) or not bool((made.isfinite() & (made >= 0)).all())
+    if wrong or not made.any():
+        raise ModelspaceError(
+            f"data '{name}': weights of shape {list(made.shape)} for {len(train)} samples: give one finite number of "
+            "at least 0 a sample, not all of them 0, of data that is not split yet"
+        )
+    if train.labels is None:
+        raise ModelspaceError(
+            f"data '{name}' has no labels, of which weights= are: give them as a part of the inputs"
+        )
+    return replace(train, labels=WeightedLabels(train.labels, made))
+
+
+def _in_order(train: Split, shares: list[float], name: str) -> tuple[slice, ...]:
+    """The rows of each split where they are views: the first for training, the last for the test.
+
+    Raises:
+        ModelspaceError: there are groups, or a class would not be trained on.
+    """
+    ends = [round(share * len(train)) for share in np.cumsum([0.0, *shares])]
+    fix = "shuffle the file's rows once, or give x_train, y_train, x_val, y_val, x_test, y_test"
+    if train.groups is not None:
+        raise ModelspaceError(
+            f"data '{name}' stays in its file, which is split in its order, not by groups: {fix}"
+        )
+    rows = tuple(slice(begin, end) for begin, end in pairwise(ends))
+    labels = unweighted(train.labels)
+    if is_class_labels(labels):
+        lost = set(labels.unique().tolist()) - set(labels[rows[0]].unique().tolist())
+        if lost:
+            raise ModelspaceError(
+                f"data '{name}' stays in its file, which is split in its order, and its first {ends[1]:,} rows have "
+                f"none of class {min(lost)}{f' and {len(lost) - 1} others' if len(lost) > 1 else ''}: {fix}"
+            )
+    return rows

@@ -6,16 +6,19 @@ from torch import Tensor
 
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.errors import ModelspaceError
-from modelspace.nest import named_leaves, spoken
+from modelspace.nest import Nest, named_leaves, spoken, unweighted
+from modelspace.progress import progress
 
 _ROWS_NAMED = 5
+_AT_ONCE = 2**20  # numbers of which it is seen at once whether they are finite
 
 
-def check_data(data: Data) -> None:
+def check_data(data: Data, *, rows: bool = True) -> None:
     """Raise if the data can't be trained on.
 
     Args:
         data: The three splits.
+        rows: Whether to look at every row too; not where that is done.
 
     Raises:
         ModelspaceError: the train split is empty, inputs and labels differ in number, inputs or float labels
@@ -23,7 +26,7 @@ def check_data(data: Data) -> None:
             sample. All that is found is reported in one error.
     """
     problems: list[str] = []
-    for name, split in data.splits.items():
+    for name, split in data.splits.items() if rows else ():
         problems += split_problems(split, f"the {name} split")
     problems += _disagreements(data)
     if not len(data.train):
@@ -31,11 +34,11 @@ def check_data(data: Data) -> None:
     raise_problems(data.name, problems)
 
 
-def check_labels(labels: Shaped[Tensor, "sample *target"], classes: int) -> None:
+def check_labels(labels: Nest, classes: int) -> None:
     """Raise if a class label has no output of the model.
 
     Args:
-        labels: Class labels, 0 … classes − 1.
+        labels: Class labels, 0 … classes − 1, perhaps with weights.
         classes: The model's number of outputs.
 
     Raises:
@@ -44,6 +47,7 @@ def check_labels(labels: Shaped[Tensor, "sample *target"], classes: int) -> None
     >>> check_labels(torch.tensor([0, 9]), classes=10)
     """
     problems: list[str] = []
+    labels = unweighted(labels)
     over = labels[labels >= classes]
     if over.numel():
         largest = int(over.max())
@@ -86,7 +90,8 @@ def split_problems(split: Split, where: str) -> list[str]:
             problems.append(
                 f"{_rows(bad)} of the {kind} of {where} hold NaN or Inf: leave these rows out or fill them in"
             )
-    classes = split.labels if isinstance(split.labels, Tensor) and is_class_labels(split.labels) else None
+    labels = unweighted(split.labels)
+    classes = labels if isinstance(labels, Tensor) and is_class_labels(labels) else None
     if classes is not None and (negative := classes < 0).any():
         problems.append(
             f"{_rows(negative)} of the labels of {where} are negative (smallest {int(classes.min())}): "
@@ -107,9 +112,18 @@ def raise_problems(name: str, problems: list[str]) -> None:
 
 
 def _not_finite(values: Shaped[Tensor, "row *shape"]) -> Bool[Tensor, "row"]:
+    """Which rows hold NaN or Inf; of many, a piece at a time, so that what is mapped stays in its file."""
     if not (values.is_floating_point() or values.is_complex()) or not values.numel():
         return torch.zeros(len(values), dtype=torch.bool)
-    return ~torch.isfinite(values).flatten(start_dim=1).all(dim=1) if values.ndim > 1 else ~values.isfinite()
+    size = max(1, _AT_ONCE // values[0].numel())
+    if len(values) > size:
+        bad = []
+        with progress(f"checking {len(values):,} rows for NaN and Inf", len(values), "rows") as advance:
+            for piece in values.split(size):
+                bad.append(_not_finite(piece))
+                advance(len(piece))
+        return torch.cat(bad)
+    return ~values.isfinite().flatten(start_dim=1).all(dim=1) if values.ndim > 1 else ~values.isfinite()
 
 
 def _disagreements(data: Data) -> list[str]:

@@ -16,16 +16,18 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from modelspace.data.dataset import Split
+from modelspace.data.mapped import of_memmap
 from modelspace.errors import ModelspaceError
 from modelspace.nest import Nest, register
 
 LABELS = ("labels", "label")
+ARRAYS = (Tensor, np.ndarray)
 _NONE = object()
 
 
 def is_array(value: Any) -> bool:
     """Whether it is a tensor or a NumPy array."""
-    return isinstance(value, (Tensor, np.ndarray))
+    return isinstance(value, ARRAYS)
 
 
 def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
@@ -36,17 +38,22 @@ def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
         what: What it is, for the error.
 
     Returns:
-        A tensor outside autograd; of an array, always a copy.
+        A tensor outside autograd; of an array a copy, but of a whole ``numpy.memmap`` the file, mapped.
 
     Raises:
-        ModelspaceError: it is none of these, or an array of strings or objects.
+        ModelspaceError: it is none of these, an array of strings or objects, or a sparse or a nested tensor.
     """
     if isinstance(value, Tensor):
+        if value.is_nested or value.layout != torch.strided:
+            kind, fix = ("nested", "to_padded_tensor(0)") if value.is_nested else ("sparse", "to_dense()")
+            raise ModelspaceError(f"{what} is a {kind} tensor: rows are taken of plain ones; use .{fix}")
         return value.detach()
     if not isinstance(value, (np.ndarray, np.generic, bool, int, float)):
         raise ModelspaceError(
             f"{what} is a {type(value).__name__}: expected a tensor, a NumPy array or a number"
         )
+    if (mapped := of_memmap(value)) is not None:
+        return mapped
     if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
         return torch.tensor(value)
     # A copy in the machine's byte order: torch takes no foreign bytes, negative strides or read-only memory.
@@ -55,7 +62,7 @@ def input_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
         tensor = torch.from_numpy(array)
     except TypeError:
         raise ModelspaceError(f"{what} is an array of {array.dtype}: expected numbers") from None
-    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+    return _of_default(tensor) if tensor.dtype in (torch.float64, torch.complex128) else tensor
 
 
 def label_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
@@ -66,15 +73,25 @@ def label_tensor(value: Any, what: str) -> Shaped[Tensor, "..."]:
         what: What it is, for the error.
 
     Returns:
-        A tensor of int64 or of the default float dtype.
+        A tensor of int64, or of the default dtype or its complex form.
 
     Raises:
-        ModelspaceError: it is none of these, or complex.
+        ModelspaceError: it is none of these.
     """
     tensor = input_tensor(value, what)
-    if tensor.is_complex():
-        raise ModelspaceError(f"{what} is {tensor.dtype}: labels are integers or real numbers")
-    return tensor.to(torch.get_default_dtype() if tensor.is_floating_point() else torch.int64)
+    fractional = tensor.is_floating_point() or tensor.is_complex()
+    return _of_default(tensor) if fractional else tensor.to(torch.int64)
+
+
+def _label_part(value: Any, what: str) -> Tensor:
+    """``value`` as a part of a nest of labels, where booleans are a mask."""
+    tensor = input_tensor(value, what)
+    return tensor if tensor.dtype == torch.bool else label_tensor(tensor, what)
+
+
+def _of_default(tensor: Tensor) -> Tensor:
+    kind = torch.get_default_dtype()
+    return tensor.to(kind.to_complex() if tensor.is_complex() else kind)
 
 
 def is_nest(value: Any) -> bool:
@@ -83,6 +100,11 @@ def is_nest(value: Any) -> bool:
         return True
     parts = _parts(value)
     return bool(parts) and all(is_nest(part) for part in parts)
+
+
+def has_arrays(value: Any) -> bool:
+    """Whether some part of a nest is a tensor or an array."""
+    return is_array(value) or any(map(has_arrays, _parts(value)))
 
 
 def split_of(source: Any, inputs_are: str, labels_are: str) -> Split:
@@ -112,23 +134,27 @@ def split_of(source: Any, inputs_are: str, labels_are: str) -> Split:
                 inputs = {name: part for name, part in source.items() if name != key}
                 break
     made = converted(inputs, input_tensor, inputs_are)
-    return Split(made, None if labels is _NONE else converted(labels, label_tensor, labels_are), form)
+    convert = _label_part if _parts(labels) else label_tensor
+    return Split(made, None if labels is _NONE else converted(labels, convert, labels_are), form)
 
 
-def converted(nest: Any, convert: Callable[[Any, str], Tensor], what: str) -> Nest:
-    """Convert every part of a nest; ``what`` is what it is called in errors."""
+def converted(nest: Any, convert: Callable[[Any, str], Tensor], what: str, path: str = "") -> Nest:
+    """Convert every part of a nest; ``what`` is what it is called in errors, ``path`` where in it a part is."""
+
+    def part(name: Any, value: Any) -> Nest:
+        return converted(value, convert, what, f"{path}.{name}" if path else str(name))
+
     if isinstance(nest, Mapping):
-        parts = {key: converted(part, convert, f"{what} '{key}'") for key, part in nest.items()}
+        parts = {name: part(name, value) for name, value in nest.items()}
         return parts if type(nest) is not OrderedDict else OrderedDict(parts)
     if isinstance(nest, tuple) and hasattr(nest, "_fields"):
-        return type(nest)(*(converted(p, convert, f"{what} '{n}'") for n, p in nest._asdict().items()))  # pyright: ignore
+        return type(nest)(*(part(name, value) for name, value in nest._asdict().items()))  # pyright: ignore
     if isinstance(nest, tuple | list) and _parts(nest):
-        return tuple(converted(part, convert, f"{what} {i}") for i, part in enumerate(nest))
+        return tuple(part(i, value) for i, value in enumerate(nest))
     if is_dataclass(nest) and not isinstance(nest, type):
-        own = {f.name: converted(getattr(nest, f.name), convert, f"{what} '{f.name}'") for f in fields(nest)}
         register(type(nest))
-        return replace(nest, **own)
-    return convert(nest, what)
+        return replace(nest, **{f.name: part(f.name, getattr(nest, f.name)) for f in fields(nest)})
+    return convert(nest, f"{what} '{path}'" if path else what)
 
 
 def _parts(value: Any) -> list[Any]:

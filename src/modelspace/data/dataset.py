@@ -1,6 +1,6 @@
 """The records: one part of a data set, and the three parts together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.nest import Nest, described, samples, take, tensors
+from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unweighted
 
 
 # Compared by identity: the equality that a dataclass would write asks a tensor for its truth value.
@@ -23,6 +23,7 @@ class Split:
         labels: ``[N]`` integers (classes), or ``[N, …]`` of whatever the loss takes, or a nest; None without labels.
         form: What an objective's batch is made of: ``pair``, (inputs, labels); ``flat``, (input, …, label);
             ``inputs`` alone; or ``dict:NAME``, the inputs and the labels by their name.
+        groups: ``[N]`` integers: samples of one group are not apart in splits and folds; None without groups.
 
     >>> import torch
     >>> len(Split(torch.zeros(5, 3, 7, 7), torch.zeros(5, dtype=torch.int64)))
@@ -32,6 +33,7 @@ class Split:
     inputs: Nest
     labels: Nest = None
     form: str = "pair"
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return samples(self.inputs)
@@ -46,7 +48,8 @@ class Split:
 
     def take(self, index: Any) -> "Split":
         """Return some of the samples, by an index or a slice."""
-        return Split(take(self.inputs, index), take(self.labels, index), self.form)
+        groups = None if self.groups is None else self.groups[index]
+        return Split(take(self.inputs, index), take(self.labels, index), self.form, groups)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +62,9 @@ class Data:
         validation: What hyper-parameters are chosen by; may be empty.
         test: What is reported; may be empty.
         tasks: Where the data are several tasks, each sample's, from 0, by split; see ``of_tasks``.
+        notes: What was done with the columns of a table, a line for each way.
+        class_names: What the classes are called, by number; None where they are numbers alone.
+        encoder: Turns another table of the same columns into inputs; None where the data were no table.
 
     >>> from modelspace.data import digits
     >>> digits()
@@ -70,6 +76,14 @@ class Data:
     validation: Split
     test: Split
     tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    encoder: Callable[[Any], Tensor] | None = None
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Which group each training sample is of, ``[N]``; None without groups."""
+        return self.train.groups
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -99,7 +113,7 @@ class Data:
     @property
     def classes(self) -> int | None:
         """Largest label + 1 over all splits; ``None`` where the labels aren't one integer a sample."""
-        labels = [split.labels for split in self.splits.values() if len(split)]
+        labels = [unweighted(split.labels) for split in self.splits.values() if len(split)]
         if not labels or not all(is_class_labels(part) for part in labels):
             return None
         return 1 + max(int(part.max()) for part in labels)
@@ -107,11 +121,13 @@ class Data:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
         many = f"{self.task_count:,} tasks, " if self.tasks else ""
-        return f"Data('{self.name}': {many}{counts}; inputs {self._inputs()}, {self._labels()})"
+        line = f"Data('{self.name}': {many}{counts}; inputs {self._inputs()}, {self._labels()})"
+        return "\n  ".join([line, *self.notes])
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{len(split)} samples") for name, split in self.splits.items()]
         rows += [("one input", self._inputs()), ("labels", self._labels())]
+        rows += [("notes" * (i == 0), note) for i, note in enumerate(self.notes)]
         cells = "".join(f"<tr><th>{escape(left)}</th><td>{escape(right)}</td></tr>" for left, right in rows)
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
@@ -120,7 +136,7 @@ class Data:
 
     def _labels(self) -> str:
         if self.classes is not None:
-            return f"{self.classes} classes"
+            return f"{self.classes} classes" + ", weighted" * isinstance(self.train.labels, WeightedLabels)
         return self.train.said
 
 

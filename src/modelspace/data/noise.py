@@ -7,6 +7,7 @@ from torch import Tensor
 
 from modelspace.data.randomness import generator
 from modelspace.errors import ModelspaceError
+from modelspace.nest import WeightedLabels
 
 _KEY = 1  # within a seed's numbers: the data order has taken key 0 and those that follow an epoch's number
 
@@ -43,6 +44,10 @@ def noisy_labels(
     Source:
         Angluin & Laird, "Learning from noisy examples", Machine Learning 2, 1988.
     """
+    if isinstance(labels, WeightedLabels):
+        raise ModelspaceError(
+            "label_noise replaces labels that have weights: leave the column or weights= out"
+        )
     other = _exchange(labels, classes)
     found = []
     for share, seed in zip(shares.tolist(), seeds.tolist(), strict=True):

@@ -45,7 +45,10 @@ def check_fractions(splits: Iterable[float]) -> Fractions:
 
 
 def split_indices(
-    labels: Shaped[Tensor, "sample *target"], splits: Iterable[float], seed: int
+    labels: Shaped[Tensor, "sample *target"],
+    splits: Iterable[float],
+    seed: int,
+    groups: Int64[Tensor, "sample"] | None = None,
 ) -> tuple[Int64[Tensor, "train"], Int64[Tensor, "validation"], Int64[Tensor, "test"]]:
     """The rows of each split, in random order.
 
@@ -56,17 +59,23 @@ def split_indices(
         labels: The labels of all samples.
         splits: Fractions of train, validation and test.
         seed: 0 … 2⁶³ − 1.
+        groups: Samples of one group go to one split, with classes about in their shares.
 
     Returns:
         Three disjoint index tensors that together hold every row once.
 
     Raises:
-        ModelspaceError: the fractions or the seed are out of range.
+        ModelspaceError: the fractions or the seed are out of range, or there are fewer groups than splits.
     """
     fractions = np.array(check_fractions(splits))
     order = generator(seed).permutation(len(labels))
-    groups = labels.cpu().numpy()[order] if is_class_labels(labels) else np.zeros(len(labels), np.int64)
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if groups is not None:
+        classes = labels.cpu().numpy() if is_class_labels(labels) else np.zeros(len(labels), np.int64)
+        part = _whole_groups(groups.cpu().numpy()[order], classes[order], fractions)
+        train, validation, test = (torch.from_numpy(order[part == index]) for index in range(3))
+        return train, validation, test
+    strata = labels.cpu().numpy()[order] if is_class_labels(labels) else np.zeros(len(labels), np.int64)
+    _, group, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     part = np.empty(len(labels), np.int64)
     # Rows grouped by class; within a class they keep their random order, so the first are a random choice.
     by_group = np.argsort(group, kind="stable")
@@ -75,6 +84,37 @@ def split_indices(
     )
     train, validation, test = (torch.from_numpy(order[part == index]) for index in range(3))
     return train, validation, test
+
+
+def _whole_groups(
+    groups: NDArray[np.int64], classes: NDArray[np.int64], fractions: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Which split each row goes to where a group's rows stay together.
+
+    The largest groups first, those of one size at random; each to the split that is furthest behind its share of
+    the group's classes. No split that has a share is left without a group.
+    """
+    names, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    wanted = int((fractions > 0).sum())
+    if len(names) < wanted:
+        raise ModelspaceError(
+            f"{len(names)} groups can't be divided among {wanted} splits: give fewer splits"
+        )
+    _, place = np.unique(classes, return_inverse=True)
+    counts = np.zeros((len(names), place.max() + 1))
+    np.add.at(counts, (group, place), 1)
+    behind = fractions[:, None] * counts.sum(0)
+    weight = 1 / counts.sum(0)
+    empty = fractions > 0
+    part = np.empty(len(names), np.int64)
+    queue = np.lexsort((first, -counts.sum(1)))
+    for done, index in enumerate(queue):
+        need = (behind * counts[index] * weight).sum(1)
+        must = empty if len(queue) - done <= empty.sum() else fractions > 0
+        part[index] = np.argmax(np.where(must, need, -np.inf))
+        behind[part[index]] -= counts[index]
+        empty[part[index]] = False
+    return part[group]
 
 
 def _shares(sizes: NDArray[np.int64], fractions: NDArray[np.float64]) -> list[NDArray[np.int64]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.data.randomness import generator
 from modelspace.errors import ModelspaceError
-from modelspace.nest import mapped_together
+from modelspace.nest import mapped_together, unweighted
 
 COLUMNS: Mapping[str, str] = {
     "task": "which of the data's tasks, from 0",
@@ -58,7 +58,9 @@ class Views:
         join = (lambda *parts: torch.cat(parts),)
         inputs = mapped_together(*join, train.inputs, validation.inputs)
         labels = None if train.labels is None else mapped_together(*join, train.labels, validation.labels)
-        return Split(inputs, labels, train.form)
+        both = [split.groups for split in (train, validation) if split.groups is not None]
+        groups = torch.cat(both) if len(both) == 2 else None
+        return Split(inputs, labels, train.form, groups)
 
     @property
     def scored(self) -> Split:
@@ -150,8 +152,7 @@ class Views:
         return {}
 
     def _groups(self, rows: np.ndarray) -> np.ndarray | None:
-        groups = getattr(self.data, "groups", None)
-        return None if groups is None else np.asarray(groups)[rows]
+        return None if self.pool.groups is None else self.pool.groups.numpy()[rows]
 
 
 def views_of(data: Data, table: pd.DataFrame, folds: int | None, seed: int) -> Views | None:
@@ -221,7 +222,8 @@ def folds_of(split: Split, folds: int, seed: int, groups: np.ndarray | None = No
     """
     from sklearn import model_selection as sklearn
 
-    labels = split.labels.cpu().numpy() if is_class_labels(split.labels) else None
+    plain = unweighted(split.labels)
+    labels = plain.cpu().numpy() if is_class_labels(plain) else None
     if labels is not None:
         least = np.bincount(labels)[np.unique(labels)].min()
         if least < folds and groups is None:

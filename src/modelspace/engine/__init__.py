@@ -4,6 +4,7 @@ The way down: ``evaluate`` and ``choose_plan`` call ``vmap_gradient`` or ``loop_
 forward is carried out by ``lowerings``; ``unbatched_outputs`` and ``witnessed`` hold it against real modules first.
 """
 
+from modelspace.engine.confusion import Confusion, confusion
 from modelspace.engine.evaluate import (
     HELD_AT_ONCE,
     SCORED_AT_ONCE,
@@ -51,6 +52,7 @@ __all__ = [
     "SCORED_AT_ONCE",
     "Batch",
     "CompileError",
+    "Confusion",
     "Draws",
     "Ensemble",
     "Function",
@@ -66,6 +68,7 @@ __all__ = [
     "balanced",
     "choose_plan",
     "compiled",
+    "confusion",
     "dense",
     "evaluate",
     "evaluated",

@@ -17,9 +17,9 @@ from modelspace import metrics as catalogue
 from modelspace.construction import seeded, seeded_elsewhere
 from modelspace.engine.function import Function, Named, stacked_outputs
 from modelspace.engine.gradient import Score, at, goal_of, terms_of, work_of
-from modelspace.engine.plan import Plan, balanced, no_batched_form, shard_sizes
+from modelspace.engine.plan import Plan, balanced, shard_sizes
 from modelspace.engine.program import CompileError, compiled
-from modelspace.engine.witness import unbatched_outputs
+from modelspace.engine.witness import first_and_last, unbatched, unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
 from modelspace.losses import Loss, Objective, kinds_in
 from modelspace.metrics import Metric
@@ -35,6 +35,7 @@ from modelspace.nest import (
     stacked,
     take,
     tensors,
+    unweighted,
 )
 from modelspace.nest import samples as samples_in
 from modelspace.population import Population
@@ -239,9 +240,18 @@ class Scoring:
         return torch.stack([values[name].to(widest(points.device)) for name in names], 1), None
 
     def _whole(self, name: str, score: Score, outputs: Nest, terms: Named, rows: Tensor | None) -> Tensor:
-        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into."""
+        """Take a score of all samples' outputs and labels, member by member, in plain tensors to be written into.
+
+        Of a traceable metric, of as many members at once as a piece of the memory that outputs may have holds.
+        """
         values = []
         first = tensors(outputs)[0]
+        if self._batched and isinstance(score, Metric) and score.traceable:
+            few = max(1, HELD_AT_ONCE // 16 * len(first) // max(1, first.nbytes))
+            own = self._labels if rows is None else take(self._labels, rows)
+            axis = None if rows is None else 0
+            with torch.no_grad():
+                return torch.vmap(score, in_dims=(0, axis), chunk_size=few)(outputs, own)
         for k in range(len(first)):
             own = take(outputs, k)
             labels = self._labels if rows is None else take(self._labels, rows[k])
@@ -353,7 +363,8 @@ def _powers(number: int) -> list[int]:
 
 def is_sample_mean(score: Score, labels: Nest) -> bool:
     """Whether a score's value of all these labels is known to be the mean over samples of what each has by itself."""
-    return isinstance(score, Metric | Loss) and isinstance(labels, Tensor) and score.is_sample_mean(labels)
+    plain = unweighted(labels) if isinstance(score, Metric) else labels
+    return isinstance(score, Metric | Loss) and isinstance(plain, Tensor) and score.is_sample_mean(plain)
 
 
 def members_bytes(outputs: Nest, samples: int) -> int:
@@ -533,12 +544,10 @@ def _unbatched_objective(
     batch_size: int,
 ) -> str | None:
     """Say why an objective can't be computed under ``vmap``; None where it can."""
-    rows = list(dict.fromkeys([0, len(population) - 1]))
-    members = population[rows]
+    members, ends = first_and_last(population), slice(None, None, max(1, len(population) - 1))
     few, of_few = (take(nest, slice(batch_size)) for nest in (inputs, labels))
-    own = {name: column[rows] for name, column in terms.items()}
-    try:
-        objective_values(function, objective, members.points, members.buffers, few, of_few, own, batched=True)
-    except Exception as error:
-        return no_batched_form(error)
-    return None
+    own = {name: column[ends] for name, column in terms.items()}
+    works = [work_of(at(objective, _row(own, k)), of_few) for k in range(len(members))]
+    given = members.points, members.buffers, few, of_few, own
+    compute = partial(objective_values, function, objective, *given)
+    return unbatched(function, members, few, works, compute, f"the values of objective '{objective}' depend")

@@ -17,8 +17,8 @@ from torch import Tensor
 from modelspace.data import Data
 from modelspace.engine.function import Function, Named, Work
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Choice, Loss, Objective, has_own, objective_of, of_the_model, resolve
-from modelspace.nest import Nest, axes, called, take
+from modelspace.losses import Choice, Loss, Objective, Weighted, has_own, objective_of, of_the_model, resolve
+from modelspace.nest import Nest, WeightedLabels, axes, called, take
 from modelspace.population import Population
 
 Score = Callable[[Any, Any], Tensor]
@@ -80,7 +80,10 @@ def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Lo
             f"data '{data.name}' has no labels, which a loss is taken of: give an objective=, a function of (model, "
             "batch)"
         )
-    return loss_of(population, "cross_entropy" if loss is None else loss)
+    goal = loss_of(population, "cross_entropy" if loss is None else loss)
+    if not isinstance(data.train.labels, WeightedLabels):
+        return goal
+    return Choice(tuple(map(Weighted, goal.among))) if isinstance(goal, Choice) else Weighted(goal)
 
 
 def terms_of(population: Population, loss: Loss) -> dict[str, Float64[Tensor, "member"]]:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modelspace.construction import is_lazy, seeded, seeded_elsewhere
+from modelspace.engine.function import Work
 from modelspace.engine.gradient import Score, at, work_of
 from modelspace.engine.lowerings import lowered
 from modelspace.engine.lowerings.surroundings import swapped
@@ -131,17 +132,27 @@ def _restored(module: nn.Module) -> Iterator[None]:
             layer._buffers.update(buffers)
 
 
-def evaluated(module: nn.Module, inputs: Nest) -> tuple[Nest, list[str]]:
-    """Return a real module's outputs in evaluation mode, and the generators outside PyTorch that it drew from."""
+def evaluated(module: nn.Module, inputs: Nest, work: Work = called) -> tuple[Nest, list[str]]:
+    """Return a real module's outputs in evaluation mode, and the generators outside PyTorch that it drew from.
+
+    Args:
+        module: It.
+        inputs: What it is given.
+        work: What is computed with both, an objective for instance, which may differentiate.
+    """
     device = device_of(inputs)
     draws = evaluation_draws(device)
     seed = stream_seed(int(draws.seed), int(draws.step), 0)
     module.eval()
     for mode in (nullcontext(), lowered(draws, batched=False)):
         before = _generators(device)
-        with torch.random.fork_rng(_cards(device)), torch.no_grad(), seeded_elsewhere(seed) as drew:
+        with (
+            torch.random.fork_rng(_cards(device)),
+            torch.set_grad_enabled(work is not called),
+            seeded_elsewhere(seed) as drew,
+        ):
             with mode:
-                outputs = called(module, mapped(Tensor.clone, inputs))
+                outputs = work(module, mapped(Tensor.clone, inputs))
             if _generators(device) == before:
                 break
     return mapped(Tensor.detach, only_tensors(outputs)), drew

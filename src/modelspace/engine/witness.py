@@ -8,12 +8,13 @@ do; where ``vmap`` doesn't, members are computed one at a time, and where not ev
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from modelspace.construction import same
-from modelspace.engine.function import Function, Verdict, stacked_outputs
+from modelspace.engine.function import Function, Verdict, Work, stacked_outputs
 from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
 from modelspace.engine.lowerings import without_fast_paths
 from modelspace.engine.plan import no_batched_form
@@ -29,7 +30,7 @@ from modelspace.engine.real_modules import (
     state_of,
 )
 from modelspace.errors import ModelspaceError
-from modelspace.nest import Nest, mapped, stacked, take, tensors
+from modelspace.nest import Nest, called, mapped, stacked, take, tensors
 from modelspace.population import Population
 from modelspace.space import ModelSpace
 
@@ -79,33 +80,63 @@ def unbatched_outputs(function: Function, population: Population, inputs: Nest) 
     Raises:
         ModelspaceError: not even one member at a time is what the user's own module computes.
     """
-    members = population[list(dict.fromkeys([0, len(population) - 1]))]
-    few, rows = take(inputs, slice(_TRIED)), []
+    members, few = first_and_last(population), take(inputs, slice(_TRIED))
+    given = members.points.clone(), members.buffers, few
+    compute = partial(stacked_outputs, function, *given)
+    return unbatched(function, members, few, [called] * len(members), compute, "its outputs depend")
+
+
+def first_and_last(population: Population) -> Population:
+    """Return the members of a population that stand for all."""
+    return population[list(dict.fromkeys([0, len(population) - 1]))]
+
+
+def unbatched(
+    function: Function,
+    members: Population,
+    inputs: Nest,
+    works: Sequence[Work],
+    compute: Callable[..., Nest],
+    what: str,
+) -> str | None:
+    """Say why what is computed of members in evaluation mode can't be under ``vmap``; None where it can.
+
+    Args:
+        function: What is to compute it; it is told what the forward writes and draws.
+        members: Some.
+        inputs: What they are given.
+        works: What is computed of each.
+        compute: Computes it of all of them, ``batched`` or not.
+        what: For messages: ``"its outputs depend"``.
+
+    Raises:
+        ModelspaceError: not even one member at a time is what the user's own module computes.
+    """
+    rows = []
     written: set[str] = set()
     elsewhere: set[str] = set()
-    for k in range(len(members)):
+    for k, work in enumerate(works):
         with real_module(members, k) as module, without_fast_paths():
             before = state_of(module).parameters
-            outputs, drew = evaluated(module, few)
+            outputs, drew = evaluated(module, inputs, work)
             after = state_of(module).parameters
         rows.append(outputs)
         written |= {name for name, value in before.items() if not same(value, after[name])}
         elsewhere |= set(drew)
     names = tuple(sorted(elsewhere))
     function.trust(Verdict(written=tuple(written), elsewhere=names))
-    given = members.points.clone(), members.buffers, few
-    if _apart(stacked_outputs(function, *given, batched=False), rows):
+    if _apart(compute(batched=False), rows):
         raise ModelspaceError(
-            f"{members.space.title} can't be a population: in evaluation its outputs depend on something that is "
+            f"{members.space.title} can't be a population: in evaluation {what} on something that is "
             f"neither parameter nor buffer; {_BUFFER}"
         )
     if names:
         return _shared_generators(names)
     try:
-        batched = stacked_outputs(function, *given, batched=True)
+        batched = compute(batched=True)
     except Exception as error:
         return no_batched_form(error)
-    return "under vmap its outputs are others" if _apart(batched, rows) else None
+    return f"under vmap {what.rpartition(' ')[0]} are others" if _apart(batched, rows) else None
 
 
 def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:

@@ -7,7 +7,8 @@ is watched, and what lies between is taken as a straight line,
 
 whose constant is what members share (the batch, the windows of a first convolution). So the columns of convolutions,
 what autograd keeps and the copies that ``vmap`` makes are in it. What no meta kernel can do, or the plain loop, is
-estimated from the anatomy of one member.
+estimated from the anatomy of one member; of an objective, or of several tensors as input, from a step that one member
+makes.
 
 Not in it: what a kernel takes within itself (an operand that a matrix product copies first, oneDNN's scratch), the
 allocator's rounding, and that a compiled step holds less.
@@ -42,7 +43,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.task import Task
 from modelspace.losses import Objective
-from modelspace.nest import Nest, mapped, tensors
+from modelspace.nest import Nest, mapped, take, tensors
 from modelspace.optimizers import looked
 from modelspace.trace import PeakMemory
 
@@ -238,6 +239,11 @@ def _update(task: Task, count: int) -> int:
 def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
     """One member's peak, for each member where they are computed together, once where one by one."""
     numbers = task.population.space.dimension * task.population.space.dtype.itemsize
+    if isinstance(task.recipe.loss, Objective) or not isinstance(task.inputs, Tensor):
+        peak, flags = _of_one_step(task), task.population.space.dimension
+        line = Line(peak + 2 * numbers, flags) if lowering == "loop" else Line(0, peak)
+        scored = Line(numbers + peak, 0) if lowering == "loop" else Line(0, peak)
+        return Footprint(line, update, scored, estimated=True)
     try:
         step, forward = (_anatomy(task, size) for size in (batch_size(task), SCORED_AT_ONCE))
     except ModelspaceError:
@@ -252,10 +258,22 @@ def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
     return Footprint(Line(0, each), update, Line(0, scores), estimated=True)
 
 
+def _of_one_step(task: Task) -> int:
+    """The most that forward and backward of one member hold beyond point, buffers and gradient, as it makes a step."""
+    member, size = task.population[[0]], slice(batch_size(task))
+    points, buffers = member.points.clone(), {n: b.clone() for n, b in member.buffers.items()}
+    batch = Batch(take(task.inputs, size), take(task.labels, size), own=False)
+    terms = {name: column[:1] for name, column in task.terms.items()}
+    seeds, number = task.seeds[:1].to(task.device), torch.tensor(0, device=task.device)
+    function = Function(member.space, task.device, task.function.products)
+    function.trust(task.verdict)
+    with PeakMemory([points, *buffers.values(), *tensors((batch.inputs, batch.labels))]) as memory:
+        loop_gradient(function, task.recipe.loss, points, buffers, batch, seeds, number, None, terms)
+    return max(0, memory.peak - 2 * points.nbytes - _held(list(buffers.values())))
+
+
 def _anatomy(task: Task, samples: int) -> Anatomy:
     space = task.population.space
-    if not isinstance(task.inputs, Tensor):
-        raise ModelspaceError("the anatomy is of one tensor as input")
     shape = tuple(task.inputs.shape[1:])
     return anatomy(space.working_copy(), shape, batch_size=samples, input_dtype=task.inputs.dtype)
 

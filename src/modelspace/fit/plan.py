@@ -77,7 +77,10 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
         own, shard = _first(task, plan.shard)
         scoring(shard.points, shard.buffers, own.terms, None if own.own is None else own.own.scored)
-    return Program(step, scoring, plan.shard)
+    rest: Any = step
+    if task.rest:
+        rest, _ = build(task, plan.lowering, plan.shard)
+    return Program(step, scoring, plan.shard, rest)
 
 
 def choose(

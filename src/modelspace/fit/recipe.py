@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +74,22 @@ def _metrics(
     return None if given is None else tuple(metrics.resolve(metric) for metric in given)
 
 
+class Epoch(NamedTuple):
+    """What ``on_epoch`` is told of a shard after an epoch.
+
+    Attributes:
+        number: Counted from 0.
+        rows: The members, by their rows in the population.
+        population: They, as they are now.
+        scores: What was measured, by name, ``[c]`` each.
+    """
+
+    number: int
+    rows: list[int]
+    population: Population
+    scores: dict[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """What the members' hyper-parameters are at each step: optimizer, schedule, clipping, loss; in one tensor.
@@ -131,7 +147,8 @@ class Coefficients:
             steps = steps if frozen is None else (steps - frozen).clamp(min=1)
             values = self.optimizer.coefficients({**values, "lr": values["lr"] * factors}, steps)
             values |= {"going": going} if self.freezes else {}
-            values |= {name: columns[name] for name in (*self.clipping, *self.terms)}
+            values |= {name: columns[name] for name in self.clipping}
+            values |= {of_loss(name): columns[name] for name in self.terms}
             shape = (len(numbers), len(columns["lr"]), 1)
             found.append(torch.stack([value.expand(shape) for value in values.values()], 1))
         if len(self.cells) > 1:
@@ -143,7 +160,7 @@ class Coefficients:
         found = dict(zip(self.names, coefficients.unbind(), strict=True))
         if len(self.cells) == 1:
             return found
-        index, shared = self.cells.index(coefficients.device), (*self.clipping, *self.terms)
+        index, shared = self.cells.index(coefficients.device), (*self.clipping, *map(of_loss, self.terms))
         return {n: v[:, :1] if n in shared else v.index_select(1, index) for n, v in found.items()}
 
     @cached_property
@@ -152,7 +169,12 @@ class Coefficients:
         one = torch.ones(1, 2, dtype=torch.float64)
         hyper = dict.fromkeys(self.optimizer.hyperparameters(), one)
         going = ("going",) if self.freezes else ()
-        return (*self.optimizer.coefficients(hyper, one), *going, *self.clipping, *self.terms)
+        return (*self.optimizer.coefficients(hyper, one), *going, *self.clipping, *map(of_loss, self.terms))
+
+
+def of_loss(name: str) -> str:
+    """Return what a loss's hyper-parameter is called among the coefficients, where an optimizer has its own names."""
+    return f"loss.{name}"
 
 
 @settings
@@ -211,6 +233,25 @@ class Recipe:
     )
     batch_size: int = setting(
         default=32, at_least=1, doc="Samples a step; more than there are means all of them."
+    )
+    keep_last: bool = setting(
+        default=False,
+        doc="Keep the last batch of an epoch where it is incomplete. Otherwise it is left out: every epoch has "
+        "another "
+        "order, so that other samples are left out each time.",
+    )
+    transform: Callable[[Any], Any] | None = setting(
+        default=None,
+        doc="A function of a batch's inputs, in training alone: random crops and flips, noise; torchvision's "
+        "``transforms.v2`` are such. What it draws with PyTorch is a function of the data seed and the step, the "
+        "same "
+        "for all members; where members have samples or an order of their own, of each one's seed.",
+    )
+    on_epoch: Callable[["Epoch"], Any] | None = setting(
+        default=None,
+        doc="A function that is called after each epoch of a shard with an ``Epoch``, its members and their scores; "
+        "a "
+        "mask that it returns stops members, as early stopping does.",
     )
     accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(
@@ -287,7 +328,8 @@ class Recipe:
     @property
     def code(self) -> tuple[Any, ...]:
         """What of the settings is executed: functions, and objects with methods."""
-        return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule)
+        told = [each for each in (self.transform, self.on_epoch) if each is not None]
+        return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule, *told)
 
     @property
     def higher_is_better(self) -> list[str]:
@@ -391,6 +433,8 @@ def _described(value: Any) -> Any:
     """A setting as a plain value."""
     if isinstance(value, Loss):
         return "each member's own" if isinstance(value, Choice) else str(value)
+    if callable(value) and not isinstance(value, Optimizer | Schedule):
+        return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, tuple):
         return [each.name if isinstance(each, Metric) else str(each) for each in value]
     return value if value is None or isinstance(value, str | int | float) else repr(value)

@@ -17,7 +17,7 @@ from modelspace.engine import (
     vmap_gradient,
 )
 from modelspace.fit import precision
-from modelspace.fit.recipe import Coefficients
+from modelspace.fit.recipe import Coefficients, of_loss
 from modelspace.losses import Loss
 from modelspace.nest import Nest, take
 from modelspace.optimizers import applied, clip_by_norm, clip_by_value, looked
@@ -146,7 +146,7 @@ class Step:
     ) -> Gradient:
         """The gradient of a batch, or the mean over several."""
         differentiate = vmap_gradient if self.lowering == "vmap" else loop_gradient
-        terms = {name: c[name][:, 0] for name in self.coefficients.terms}
+        terms = {name: c[of_loss(name)][:, 0] for name in self.coefficients.terms}
         gradients: list[Gradient] = []
         for i in range(self.accumulate):
             inputs, labels = batch if self.accumulate == 1 else take(batch, i)

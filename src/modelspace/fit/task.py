@@ -1,6 +1,6 @@
 """``Task``: what is prepared once for all shards of a fit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -26,12 +26,12 @@ from modelspace.engine import (
     tried,
     witnessed,
 )
-from modelspace.errors import ModelspaceError, first_line
+from modelspace.errors import ModelspaceError, first_line, told
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
-from modelspace.nest import Nest, described, on, samples, take
+from modelspace.nest import Nest, described, mapped, on, samples, take
 from modelspace.population import Population
 from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
@@ -119,6 +119,15 @@ class Task:
     def updates(self) -> int:
         """A member's updates in all, the most of any."""
         return self.recipe.steps or self.steps * self.recipe.epochs
+
+    @property
+    def rest(self) -> int:
+        """Samples of an incomplete batch at the end of each epoch; 0 where there is none, or it is left out."""
+        return self.samples % self.batch_size if self.recipe.keep_last else 0
+
+    def is_rest(self, batch: tuple[Nest, Nest]) -> bool:
+        """Tell whether a batch is the incomplete one."""
+        return bool(self.rest) and samples(batch[0]) == self.rest
 
     @property
     def batch_size(self) -> int:
@@ -304,6 +313,16 @@ def prepare(
             f"accumulate={recipe.accumulate}"
         )
     steps = torch.div(batches, recipe.accumulate, rounding_mode="floor")
+    if recipe.keep_last:
+        alone = {
+            "samples or an order of its own for each member": views is not None
+            or "data_seed" in population.table,
+            "accumulate": recipe.accumulate > 1,
+            "steps": recipe.steps is not None,
+        }
+        if others := [name for name, there in alone.items() if there]:
+            raise ModelspaceError(f"keep_last does not go with {others[0]}: batches are to be whole there")
+        steps = steps + bool(len(pool) % int(each[0]))
     task = Task(
         population,
         data,
@@ -361,6 +380,8 @@ def _check_first_batch(
     """
     size = min(samples(inputs), max(recipe.batch_size, 2))
     inputs, labels = take(inputs, slice(size)), take(labels, slice(size))
+    if recipe.transform is not None:
+        inputs = _tried(recipe.transform, inputs)
     # A selection draws its own points: the others' are not to be in memory yet.
     module = population[[0]].module(0)
     if isinstance(recipe.loss, Objective):
@@ -377,6 +398,20 @@ def _check_first_batch(
     for metric in recipe.measured:
         metric.check(there, here)
     return recipe
+
+
+def _tried(transform: Callable[[Nest], Nest], inputs: Nest) -> Nest:
+    """Transform a batch once, so that what fails there is one clear message."""
+    try:
+        with torch.no_grad(), seeded(0), seeded_elsewhere(0):
+            made = transform(mapped(Tensor.clone, inputs))
+    except Exception as error:
+        raise ModelspaceError(f"transform failed on inputs of {described(inputs)}: {told(error)}") from error
+    if samples(made) != samples(inputs):
+        raise ModelspaceError(
+            f"transform makes {samples(made)} samples of {samples(inputs)}: it takes a batch, and gives as many"
+        )
+    return made
 
 
 def _check_products(member: Population, few: tuple[Nest, Nest], loss: Loss, products: torch.dtype) -> None:

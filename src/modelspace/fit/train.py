@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from modelspace.data import epoch_indices
-from modelspace.engine import Scoring
+from modelspace.construction import seeded_elsewhere
+from modelspace.data import epoch_indices, permutation
+from modelspace.engine import Draws, Scoring, lowered, stream_seed
+from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
-from modelspace.fit.recipe import EarlyStopping
+from modelspace.fit.recipe import EarlyStopping, Epoch
 from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
-from modelspace.nest import Nest, take
+from modelspace.nest import Nest, mapped, stacked, take
+from modelspace.population import Population
 from modelspace.runs import Recorder, Status
 from modelspace.widest import widest
 
@@ -32,11 +36,13 @@ class Program(NamedTuple):
         step: Their step.
         scoring: Their validation scores.
         size: Members in a shard.
+        rest: The step of an incomplete batch, which is not compiled.
     """
 
     step: Callable[..., Stepped]
     scoring: Scoring
     size: int
+    rest: Callable[..., Stepped]
 
 
 class Progress(NamedTuple):
@@ -98,7 +104,7 @@ def train(
             break
         count = min(task.steps, task.updates - epoch * task.steps)
         scheduled = replace(task, columns={**task.columns, **progress.schedule})
-        for stepped, shard in updates(scheduled, progress.shard, program.step, epoch, made):
+        for stepped, shard in updates(scheduled, progress.shard, program, epoch, made):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
             progress = progress._replace(shard=shard)
@@ -115,6 +121,8 @@ def train(
         progress = progress._replace(schedule=_observed(task, progress, epoch))
         if recipe.early_stopping is not None:
             progress = _stop(task, progress, recipe.early_stopping, epoch)
+        if recipe.on_epoch is not None:
+            progress = _told(task, progress, rows, epoch)
         epoch, made = epoch + 1, 0
         progress.position[:] = torch.tensor([epoch, made])
         if recorder is not None and recorder.due:
@@ -123,14 +131,14 @@ def train(
 
 
 def updates(
-    task: Task, shard: Shard, step: Callable[..., Stepped], epoch: int, made: int = 0
+    task: Task, shard: Shard, program: Program | Callable[..., Stepped], epoch: int, made: int = 0
 ) -> Iterator[tuple[Stepped, Shard]]:
     """Make the updates of one epoch.
 
     Args:
         task: The shard's.
         shard: The members.
-        step: Their step.
+        program: How they are computed; a step alone, where no batch is incomplete.
         epoch: Counted from 0.
         made: Updates of it that are behind.
 
@@ -144,6 +152,11 @@ def updates(
         coefficients[made:].unbind(), numbers[made:].unbind(), batches(task, epoch, made), strict=False
     )
     for own, number, batch in given:
+        step = (
+            (program.rest if task.is_rest(batch) else program.step)
+            if isinstance(program, Program)
+            else program
+        )
         stepped = step(shard, own, number, batch)
         shard = settled(stepped, shard)
         yield stepped, shard
@@ -178,14 +191,41 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
     order = order.to(task.device)
     if recipe.accumulate > 1:
         order = order.unflatten(0, (task.steps, recipe.accumulate))
-    for index in order[made:count].unbind():
+    indices = [*order.unbind()]
+    if task.rest:
+        del indices[task.steps - 1 :]
+        whole = permutation(task.samples, recipe.data_seed, epoch)
+        indices.append(whole[len(whole) - task.rest :].to(task.device))
+    for i, index in enumerate(indices[made:count], epoch * task.steps + made):
         if task.noise is None:
             labels = take(task.labels, index)
         elif not task.own_inputs:
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
-        yield take(task.inputs, index), labels
+        inputs = take(task.inputs, index)
+        yield (inputs if recipe.transform is None else _transformed(task, inputs, i)), labels
+
+
+def _transformed(task: Task, inputs: Nest, number: int) -> Nest:
+    """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step."""
+    recipe, parts = task.recipe, task.recipe.accumulate
+    assert recipe.transform is not None
+    transform = recipe.transform
+
+    def one(x: Nest, seed: int, step: int) -> Nest:
+        draws = Draws(torch.tensor(seed, device=task.device), torch.tensor(step, device=task.device))
+        with torch.no_grad(), lowered(draws, batched=False), seeded_elsewhere(stream_seed(seed, step, 0)):
+            return transform(mapped(Tensor.clone, x))
+
+    def members(x: Nest, step: int) -> Nest:
+        if not task.own_inputs:
+            return one(x, recipe.data_seed, step)
+        return stacked([one(take(x, k), seed, step) for k, seed in enumerate(task.seeds.tolist())])
+
+    if parts == 1:
+        return members(inputs, number)
+    return stacked([members(take(inputs, i), number * parts + i) for i in range(parts)])
 
 
 def _sequence(
@@ -243,6 +283,8 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
     if rule is not None:
         score = torch.full((count,), torch.inf, dtype=widest(device), device=device)
         stopping = {"score": score, "waited": waited, "stopped": torch.zeros_like(active)}
+    if recipe.on_epoch is not None and rule is None:
+        stopping = {"stopped": torch.zeros_like(active)}
     if keeps_result(task, points, state):
         best = {"points": points.clone(), "buffers": {n: value.clone() for n, value in buffers.items()}}
     shard = Shard(
@@ -318,6 +360,30 @@ def _result(task: Task, progress: Progress) -> dict[str, Any]:
     shard = progress.shard
     points = task.coefficients.optimizer.evaluated(shard.points, shard.state)
     return {"points": points, "buffers": shard.buffers}
+
+
+def _told(task: Task, progress: Progress, rows: Sequence[int], epoch: int) -> Progress:
+    """Call what is to be called after an epoch; stop the members that it says."""
+    assert task.recipe.on_epoch is not None
+    real, now, before = len(rows), _result(task, progress), task.population
+    table = before.table.iloc[task.local(rows)]
+    buffers = {name: value[:real].clone() for name, value in now["buffers"].items()}
+    members = Population(before.space, now["points"][:real].clone(), buffers, table)
+    scores = {name: values[:real, epoch].numpy().copy() for name, values in progress.curves.items()}
+    mask = task.recipe.on_epoch(Epoch(epoch, list(rows), members, scores))
+    if mask is None:
+        return progress
+    asked = torch.as_tensor(np.asarray(mask, dtype=bool), device=task.device)
+    if asked.shape != (real,):
+        raise ModelspaceError(
+            f"on_epoch returned {tuple(asked.shape)}: a mask has one entry for each of the {real} members, or is None"
+        )
+    now_stopped = torch.zeros_like(progress.shard.active)
+    now_stopped[:real] = asked
+    now_stopped &= progress.shard.active
+    stopping = {**progress.stopping, "stopped": progress.stopping["stopped"] | now_stopped}
+    active = progress.shard.active & ~now_stopped
+    return progress._replace(shard=progress.shard._replace(active=active), stopping=stopping)
 
 
 def _means(task: Task, losses: Float64[Tensor, "member step value"]) -> Float64[Tensor, "member value"]:

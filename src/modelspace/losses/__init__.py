@@ -5,7 +5,8 @@
 from modelspace.losses._base import Loss, Properties, parameter, prediction
 from modelspace.losses._catalogue import CATALOGUE, KINDS, ranges, table
 from modelspace.losses._checks import (
-    Contract, anything, by_class, class_labels, plus_minus_one, require_class_labels, require_same_shape,
+    LEFT_OUT, Contract, anything, by_class, class_labels, class_maps, is_own, plus_minus_one, require_class_labels,
+    require_same_shape, zero_one,
 )
 from modelspace.losses._choice import Choice
 from modelspace.losses._curves import Curve, curve, curves, has_curve, plot
@@ -31,6 +32,7 @@ from modelspace.losses._regression import (
 from modelspace.losses._segmentation import (
     Dice, FocalTversky, LovaszHinge, LovaszSoftmax, RegionLoss, Tversky,
 )
+from modelspace.losses._weighted import Weighted
 from modelspace.losses._sets import (
     BinaryCrossEntropy, Coral, Distillation, MultilabelLogistic, MultilabelLoss, MultilabelRanking,
 )
@@ -45,8 +47,9 @@ __all__ = [
     "MulticlassLoss", "MultilabelLogistic", "MultilabelLoss", "MultilabelRanking", "Objective",
     "Perceptron", "Pinball", "Poisson", "Poly1", "Properties", "PseudoHuber", "Ramp", "RegionLoss",
     "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin", "SurprisalLoss", "SymmetricCrossEntropy",
-    "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "WestonWatkins", "anything", "by_class",
-    "class_labels", "curve", "curves", "has_curve", "has_own", "kinds_in", "leaves", "objective_of",
+    "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "Weighted", "WestonWatkins", "anything", "by_class",
+    "LEFT_OUT", "class_labels", "class_maps", "curve", "curves", "has_curve", "has_own", "is_own", "kinds_in",
+    "leaves", "objective_of",
     "of_the_model", "parameter", "plot", "plus_minus_one", "prediction", "ranges", "require_class_labels",
-    "require_same_shape", "resolve", "table", "tensors_of",
+    "require_same_shape", "resolve", "table", "tensors_of", "zero_one",
 ]

@@ -47,8 +47,14 @@ def require_same_shape(name: str, outputs: Values, labels: Values) -> None:
     """Refuse outputs and labels of different shapes, for a loss that compares them element by element.
 
     Raises:
-        ModelspaceError: If the shapes differ; it names both, and the fix where one is a column.
+        ModelspaceError: If the shapes differ; it names both, and the fix where one is a column. If labels are complex
+            and outputs are not.
     """
+    if labels.is_complex() and not outputs.is_complex():
+        raise ModelspaceError(
+            f"{name} received outputs of dtype {outputs.dtype} and labels of dtype {labels.dtype}: it compares real "
+            "numbers; use torch.view_as_real(labels), or a function of (outputs, labels)"
+        )
     if outputs.shape == labels.shape:
         return
     if outputs.ndim == labels.ndim + 1 and outputs.shape[-1] == 1 and outputs.shape[:-1] == labels.shape:

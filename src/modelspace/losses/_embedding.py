@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, reduced
+from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, prediction, reduced
 from modelspace.losses._checks import received
 from modelspace.losses._numerics import wide
 
@@ -47,7 +47,7 @@ class EmbeddingLoss(Loss):
 
     def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
         """Compute the loss of a batch: see ``Loss.__call__``; the mean is over the anchors that count."""
-        values, counts = self._counted(outputs, labels)
+        values, counts = self._counted(prediction(outputs), labels)
         return values.sum() / counts.sum().clamp(min=1) if reduction == "mean" else reduced(values, reduction)
 
     def _counted(self, outputs: Tensor, labels: Int[Tensor, "sample"]) -> tuple[Tensor, Tensor]:

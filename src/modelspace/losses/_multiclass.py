@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, reduced
+from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, prediction, reduced
 from modelspace.losses._checks import (
     LEFT_OUT,
     class_labels,
@@ -56,7 +56,7 @@ class MulticlassLoss(Loss):
 
     def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
         """Compute the loss of a batch: see ``Loss.__call__``; the mean is over the labels that are not left out."""
-        values = self.per_label(outputs, labels)
+        values = self.per_label(prediction(outputs), labels)
         if reduction != "mean" or labels.dtype.is_floating_point:
             return reduced(values, reduction)
         return values.sum() / (labels != LEFT_OUT).sum()
@@ -115,6 +115,7 @@ class CrossEntropy(MulticlassLoss):
         if reduction != "mean" or labels.dtype.is_floating_point:
             return super().__call__(outputs, labels, reduction=reduction)
         # What `super` computes in ten operations, each with its backward: a tenth of a small network's step.
+        outputs = prediction(outputs)
         require_class_labels(self.name, outputs, labels)
         return F.cross_entropy(outputs, labels.long(), ignore_index=LEFT_OUT)
 

@@ -28,8 +28,8 @@ class Objective(Loss):
 
     Attributes:
         function: f.
-        form: What a batch is made of: ``pair``, (inputs, labels); ``inputs`` alone; or a dict, whose labels have the
-            name after ``dict:``.
+        form: What a batch is made of: ``pair``, (inputs, labels); ``flat``, (input, …, label); ``inputs`` alone; or
+            a dict, whose labels have the name after ``dict:``.
         named: The further scalars' names, once one batch was seen.
         values: Values of the hyper-parameters, where they are others than the defaults.
     """
@@ -69,6 +69,8 @@ class Objective(Loss):
         """Make a batch as its source gave it of inputs and labels."""
         if self.form == "inputs":
             return inputs
+        if self.form == "flat":
+            return (*inputs, labels)
         return (inputs, labels) if self.form == "pair" else {**inputs, self.form.partition(":")[2]: labels}
 
     def made(self, model: Callable[..., Any], inputs: Nest, labels: Nest) -> Result:

@@ -116,7 +116,7 @@ def record_of_run(run: Run, *, command: str | None = None, data: Data | None = N
         made_by=command,
         versions=_versions(run),
         space=_space(run.space),
-        dataset=DataRecord(run.data),
+        dataset=DataRecord(run.data) if data is None else _data(data),
         metric=metric,
         higher_is_better=metric == "accuracy",
         columns=tuple(columns),
@@ -287,7 +287,8 @@ def _space(space: ModelSpace) -> SpaceRecord:
 
 def _data(data: Data) -> DataRecord:
     sizes = {name: len(split) for name, split in data.splits.items()}
-    return DataRecord(data.name, **sizes, input_shape=data.input_shape, classes=data.classes)
+    shape, classes = data.input_shape, data.classes
+    return DataRecord(data.name, **sizes, input_shape=shape, classes=classes, notes=data.notes)
 
 
 def _recipe(run: Run) -> tuple[tuple[str, str], ...]:

@@ -255,6 +255,7 @@ def _facts(record: ReportRecord) -> list[tuple[str, str]]:
     if data.train is not None:
         sizes = f"{data.train:,} train, {data.validation or 0:,} validation, {data.test or 0:,} test"
         rows.append(("splits", sizes + (f"; {data.classes} classes" if data.classes is not None else "")))
+    rows.append(("columns of the data", "; ".join(data.notes)))
     return [(name, value) for name, value in rows if value]
 
 

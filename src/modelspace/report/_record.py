@@ -66,7 +66,7 @@ class SpaceRecord:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The data's name; the sizes of its splits where they are known."""
+    """The data's name; the sizes of its splits where they are known, and what was done with a table's columns."""
 
     name: str
     train: int | None = None
@@ -74,6 +74,7 @@ class DataRecord:
     test: int | None = None
     input_shape: tuple[int, ...] | None = None
     classes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from modelspace.code import code_of, python_version
 from modelspace.data import Data
+from modelspace.nest import named_leaves
 from modelspace.space import ModelSpace
 from modelspace.tensorfile import bytes_of
 
 _SOME = 1024  # numbers of a parameter
+_AT_ONCE = 2**22  # bytes of the samples
 
 
 def describe(
@@ -49,7 +51,6 @@ def describe(
     """
     held = {"tensors of the loss": tensors} if tensors else {}
     code = code_of(*(each for each in executed if _top(each) != "modelspace"), **held)
-    splits = (bytes_of(part) for split in data.splits.values() for part in (split.inputs, split.labels))
     packages = {f"Python {python_version()}", *space.code.packages, *code.packages}
     file = _file(space)
     spec = {
@@ -57,10 +58,10 @@ def describe(
         "architecture": architecture_hash(space),
         "code": space.code.hash,
         "first point": _first_point(space),
-        "frozen": _short_hash(*(bytes_of(value) for value in space.shared.values())),
+        "frozen": _short_hash(bytes_of(value) for value in space.shared.values()),
         "type": str(space.dtype),
         "data": data.name,
-        "samples": _short_hash(*splits),
+        "samples": _short_hash(_samples(data)),
         "code of loss and metrics": code.hash,
         "packages": ", ".join(sorted(packages)),
         "keep": keep,
@@ -82,13 +83,13 @@ def describe(
 
 def architecture_hash(space: ModelSpace) -> str:
     """Changes with the architecture's arguments and coordinates; its code is an entry of its own."""
-    return _short_hash(f"{space.title}\n{list(space.layout)!r}".encode())
+    return _short_hash([f"{space.title}\n{list(space.layout)!r}".encode()])
 
 
 def content_hash(file: Path) -> str | None:
     """The hash of a file's bytes; None where it can't be read."""
     try:
-        return _short_hash(file.read_bytes())
+        return _short_hash([file.read_bytes()])
     except OSError:
         return None
 
@@ -170,7 +171,17 @@ def _top(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _short_hash(*parts: bytes) -> str:
+def _samples(data: Data) -> Iterator[bytes]:
+    """The bytes of all samples and the paths of their parts, a piece at a time: they may be larger than memory."""
+    for split in data.splits.values():
+        groups = () if split.groups is None else named_leaves(split.groups)
+        for path, part in (*named_leaves(split.inputs), *named_leaves(split.labels), *groups):
+            yield path.encode()
+            size = max(1, _AT_ONCE // max(1, part[:1].nbytes))
+            yield from (bytes_of(part[begin : begin + size]) for begin in range(0, len(part), size))
+
+
+def _short_hash(parts: Iterable[bytes]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(part)
