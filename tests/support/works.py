@@ -261,7 +261,9 @@ def contrastive(model, x, temperature=0.5):
         return F.normalize(model(x * kept + 0.1 * torch.randn_like(x)), dim=-1)
 
     z, n = torch.cat([view(), view()]), len(x)
-    scores = (z @ z.T / temperature).masked_fill(torch.eye(2 * n, dtype=torch.bool, device=x.device), -torch.inf)
+    scores = (z @ z.T / temperature).masked_fill(
+        torch.eye(2 * n, dtype=torch.bool, device=x.device), -torch.inf
+    )
     return F.cross_entropy(scores, torch.arange(2 * n, device=x.device).roll(n))
 
 

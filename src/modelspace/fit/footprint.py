@@ -259,7 +259,7 @@ def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
 
 
 def _of_one_step(task: Task) -> int:
-    """The most that forward and backward of one member hold beyond point, buffers and gradient, as it makes a step."""
+    """The most that a step of one member holds beyond point, buffers and gradient, in forward and backward."""
     member, size = task.population[[0]], slice(batch_size(task))
     points, buffers = member.points.clone(), {n: b.clone() for n, b in member.buffers.items()}
     batch = Batch(take(task.inputs, size), take(task.labels, size), own=False)
