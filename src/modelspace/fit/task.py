@@ -386,6 +386,7 @@ def _check_first_batch(
     module = population[[0]].module(0)
     if isinstance(recipe.loss, Objective):
         recipe = replace(recipe, loss=tried(recipe.loss, module, inputs, labels))
+        recipe.check_monitors()
         if not recipe.measured:
             return recipe
     outputs = probe(module, inputs)
