@@ -41,8 +41,8 @@ class EarlyStopping:
         monitor: A column of the history measured on the validation split: ``"validation_loss"``,
             ``"validation_accuracy"``.
         min_delta: The least change that counts as an improvement, at least 0.
-        higher_is_better: Whether more of the score is better; where None, as its metric says, and less of what else an
-            objective names.
+        higher_is_better: Whether more of the score is better; where None, as its metric says, and less of what else
+            an objective names.
         restore_best: Keep the point of the best epoch instead of the last one.
 
     Raises:
