@@ -168,6 +168,23 @@ def test_fit_json(capsys, tmp_path):
     assert (table["steps"] == 1078 // 32).all()
 
 
+def test_fit_of_columns_that_divide_and_of_own_data(tmp_path):
+    words = "--data digits-7x7 --seeds 1 --lr 1e-2 --epochs 1 --plan vmap --optimizer sgd,adam --batch-size 64,128"
+    words = [
+        *words.split(),
+        "--fold",
+        "3",
+        "--samples",
+        "200,300",
+        "--export",
+        f"csv={tmp_path / 'table.csv'}",
+    ]
+    assert main(["fit", DUMMY, *words]) == 0
+    table = pd.read_csv(tmp_path / "table.csv")
+    columns = ["optimizer", "batch_size", "fold", "samples"]
+    assert (len(table), *(table[name].nunique() for name in columns)) == (24, 2, 2, 3, 2)
+
+
 def test_fit_counts_the_diverged(capsys):
     words = ("fit", DUMMY, *QUICK, "--seeds", "2", "--optimizer", "sgd", "--lr", "1e-2,1e30", "--json")
     assert json.loads(printed(capsys, *words))["diverged"] == 2

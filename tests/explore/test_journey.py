@@ -116,6 +116,21 @@ def test_regression_is_chosen_by_the_loss():
     assert found.chosen == {"lr": medians.idxmin()}
 
 
+def test_an_objective_is_chosen_by_its_own_value():
+    def squared(model, batch, weight=1.0):
+        return weight * (model(batch[0]) - 1).square().mean()
+
+    columns = {"lr": [1e-4, 0.1]}
+    found = ms.explore(
+        CASE.space(), CASE.data(), seeds=2, fresh_seeds=2, columns=columns, objective=squared, epochs=2
+    )
+    assert (found.metric, found.chosen, found.comparison) == ("loss", {"lr": 0.1}, None)
+    module, test = found.fresh.population.module(0), CASE.data().test
+    assert found.test["loss"].iloc[0] == pytest.approx(
+        float(squared(module, (test.inputs,)).detach()), rel=1e-5
+    )
+
+
 def test_all_diverged_is_said():
     with pytest.raises(ModelspaceError, match="all 4 members diverged: try smaller learning rates"):
         explore({"lr": [1e300]})

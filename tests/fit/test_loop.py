@@ -165,6 +165,23 @@ def test_early_stopping_is_each_member_s_own(free, monitor, restore):
     assert min(lasts) < EPOCHS - 1, "no member stopped: the test is empty"
 
 
+@pytest.mark.parametrize(
+    ("name", "higher", "steps"),
+    [("accuracy", None, 2), ("accuracy", False, 5), ("other", None, 5), ("other", True, 2)],
+)
+def test_early_stopping_goes_by_what_an_objective_names(name, higher, steps):
+    def falling(model, batch):
+        loss = model(batch[0]).square().mean()
+        return {"loss": loss, name: 2 * loss}
+
+    population = CASE.space(torch.float64).sample(seeds=1, lr=[0.01])
+    rule = ms.EarlyStopping(patience=1, monitor=f"validation_{name}", higher_is_better=higher)
+    settings = {"optimizer": "sgd", "batch_size": 15, "objective": falling, "epochs": 5}
+    assert ms.fit(population, CASE.data(), early_stopping=rule, **settings).steps.tolist() == [steps]
+    with pytest.raises(ModelspaceError, match="unknown score to monitor 'validation_los': did you mean"):
+        ms.fit(population, CASE.data(), early_stopping=ms.EarlyStopping(monitor="validation_los"), **settings)
+
+
 def test_early_stopping_with_buffers_restores_them_too():
     case = named("residual BatchNorm")
     population = case.space(torch.float64).sample(seeds=3, lr=[0.5])

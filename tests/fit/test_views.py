@@ -1,5 +1,11 @@
 """Each member its own data: held against a bare loop over that member's samples, in float64."""
 
+import ctypes
+import gc
+import resource
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +15,10 @@ from torch import nn
 
 import modelspace as ms
 from modelspace.data import Data, Split, epoch_indices, folds_of, of_tasks, views_of
+from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
+from modelspace.fit import Options, prepare, program, train
+from modelspace.fit.divide import divided
 
 G = torch.Generator().manual_seed(0)
 SIZE = 5
@@ -205,3 +214,42 @@ def test_members_of_many_different_numbers_of_samples_are_each_scored_on_their_o
         own = torch.from_numpy(tasks.tasks["validation"] == k)
         expected = F.cross_entropy(module(tasks.validation.inputs[own]), tasks.validation.labels[own]).item()
         assert run.table["validation_loss"].iloc[k] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel says how much is in memory")
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"bootstrap": range(100_000)},
+        {"samples": range(1, 6001, 6), "bootstrap": range(100)},
+        {"fold": range(5), "bootstrap": range(20_000)},
+        {"task": range(2_500), "bootstrap": range(40)},
+        {"task": range(500), "fold": range(2), "bootstrap": range(100)},
+    ],
+    ids="+".join,
+)
+def test_memory_does_not_grow_with_members_that_have_their_own_data(columns):
+    """10⁵ members over 10⁴ samples, whose rows alone would be gigabytes: no more than 256 MiB, one shard trained."""
+
+    def resident():
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what an earlier test has let go of
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    x, y = torch.randn(10_000, 4), torch.arange(10_000) % 2
+    if "task" in columns:
+        each = 10_000 // len(columns["task"])
+        tasks = zip(x.split(each), y.split(each), strict=True)
+        whole = of_tasks(tasks, splits=(1, 0, 0) if "fold" in columns else (0.75, 0.25, 0))
+    else:
+        whole = ms.data.load((x, y), splits=(0.75, 0.25, 0))
+    before = resident()
+    population = ms.ModelSpace(nn.Linear, in_features=4, out_features=2).sample(seeds=1, lr=[0.1], **columns)
+    recipe = Options(epochs=1, batch_size=2, steps=3).resolved(population, whole)
+    parts = divided(population, whole, recipe)
+    assert sum(len(part.rows) for part in parts) == 100_000
+    task = prepare(parts[-1].population, whole, parts[-1].recipe, rows=parts[-1].rows)
+    shard = program(task, Plan("vmap", 64, False, 1, "for the test"))
+    result = train(task, shard, parts[-1].rows[:64].tolist())
+    assert all(len(value) == 64 for value in result.values())
+    assert resident() - before < 256

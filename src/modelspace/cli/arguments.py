@@ -19,7 +19,7 @@ from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import TARGETS
-from modelspace.fit import LABEL_NOISE, LAYER_DECAY, PLANS, Options
+from modelspace.fit import DIVIDING, LABEL_NOISE, LAYER_DECAY, PLANS, Options
 from modelspace.loading import load_architecture, load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
@@ -33,7 +33,10 @@ _CHOICES = {
     "threads": "threads within an operation",
     "workers": "processes that share the shards",
 }
+_SEVERAL = ("loss", *DIVIDING)  # settings that are columns where several values are given
 _READ = {
+    "batch_size": typed(values.numbers, "numbers"),
+    "accumulate": typed(values.numbers, "numbers"),
     "early_stopping": int,
     "metrics": typed(lambda text: [metrics.resolve(name) for name in text.split(",")], "metrics"),
     "keep": typed(values.keep, "keep"),
@@ -41,6 +44,10 @@ _READ = {
 }
 _METAVAR = {
     "loss": "NAME[,NAME…]",
+    "optimizer": "NAME[,NAME…]",
+    "schedule": "NAME[,NAME…]",
+    "batch_size": "N[,N…]",
+    "accumulate": "N[,N…]",
     "metrics": "NAME[,NAME…]",
     "early_stopping": "EPOCHS",
     "runner": "local|ray",
@@ -173,6 +180,14 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="seeds of the data order, one a member: 4 for 0 to 3 (default: all members share one order)",
     )
+    for name, what in datasets.COLUMNS.items():
+        counted = name != "samples"
+        columns.add_argument(
+            _flag(name),
+            type=typed(values.seeds, "numbers") if counted else typed(values.column, "column"),
+            metavar="V",
+            help=what + (": 4 for 0 to 3, or which: 3,5,8 or 100-131" if counted else ": 50,100,200"),
+        )
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -189,8 +204,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
-    named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed")}
-    several = {"loss": options.loss.split(",")} if "," in (options.loss or "") else {}
+    named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed", *datasets.COLUMNS)}
+    several = {name: given for name in _SEVERAL if len(given := _several(getattr(options, name))) > 1}
     own = {name: values.column(text) for name, text in options.grouped.items()}
     return {**several, **{name: value for name, value in named.items() if value is not None}, **own}
 
@@ -223,13 +238,20 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     choices = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) is not None}
     return {
         **named,
-        "loss": options.loss and options.loss.partition(",")[0],
+        **{name: (_several(named[name]) or [None])[0] for name in _SEVERAL},
         "objective": options.objective and function_named(options.objective),
         "transform": options.transform and function_named(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
     }
+
+
+def _several(given: str | list[int] | int | None) -> list[Any]:
+    """The values of a setting of which several may be given."""
+    if isinstance(given, str):
+        return given.split(",")
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def function_named(given: str) -> Any:

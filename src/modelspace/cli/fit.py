@@ -25,7 +25,10 @@ _FIT_EPILOG = """\
 examples:
   modelspace fit modelspace.examples:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
   modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9
-  modelspace fit modelspace.examples:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb"""
+  modelspace fit modelspace.examples:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb
+  modelspace fit nets.py:MLP --data digits --fold 5 --optimizer sgd,adam --batch-size 16,64 --lr 1e-3,1e-2
+  modelspace fit shops.py:Forecaster --data shops.py:series --task 10000 --seeds 1 --loss mse --steps 500
+  modelspace fit nets.py:VAE --data digits --objective nets.py:elbo --lr 1e-3 --epochs 10"""
 
 
 def _configure_fit(parser: argparse.ArgumentParser) -> None:

@@ -53,6 +53,11 @@ def seeds(text: str) -> list[int] | range:
     return range(count)
 
 
+def numbers(text: str) -> list[int]:
+    """``32``, or several whole numbers: ``16,64``."""
+    return [_whole(part, text) for part in text.split(",")]
+
+
 def integer(text: str) -> int:
     """A whole number that 64 bits hold, as PyTorch and NumPy count."""
     return _whole(text, text)

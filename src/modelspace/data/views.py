@@ -5,7 +5,7 @@ pool; a member's samples are row numbers in it, found again when its shard is tr
 with the members.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,7 +76,7 @@ class Views:
         """Return the samples that a member is trained on, as rows of the pool."""
         rows = self._base(self.pool, k, "train")
         if "fold" in self.table:
-            rows = rows[self._fold_of(k)[rows] != int(self.table["fold"].iloc[k])]
+            rows = rows[self._folds(rows, k) != int(self.table["fold"].iloc[k])]
         if "samples" in self.table:
             count = int(self.table["samples"].iloc[k])
             if not 1 <= count <= len(rows):
@@ -94,8 +94,13 @@ class Views:
         """Return the samples that a member is scored on, as rows of ``scored``."""
         rows = self._base(self.scored, k, "train" if "fold" in self.table else "validation")
         if "fold" in self.table:
-            rows = rows[self._fold_of(k)[rows] == int(self.table["fold"].iloc[k])]
+            rows = rows[self._folds(rows, k) == int(self.table["fold"].iloc[k])]
         return torch.from_numpy(rows)
+
+    def alike(self, rows: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Return a key for each of some members: those of equal keys see the same samples."""
+        table = self.table.iloc[list(rows)]
+        return list(zip(*(table[name] for name in table), strict=True))
 
     def sizes(self) -> Int64[Tensor, "member"]:
         """Return how many samples each member is trained on."""
@@ -128,24 +133,13 @@ class Views:
             )
         return found
 
-    def _fold_of(self, k: int) -> np.ndarray:
-        """The fold of every row of the pool, as this member's task has them."""
-        if "task" not in self.table:
-            return self._folds_of_rows(None)
-        return self._folds_of_rows(int(self.table["task"].iloc[k]))
-
-    def _folds_of_rows(self, task: int | None) -> np.ndarray:
-        known = self._known_folds
-        if task not in known:
-            if task is not None and len(known) > 64:
-                known.clear()
-            rows = np.arange(len(self.pool)) if task is None else self._of_tasks["train"][task]
-            folds = np.full(len(self.pool), -1)
-            folds[rows] = folds_of(
-                self.pool.take(torch.from_numpy(rows)), self.folds, self.seed, self._groups(rows)
-            )
-            known[task] = folds
-        return known[task]
+    def _folds(self, rows: np.ndarray, k: int) -> np.ndarray:
+        """The fold of each of these rows, which are all that there are for a member: of its task, or of the pool."""
+        task = int(self.table["task"].iloc[k]) if "task" in self.table else None
+        if task not in self._known_folds:
+            split = self.pool.take(torch.from_numpy(rows))
+            self._known_folds[task] = folds_of(split, self.folds, self.seed, self._groups(rows))
+        return self._known_folds[task]
 
     @cached_property
     def _known_folds(self) -> dict[int | None, np.ndarray]:

@@ -9,7 +9,7 @@ from modelspace.fit.groups import LAYER_DECAY
 from modelspace.fit.options import PLANS, Options
 from modelspace.fit.plan import build, measured, program
 from modelspace.fit.precision import products_in
-from modelspace.fit.recipe import LABEL_NOISE, EarlyStopping, Epoch, Recipe
+from modelspace.fit.recipe import DIVIDING, LABEL_NOISE, EarlyStopping, Epoch, Recipe
 from modelspace.fit.runner import Job, Rows, Runner, halved, pieces
 from modelspace.fit.task import Task, prepare
 from modelspace.fit.train import Advance, Program, start, train, updates
@@ -17,6 +17,7 @@ from modelspace.fit.trainer import Trainer
 from modelspace.precision import Precision
 
 __all__ = [
+    "DIVIDING",
     "LABEL_NOISE",
     "LAYER_DECAY",
     "PLANS",

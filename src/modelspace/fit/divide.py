@@ -61,7 +61,7 @@ def divided(population: Population, data: Data, recipe: Recipe) -> list[Part]:
     for part, own in zip(parts, read, strict=True):
         others = [name for name in population.table if name in set().union(*read) - own]
         found.append(part._replace(population=part.population.without_columns(*others, *dividing)))
-    return sorted(found, key=lambda part: part.rows[0])
+    return sorted(found, key=lambda part: part.rows[:1].tolist())
 
 
 def _settings(population: Population, data: Data, recipe: Recipe) -> list[tuple[np.ndarray, Recipe]]:

@@ -41,6 +41,8 @@ class EarlyStopping:
         monitor: A column of the history measured on the validation split: ``"validation_loss"``,
             ``"validation_accuracy"``.
         min_delta: The least change that counts as an improvement, at least 0.
+        higher_is_better: Whether more of the score is better; where None, as its metric says, and less of what else
+            an objective names.
         restore_best: Keep the point of the best epoch instead of the last one.
 
     Raises:
@@ -51,6 +53,7 @@ class EarlyStopping:
     monitor: str = "validation_loss"
     min_delta: float = 0.0
     restore_best: bool = False
+    higher_is_better: bool | None = None
 
     def __post_init__(self) -> None:
         if self.patience < 1 or self.min_delta < 0:
@@ -343,8 +346,13 @@ class Recipe:
 
     @property
     def higher_is_better(self) -> list[str]:
-        """The validation scores of which more is better, by their names in the history."""
-        return [f"validation_{metric.name}" for metric in self.measured if metric.higher_is_better]
+        """The validation scores of which more is better, by their names in the history.
+
+        What an objective names counts as the metric of that name, if there is one.
+        """
+        also = self.loss.named if isinstance(self.loss, Objective) else ()
+        known = [*self.measured, *(metrics.METRICS[name] for name in also if name in metrics.METRICS)]
+        return [f"validation_{metric.name}" for metric in known if metric.higher_is_better]
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as plain values, for records and reports."""

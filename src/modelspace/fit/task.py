@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +48,12 @@ class Own(NamedTuple):
 
     @classmethod
     def of(cls, views: Views, rows: Sequence[int]) -> "Own":
-        """Find them for these members; what several see alike is found once."""
-        train, scored = cache(views.train), cache(views.validation)
-        return cls([train(k) for k in rows], [scored(k) for k in rows] if views.own_scores else None)
+        """Find them for these members; what several see alike is found, and stands in memory, once."""
+        keys = views.alike(rows)
+        one = dict(zip(keys, rows, strict=True))
+        train = {key: views.train(k) for key, k in one.items()}
+        scored = {key: views.validation(k) for key, k in one.items()} if views.own_scores else None
+        return cls([train[key] for key in keys], None if scored is None else [scored[key] for key in keys])
 
 
 @dataclass(frozen=True, eq=False)

@@ -419,7 +419,8 @@ def _observed(task: Task, progress: Progress, epoch: int) -> dict[str, Tensor]:
 def _stop(task: Task, progress: Progress, rule: EarlyStopping, epoch: int) -> Progress:
     """Take in the scores of an epoch, and stop the members that have waited long enough."""
     shard, stopping = progress.shard, progress.stopping
-    sign = -1.0 if rule.monitor in task.recipe.higher_is_better else 1.0
+    known = rule.monitor in task.recipe.higher_is_better
+    sign = -1.0 if (known if rule.higher_is_better is None else rule.higher_is_better) else 1.0
     score = sign * progress.curves[rule.monitor][:, epoch].to(stopping["score"])
     better = score < stopping["score"] - rule.min_delta
     waited = torch.where(better, 0, stopping["waited"] + 1)
