@@ -330,3 +330,14 @@ def test_the_diagnosis_says_what_was_missed(monkeypatch, capsys):
     assert (diagnosis.main([]), "missed: " in capsys.readouterr().out) == (0, False)
     monkeypatch.setattr(diagnosis.zoo, "FAULTS", [replace(fault, faulty=fault.corrected)])
     assert (diagnosis.main([]), "missed: " in capsys.readouterr().out) == (1, True)
+
+
+@pytest.mark.slow
+def test_the_forecasters_are_timed_and_scored():
+    words = "--model mlp --members 6 --steps 3 --loops 2 --pooled 2".split()
+    command = [sys.executable, "-m", "benchmarks.forecasters", *words]
+    made = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert "6 mlp forecasters of 3 updates" in made.stdout
+    assert made.stdout.count("members an hour") == 2
+    assert "one model a series" in made.stdout
