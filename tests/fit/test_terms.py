@@ -32,6 +32,7 @@ def test_members_under_several_losses_are_the_plain_loops_under_each(lowering: L
         assert relative_error(run.population.points[rows], expected) < 1e-12, name
 
 
+@pytest.mark.slow
 def test_compiled_is_eager():
     data, space = CASE.data(), CASE.space(torch.float64)
     population = space.sample(seeds=2, loss=["hinge", "logistic"], lr=[0.1])

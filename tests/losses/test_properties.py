@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from losses.table import CASES, PROVED, Case, at, margin, multiclass, regression, single, whole
+from support.sampled import sampled
 from torch.func import grad, jacrev, vmap
 
 from modelspace import losses as ms
@@ -137,7 +138,7 @@ def test_the_gradient_is_no_longer_than_stated_and_as_long(case):
             assert (chord <= stated * (a - b).flatten(1).norm(dim=1) * (1 + 1e-9) + 1e-9).all()
 
 
-@every_case
+@pytest.mark.parametrize("case", sampled(PROVED, 3), ids=str)
 def test_the_curvature_is_no_greater_than_stated_and_as_great(case):
     stated = case.loss.properties.smooth
     if stated is not None:
