@@ -1,5 +1,7 @@
 """Each member its own data: held against a bare loop over that member's samples, in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,9 @@ def test_an_interrupted_run_of_tasks_goes_on_bit_for_bit(tmp_path):
     fit(population, TASKS, PLANS[0], epochs=2, out=tmp_path / "run")
     resumed = fit(population, TASKS, PLANS[0], epochs=4, out=tmp_path / "run")
     assert torch.equal(resumed.population.points, whole.population.points)
+    other = replace(TASKS, tasks={name: ids[::-1].copy() for name, ids in TASKS.tasks.items()})
+    with pytest.raises(ModelspaceError, match="samples"):
+        fit(population, other, PLANS[0], epochs=4, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
