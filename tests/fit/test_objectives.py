@@ -15,6 +15,7 @@ from support.runs import assert_same
 import modelspace as ms
 from modelspace.data import load, of_splits, of_tasks, views_of
 from modelspace.errors import ModelspaceError
+from modelspace.losses import objective_of
 
 G = torch.Generator().manual_seed(0)
 LABELLED = of_splits(*(works.labelled(n, G) for n in (20, 6, 6)))
@@ -269,3 +270,21 @@ def test_tasks_of_nests_of_unequal_length():
         alone, steps = population[[k]].without_columns("task"), 2 * (int(rows.sum()) // BATCH)
         points, _, _ = trained(alone, seen, "sgd", steps=steps, batch_size=BATCH, loss=case.loss)
         assert relative_error(run.population.points[[k]], points) <= 1e-9
+
+
+def test_what_tells_two_objectives_apart():
+    weight, table, word = torch.ones(3), {"a": 1}, 2.0
+
+    def objective(model, batch, gamma=1.0):
+        return (entropy(model, batch) * weight).sum() * word
+
+    first, second = objective_of(objective), objective_of(objective)
+    assert first == second
+    assert hash(first) == hash(second)
+    others = [first.at({"gamma": 2.0}), replace(first, form="inputs"), replace(first, named=("kl",)), table]
+    assert all(first != other for other in others)
+    before = first._known
+    weight.mul_(2)
+    written = first._known
+    word = 3.0
+    assert len({before, written, first._known}) == 3

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,9 @@ def test_an_interrupted_run_of_tasks_goes_on_bit_for_bit(tmp_path):
     fit(population, TASKS, PLANS[0], epochs=2, out=tmp_path / "run")
     resumed = fit(population, TASKS, PLANS[0], epochs=4, out=tmp_path / "run")
     assert torch.equal(resumed.population.points, whole.population.points)
+    other = replace(TASKS, tasks={name: ids[::-1].copy() for name, ids in TASKS.tasks.items()})
+    with pytest.raises(ModelspaceError, match="samples"):
+        fit(population, other, PLANS[0], epochs=4, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """An objective that is the user's own function of (model, batch), where no loss of outputs and labels says it."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from modelspace.errors import ModelspaceError
 from modelspace.hyperparameters import Hyperparameters
 from modelspace.losses._base import Labels, Loss, Reals
+from modelspace.losses._probe import parts_of
 from modelspace.nest import Nest, called, mapped
 
 Result = Mapping[str, Tensor]
@@ -45,6 +46,24 @@ class Objective(Loss):
         if self.function is of_the_model:
             return "model"
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Objective) and self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(self._known)
+
+    @property
+    def _known(self) -> tuple[Any, ...]:
+        """What tells two objectives apart: a program compiled for one computes the other.
+
+        What the function reads beside its arguments is a constant of such a program: numbers, and the values of
+        tensors as far as they were written into.
+        """
+        held = [(name, id(tensor), tensor._version) for name, tensor in self.tensors().items()]
+        function = self.function if isinstance(self.function, Hashable) else id(self.function)
+        read = [(n, v) for n, v in parts_of(self.function).items() if isinstance(v, int | float | str)]
+        return function, self.form, self.named, *sorted(self.values.items()), *held, *read
 
     def __str__(self) -> str:
         given = ", ".join(f"{name}={value:g}" for name, value in self.values.items())

@@ -121,14 +121,14 @@ def tensors_of(function: Any) -> dict[str, Tensor]:
             return
         seen.add(id(value))
         lead = f"{name}." if name else ""
-        for key, part in islice(_parts(value).items(), _MANY):
+        for key, part in islice(parts_of(value).items(), _MANY):
             look(f"{lead}{key}" if key != "" else name, part, depth + 1)
 
     look("", function, 0)
     return found
 
 
-def _parts(value: Any) -> Mapping[Any, Any]:
+def parts_of(value: Any) -> Mapping[Any, Any]:
     """List what a value holds, by name."""
     if isinstance(value, nn.Module):
         return {**dict(value.named_parameters()), **dict(value.named_buffers()), **vars(value)}
