@@ -334,7 +334,7 @@ def test_the_diagnosis_says_what_was_missed(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_forecasters_are_timed_and_scored():
-    words = "--model mlp --members 6 --steps 3 --loops 2 --pooled 2".split()
+    words = ["--model", "mlp", "--members", "6", "--steps", "3", "--loops", "2", "--pooled", "2"]
     command = [sys.executable, "-m", "benchmarks.forecasters", *words]
     made = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
