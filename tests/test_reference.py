@@ -1,12 +1,16 @@
 """The reference against what anyone would write; everything else is held against the reference."""
 
 import copy
+from dataclasses import replace
 
+import pytest
 import torch
 from support.cases import Dropouts, mlp
 from torch import nn
 
 from modelspace.data import epoch_indices
+from modelspace.data.convert import split_of
+from modelspace.losses import objective_of
 from modelspace.reference import stateless_randomness, train
 
 
@@ -71,3 +75,38 @@ def test_randomness_is_a_function_of_seed_and_step():
     for other in (outputs(2, 0), outputs(1, 1)):
         assert not any(torch.equal(a, b) for a, b in zip(other, first, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+FORMS = {
+    "pair": lambda x, y: (x, y),
+    "flat": lambda x, y: (x, 2 * x, y),
+    "dict:labels": lambda x, y: {"x": x, "labels": y},
+    "inputs": lambda x, y: {"x": x, "z": y[:, None].to(x)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_objective_sees_the_module_and_the_batch_as_it_was_given(form):
+    module, x, y = problem()
+    twin, split = copy.deepcopy(module), split_of(FORMS[form](x, y), "x", "y")
+    kinds = []
+
+    def objective(model, batch, weight=2.0):
+        kinds.append((type(model), type(batch), len(batch)))
+        first = batch["x"] if isinstance(batch, dict) else batch[0]
+        return {"loss": weight * model(first).square().mean(), "size": first.norm()}
+
+    goal = replace(objective_of(objective), form=split.form)
+    losses = train(module, split.inputs, split.labels, goal, sgd, steps=4, batch_size=5)
+    optimizer, expected, given = sgd(twin.parameters()), [], FORMS[form](x, y)
+    for index in epoch_indices(20, 5, 0, 0):
+        optimizer.zero_grad()
+        loss = 2 * twin(x[index]).square().mean()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert split.form == form
+    assert set(kinds) == {(type(module), type(given), len(given))}
+    assert losses == expected
+    for received, wanted in zip(module.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(received, wanted)

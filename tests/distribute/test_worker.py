@@ -12,14 +12,14 @@ from modelspace.distribute.parcel import common_of, piece_of, unpacked
 from modelspace.fit import Job, Recipe, measured, prepare, program, train
 from modelspace.runs import needed
 
-CASE = named("MLP dropout")
 SETTINGS = {"epochs": 2, "batch_size": BATCH, "optimizer": ms.Adam(), "early_stopping": ms.EarlyStopping(1)}
 
 
-@pytest.fixture(scope="module")
-def job():
-    population, data = CASE.space(torch.float32).sample(seeds=3, lr=[0.01, 1e300]), CASE.data()
-    task = prepare(population, data, Recipe(**SETTINGS).resolved(population, data))
+@pytest.fixture(scope="module", params=["MLP dropout", "VAE", "padding mask"])
+def job(request):
+    case = named(request.param)
+    population, data = case.space(torch.float32).sample(seeds=3, lr=[0.01, 1e300]), case.data()
+    task = prepare(population, data, Recipe(**SETTINGS, **case.goal).resolved(population, data))
     choices = {"lowering": "vmap", "shard": 4, "compile": False, "threads": 1, "workers": 1}
     return Job(task, *measured(task, choices))
 

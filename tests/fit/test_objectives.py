@@ -1,6 +1,7 @@
 """Objectives and nests through the rest of a fit: what is refused, and everything that goes with training."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from support.plain import relative_error, trained
 from support.runs import assert_same
 
 import modelspace as ms
-from modelspace.data import load, of_splits
+from modelspace.data import load, of_splits, of_tasks, views_of
 from modelspace.errors import ModelspaceError
 
 G = torch.Generator().manual_seed(0)
@@ -231,3 +232,40 @@ def test_metrics_beside_an_objective():
         assert np.allclose(run.history[name], values, rtol=1e-6)
     table = ms.evaluate(run.population, LABELLED, ["loss", "accuracy"], objective=entropy)
     assert table.columns.tolist()[-2:] == ["loss", "accuracy"]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"fold": [0, 1, 2]}, {"bootstrap": [0, 7]}, {"samples": [11, 20]}], ids=str
+)
+@pytest.mark.parametrize(
+    "name", ["VAE", "padding mask", "temporal difference", "two heads", "PINN by autograd"]
+)
+def test_each_member_s_own_samples_of_a_nest(name, columns):
+    case = named(name)
+    data, own = case.data(), {column: values[:1] for column, values in case.columns.items()}
+    population = case.space(torch.float64).sample(seeds=1, lr=[0.05], **own, **columns)
+    settings = {**EAGER, **case.goal, "optimizer": "sgd", "metrics": [], "epochs": 3}
+    run = plans.fit(population, data, lowering="vmap", **settings)
+    views = views_of(data, population.table, None, 0)
+    for k in range(len(population)):
+        seen = replace(data, train=views.pool.take(views.train(k)))
+        alone = population[[k]].without_columns(*columns)
+        steps = 3 * (len(seen.train) // BATCH)
+        points, buffers, _ = trained(alone, seen, "sgd", steps=steps, batch_size=BATCH, **case.goal)
+        assert relative_error(run.population.points[[k]], points) <= 1e-9
+        for buffer, values in buffers.items():
+            assert relative_error(run.population.buffers[buffer][[k]], values) <= 1e-9
+        assert run.table["steps"][k] == steps
+
+
+def test_tasks_of_nests_of_unequal_length():
+    case = named("padding mask")
+    tasks = of_tasks([works.sentences(n, G) for n in (7, 18, 11)], splits=(0.8, 0.2, 0.0))
+    population = case.space(torch.float64).sample(seeds=1, lr=[0.05], task=[0, 1, 2])
+    run = plans.fit(population, tasks, lowering="vmap", **{**EAGER, "optimizer": "sgd", "metrics": []})
+    for k in range(3):
+        rows = torch.from_numpy(tasks.tasks["train"] == k)
+        seen = replace(tasks, train=tasks.train.take(rows))
+        alone, steps = population[[k]].without_columns("task"), 2 * (int(rows.sum()) // BATCH)
+        points, _, _ = trained(alone, seen, "sgd", steps=steps, batch_size=BATCH, loss=case.loss)
+        assert relative_error(run.population.points[[k]], points) <= 1e-9

@@ -34,7 +34,7 @@ from modelspace.runs.folder import CATALOGUE, OUTPUTS, check_own, is_run, is_sha
 from modelspace.runs.settings import Status
 from modelspace.runs.shards import KEY_BYTES, Keys, as_keys, check_columns, columns_of
 
-VERSION = 3
+VERSION = 4
 _MANY = 2**14  # members a row
 _SCHEMA = """
 CREATE TABLE run (number INTEGER PRIMARY KEY, about TEXT NOT NULL, seal BLOB NOT NULL);

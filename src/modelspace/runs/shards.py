@@ -36,7 +36,7 @@ from modelspace.tensorfile import DamagedError, bytes_of, held
 Needs = Literal["scores", "points", "all"]
 _SCORES = ("states", "steps", "curves.")
 _POINTS = (*_SCORES, "points", "buffers.", "best.")
-_FORMAT = "modelspace.shard/3"
+_FORMAT = "modelspace.shard/4"
 _CELL = str | float | bool | list[float] | None
 KEY_BYTES = 16
 Keys = UInt8[np.ndarray, "member 16"]
