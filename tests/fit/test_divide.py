@@ -116,6 +116,20 @@ def test_numbers_of_the_training_are_not_the_architecture_s():
     runs = [fit(ms.ModelSpace(kind).sample(seeds=1, **columns)) for kind in (Trained, lambda: Trained().body)]
     assert torch.equal(*(run.population.points for run in runs))
     assert runs[0].table["train_loss"].nunique() == 4
+
+
+def test_seeds_and_samples_are_not_the_architecture_s():
+    class Seeded(Leaky):
+        def __init__(self, seed: int = 0, samples: int = 1):
+            super().__init__()
+
+    space = ms.ModelSpace(Seeded)
+    population = space.sample(seeds=2, lr=[0.05], samples=[5, 20])
+    assert len(population.parts()) == 1
+    assert fit(population, batch_size=5).table["steps"].tolist() == [2, 2, 8, 8]
+
+
+def test_a_name_of_both_is_refused():
     space = ms.ModelSpace(Leaky).sample(seeds=1, slope=[0.0, 0.5])
     with pytest.raises(
         ModelspaceError, match="column slope is an argument of Leaky as well as a hyper-parameter"

@@ -13,8 +13,12 @@ from modelspace.errors import ModelspaceError
 
 LARGEST_SEED = 2**63 - 1
 SEEDS = ("seed", "data_seed")  # the columns of random numbers: of the start, and of the order of the data
-# Numbers of the training by their usual names: a Lightning module, say, takes them too, but its network is the same.
-TRAINING = ("lr", "weight_decay", "betas", "momentum", "batch_size", "optimizer", "schedule", "accumulate")
+# What the training and the data own, by its usual names: a Lightning module, say, takes them too, but its network is
+# the same.
+TRAINING = (
+    *SEEDS, "source", "phase", "fold", "bootstrap", "samples", "task", "loss", "label_noise",
+    "lr", "weight_decay", "betas", "momentum", "batch_size", "optimizer", "schedule", "accumulate",
+)  # fmt: skip
 _MOST = 10**8  # members: their table alone takes gigabytes
 
 

@@ -87,6 +87,7 @@ class ModelSpace:
         self.input_dtype = input_dtype
         self.layout: Layout = layout_of(self._skeleton)
         self._anatomies: dict[int, Anatomy] = {}
+        self._variants: dict[Any, ModelSpace] = {}
 
     @property
     def architecture(self) -> nn.Module | Callable[..., nn.Module]:
@@ -259,7 +260,7 @@ class ModelSpace:
         Raises:
             ModelspaceError: the arguments change the blocks of ℝⁿ, the buffers, or what is frozen.
         """
-        known: dict[Any, ModelSpace] = self.__dict__.setdefault("_variants", {})
+        known = self._variants
         key = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
         if key not in known:
             made = ModelSpace(
