@@ -9,6 +9,8 @@ import pytest
 def sampled(values: Sequence[Any], every: int) -> list[Any]:
     """Return every n-th of the values as it is, and the others marked slow."""
     return [
-        value if i % every == 0 else pytest.param(value, marks=pytest.mark.slow)
+        value
+        if i % every == 0
+        else pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
         for i, value in enumerate(values)
     ]
