@@ -99,6 +99,7 @@ class Members:
         self._epoch = len(data.train) // workload.batch
         # As ``fit`` makes it for a run of so many epochs, which is not run.
         recipe = Recipe(epochs=ceil(settings.run_steps / self._epoch), metrics=(), **self._settings)
+        recipe = recipe.resolved(self.population, self._data)
         self.plan = measured(prepare(self.population, self._data, recipe), {})[0]
         self._next, self._epochs = 0, 2
         self._seconds(epochs=1)  # warms up

@@ -99,7 +99,8 @@ def test_runs_populations_and_frames_are_refused_in_one_line():
     with pytest.raises(ModelspaceError, match=r"a is a Population: give population\.module\(0\)"):
         ms.compare(run.population, run.population)
     with pytest.raises(
-        ModelspaceError, match="is a DataFrame, which doesn't say what is input and what label"
+        ModelspaceError,
+        match="data 'DataFrame' is a table: give target=, the name of the column that is to be learned",
     ):
         ms.data.load(pd.DataFrame({"a": [1.0], "label": [0]}))
 

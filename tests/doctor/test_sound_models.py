@@ -42,7 +42,12 @@ def test_what_takes_a_nest_is_looked_at_as_far_as_can_be(case):
     assert not [f for f in found.findings if f.severity == "error"], str(found)
 
 
-@pytest.mark.parametrize("case", ARCHITECTURES, ids=str)
+# Weights that are clipped at every forward leave it no way to.
+FREE = [case for case in ARCHITECTURES if not case.name.startswith("clipped")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FREE, ids=str)
 def test_a_sound_architecture_learns_a_batch_by_heart(case):
     found = doctor(case.space(), loss=case.loss, tokens=case.tokens or None, only=["cannot-overfit"])
     assert found.checked == ("cannot-overfit",)

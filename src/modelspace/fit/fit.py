@@ -76,7 +76,9 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
         products_in(recipe.precision),
     ):
         free = free_bytes(population.device)
+        known = [plan.workers for plan in recorder.plans]
         most = torch.get_num_threads() if can_fork(population.device) else 1
+        most = max(options.plan.get("workers") or most, *known, 1)
         for task in tasks:
             check_kept(task, keep, most, free)
         recorder.allocate(population, curves, recipe.epochs, keep, most)
