@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from losses.table import CASES, at, jaccard_loss, lovasz, whole
+from support.sampled import sampled
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -33,7 +34,7 @@ def test_equals_its_formula_in_every_reduction(case):
         case.loss(outputs, labels, reduction="average")
 
 
-@every_case
+@pytest.mark.parametrize("case", sampled(CASES, 2), ids=str)
 def test_gradient_and_curvature_equal_finite_differences(case):
     outputs, labels = case.batch()
     outputs.requires_grad_()
@@ -43,7 +44,7 @@ def test_gradient_and_curvature_equal_finite_differences(case):
     )
 
 
-@every_case
+@pytest.mark.parametrize("case", sampled(CASES, 2), ids=str)
 def test_members_with_their_own_parameters_equal_the_loop(case):
     """Batched and traced, in float32, though columns are float64."""
     loss = case.loss
