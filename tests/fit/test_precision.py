@@ -5,6 +5,7 @@ import torch
 from support import plans
 from support.cases import BATCH, CASES, named
 from support.plain import relative_error, trained
+from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.engine import using_threads
@@ -47,7 +48,7 @@ def plainly(population, case, **settings):
 
 
 @pytest.mark.parametrize("kind", TOLERANCE)
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("name", sampled(MIXED, 2))
 def test_mixed_precision_is_torch_s(name, kind):
     case = named(name)
     population = case.space(torch.float32).sample(seeds=3).with_columns(lr=[0.01, 0.02, 0.05])

@@ -45,10 +45,7 @@ def test_a_population_is_the_plain_loop(name):
 WORKED = [
     "VAE",
     "PINN by autograd",
-    "temporal difference",
-    "training step",
     "two heads",
-    "complex inputs",
 ]
 
 
