@@ -192,7 +192,7 @@ def test_same_run(case, dtype, epochs):
         assert np.allclose(run.history[f"train_{name}"], means, rtol=10 * TOLERANCE[dtype])
 
 
-@every_case
+@pytest.mark.parametrize("case", sampled(CASES, 2), ids=str)
 def test_the_loop_is_the_same_run_bit_for_bit(case):
     population, data = members(case, torch.float32), case.data()
     run = fit(population, data, case, ms.SGD(momentum=0.9), lowering="loop", epochs=2)
@@ -331,7 +331,7 @@ def packed(case):
     return case.space(torch.float64).sample(seeds=5).with_columns(lr=[0.05, 0.02, 0.08, 0.01, 0.1])
 
 
-@every_batched_case
+@pytest.mark.parametrize("case", sampled(BATCHED, 2), ids=str)
 def test_independent_of_packing(case):
     population, data = packed(case).copy(), case.data()  # a copy has its points, which are not drawn again
 
