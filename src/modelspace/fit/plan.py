@@ -77,9 +77,7 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
         own, shard = _first(task, plan.shard)
         scoring(shard.points, shard.buffers, own.terms, None if own.own is None else own.own.scored)
-    rest: Any = step
-    if task.rest:
-        rest, _ = build(task, plan.lowering, plan.shard)
+    rest = build(task, plan.lowering, plan.shard)[0] if task.rest else None
     return Program(step, scoring, plan.shard, rest)
 
 

@@ -8,7 +8,7 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar, dataclass_transform, overload
 
@@ -69,6 +69,19 @@ def settings(cls: type[T]) -> type[T]:
     return dataclass(frozen=True, kw_only=True)(cls)
 
 
+def made(options: Callable[..., T], given: Mapping[str, Any], taker: str) -> T:
+    """Make settings of what was given by name.
+
+    Raises:
+        ModelspaceError: a name is none of theirs, or a value is refused.
+    """
+    names = [each.name for each in fields(options)]  # pyright: ignore[reportArgumentType]
+    for name in given:
+        if name not in names:
+            raise unknown_name(f"setting of {taker}", name, names)
+    return options(**given)
+
+
 def takes(
     options: Callable[P, T],
 ) -> Callable[
@@ -84,14 +97,10 @@ def takes(
 
     def decorate(function: Callable[[Given, Any, T], R]) -> Callable[Concatenate[Given, Any, P], R]:
         known: Iterable[Field[Any]] = fields(options)  # pyright: ignore[reportArgumentType]
-        names = [each.name for each in known]
 
         @functools.wraps(function)
         def called(population: Given, data: Any, *nothing: P.args, **given: P.kwargs) -> R:
-            for name in given:
-                if name not in names:
-                    raise unknown_name(f"setting of {function.__name__}", name, names)
-            return function(population, data, options(*nothing, **given))
+            return function(population, data, made(options, given, function.__name__))
 
         signature = inspect.signature(function)
         shared = list(signature.parameters.values())[:2]

@@ -205,7 +205,11 @@ class Task:
             found = [[row for row in rows if row in own] for rows in left]
         if self.ragged and self.views is not None:
             sizes = self.views.sizes()
-            found = [sorted(rows, key=lambda row: -int(sizes[self.local([row])[0]])) for rows in found]
+            found = [
+                np.array(rows)[(-sizes[self.local(rows)]).argsort(stable=True).numpy()].tolist()
+                for rows in found
+                if rows
+            ]
         return [rows for rows in found if rows]
 
     def local(self, rows: Sequence[int]) -> list[int]:

@@ -36,13 +36,13 @@ class Program(NamedTuple):
         step: Their step.
         scoring: Their validation scores.
         size: Members in a shard.
-        rest: The step of an incomplete batch, which is not compiled.
+        rest: The step of an incomplete batch, which is not compiled; None where there is none.
     """
 
     step: Callable[..., Stepped]
     scoring: Scoring
     size: int
-    rest: Callable[..., Stepped]
+    rest: Callable[..., Stepped] | None
 
 
 class Progress(NamedTuple):
@@ -104,7 +104,7 @@ def train(
             break
         count = min(task.steps, task.updates - epoch * task.steps)
         scheduled = replace(task, columns={**task.columns, **progress.schedule})
-        for stepped, shard in updates(scheduled, progress.shard, program, epoch, made):
+        for stepped, shard in updates(scheduled, progress.shard, program.step, epoch, made, program.rest):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
             progress = progress._replace(shard=shard)
@@ -131,16 +131,22 @@ def train(
 
 
 def updates(
-    task: Task, shard: Shard, program: Program | Callable[..., Stepped], epoch: int, made: int = 0
+    task: Task,
+    shard: Shard,
+    step: Callable[..., Stepped],
+    epoch: int,
+    made: int = 0,
+    rest: Callable[..., Stepped] | None = None,
 ) -> Iterator[tuple[Stepped, Shard]]:
     """Make the updates of one epoch.
 
     Args:
         task: The shard's.
         shard: The members.
-        program: How they are computed; a step alone, where no batch is incomplete.
+        step: Their step.
         epoch: Counted from 0.
         made: Updates of it that are behind.
+        rest: The step of an incomplete batch; None where there is none.
 
     Yields:
         What each step gave, and the shard after it.
@@ -152,12 +158,7 @@ def updates(
         coefficients[made:].unbind(), numbers[made:].unbind(), batches(task, epoch, made), strict=False
     )
     for own, number, batch in given:
-        step = (
-            (program.rest if task.is_rest(batch) else program.step)
-            if isinstance(program, Program)
-            else program
-        )
-        stepped = step(shard, own, number, batch)
+        stepped = (rest if rest and task.is_rest(batch) else step)(shard, own, number, batch)
         shard = settled(stepped, shard)
         yield stepped, shard
 

@@ -5,7 +5,7 @@ over epochs does not fit, what is below it is used as it is. Every call computes
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace.data import Data, Split
 from modelspace.engine import Scoring, using_threads
-from modelspace.errors import ModelspaceError, the_users_told, unknown_name
+from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit.options import Options
 from modelspace.fit.plan import measured, program
 from modelspace.fit.precision import coordinates_in, products_in
+from modelspace.fit.settings import made
 from modelspace.fit.step import Shard, settled
 from modelspace.fit.task import prepare
 from modelspace.fit.train import start
@@ -58,11 +59,7 @@ class Trainer:
 
     @the_users_told()
     def __init__(self, population: Population, batch: Any, **settings: Any):
-        known = [each.name for each in fields(Options)]
-        for name in settings:
-            if name not in known:
-                raise unknown_name("setting of a trainer", name, known)
-        options = Options(**settings)
+        options = made(Options, settings, "a trainer")
         example = _split(batch)
         data = Data("batch", example, example.take(slice(0)), example.take(slice(0)))
         population = coordinates_in(options.precision, population)
