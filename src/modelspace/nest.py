@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -90,9 +91,9 @@ def axes(nest: Nest, axis: int | None) -> Nest:
 
 
 def only_tensors(nest: Nest) -> Nest:
-    """Return a nest without what is no tensor (caches, None, numbers): in a dict's or a sequence's place, nothing.
+    """Return a nest without what is no tensor: caches, None, numbers.
 
-    A dict stays a dict by the same keys, any sequence becomes a tuple; what has only one tensor left stays a nest.
+    Whatever has named parts becomes a dict, any sequence a tuple; what has only one tensor left stays a nest.
     """
     if isinstance(nest, Tensor):
         return nest
@@ -162,9 +163,17 @@ def stacked(nests: Iterable[Nest]) -> Nest:
     return mapped_together(lambda *parts: torch.stack(parts), *nests)
 
 
-def same_structure(first: Nest, second: Nest) -> bool:
-    """Tell whether two nests have the same parts."""
-    return pytree.tree_structure(first) == pytree.tree_structure(second)
+def in_order(parts: Iterable[tuple[np.ndarray, Nest]]) -> Nest:
+    """Return what was found for parts of some rows as one nest of all rows, in their order.
+
+    Args:
+        parts: The rows of each part, 0 … K−1 in all, and what was found for them, ``[rows, …]`` each.
+    """
+    rows, nests = zip(*parts, strict=True)
+    if len(nests) == 1:
+        return nests[0]
+    order = torch.from_numpy(np.argsort(np.concatenate(rows)))
+    return mapped_together(lambda *x: torch.cat(x)[order.to(x[0].device)], *nests)
 
 
 def _known(nest: Nest) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
@@ -19,7 +18,7 @@ from modelspace.engine.plan import balanced, shard_sizes
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.losses import prediction
-from modelspace.nest import Nest, on, take, unweighted
+from modelspace.nest import Nest, in_order, on, take, unweighted
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.space import samples_as
@@ -122,12 +121,11 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     labels = labels.to(members.device)
     few = prediction(probe(members.module(0), take(inputs, slice(2))))
     metrics.resolve("macro_f1").check_values(few, labels[:2])
-    counts, order = [], []
+    counts = []
     with progress(f"confusion of {len(members):,} members", len(members), "members") as advance:
         for rows, some in members.parts():
-            counts.append(_counts(some, inputs, labels, advance))
-            order.append(rows)
-    found = torch.cat(counts)[np.argsort(np.concatenate(order))]
+            counts.append((rows, _counts(some, inputs, labels, advance)))
+    found = in_order(counts)
     names = data.class_names
     if names is None or len(names) != found.shape[1]:
         names = tuple(map(str, range(found.shape[1])))

@@ -6,7 +6,6 @@ from functools import partial
 from math import ceil
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -28,6 +27,7 @@ from modelspace.nest import (
     arguments,
     axes,
     described,
+    in_order,
     mapped,
     mapped_together,
     on,
@@ -510,8 +510,8 @@ def members_scores(
         scored = []
         for rows, part in parts:
             own = {name: term[rows] for name, term in (terms or {}).items()}
-            scored.append(members_scores(part, inputs, labels, scores, own, batch_size))
-        return torch.cat(scored)[np.argsort(np.concatenate([rows for rows, _ in parts]))]
+            scored.append((rows, members_scores(part, inputs, labels, scores, own, batch_size)))
+        return in_order(scored)
     population = parts[0][1]
     real = population.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}

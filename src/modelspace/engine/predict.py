@@ -3,7 +3,6 @@
 from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +13,7 @@ from modelspace.engine.plan import balanced, shard_sizes
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.memory import free_bytes
-from modelspace.nest import Nest, mapped, mapped_together, on, samples, stacked, take, tensors
+from modelspace.nest import Nest, in_order, mapped_together, on, samples, stacked, take, tensors
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.show import bytes_text
@@ -57,13 +56,10 @@ def predict(population: Population, inputs: Any, *, batch_size: int = SCORED_AT_
             f"the outputs of {members:,} members for {count:,} samples take {bytes_text(size)}, and "
             f"{bytes_text(free_bytes(torch.device('cpu')))} are free: give some of the members, or of the samples"
         )
-    found: list[tuple[np.ndarray, Nest]] = []
     with progress(f"predicting with {members:,} members", members, "members") as advance:
-        for rows, part in population.parts():
-            found.append((rows, _outputs(part, given, batch_size, advance)))
-    whole = mapped_together(lambda *x: torch.cat(x), *(outputs for _, outputs in found))
-    order = np.argsort(np.concatenate([rows for rows, _ in found]))
-    return whole if len(found) == 1 else mapped(lambda part: part[order], whole)
+        return in_order(
+            [(rows, _outputs(part, given, batch_size, advance)) for rows, part in population.parts()]
+        )
 
 
 def _outputs(population: Population, inputs: Nest, batch_size: int, advance: Any) -> Nest:

@@ -22,7 +22,7 @@ from modelspace.construction import Architecture, Source, apart_from, same, seed
 from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
 from modelspace.memory import free_bytes
-from modelspace.nest import Nest, mapped
+from modelspace.nest import Nest, in_order, mapped
 from modelspace.progress import progress
 from modelspace.show import bytes_text, formula, shape_text
 from modelspace.space._card import html_card, text_card
@@ -561,12 +561,8 @@ class Population:
 
     def _made(self) -> "_Values":
         if self._values is None:
-            drawn = [(rows, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts()]
-            points, buffers = drawn[0][1]
-            if len(drawn) > 1:
-                order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in drawn])))
-                points = torch.cat([points for _, (points, _) in drawn])[order]
-                buffers = {n: torch.cat([b[n] for _, (_, b) in drawn])[order] for n in buffers}
+            drawn = ((rows, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts())
+            points, buffers = in_order(drawn)
             self._values = _Values(
                 points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
             )
