@@ -94,10 +94,6 @@ def test_arguments_of_the_architecture_that_leave_its_parameters_alone_are_colum
         assert (module.body[1].negative_slope, module.body[2].p) == (row.slope, row.dropout)
         score = ms.evaluate(trained.population, data)
         assert scores["loss"].iloc[k] == pytest.approx(score["loss"].iloc[0], rel=1e-5)
-    with pytest.raises(
-        ModelspaceError, match=r"Leaky\(width=16\) is another ℝⁿ than Leaky .*163 and 83 coordinates"
-    ):
-        fit(space.sample(seeds=1, lr=[0.05], width=[8, 16]))
 
 
 class Trained(torch.nn.Module):

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def add_target(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
         nargs=None if required else "?",
         metavar="TARGET",
         help="the architecture: file.py:Name or package.module:Name (a class, a factory or a module). "
-        "The file is executed: name only files you trust. Its own arguments: --model.KEY VALUE",
+        "The file is executed: name only files you trust. Its own arguments: --model.KEY VALUE; a sequence stands in "
+        "brackets, [16,32]",
     )
     parser.add_argument(
         "--input",
@@ -207,7 +209,44 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed", *datasets.COLUMNS)}
     several = {name: given for name in _SEVERAL if len(given := _several(getattr(options, name))) > 1}
     own = {name: values.column(text) for name, text in options.grouped.items()}
-    return {**several, **{name: value for name, value in named.items() if value is not None}, **own}
+    model = {name: value for name, value in varied(options.model).items() if isinstance(value, list)}
+    return {**model, **several, **{name: value for name, value in named.items() if value is not None}, **own}
+
+
+def varied(model: Mapping[str, Any]) -> dict[str, Any]:
+    """--model's values, those with commas as lists; a value in brackets is one value.
+
+    Raises:
+        ModelspaceError: a value between two commas is missing.
+    """
+    found = {}
+    for name, value in model.items():
+        if isinstance(value, str) and "," in value:
+            parts = value.split(",")
+            if not all(parts):
+                raise ModelspaceError(f"--model.{name} {value}: a value between commas is missing")
+            found[name] = [values.argument(part) for part in parts]
+        elif isinstance(value, tuple):
+            found[name] = list(value)
+        else:
+            found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def built_with(options: argparse.Namespace) -> dict[str, Any]:
+    """The architecture's own arguments: of those that are columns the first values.
+
+    Raises:
+        ModelspaceError: one has several values, and the verb is about one space.
+    """
+    given = varied(options.model)
+    for name, value in given.items():
+        if isinstance(value, list) and not hasattr(options, "data_seed"):
+            raise ModelspaceError(
+                f"--model.{name} {','.join(map(str, value))}: {options.verb} takes one value; one that is a sequence "
+                "stands in brackets, [16,32]"
+            )
+    return {name: value[0] if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _add_setting(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
@@ -312,7 +351,7 @@ def load_space(
         input_shape=shape,
         dtype=_DTYPES[options.dtype] if options.dtype else None,
         input_dtype=input_dtype or (torch.float32 if data is None else data.input_dtype),
-        **options.model,
+        **built_with(options),
     )
 
 

@@ -11,6 +11,7 @@ from modelspace.cli.arguments import (
     add_data,
     add_json,
     add_target,
+    built_with,
     function_named,
     load_data,
     load_space,
@@ -75,7 +76,7 @@ def _doctor(options: argparse.Namespace) -> int:
         # No space: a model that has nothing to train makes none, and has a finding.
         architecture = Architecture(
             load_architecture(options.target),
-            options.model,
+            built_with(options),
             sample_shape(options, data),
             getattr(torch, options.dtype) if options.dtype else None,
             torch.long if options.tokens else sampled,

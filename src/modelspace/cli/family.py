@@ -1,14 +1,13 @@
 """``modelspace family``: what every member of a family costs, by which law, and which one fits a budget."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelspace.cli import values
-from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder
+from modelspace.cli.arguments import add_json, checked_batch, keep_free, output_folder, varied
 from modelspace.cli.parser import Verb, typed
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
@@ -123,26 +122,6 @@ def _call(options: argparse.Namespace) -> int:
     else:
         say(repr(solution or family))
     return 0
-
-
-def varied(model: Mapping[str, Any]) -> dict[str, Any]:
-    """--model's values, those with commas as lists; a value in brackets is one value.
-
-    Raises:
-        ModelspaceError: a value between two commas is missing.
-    """
-    found = {}
-    for name, value in model.items():
-        if isinstance(value, str) and "," in value:
-            parts = value.split(",")
-            if not all(parts):
-                raise ModelspaceError(f"--model.{name} {value}: a value between commas is missing")
-            found[name] = [values.argument(part) for part in parts]
-        elif isinstance(value, tuple):
-            found[name] = list(value)
-        else:
-            found[name] = tuple(value) if isinstance(value, list) else value
-    return found
 
 
 def _check(options: argparse.Namespace) -> None:

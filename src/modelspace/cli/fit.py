@@ -26,6 +26,7 @@ examples:
   modelspace fit modelspace.examples:DummyNet --data digits-7x7 --seeds 256 --lr 1e-2 --out runs/seeds
   modelspace fit nets.py:MLP --model.width 64 --data mnist1d --optimizer sgd --lr 0.01,0.1 --momentum 0,0.9
   modelspace fit modelspace.examples:DummyNet --data digits-7x7 --lr 1e-3,1e-2 --export tensorboard=runs/tb
+  modelspace fit nets.py:MLP --model.width 16,32 --model.dropout 0,0.3 --data digits --lr 1e-3
   modelspace fit nets.py:MLP --data digits --fold 5 --optimizer sgd,adam --batch-size 16,64 --lr 1e-3,1e-2
   modelspace fit shops.py:Forecaster --data shops.py:series --task 10000 --seeds 1 --loss mse --steps 500
   modelspace fit nets.py:VAE --data digits --objective nets.py:elbo --lr 1e-3 --epochs 10"""
@@ -61,7 +62,7 @@ def finish(
     folder = arguments.output_folder(out)
     summary = {
         "run": str(folder) if folder else None,
-        "dimension": run.space.dimension,
+        "dimension": results.dimension(run),
         **results.run_summary(run),
     }
     if folder:

@@ -11,6 +11,7 @@ from modelspace.cli.arguments import (
     add_data,
     add_json,
     add_target,
+    built_with,
     checked_batch,
     keep_free,
     load_data,
@@ -122,7 +123,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "batch_size": batch_size,
         "dtype": getattr(torch, options.dtype) if options.dtype else None,
         "input_dtype": kind,
-        **options.model,
+        **built_with(options),
     }
 
 

@@ -136,6 +136,12 @@ def named(population: Population, kept: np.ndarray, members: int) -> Population:
     return population if len(kept) == members else population.with_columns(member=kept)
 
 
+def dimension(run: Run) -> int | list[int]:
+    """n; of members of several spaces, that of each."""
+    sizes = [part.space.dimension for _, part in Population.from_seeds(run.space, run.members).by_space()]
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
 def chosen_exports(options: argparse.Namespace) -> list[tuple[str, str]]:
     """The exports that were asked for: target and place.
 

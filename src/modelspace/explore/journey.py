@@ -179,7 +179,7 @@ def explore(
     test["status"] = fresh.status
     counted = test[finished]
     first_two = [int(k) for k in counted.index[:2]]
-    comparison = None
+    comparison, space = None, fresh.population.space
     if not isinstance(minimised, Objective):
         minimised = losses.resolve(chosen.get("loss", minimised))
     own = {name: value for name, value in chosen.items() if name in minimised.hyperparameters()}
@@ -199,7 +199,18 @@ def explore(
     pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
     table = _table(tried, responses)
     return Exploration(
-        space, data, sweep, table, chosen, fresh, test, distribution, pair, comparison, metric, diagnosis
+        space,
+        data,
+        sweep,
+        table,
+        chosen,
+        fresh,
+        test,
+        distribution,
+        pair,
+        comparison,
+        metric,
+        diagnosis,
     )
 
 

@@ -1,9 +1,10 @@
 """``Family``: spaces indexed by the hyper-parameters that change H."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from html import escape
 from importlib import import_module
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from modelspace.family._axes import axes_of
 from modelspace.family._costs import QUANTITIES, Costs, Member, Members, Shape, table_of
 from modelspace.family._law import Law
 from modelspace.family._solve import Solution, solved
-from modelspace.space import ModelSpace
+from modelspace.space import ModelSpace, Population
 
 _SHOWN = 12  # rows
 
@@ -97,6 +98,42 @@ class Family:
             ModelspaceError: a hyper-parameter is missing or unknown, or the member can't be built.
         """
         return self._members.space(self.axes.completed(hyperparameters))
+
+    def sample(self, seeds: Iterable[int] | int, **columns: Any) -> Population:
+        """Sample points of every listed space: the product of hyper-parameters, columns and seeds.
+
+        One population, so one run and one table tell which width is best: ``ms.fit(family.sample(16, lr=1e-2), …)``.
+        Its members are points of several spaces: each has its own program, and its matrix in ``by_space()``.
+
+        Args:
+            seeds: The seeds, 0 … 2⁶³−1, or their number.
+            **columns: Hyper-parameters of the training, as of ``ModelSpace.sample``; or values of the family's own in
+                place of those listed.
+
+        Raises:
+            ModelspaceError: a member can't be built, the members take samples of different shapes, or what
+                ``ModelSpace.sample`` raises.
+
+        Example:
+            >>> family = Family(nn.Linear, in_features=8, out_features=[2, 3], input_shape=(8,))
+            >>> population = family.sample(2, lr=0.01)
+            >>> [(len(rows), part.space.dimension) for rows, part in population.by_space()]
+            [(2, 18), (2, 27)]
+        """
+        given = {name: columns.pop(name, values) for name, values in self.axes.listed.items()}
+        given = {
+            n: list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [v]
+            for n, v in given.items()
+        }
+        for name in self.axes.fixed.keys() & columns.keys():
+            self.axes.require(name)
+        every = product(*given.values())
+        spaces = [self._members.space(dict(zip(given, values, strict=True))) for values in every]
+        if len(shapes := {space.input_shape for space in spaces}) > 1:
+            raise ModelspaceError(
+                f"members that take samples of {len(shapes)} shapes can't share data: fit each space by itself"
+            )
+        return spaces[0].sample(seeds, **given, **columns)
 
     def member(self, **hyperparameters: Any) -> Member:
         """What one member costs: by law where one holds, else by a trace.

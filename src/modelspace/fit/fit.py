@@ -101,7 +101,7 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
             for job, own, _ in jobs
         ]
         members = sum(len(rows) for _, shards in work for rows in shards)
-        title = f"fitting {members:,} members of {population.space.title}"
+        title = f"fitting {members:,} members of {population.title}"
         runner = local if options.runner == "local" else options.runner
         amount = sum(len(rows) * job.task.updates for job, shards in work for rows in shards)
         plans = [job.plan for job, _ in work]
@@ -109,7 +109,7 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
             for number, (job, shards) in enumerate(work):
                 plans[number] = runner(job, shards, recorder, advance)
         seconds = time.perf_counter() - began
-        return recorder.run(plans, seconds, population.space.title, data.name, settings, higher)
+        return recorder.run(plans, seconds, population.title, data.name, settings, higher)
 
 
 def local(job: Job, shards: Sequence[Rows], recorder: Recorder, advance: Advance) -> Plan:
@@ -145,7 +145,7 @@ def local(job: Job, shards: Sequence[Rows], recorder: Recorder, advance: Advance
 
 def _say(plan: Plan, population: Population) -> None:
     """What has no batched form is said once, by name."""
-    name = population.space.title
+    name = population.title
     if plan.fallback:
         warnings.warn(f"{name}: {plan.fallback}; its members are computed one after the other", stacklevel=5)
     elif plan.one_by_one:

@@ -14,7 +14,6 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError
 from modelspace.population import Population
 from modelspace.precision import FORMATS, Precision
-from modelspace.space import ModelSpace
 
 FIRST_SCALE = 2.0**16
 GROWTH_STEPS = 2000
@@ -37,18 +36,7 @@ def coordinates_in(precision: Precision, population: Population) -> Population:
     space = population.space
     if precision != "64" or space.dtype in (torch.float64, torch.complex128):
         return population
-    double = ModelSpace(
-        space.architecture,
-        input_shape=space.input_shape,
-        dtype=torch.float64,
-        input_dtype=space.input_dtype,
-        **space.hyperparameters,
-    )
-    if population.is_drawn:
-        return Population.from_seeds(double, population.table, population.device)
-    kinds = {name: value.dtype for name, value in double.buffers_of(double.template).items()}
-    buffers = {name: value.to(kinds[name]) for name, value in population.buffers.items()}
-    return Population(double, population.points.to(double.dtype), buffers, population.table)
+    return population.in_dtype(torch.float64)
 
 
 @contextmanager

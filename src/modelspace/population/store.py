@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from modelspace import tensorfile
 from modelspace.errors import ModelspaceError
 from modelspace.plain import fits, parsed, plain
-from modelspace.space import SEEDS, ModelSpace, Population
+from modelspace.space import SEEDS, ModelSpace, Population, Stack
 from modelspace.tensorfile import DamagedError, held
 
-_FORMAT = "modelspace.population/1"
+_FORMAT = "modelspace.population/2"
 _CELL = str | float | bool | None
 
 
@@ -33,23 +34,34 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
     """Write a population to one safetensors file, whole or not at all.
 
     It holds ``points`` ``[K, n]``, ``buffers.NAME`` ``[K, …]`` and ``frozen.NAME``; its metadata holds the
-    table and the layout as JSON. Any program that reads safetensors can open it.
+    table and the layouts as JSON. Any program that reads safetensors can open it. Of members of several spaces,
+    those of the second have ``1/points`` and so on, in the order of the table.
 
     Raises:
         ModelspaceError: the place can't be written to.
     """
-    tensors = {"points": population.points.cpu()}
-    tensors |= {f"buffers.{n}": v.cpu() for n, v in population.buffers.items()}
-    tensors |= {f"frozen.{n}": v.contiguous().cpu() for n, v in population.space.shared.items()}
-    layout = [[b.name, list(b.shape), b.start, b.stop] for b in population.space.layout]
+    tensors, layouts = {}, []
+    for number, ((_, part), stack) in enumerate(zip(population.by_space(), population.stacks, strict=True)):
+        own = {"points": stack.points} | {f"buffers.{n}": v for n, v in stack.buffers.items()}
+        own |= {f"frozen.{n}": v.contiguous() for n, v in part.space.shared.items()}
+        tensors |= {_numbered(number, name): value.cpu() for name, value in own.items()}
+        layouts.append(_plain_layout(part.space))
     metadata = {
         "format": _FORMAT,
         "space": population.space.title,
-        "layout": json.dumps(layout),
+        "layouts": json.dumps(layouts),
         # pandas' own JSON rounds numbers to 15 digits; Python's gives back every bit.
         "table": json.dumps(population.table.to_dict("split"), default=plain),
     }
     tensorfile.write(path, tensors, metadata)
+
+
+def _plain_layout(space: ModelSpace) -> list[list[Any]]:
+    return [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
+
+
+def _numbered(number: int, name: str) -> str:
+    return f"{number}/{name}" if number else name
 
 
 def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
@@ -57,7 +69,8 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
 
     Args:
         path: The file.
-        space: The space its rows are points of; the file's layout is held against it.
+        space: The space its rows are points of; the file's layout is held against it. Of members of several spaces,
+            the one without the columns that change it.
 
     Raises:
         ModelspaceError: no such file, not a population, damaged, or a population of another space.
@@ -66,22 +79,23 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         raise ModelspaceError(f"no file '{path}'")
     try:
         tensors, words = tensorfile.read(Path(path), _FORMAT, sealed=False)
-        layout = [[b.name, list(b.shape), b.start, b.stop] for b in space.layout]
-        if parsed(words.get("layout"), list[list], "its layout") != layout:
+        table = _table(parsed(words.get("table"), _Table, "its table"))
+        parts = Population.from_seeds(space, table).by_space()
+        if parsed(words.get("layouts"), list[list], "its layouts") != [
+            _plain_layout(p.space) for _, p in parts
+        ]:
             raise ModelspaceError(
                 f"'{path}' holds points of {words.get('space')}, whose layout is not that of {space.title}"
             )
-        for name, value in space.shared.items():
-            if not torch.equal(held(tensors, f"frozen.{name}", value.dtype, *value.shape), value.cpu()):
-                raise ModelspaceError(f"'{path}' was made on another frozen {name} than {space.title} has")
-        table = _table(parsed(words.get("table"), _Table, "its table"))
-        members = len(table)
-        points = held(tensors, "points", space.dtype, members, space.dimension)
-        types = {**dict(space.template.named_parameters()), **dict(space.template.named_buffers())}
-        buffers = {
-            name: held(tensors, f"buffers.{name}", types[name].dtype, members, *shape)
-            for name, shape in space.buffer_shapes.items()
-        }
+        stacks = []
+        for number, (rows, part) in enumerate(parts):
+            for name, value in part.space.shared.items():
+                named = _numbered(number, f"frozen.{name}")
+                if not torch.equal(held(tensors, named, value.dtype, *value.shape), value.cpu()):
+                    raise ModelspaceError(
+                        f"'{path}' was made on another frozen {name} than {part.space.title} has"
+                    )
+            stacks.append(_stack(tensors, number, rows, part.space))
     except ModelspaceError:
         raise
     except DamagedError as error:
@@ -90,7 +104,18 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
         ) from error
     except ValueError as error:
         raise ModelspaceError(f"'{path}' is not a population: {error}") from error
-    return Population(space, points, buffers, table)
+    return Population.from_stacks(space, stacks, table)
+
+
+def _stack(tensors: Mapping[str, Tensor], number: int, rows: np.ndarray, space: ModelSpace) -> Stack:
+    """The points and buffers of the members of one space."""
+    points = held(tensors, _numbered(number, "points"), space.dtype, len(rows), space.dimension)
+    types = {**dict(space.template.named_parameters()), **dict(space.template.named_buffers())}
+    buffers = {
+        name: held(tensors, _numbered(number, f"buffers.{name}"), types[name].dtype, len(rows), *shape)
+        for name, shape in space.buffer_shapes.items()
+    }
+    return Stack(rows, points, buffers)
 
 
 def _table(rows: _Table) -> pd.DataFrame:

@@ -164,8 +164,9 @@ class Recorder:
         """Read some members of a finished shard; a damaged one is forgotten, and they stay unfinished."""
         assert self._catalogue is not None
         assert self.folder is not None
-        name, keys, shapes = self._catalogue.shards[number].name, self._keys[rows], self._results.shapes
+        name, keys = self._catalogue.shards[number].name, self._keys[rows]
         try:
+            shapes = self._results.shapes(rows)
             self._results.write(rows, read_result(self.folder, name, keys, places.position[rows], shapes))
         except DamagedError as error:
             notice(f"shard {name} is damaged ({error}): its members are trained again")
@@ -214,7 +215,7 @@ class Recorder:
         if not path.is_file():
             return False
         try:
-            positions, shapes = np.arange(len(rows)), self._results.shapes
+            positions, shapes = np.arange(len(rows)), self._results.shapes(index)
             self._results.write(
                 index, read_result(self.folder, path.stem, self._keys[index], positions, shapes)
             )

@@ -1,7 +1,7 @@
 """What a fit has so far: states, curves and points of all members, in memory that worker processes may share."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.population import Population
+from modelspace.population import Population, Stack
 from modelspace.processes import process_index, shared
 from modelspace.runs.settings import Status, setting_numbers
 from modelspace.runs.shards import Needs, Result, Shapes
+from modelspace.space import ModelSpace
+from modelspace.tensorfile import DamagedError
 
 
 @dataclass(frozen=True)
@@ -102,36 +104,43 @@ class Results:
         states: Codes of ``Status``, ``[K]``.
         steps: Updates made, ``[K]``.
         settings: Each member's setting, by number.
-        shapes: What is read from a file has these.
     """
 
     def __init__(
         self, population: Population, curves: Iterable[str], epochs: int, keep: Keep, *, processes: int = 1
     ):
         own: Callable[[Tensor], Tensor] = shared if processes > 1 else torch.clone
-        self.space = space = population.space
+        self.space = population.space
         members = len(population)
         nothing = torch.full((members, epochs), torch.nan, dtype=torch.float64)
         self._curves = {name: own(nothing) for name in curves}
         self.states = own(torch.zeros(members, dtype=torch.int8))
         self.steps = own(torch.zeros(members, dtype=torch.int64))
         self.settings = setting_numbers(population.table)
-        self.keep, self._before = keep, population
-        points = (space.dimension, space.buffer_shapes) if keep.best != 0 else (None, {})
-        self.shapes = Shapes(list(self._curves), epochs, *points)
+        self.keep, self._before, self._epochs = keep, population, epochs
+        self._stores: list[_All | _Best] = []
         if keep.best is None:
-            self._points = own(population.points)
-            self._buffers = {name: own(value) for name, value in population.buffers.items()}
+            self._stores = [_All(stack.mapped(own)) for stack in population.stacks]
         elif keep.best:
-            # The best few of each setting, for each process a part of its own.
-            shape = (processes, int(self.settings.max(initial=0)) + 1, keep.best)
-            self._best = own(torch.full(shape, -1, dtype=torch.int64))
-            self._scores = own(torch.full(shape, torch.inf, dtype=torch.float64))
-            self._points = own(torch.zeros(*shape, space.dimension, dtype=space.dtype))
-            self._buffers = {
-                name: own(value.detach().cpu().expand(*shape, *value.shape).clone())
-                for name, value in space.buffers_of(space.template).items()
-            }
+            self._stores = [
+                _Best(rows, part.space, self.settings[rows], keep.best, processes, own)
+                for rows, part in population.by_space()
+            ]
+
+    def shapes(self, rows: np.ndarray) -> Shapes:
+        """Return what is read of these members from a file of theirs.
+
+        Raises:
+            DamagedError: they are points of several spaces, of which no shard is.
+        """
+        parts = self._before.by_space() if self.keep.best != 0 else []
+        for there, part in parts:
+            if len(parts) == 1 or np.isin(rows, there).all():
+                space = part.space
+                return Shapes(list(self._curves), self._epochs, space.dimension, space.buffer_shapes)
+        if parts:
+            raise DamagedError("its members are points of several spaces")
+        return Shapes(list(self._curves), self._epochs)
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -148,45 +157,90 @@ class Results:
         for name, values in result.curves.items():
             self._curves[name][where, : values.shape[1]] = values
         self.steps[where] = result.steps
-        if self.keep.best is None:
-            self._points[where.to(self._points.device)] = result.points.to(self._points)
-            for name, value in self._buffers.items():
-                value[where.to(value.device)] = result.buffers[name].to(value)
-        elif self.keep.best:
-            self._keep_best(rows, result)
+        for store in self._stores:
+            if len(self._stores) == 1 or rows[0] in store.rows:
+                store.write(rows, result, self.keep.scores)
         self.states[where] = result.states  # last: from here on the members count as done
 
-    def _keep_best(self, rows: np.ndarray, result: Result) -> None:
+    def kept(self) -> tuple[np.ndarray, Population]:
+        """Which members' points are kept, and they themselves; with all, those not yet trained too."""
+        before = self._before
+        held = [stack for store in self._stores if len((stack := store.kept()).rows)]
+        rows = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(stack.rows for stack in held)]))
+        if not len(rows):
+            return rows, before[[]]
+        stacks = [replace(stack, rows=np.searchsorted(rows, stack.rows)) for stack in held]
+        return rows, Population.from_stacks(before.space, stacks, before.table.iloc[rows])
+
+
+class _All:
+    """The points of all members of one space."""
+
+    def __init__(self, stack: Stack):
+        self.rows, self._stack = stack.rows, stack
+
+    def write(self, rows: np.ndarray, result: Result, scores: object) -> None:
+        """Take in the points of some members."""
+        points, buffers = self._stack.points, self._stack.buffers
+        where = torch.from_numpy(self._stack.at(rows))
+        points[where.to(points.device)] = result.points.to(points)
+        for name, value in buffers.items():
+            value[where.to(value.device)] = result.buffers[name].to(value)
+
+    def kept(self) -> Stack:
+        """Return them, not yet trained ones too."""
+        return self._stack
+
+
+class _Best:
+    """The points of the best few members of each setting of one space, for each process a part of its own."""
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        space: ModelSpace,
+        settings: np.ndarray,
+        best: int,
+        processes: int,
+        own: Callable[[Tensor], Tensor],
+    ):
+        self.rows, self._number = rows, best
+        _, self._settings = np.unique(settings, return_inverse=True)
+        shape = (processes, int(self._settings.max(initial=0)) + 1, best)
+        self._best = own(torch.full(shape, -1, dtype=torch.int64))
+        self._scores = own(torch.full(shape, torch.inf, dtype=torch.float64))
+        self._points = own(torch.zeros(*shape, space.dimension, dtype=space.dtype))
+        self._buffers = {
+            name: own(value.detach().cpu().expand(*shape, *value.shape).clone())
+            for name, value in space.buffers_of(space.template).items()
+        }
+
+    def write(self, rows: np.ndarray, result: Result, scores: Callable[[Result], np.ndarray]) -> None:
         """Put the members of a shard that are better than what is here into their place."""
-        scores, writer = self.keep.scores(result), process_index()
+        own, writer = scores(result), process_index()
+        settings = self._settings[np.searchsorted(self.rows, rows)]
         for i, position in enumerate(result.kept.tolist()):
-            setting, candidate = int(self.settings[rows[position]]), (scores[position], rows[position])
+            setting, candidate = int(settings[position]), (own[position], rows[position])
             held = zip(
                 self._scores[writer, setting].tolist(), self._best[writer, setting].tolist(), strict=True
             )
             worst, known = max(enumerate(held), key=lambda each: each[1])
             if candidate < known:
                 place = writer, setting, worst
-                self._scores[place], self._best[place] = float(scores[position]), int(rows[position])
+                self._scores[place], self._best[place] = float(own[position]), int(rows[position])
                 self._points[place] = result.points[i].cpu()
                 for name, value in self._buffers.items():
                     value[place] = result.buffers[name][i].cpu()
 
-    def kept(self) -> tuple[np.ndarray, Population]:
-        """Which members' points are kept, and they themselves; with all, those not yet trained too."""
-        population, keep = self._before, self.keep
-        if keep.best is None:
-            everyone = Population(population.space, self._points, self._buffers, population.table.copy())
-            return np.arange(len(population)), everyone
-        if not keep.best:
-            return np.zeros(0, dtype=np.int64), population[[]]
+    def kept(self) -> Stack:
+        """Return the best of all processes."""
         held = pd.DataFrame({"member": self._best.flatten().numpy(), "score": self._scores.flatten().numpy()})
         # A process that ended between two writes may have left a member that another wrote again.
         held = (
             pd.DataFrame(held[held["member"] >= 0]).sort_values(["score", "member"]).drop_duplicates("member")
         )
-        best = held.groupby(self.settings[held["member"]], sort=False).head(keep.best).sort_values("member")
+        settings = self._settings[np.searchsorted(self.rows, held["member"])]
+        best = held.groupby(settings, sort=False).head(self._number).sort_values("member")
         place, rows = torch.from_numpy(best.index.to_numpy(copy=True)), best["member"].to_numpy(copy=True)
         points, *buffers = (value.flatten(0, 2)[place] for value in (self._points, *self._buffers.values()))
-        named = dict(zip(self._buffers, buffers, strict=True))
-        return rows, Population(population.space, points, named, population.table.iloc[rows])
+        return Stack(rows, points, dict(zip(self._buffers, buffers, strict=True)))

@@ -1,7 +1,7 @@
 """``Run``: what a fit did; from a folder, curves and points are read when they are first asked for."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -21,7 +21,7 @@ from modelspace.loading import file_of_target, load_architecture
 from modelspace.memory import Memory, free_bytes
 from modelspace.nest import Nest
 from modelspace.plain import structured
-from modelspace.population import Population
+from modelspace.population import Population, Stack
 from modelspace.progress import notice, progress
 from modelspace.runs.catalogue import Catalogue, Places, curves_of
 from modelspace.runs.folder import shard_file
@@ -219,7 +219,8 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.status == s).sum()} {s}" for s in dict.fromkeys(self.status.tolist()))
-        more = f", and {len(self.plans) - 1} plans more" if len(self.plans) > 1 else ""
+        count = len(self.plans) - 1
+        more = f", and {count} plan{'s' if count > 1 else ''} more" if count else ""
         return (
             f"Run of {len(self.members):,} members of {self.title} on {self.data}: {counts}; "
             f"{self.seconds:.1f} s, {self.member_steps_per_second:,.0f} member-steps/s ({self.plan}{more})"
@@ -301,7 +302,7 @@ class _Folder:
                 f"{free:,} are free"
             )
         curves = {name: np.full((members, epochs), np.nan) for name in names}
-        for rows, result in self._results(Shapes(names, epochs)):
+        for rows, result in self._results(lambda _: Shapes(names, epochs)):
             for name, values in result.curves.items():
                 curves[name][rows, : values.shape[1]] = values.numpy()
         return curves
@@ -322,12 +323,7 @@ class _Folder:
         keep = Keep.of(about["spec"]["keep"], curves, about["higher_is_better"])
         before = Population.from_seeds(space, self.members)
         if keep.best is None:
-            members = len(self.members)
-            buffers = space.buffers_of(space.template).items()
-            room = {name: v.detach().expand(members, *v.shape).clone() for name, v in buffers}
-            before = Population(
-                space, torch.zeros(members, space.dimension, dtype=space.dtype), room, self.members
-            )
+            before = Population.from_stacks(space, [_room(*part) for part in before.by_space()], self.members)
         results = Results(before, curves, about["settings"]["epochs"], keep)
         for rows, result in self._results(results.shapes):
             results.write(rows, result)
@@ -337,7 +333,7 @@ class _Folder:
             population = population[rows]
         return rows, population
 
-    def _results(self, shapes: Shapes) -> Iterator[tuple[np.ndarray, Result]]:
+    def _results(self, shapes: Callable[[np.ndarray], Shapes]) -> Iterator[tuple[np.ndarray, Result]]:
         """The members of each finished shard, and their result; one that is damaged is said and left out."""
         groups = rows_by_shard(self.places, self.places.shard >= 0)
         with progress(f"reading {self.folder}", len(groups), "shards") as advance:
@@ -345,13 +341,21 @@ class _Folder:
                 name = self.shards[number]
                 try:
                     result = read_result(
-                        self.folder, name, self.keys[rows], self.places.position[rows], shapes
+                        self.folder, name, self.keys[rows], self.places.position[rows], shapes(rows)
                     )
                 except DamagedError as error:
                     notice(f"shard {name} is damaged ({error}): fit the run again to train its members anew")
                     continue
                 yield rows, result
                 advance(1)
+
+
+def _room(rows: np.ndarray, members: Population) -> Stack:
+    """Room for the points of members of one space, which are read."""
+    space = members.space
+    buffers = space.buffers_of(space.template).items()
+    room = {name: v.detach().expand(len(rows), *v.shape).clone() for name, v in buffers}
+    return Stack(rows, torch.zeros(len(rows), space.dimension, dtype=space.dtype), room)
 
 
 def rows_by_shard(places: Places, which: np.ndarray) -> list[tuple[int, np.ndarray]]:

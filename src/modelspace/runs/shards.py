@@ -101,14 +101,17 @@ class File(NamedTuple):
 def keys_of(population: Population) -> Keys:
     """Return what tells each member apart: its row and, where its seed does not draw it, its point."""
     columns = columns_of(population.table)
-    values = [] if population.is_drawn else [population.points, *population.buffers.values()]
+    values: list[list[Tensor]] = [[] for _ in range(len(population))]
+    for stack in () if population.is_drawn else population.stacks:
+        for k, *own in zip(stack.rows, stack.points, *stack.buffers.values(), strict=True):
+            values[k] = own
     found = np.zeros((len(population), KEY_BYTES), dtype=np.uint8)
     for k in range(len(population)):
         row = {name: column[k] for name, column in columns.items()}
         text = json.dumps(row, sort_keys=True, default=plain)
         digest = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES)
-        for value in values:
-            digest.update(bytes_of(value[k]))
+        for value in values[k]:
+            digest.update(bytes_of(value))
         found[k] = np.frombuffer(digest.digest(), dtype=np.uint8)
     return found
 

@@ -4,6 +4,7 @@ from modelspace.cost import Anatomy, Layer
 from modelspace.space._columns import LARGEST_SEED, SEEDS, check_number, logspace
 from modelspace.space._layout import Block, Layout, layout_of
 from modelspace.space._space import ModelSpace, Population, Reading, joined, samples_as
+from modelspace.space._stacks import Stack
 
 __all__ = [
     "LARGEST_SEED",
@@ -15,6 +16,7 @@ __all__ = [
     "ModelSpace",
     "Population",
     "Reading",
+    "Stack",
     "check_number",
     "joined",
     "layout_of",

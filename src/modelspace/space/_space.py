@@ -4,8 +4,8 @@ They are one page, since each names the other: a space samples populations, and 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from html import escape
 from math import prod
@@ -22,12 +22,13 @@ from modelspace.construction import Architecture, Source, apart_from, same, seed
 from modelspace.cost import Anatomy, anatomy, on_values, smallest_batch
 from modelspace.errors import ModelspaceError
 from modelspace.memory import free_bytes
-from modelspace.nest import Nest, in_order, mapped
+from modelspace.nest import Nest, mapped
 from modelspace.progress import progress
 from modelspace.show import bytes_text, formula, shape_text
 from modelspace.space._card import html_card, text_card
 from modelspace.space._columns import TRAINING, product_table
 from modelspace.space._layout import Layout, differences, layout_of
+from modelspace.space._stacks import Stack, merged, selected
 
 
 class Reading(NamedTuple):
@@ -255,31 +256,24 @@ class ModelSpace:
         return tuple(n for n, p in inspect.signature(source).parameters.items() if p.kind in kinds)
 
     def variant(self, **arguments: Any) -> "ModelSpace":
-        """Return the space of the same architecture with other arguments, which leave ℝⁿ and its blocks alone.
-
-        Raises:
-            ModelspaceError: the arguments change the blocks of ℝⁿ, the buffers, or what is frozen.
-        """
-        known = self._variants
-        key = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
-        if key not in known:
+        """Return the space of the same architecture with other arguments."""
+        given = {**self.hyperparameters, **arguments}
+        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
+        if key not in self._variants:
             made = ModelSpace(
                 self.architecture,
                 input_shape=self.input_shape,
                 dtype=self._architecture.dtype,
                 input_dtype=self.input_dtype,
-                **{**self.hyperparameters, **arguments},
+                **given,
             )
-            if list(made.layout) != list(self.layout) or made.buffer_shapes != self.buffer_shapes:
-                raise ModelspaceError(
-                    f"{made.title} is another ℝⁿ than {self.title} ({made.dimension:,} and {self.dimension:,} "
-                    "coordinates, "
-                    "or other blocks): a column may hold what leaves the parameters alone (dropout, a slope); for "
-                    "widths "
-                    "and depths, fit each space by itself: Family(…).spaces"
-                )
-            known[key] = made
-        return known[key]
+            made._variants = self._variants
+            self._variants[key] = made
+        return self._variants[key]
+
+    def is_like(self, other: "ModelSpace") -> bool:
+        """Tell whether points and buffers of both have the same blocks."""
+        return list(self.layout) == list(other.layout) and self.buffer_shapes == other.buffer_shapes
 
     def sample(self, seeds: Iterable[int] | int, **columns: Any) -> "Population":
         """A population: the product of seeds and columns, one row of P ∈ ℝ^{K×n} each.
@@ -453,27 +447,18 @@ def samples_as(inputs: Nest, dtype: torch.dtype) -> Nest:
     return mapped(lambda part: part.to(dtype) if part.is_floating_point() else part, inputs)
 
 
-@dataclass(frozen=True)
-class _Values:
-    """A population's numbers."""
-
-    points: Tensor
-    buffers: dict[str, Tensor]
-
-    @property
-    def version(self) -> int:
-        """Grows with every write into them."""
-        return self.points._version + sum(value._version for value in self.buffers.values())
-
-
 class Population:
-    """K points of one space.
+    """K points of one space, or of the spaces of one architecture.
 
     What ``space.sample`` returns draws its points when they are first asked for. A selection of its rows does the
     same for itself, so that a million members can be trained shard by shard without ever standing in memory together.
 
+    Columns may hold arguments of the architecture. Where they change ℝⁿ, as a width does, the members are points of
+    several spaces: what each member does goes on as ever (``modules``, ``fit``, ``evaluate``, ``predict``), and there
+    is a matrix for each space, that of ``by_space()``.
+
     Attributes:
-        space: The space they are points of.
+        space: The space they are points of; of several, the one that the architecture makes without these columns.
         points: P, shape ``[K, n]``, contiguous; row k is member k.
         buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
         table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
@@ -496,23 +481,9 @@ class Population:
         buffers: Mapping[str, Tensor],
         table: pd.DataFrame,
     ):
-        members = len(table)
-        if tuple(points.shape) != (members, space.dimension):
-            raise ModelspaceError(
-                f"{members} members of {space.title} are a matrix of {members}×{space.dimension}; "
-                f"received {tuple(points.shape)}"
-            )
-        for name, shape in space.buffer_shapes.items():
-            if name not in buffers or tuple(buffers[name].shape) != (members, *shape):
-                received = tuple(buffers[name].shape) if name in buffers else "nothing"
-                raise ModelspaceError(f"buffer {name} must be {(members, *shape)}; received {received}")
-        self.space = space
-        self.table = table.reset_index(drop=True)
-        self.device = points.device
-        self._values: _Values | None = _Values(
-            points.contiguous(), {name: buffers[name].contiguous() for name in space.buffer_shapes}
-        )
-        self._drawn: int | None = None  # the values' version as they were drawn from the table's seeds
+        self._set(space, table, points.device)
+        own = {name: buffers[name] for name in self.space.buffer_shapes if name in buffers}
+        self._stacks: list[Stack] | None = self._checked([Stack(np.arange(len(table)), points, own)])
 
     @classmethod
     def from_seeds(
@@ -526,48 +497,150 @@ class Population:
             device: Where the points are to be.
         """
         population = cls.__new__(cls)
-        population.space = space
-        population.table = table.reset_index(drop=True)
-        population.device = torch.device(device)
-        population._values = None
-        population._drawn = None
+        population._set(space, table, torch.device(device))
+        population._stacks = None
         return population
+
+    @classmethod
+    def from_stacks(cls, space: ModelSpace, stacks: Sequence[Stack], table: pd.DataFrame) -> "Population":
+        """Return the members whose points stand in one stack for each space.
+
+        Args:
+            space: The space, without the columns.
+            stacks: Each member in one of them.
+            table: K rows.
+
+        Raises:
+            ModelspaceError: the shapes do not agree with the spaces of the table's rows.
+        """
+        population = cls.from_seeds(space, table, stacks[0].points.device if stacks else "cpu")
+        population._stacks = population._checked(stacks)
+        return population
+
+    def _set(self, space: ModelSpace, table: pd.DataFrame, device: torch.device) -> None:
+        self.table, self.device, self._drawn = table.reset_index(drop=True), device, None
+        self.space = space
+        self._spaces = self._by_layout()
+        if len(self._spaces) == 1 and not self._spaces[0][1].is_like(space):
+            own = self._own()
+            same = [name for name in own if len(self.table.drop_duplicates(subset=[name])) == 1]
+            named = space.variant(**_arguments(self.table, 0, same))
+            self.space = named if named.is_like(self._spaces[0][1]) else self._spaces[0][1]
+            self._spaces = [(self._spaces[0][0], self.space)]
+
+    def _by_layout(self) -> list[tuple[np.ndarray, ModelSpace]]:
+        """The rows of each layout, and the first space that has it."""
+        found: list[tuple[list[np.ndarray], ModelSpace]] = []
+        for rows, space in self._by_arguments():
+            known = next((k for k, (_, other) in enumerate(found) if other.is_like(space)), None)
+            if known is None:
+                found.append(([rows], space))
+            else:
+                found[known][0].append(rows)
+        return [(np.sort(np.concatenate(rows)), space) for rows, space in found]
+
+    def _by_arguments(self) -> list[tuple[np.ndarray, ModelSpace]]:
+        """The rows of each combination of the architecture's arguments, and the space that they make."""
+        own = self._own()
+        if not own or not len(self):
+            return [(np.arange(len(self)), self.space)]
+        numbers = self.table.groupby(own, sort=False, dropna=False).ngroup().to_numpy()
+        rows = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+        return [(each, self.space.variant(**_arguments(self.table, each[0], own))) for each in rows]
+
+    def _checked(self, stacks: Sequence[Stack]) -> list[Stack]:
+        """Hold tensors against the layouts of the rows."""
+        members = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(stack.rows for stack in stacks)]))
+        if len(stacks) != len(self._spaces) or not np.array_equal(members, np.arange(len(self))):
+            raise ModelspaceError(
+                f"members of {len(self._spaces)} spaces have a matrix for each; received {len(stacks)}"
+            )
+        own = [
+            next((s for s in stacks if np.array_equal(s.rows, rows)), stacks[0]) for rows, _ in self._spaces
+        ]
+        for (rows, space), stack in zip(self._spaces, own, strict=True):
+            if tuple(stack.points.shape) != (len(rows), space.dimension):
+                raise ModelspaceError(
+                    f"{len(rows)} members of {space.title} are a matrix of {len(rows)}×{space.dimension}; "
+                    f"received {tuple(stack.points.shape)}"
+                )
+            for name, shape in space.buffer_shapes.items():
+                if name not in stack.buffers or tuple(stack.buffers[name].shape) != (len(rows), *shape):
+                    received = tuple(stack.buffers[name].shape) if name in stack.buffers else "nothing"
+                    raise ModelspaceError(f"buffer {name} must be {(len(rows), *shape)}; received {received}")
+        return [stack.mapped(Tensor.contiguous) for stack in own]
 
     @property
     def points(self) -> Float[Tensor, "member parameter"]:
-        """P, shape ``[K, n]``, contiguous; row k is member k."""
-        return self._made().points
+        """P, shape ``[K, n]``, contiguous; row k is member k.
+
+        Raises:
+            ModelspaceError: the members are points of several spaces.
+        """
+        return self._one("points").points
 
     @points.setter
     def points(self, points: Float[Tensor, "member parameter"]) -> None:
         if points is not self.points:
             changed = Population(self.space, points, self.buffers, self.table)
-            self._values, self._drawn, self.device = changed._values, None, changed.device
+            self._stacks, self._drawn, self.device = changed._stacks, None, changed.device
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """Each buffer of the architecture for all members, shape ``[K, *shape]``."""
-        return self._made().buffers
+        """Each buffer of the architecture for all members, shape ``[K, *shape]``.
+
+        Raises:
+            ModelspaceError: the members are points of several spaces.
+        """
+        return self._one("buffers").buffers
+
+    def _one(self, what: str) -> Stack:
+        """The stack of a population of one space."""
+        if len(self._spaces) > 1:
+            sizes = ", ".join(f"ℝ^{space.dimension:,}" for _, space in self._spaces[:4])
+            raise ModelspaceError(
+                f"the {what} of members of {len(self._spaces)} spaces ({sizes}{', …' * (len(self._spaces) > 4)}) are "
+                f"no one matrix: take those of one space, population.query('{self._own()[0]} == …'), or walk over "
+                "population.by_space()"
+            )
+        return self.stacks[0]
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """The members' points and buffers, a stack for each space; drawn where they are not yet."""
+        if self._stacks is None:
+            drawn = [
+                (rows, part, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts()
+            ]
+            stacks = []
+            for rows, space in self._spaces:
+                own = [(r, *values) for r, part, values in drawn if part.space.is_like(space)]
+                stacks.append(replace(merged(own).mapped(lambda value: value.to(self.device)), rows=rows))
+            self._stacks = stacks
+            self._drawn = self._version
+        return self._stacks
+
+    @property
+    def _version(self) -> int:
+        return sum(stack.version for stack in self._stacks or ())
 
     @property
     def is_drawn(self) -> bool:
         """Whether each point is still the one that its seed draws."""
-        return self._values is None or self._drawn == self._values.version
+        return self._stacks is None or self._drawn == self._version
 
     @property
     def is_made(self) -> bool:
         """Whether the points stand in memory already."""
-        return self._values is not None
+        return self._stacks is not None
 
-    def _made(self) -> "_Values":
-        if self._values is None:
-            drawn = ((rows, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts())
-            points, buffers = in_order(drawn)
-            self._values = _Values(
-                points.to(self.device), {name: value.to(self.device) for name, value in buffers.items()}
-            )
-            self._drawn = self._values.version
-        return self._values
+    def by_space(self) -> list[tuple[np.ndarray, "Population"]]:
+        """Return the members by the space that they are points of.
+
+        Returns:
+            For each space, its members' rows here, and these members: ``points`` is their matrix.
+        """
+        return [(rows, self if len(self._spaces) == 1 else self[rows]) for rows, _ in self._spaces]
 
     def parts(self) -> list[tuple[np.ndarray, "Population"]]:
         """Return the members by the values of the columns that are arguments of the architecture.
@@ -578,30 +651,25 @@ class Population:
         own = self._own()
         if not own or not len(self):
             return [(np.arange(len(self)), self)]
-        numbers = self.table.groupby(own, sort=False, dropna=False).ngroup().to_numpy()
         found = []
-        for number in range(numbers.max() + 1):
-            rows = np.flatnonzero(numbers == number)
-            values = {
-                n: v.item() if isinstance(v, np.generic) else v
-                for n, v in self.table.loc[rows[0], own].items()
-            }
-            space, table = self.space.variant(**{str(n): v for n, v in values.items()}), self.table.iloc[rows]
-            table = table.drop(columns=own)
-            if self._values is None:
+        for rows, space in self._by_arguments():
+            table = self.table.iloc[rows].drop(columns=own)
+            if self._stacks is None:
                 found.append((rows, Population.from_seeds(space, table, self.device)))
-                continue
-            index = torch.from_numpy(rows).to(self.device)
-            part = Population(
-                space, self.points[index], {n: b[index] for n, b in self.buffers.items()}, table
-            )
-            part._drawn = part._values.version if self.is_drawn and part._values is not None else None
-            found.append((rows, part))
+            else:
+                found.append((rows, self._like(space, selected(self._stacks, rows), table)))
         return found
 
     def _own(self) -> list[str]:
         """Return the columns that are arguments of the architecture."""
         return [name for name in self.table if name in self.space.arguments and name not in TRAINING]
+
+    @property
+    def title(self) -> str:
+        """The architecture's name with the arguments that all members share and no column holds: ``MLP(depth=2)``."""
+        own = self._own()
+        shared = [f"{n}={v!r}" for n, v in self.space.hyperparameters.items() if n not in own]
+        return self.space.title if not own else self.space.name + (f"({', '.join(shared)})" if shared else "")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -621,17 +689,15 @@ class Population:
             rows = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(int).reshape(-1)
             rows = np.array([self._position(int(r)) for r in rows], dtype=int)
         table = self.table.iloc[rows]
-        if self._values is None:
+        if self._stacks is None:
             return Population.from_seeds(self.space, table, self.device)
-        index = torch.from_numpy(rows).to(self.device)
-        buffers = {name: value[index] for name, value in self.buffers.items()}
-        return self._like(self.points[index], buffers, table)
+        return self._like(self.space, selected(self._stacks, rows), table)
 
-    def _like(self, points: Tensor, buffers: dict[str, Tensor], table: pd.DataFrame) -> "Population":
+    def _like(self, space: ModelSpace, stacks: Sequence[Stack], table: pd.DataFrame) -> "Population":
         """A population of these, which were made from this one's without changing a number."""
-        made = Population(self.space, points, buffers, table)
-        if self.is_drawn and made._values is not None:
-            made._drawn = made._values.version
+        made = Population.from_stacks(space, stacks, table)
+        if self.is_drawn:
+            made._drawn = made._version
         return made
 
     def query(self, expression: str) -> "Population":
@@ -647,10 +713,11 @@ class Population:
         """Member k as a plain ``nn.Module``, a copy."""
         k = self._position(member)
         seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
-        buffers = {name: value[k] for name, value in self.buffers.items()}
+        stack = next(stack for stack in self.stacks if k in stack.rows)
+        at = int(stack.at([k])[0])
         own = self._own()
-        space = self.space.variant(**_plain(self.table.loc[k, own])) if own else self.space
-        return space.module(self.points[k], buffers, seed=seed)
+        space = self.space.variant(**_arguments(self.table, k, own)) if own else self.space
+        return space.module(stack.points[at], {n: b[at] for n, b in stack.buffers.items()}, seed=seed)
 
     def modules(self) -> list[nn.Module]:
         """Every member as a plain ``nn.Module``."""
@@ -664,29 +731,44 @@ class Population:
         """The same points with further columns: one value for all, or one value a member."""
         table = self.table.assign(**columns)
         if "seed" in columns:
-            return Population(self.space, self.points, self.buffers, table)
-        if self._values is None:
-            return Population.from_seeds(self.space, table, self.device)
-        return self._like(self.points, self.buffers, table)
+            return Population.from_stacks(self.space, self.stacks, table)
+        return self._with(table)
 
     def without_columns(self, *names: str) -> "Population":
         """The same points without some columns of the table, such as it has."""
-        table = self.table.drop(columns=[name for name in names if name in self.table])
-        if self._values is None:
+        return self._with(self.table.drop(columns=[name for name in names if name in self.table]))
+
+    def _with(self, table: pd.DataFrame) -> "Population":
+        """The same points under another table."""
+        if self._stacks is None:
             return Population.from_seeds(self.space, table, self.device)
-        return self._like(self.points, self.buffers, table)
+        return self._like(self.space, self._stacks, table)
 
     def copy(self) -> "Population":
         """The same members in memory of their own."""
-        buffers = {name: value.clone() for name, value in self.buffers.items()}
-        return self._like(self.points.clone(), buffers, self.table.copy())
+        return self._like(
+            self.space, [stack.mapped(Tensor.clone) for stack in self.stacks], self.table.copy()
+        )
 
     def to(self, device: torch.device | str) -> "Population":
         """The same members on another device."""
-        if self._values is None:
+        if self._stacks is None:
             return Population.from_seeds(self.space, self.table, device)
-        buffers = {name: value.to(device) for name, value in self.buffers.items()}
-        return self._like(self.points.to(device), buffers, self.table)
+        stacks = [stack.mapped(lambda value: value.to(device)) for stack in self._stacks]
+        return self._like(self.space, stacks, self.table)
+
+    def in_dtype(self, dtype: torch.dtype) -> "Population":
+        """The same members with coordinates of another floating-point type."""
+        space = self.space.in_dtype(dtype)
+        if self.is_drawn:
+            return Population.from_seeds(space, self.table, self.device)
+        stacks = []
+        for (_, part), stack in zip(self.by_space(), self.stacks, strict=True):
+            own = part.space.in_dtype(dtype)
+            kinds = {name: value.dtype for name, value in own.buffers_of(own.template).items()}
+            buffers = {name: value.to(kinds[name]) for name, value in stack.buffers.items()}
+            stacks.append(Stack(stack.rows, stack.points.to(own.dtype), buffers))
+        return Population.from_stacks(space, stacks, self.table)
 
     def __iter__(self) -> Iterator[nn.Module]:
         return (self.module(k) for k in range(len(self)))
@@ -697,20 +779,24 @@ class Population:
         return member % len(self)
 
     def __repr__(self) -> str:
-        size = len(self) * self.space.dimension * self.space.dtype.itemsize
-        head = f"Population of {len(self)} points of {self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
-        return f"{head}, {bytes_text(size)} on {self.device}\n{self.table.to_string(max_rows=10)}"
+        size = sum(len(rows) * space.dimension * space.dtype.itemsize for rows, space in self._spaces)
+        if len(self._spaces) == 1:
+            of = f"{self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
+        else:
+            sizes = sorted(space.dimension for _, space in self._spaces)
+            of = f"{len(self._spaces)} spaces of {self.space.name}, n from {sizes[0]:,} to {sizes[-1]:,}"
+        head = f"Population of {len(self)} points of {of}, {bytes_text(size)} on {self.device}"
+        return f"{head}\n{self.table.to_string(max_rows=10)}"
 
     def _repr_html_(self) -> str:
         head = repr(self).splitlines()[0]
         return f"<div><p>{escape(head)}</p>{self.table.to_html(max_rows=10, escape=True)}</div>"
 
 
-def _plain(row: pd.Series) -> dict[str, Any]:
-    """Values of a table as Python's own."""
-    return {
-        str(name): value.item() if isinstance(value, np.generic) else value for name, value in row.items()
-    }
+def _arguments(table: pd.DataFrame, row: int, names: Iterable[str]) -> dict[str, Any]:
+    """A row's values as Python's own, each of its column's type."""
+    values = {name: table[name].iloc[row] for name in names}
+    return {name: v.item() if isinstance(v, np.generic) else v for name, v in values.items()}
 
 
 def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -751,9 +837,17 @@ def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor
 
 
 def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population:
-    """Populations of one space one after the other, as one, under a new table."""
+    """Populations of one architecture one after the other, as one, under a new table."""
     parts = list(populations)
-    device = parts[0].device
-    points = torch.cat([part.points.to(device) for part in parts])
-    buffers = {name: torch.cat([p.buffers[name].to(device) for p in parts]) for name in parts[0].buffers}
-    return Population(parts[0].space, points, buffers, table)
+    first = np.cumsum([0, *map(len, parts)])
+    found: list[tuple[ModelSpace, list[tuple[np.ndarray, Tensor, dict[str, Tensor]]]]] = []
+    for start, part in zip(first, parts, strict=False):
+        for (_, space), stack in zip(part._spaces, part.stacks, strict=True):
+            moved = stack.mapped(lambda value: value.to(parts[0].device))
+            own = (start + stack.rows, moved.points, moved.buffers)
+            known = next((given for other, given in found if other.is_like(space)), None)
+            if known is None:
+                found.append((space, [own]))
+            else:
+                known.append(own)
+    return Population.from_stacks(parts[0].space, [merged(given) for _, given in found], table)
