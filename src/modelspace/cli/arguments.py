@@ -45,6 +45,7 @@ _READ = {
 }
 _METAVAR = {
     "loss": "NAME[,NAME…]",
+    "objective": "FILE.py:NAME[,…]",
     "optimizer": "NAME[,NAME…]",
     "schedule": "NAME[,NAME…]",
     "batch_size": "N[,N…]",
@@ -208,6 +209,8 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
     named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed", *datasets.COLUMNS)}
     several = {name: given for name in _SEVERAL if len(given := _several(getattr(options, name))) > 1}
+    if "objective" in several:
+        several["objective"] = [each.rpartition(":")[2] for each in several["objective"]]
     own = {name: values.column(text) for name, text in options.grouped.items()}
     model = {name: value for name, value in varied(options.model).items() if isinstance(value, list)}
     return {**model, **several, **{name: value for name, value in named.items() if value is not None}, **own}
@@ -278,7 +281,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **named,
         **{name: (_several(named[name]) or [None])[0] for name in _SEVERAL},
-        "objective": options.objective and function_named(options.objective),
+        "objective": _objective(options.objective),
         "transform": options.transform and function_named(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
@@ -291,6 +294,12 @@ def _several(given: str | list[int] | int | None) -> list[Any]:
     if isinstance(given, str):
         return given.split(",")
     return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def _objective(given: str | None) -> Any:
+    """A function, or several by their names."""
+    several = {each.rpartition(":")[2]: function_named(each) for each in _several(given)}
+    return several if len(several) > 1 else next(iter(several.values()), None)
 
 
 def function_named(given: str) -> Any:

@@ -20,7 +20,7 @@ from modelspace.engine.plan import Plan, balanced, shard_sizes
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.witness import first_and_last, unbatched, unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
-from modelspace.losses import Loss, Objective, kinds_in
+from modelspace.losses import Loss, Objective, Objectives, kinds_in
 from modelspace.metrics import Metric
 from modelspace.nest import (
     Nest,
@@ -469,6 +469,8 @@ def evaluate(
     if len(part) == 0:
         raise ModelspaceError(f"the {split} split of {data.name} is empty")
     goal = goal_of(population, data, loss, objective)
+    if isinstance(goal, Objectives):
+        return _of_each(population, data, metrics, goal, batch_size, split)
     named = ["loss", *catalogue.usual(goal, data.classes)] if metrics is None else metrics
     scores: dict[str, Score] = {
         metric.name if metric is not goal else "loss": metric
@@ -494,6 +496,24 @@ def evaluate(
     also = goal.named if isinstance(goal, Objective) and "loss" in scores else ()
     names = [f"{split}_{name}" if name in population.table else name for name in (*scores, *also)]
     return population.table.assign(**{n: columns[:, i].cpu().numpy() for i, n in enumerate(names)})
+
+
+def _of_each(
+    population: Population,
+    data: datasets.Data,
+    metrics: Any,
+    goals: Objectives,
+    batch_size: int,
+    split: str,
+) -> pd.DataFrame:
+    """The scores of members whose objectives are a column."""
+    parts = []
+    for name, table in population.table.groupby("objective", sort=False):
+        part = population[table.index.to_numpy()].without_columns("objective")
+        goal = goals.of(str(name))
+        scores = evaluate(part, data, metrics, objective=goal, batch_size=batch_size, split=split)
+        parts.append(scores.drop(columns=list(part.table)).set_index(table.index))
+    return pd.concat([population.table, pd.concat(parts).sort_index()], axis=1)
 
 
 def members_scores(

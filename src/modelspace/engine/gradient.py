@@ -17,7 +17,17 @@ from torch import Tensor
 from modelspace.data import Data
 from modelspace.engine.function import Function, Named, Work
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Choice, Loss, Objective, Weighted, has_own, objective_of, of_the_model, resolve
+from modelspace.losses import (
+    Choice,
+    Loss,
+    Objective,
+    Objectives,
+    Weighted,
+    has_own,
+    objective_of,
+    of_the_model,
+    resolve,
+)
 from modelspace.nest import Nest, WeightedLabels, axes, called, take
 from modelspace.population import Population
 
@@ -71,6 +81,11 @@ def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Lo
     objective, given = objective_of(objective), loss is not None or "loss" in population.table
     if objective is not None and given:
         raise ModelspaceError("both a loss and an objective are given: what is minimised is one of them")
+    several = isinstance(objective, Objectives)
+    if several is not ("objective" in population.table):
+        raise ModelspaceError(
+            "a column objective says which of several: objective={'a': f, 'b': g} and sample(…, objective=['a', 'b'])"
+        )
     if objective is None and not given and has_own(population.space.template):
         objective = Objective(of_the_model)
     if objective is not None:

@@ -20,7 +20,7 @@ from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import fit
-from modelspace.losses import Choice, Loss, Objective
+from modelspace.losses import Choice, Loss, Objective, Objectives
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED
@@ -227,6 +227,10 @@ def _refuse_incomparable(columns: Mapping[str, Any], metric: str, minimised: Los
     if isinstance(noise, Iterable) and len(set(noise)) > 1:
         raise ModelspaceError(
             "label_noise is a condition, not a choice: explore takes one value of it; fit takes several"
+        )
+    if isinstance(minimised, Objectives):
+        raise ModelspaceError(
+            "objectives can't be chosen among by their own values: explore takes one; fit takes several"
         )
     own = minimised.hyperparameters() if isinstance(minimised, Objective) else {}
     for name in own:

@@ -16,6 +16,7 @@ import pandas as pd
 from modelspace.data import Data, views_of
 from modelspace.errors import ModelspaceError
 from modelspace.fit.recipe import DIVIDING, Recipe
+from modelspace.losses import Objectives
 from modelspace.population import Population
 
 
@@ -82,6 +83,8 @@ def _settings(population: Population, data: Data, recipe: Recipe) -> list[tuple[
 def _recipe(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The settings of a part: those of the fit, with values of its own."""
     plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in values.items()}
+    if isinstance(recipe.loss, Objectives):
+        plain["loss"] = recipe.loss.of(plain.pop("objective"))
     try:
         return replace(recipe, **plain)
     except ModelspaceError as error:

@@ -11,7 +11,7 @@ import torch
 
 from modelspace import data as datasets
 from modelspace.engine import Plan, using_threads
-from modelspace.errors import the_users_told
+from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit.divide import divided
 from modelspace.fit.memory import check_kept
 from modelspace.fit.options import Options
@@ -60,16 +60,23 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
         population = population.begun()
     population = coordinates_in(options.precision, population)
     recipe = options.resolved(population, data)
-    settings, higher = recipe.describe(), recipe.higher_is_better
+    settings = recipe.describe()
     about = None
     if options.out is not None:  # what the code is, before any of it is executed
         space, device, tensors = population.space, population.device, recipe.loss.tensors()
-        about = describe(space, device, data, options.keep, settings, higher, recipe.code, tensors)
+        about = describe(space, device, data, options.keep, settings, recipe.code, tensors)
     parts = divided(population, data, recipe)
     tasks = [prepare(part.population, data, part.recipe, rows=part.rows) for part in parts]
-    curves = tasks[0].curves
+    curves, higher = tasks[0].curves, tasks[0].recipe.higher_is_better
+    for task in tasks:
+        if task.curves != curves:
+            named = (f"{t.recipe.loss.name} ({', '.join(t.also) or 'none'})" for t in (tasks[0], task))
+            raise ModelspaceError(
+                f"objectives name different values beside their loss: {' and '.join(named)}; one table has one set "
+                "of curves, so let each return the same names"
+            )
     if about is not None:
-        about["spec"]["also"] = list(tasks[0].also)
+        about["spec"]["also"], about["higher_is_better"] = list(tasks[0].also), higher
     keep = Keep.of(options.keep, curves, higher)
     with (
         Recorder(options.out, about, fresh=options.fresh, seconds=options.checkpoint_seconds) as recorder,
@@ -89,8 +96,13 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
             plan = recorder.plans[number] if number < len(recorder.plans) else None
             step, memory = None, None
             if plan is None or rows:
-                choices = {**(plan.choices if plan else {}), **options.plan}
+                like = next(
+                    (job.plan for job, *_ in jobs if plan is None and job.task.computes_like(task)), plan
+                )
+                choices = {**(like.choices if like else {}), **options.plan}
                 plan, step, memory = choose(task, keep, choices, free, asked="shard" in options.plan)
+                if like and like.choices == plan.choices:
+                    plan = replace(plan, reason=like.reason)
                 _say(plan, population)
             jobs.append((Job(task, plan, step), rows, memory))
         predicted = [memory for *_, memory in jobs if memory is not None]

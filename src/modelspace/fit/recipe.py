@@ -29,7 +29,7 @@ LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_i
 _DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
 # Columns whose values each are a program of their own: settings of the same names.
-DIVIDING = ("batch_size", "optimizer", "schedule", "accumulate")
+DIVIDING = ("batch_size", "optimizer", "schedule", "accumulate", "objective")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ class Recipe:
         converter=losses.objective_of,
         doc="In place of a loss: a function of (model, batch) that returns a scalar, or a dict with ``loss`` and "
         "further scalars, all of which are logged. ``model`` is the member itself, ``batch`` what the data give. "
-        "Numbers among its keyword arguments may be columns. ``model`` where the model says its own loss: a "
+        'Numbers among its keyword arguments may be columns; of several, ``{"elbo": f, "iwae": g}``, a column '
+        "``objective`` holds each member's own by name. ``model`` where the model says its own loss: a "
         "``training_step``, or outputs with ``.loss``; that is so without being asked where it has the former.",
     )
     optimizer: Optimizer = setting(

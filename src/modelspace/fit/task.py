@@ -185,14 +185,34 @@ class Task:
     @property
     def fingerprint(self) -> str:
         """What the times of a step depend on."""
-        space, recipe, device = self.population.space, self.recipe, str(self.device)
+        return fingerprint(self.population.space.signature(), *self._beside_the_space)
+
+    def computes_like(self, other: "Task") -> bool:
+        """Tell whether a plan for one is one for the other: they differ in numbers that leave the program alone."""
+        ours, theirs = self.population.space, other.population.space
+        mine, its = ours.hyperparameters, theirs.hyperparameters
+        return (
+            len(self.population) == len(other.population)
+            and ours.is_like(theirs)
+            and self._beside_the_space == other._beside_the_space
+            and self.unbatched == other.unbatched
+            and mine.keys() == its.keys()
+            and all(
+                mine[n] == its[n] or isinstance(mine[n], float) is isinstance(its[n], float) is True
+                for n in mine
+            )
+        )
+
+    @property
+    def _beside_the_space(self) -> tuple[Any, ...]:
+        recipe, device = self.recipe, str(self.device)
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
         batch = (recipe.batch_size, recipe.accumulate, described(self.inputs), described(self.labels))
         names = (self.coefficients.names, len(self.coefficients.cells))
         settings = (str(recipe.loss), repr(recipe.optimizer), names, recipe.precision)
         shared = (not self.own_inputs, self.noise is None, self.ragged)
-        return fingerprint(space.signature(), batch, settings, shared, device)
+        return batch, settings, shared, device
 
     def own_of(self, left: Sequence[Sequence[int]]) -> list[list[int]]:
         """Return those of the members of a whole fit that are this task's, in the order in which shards take them.

@@ -23,7 +23,7 @@ from modelspace.losses._multiclass import (
     Brier, CrammerSinger, CrossEntropy, Focal, GeneralisedCrossEntropy, LabelSmoothing, LeeLinWahba,
     MulticlassLoss, Poly1, SurprisalLoss, SymmetricCrossEntropy, WestonWatkins,
 )
-from modelspace.losses._objective import Objective, has_own, objective_of, of_the_model
+from modelspace.losses._objective import Objective, Objectives, has_own, objective_of, of_the_model
 from modelspace.losses._probe import kinds_in, leaves, tensors_of
 from modelspace.losses._regression import (
     Absolute, Cauchy, EpsilonInsensitive, Huber, LeastSquares, LogCosh, Pinball, PseudoHuber, RegressionLoss,
@@ -44,7 +44,7 @@ __all__ = [
     "Gamma", "Gaussian", "GeneralisedCrossEntropy", "Given", "Hinge", "Huber", "InfoNCE", "KINDS",
     "LabelSmoothing", "Laplace", "LeastSquares", "LeeLinWahba", "LocationScaleLoss", "LogCosh",
     "LogMeanLoss", "Logistic", "Loss", "LovaszHinge", "LovaszSoftmax", "MarginLoss", "ModifiedHuber",
-    "MulticlassLoss", "MultilabelLogistic", "MultilabelLoss", "MultilabelRanking", "Objective",
+    "MulticlassLoss", "MultilabelLogistic", "MultilabelLoss", "MultilabelRanking", "Objective", "Objectives",
     "Perceptron", "Pinball", "Poisson", "Poly1", "Properties", "PseudoHuber", "Ramp", "RegionLoss",
     "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin", "SurprisalLoss", "SymmetricCrossEntropy",
     "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "Weighted", "WestonWatkins", "anything", "by_class",

@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.hyperparameters import Hyperparameters
 from modelspace.losses._base import Labels, Loss, Reals
 from modelspace.losses._probe import parts_of
@@ -156,6 +156,54 @@ class Objective(Loss):
         return scalars
 
 
+@dataclass(frozen=True, eq=False)
+class Objectives(Objective):
+    """Several objectives, each member its own: a column ``objective`` holds its name.
+
+    Each is a program of its own; computed is one of them, taken by its name.
+
+    Attributes:
+        among: They, by name.
+    """
+
+    among: Mapping[str, Objective] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The names of all: ``elbo|iwae``."""
+        return "|".join(self.among)
+
+    def __str__(self) -> str:
+        return "|".join(self.among)
+
+    @property
+    def code(self) -> tuple[Callable[..., Any], ...]:
+        """That of all."""
+        return tuple(part for each in self.among.values() for part in each.code)
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Give every number of any of them."""
+        return {name: value for each in self.among.values() for name, value in each.hyperparameters().items()}
+
+    def at(self, values: Mapping[str, Any]) -> "Objective":
+        """Return them with other values of their numbers, each for those that have it."""
+        own = {
+            name: each.at({n: v for n, v in values.items() if n in each.hyperparameters()})
+            for name, each in self.among.items()
+        }
+        return replace(self, among=own)
+
+    def of(self, name: str) -> Objective:
+        """Return one of them, for the same batches.
+
+        Raises:
+            ModelspaceError: none has this name.
+        """
+        if name not in self.among:
+            raise unknown_name("objective", name, self.among)
+        return replace(self.among[name], form=self.form)
+
+
 def of_the_model(model: Any, batch: Any) -> Any:
     """Return what a model says of its own loss: Lightning's ``training_step``, or the ``loss`` of its output.
 
@@ -191,17 +239,22 @@ def _logged(model: Any) -> Iterator[dict[str, Any]]:
         vars(model).update(held)
 
 
-def objective_of(given: "Objective | Literal['model'] | Callable[..., Any] | None") -> "Objective | None":
+def objective_of(given: Any) -> "Objective | None":
     """Give the objective that a function stands for; ``"model"`` is what the model says of its own loss.
 
     Args:
-        given: A function of (model, batch), or ``"model"``; None is none.
+        given: A function of (model, batch), or ``"model"``; or a dict of them by name, of which a column
+            ``objective`` says each member's. None is none.
 
     Raises:
         ModelspaceError: it is neither.
     """
     if given is None or isinstance(given, Objective):
         return given
+    if isinstance(given, Mapping):
+        if not given:
+            raise ModelspaceError("objective is an empty dict: give functions by name, {'elbo': elbo, …}")
+        return Objectives(of_the_model, among={str(n): _named(f) for n, f in given.items()})
     if given == "model":
         return Objective(of_the_model)
     if not callable(given) or isinstance(given, Loss | nn.Module):
@@ -210,6 +263,18 @@ def objective_of(given: "Objective | Literal['model'] | Callable[..., Any] | Non
             "model itself has a training_step, or outputs with .loss; a function of (outputs, labels) is a loss="
         )
     return Objective(given)
+
+
+def _named(given: Any) -> Objective:
+    """One of several objectives.
+
+    Raises:
+        ModelspaceError: it is none.
+    """
+    found = objective_of(given)
+    if found is None or isinstance(found, Objectives):
+        raise ModelspaceError(f"objective: {given!r} is not one function of (model, batch)")
+    return found
 
 
 def has_own(architecture: Any) -> bool:

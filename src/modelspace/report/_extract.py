@@ -19,6 +19,7 @@ from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
 from modelspace.losses import Curve, Loss, curve, has_curve
+from modelspace.population import Population
 from modelspace.report._record import (
     Band,
     BlockRow,
@@ -115,7 +116,7 @@ def record_of_run(run: Run, *, command: str | None = None, data: Data | None = N
         created=_now(),
         made_by=command,
         versions=_versions(run),
-        space=_space(run.space),
+        space=_space(Population.from_seeds(run.space, run.members.iloc[shown]).space),
         dataset=DataRecord(run.data) if data is None else _data(data),
         metric=metric,
         higher_is_better=metric == "accuracy",

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ def describe(
     data: Data,
     keep: str | int,
     settings: Mapping[str, Any],
-    higher_is_better: Sequence[str],
     executed: Iterable[Any],
     tensors: Mapping[str, Tensor],
 ) -> dict[str, Any]:
@@ -41,7 +40,6 @@ def describe(
         data: The data.
         keep: Whose points are kept.
         settings: The fit's, as plain values.
-        higher_is_better: The curves of which more is better.
         executed: What computes beside the architecture: loss, metrics, optimizer, schedule.
         tensors: What the loss holds, class weights for instance.
 
@@ -76,7 +74,6 @@ def describe(
         "input_shape": space.input_shape,
         "input_type": str(space.input_dtype).removeprefix("torch."),
         "settings": dict(settings),
-        "higher_is_better": list(higher_is_better),
         "environment": environment(device, space),
     }
 

@@ -17,7 +17,7 @@ SEEDS = ("seed", "data_seed")  # the columns of random numbers: of the start, an
 # the same.
 TRAINING = (
     *SEEDS, "source", "phase", "fold", "bootstrap", "samples", "task", "loss", "label_noise",
-    "lr", "weight_decay", "betas", "momentum", "batch_size", "optimizer", "schedule", "accumulate",
+    "objective", "lr", "weight_decay", "betas", "momentum", "batch_size", "optimizer", "schedule", "accumulate",
 )  # fmt: skip
 _MOST = 10**8  # members: their table alone takes gigabytes
 
