@@ -283,16 +283,18 @@ class ModelSpace:
                 ``torch.manual_seed(seed); Arch()``.
             **columns: Hyper-parameters that do not change H, by their own names: one value, or several
                 (``lr=[1e-3, 1e-2]``); ``data_seed`` gives each member its own order of the data; ``fold``,
-                ``bootstrap``, ``samples`` and ``task``, samples of its own. Arguments of the architecture that leave
-                its parameters alone are columns too: ``dropout=[0.0, 0.3]``; but ``lr``, ``weight_decay``, ``betas``,
-                ``momentum``, ``batch_size``, ``optimizer`` and ``schedule`` are the training's, whether or not the
-                architecture takes arguments of these names.
+                ``bootstrap``, ``samples`` and ``task``, samples of its own. Arguments of the architecture are columns
+                too, ``dropout=[0.0, 0.3]``; where they change ℝⁿ, ``width=[16, 32]``, the members are points of
+                several spaces. But ``lr``, ``weight_decay``, ``betas``, ``momentum``, ``batch_size``, ``optimizer``,
+                ``schedule`` and ``objective`` are the training's, whether or not the architecture takes arguments of
+                these names.
 
         Returns:
             K = len(seeds) × the number of column combinations members; seeds vary fastest.
 
         Raises:
-            ModelspaceError: no seeds, a seed twice or out of range, an empty column.
+            ModelspaceError: no seeds, a seed twice or out of range, an empty column, or arguments with which the
+                architecture can't be built.
 
         Example:
             >>> space = ModelSpace(nn.Linear, in_features=4, out_features=3)
