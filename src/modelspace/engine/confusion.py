@@ -1,6 +1,6 @@
 """Confusion matrices: for each member, how many labels of each class it takes for which."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,9 +13,7 @@ from torch import Tensor
 from modelspace import data as datasets
 from modelspace import metrics
 from modelspace.engine.evaluate import SCORED_AT_ONCE, probe
-from modelspace.engine.function import Function, stacked_outputs
-from modelspace.engine.plan import balanced, shard_sizes
-from modelspace.engine.witness import unbatched_outputs
+from modelspace.engine.predict import walked
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.losses import prediction
 from modelspace.nest import Nest, in_order, on, take, unweighted
@@ -134,24 +132,13 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
 
 def _counts(members: Population, inputs: Nest, labels: Tensor, advance: Callable[[int], None]) -> Tensor:
     """Count for members of one program, a piece of the samples at a time."""
-    function = Function(members.space, members.device)
-    batched = unbatched_outputs(function, members, inputs) is None
-    shard = balanced(len(members), shard_sizes(members.device).scored)
     counts = []
-    for rows in _pieces(len(members), shard):
-        some, total = members[rows], 0
-        for piece in _pieces(len(labels), SCORED_AT_ONCE):
-            outputs = stacked_outputs(
-                function, some.points, some.buffers, take(inputs, piece), batched=batched
-            )
-            total = total + torch.vmap(metrics.confusion, in_dims=(0, None))(
-                prediction(outputs), labels[piece]
-            )
+    for rows, pieces in walked(members, inputs, SCORED_AT_ONCE):
+        total = sum(
+            torch.vmap(metrics.confusion, in_dims=(0, None))(prediction(outputs), labels[piece])
+            for piece, outputs in pieces
+        )
         assert isinstance(total, Tensor)
         counts.append(total.round().long().cpu())
-        advance(len(total))
+        advance(rows.stop - rows.start)
     return torch.cat(counts)
-
-
-def _pieces(count: int, size: int) -> Iterator[slice]:
-    return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))

@@ -88,18 +88,17 @@ class Plan:
 
 
 class ShardSizes(NamedTuple):
-    """Numbers of members computed together: tried, in that order; the largest compiled; where only evaluated."""
+    """Numbers of members computed together: tried, in that order; the largest compiled."""
 
     tried: tuple[int, ...]
     compiled: int
-    scored: int
 
 
 # On a processor the best shard is one whose working set still fits the cache; the compiled step works on a smaller
 # set than eager, so that its best shard is no larger. A GPU takes as long for one small network as for hundreds: what
 # a step costs there is starting its kernels, until there are so many members that they fill it.
-_ON_A_PROCESSOR = ShardSizes(tried=(16, 32, 8, 64, 4, 128, 256), compiled=32, scored=32)
-_ON_A_GPU = ShardSizes(tried=(1024, 4096, 256, 16384, 64, 16), compiled=16384, scored=256)
+_ON_A_PROCESSOR = ShardSizes(tried=(16, 32, 8, 64, 4, 128, 256), compiled=32)
+_ON_A_GPU = ShardSizes(tried=(1024, 4096, 256, 16384, 64, 16), compiled=16384)
 
 
 def shard_sizes(device: torch.device) -> ShardSizes:

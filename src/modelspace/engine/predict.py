@@ -1,5 +1,6 @@
 """The outputs of every member on given inputs, and members as one module."""
 
+from collections.abc import Iterator
 from math import ceil
 from typing import Any
 
@@ -7,9 +8,8 @@ import torch
 from torch import nn
 
 from modelspace.data import Split
-from modelspace.engine.evaluate import SCORED_AT_ONCE, probe
+from modelspace.engine.evaluate import SCORED_AT_ONCE, members_at_once, probe
 from modelspace.engine.function import Function, stacked_outputs
-from modelspace.engine.plan import balanced, shard_sizes
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.memory import free_bytes
@@ -63,21 +63,42 @@ def predict(population: Population, inputs: Any, *, batch_size: int = SCORED_AT_
 
 
 def _outputs(population: Population, inputs: Nest, batch_size: int, advance: Any) -> Nest:
-    function = Function(population.space, population.device)
-    batched = unbatched_outputs(function, population, inputs) is None
-    shard = balanced(len(population), shard_sizes(population.device).scored)
-    count = samples(inputs)
-    piece = ceil(count / ceil(count / batch_size))
     rows = []
-    for start in range(0, len(population), shard):
-        some = population[slice(start, start + shard)]
-        parts = [
-            on("cpu", stacked_outputs(function, some.points, some.buffers, x, batched=batched))
-            for x in (take(inputs, slice(begin, begin + piece)) for begin in range(0, count, piece))
-        ]
-        rows.append(mapped_together(lambda *x: torch.cat(x, 1), *parts))
-        advance(len(some))
+    for some, pieces in walked(population, inputs, batch_size):
+        rows.append(
+            mapped_together(lambda *x: torch.cat(x, 1), *(on("cpu", outputs) for _, outputs in pieces))
+        )
+        advance(some.stop - some.start)
     return mapped_together(lambda *x: torch.cat(x), *rows)
+
+
+def walked(
+    population: Population, inputs: Nest, batch_size: int
+) -> Iterator[tuple[slice, Iterator[tuple[slice, Nest]]]]:
+    """Walk over the outputs of members of one program, some members and a piece of the samples at a time.
+
+    Args:
+        population: The members.
+        inputs: A nest of ``[samples, …]``, on their device.
+        batch_size: The most samples of a piece.
+
+    Yields:
+        Which members; and which samples, with the members' outputs for them.
+    """
+    function, count = Function(population.space, population.device), samples(inputs)
+    piece = ceil(count / ceil(count / batch_size))
+    shard, together = members_at_once(population, piece)
+    batched = together and unbatched_outputs(function, population, inputs) is None
+
+    def outputs(some: Population) -> Iterator[tuple[slice, Nest]]:
+        for begin in range(0, count, piece):
+            part = slice(begin, min(begin + piece, count))
+            given = take(inputs, part)
+            yield part, stacked_outputs(function, some.points, some.buffers, given, batched=batched)
+
+    for start in range(0, len(population), shard):
+        rows = slice(start, min(start + shard, len(population)))
+        yield rows, outputs(population[rows])
 
 
 class Ensemble(nn.Module):

@@ -41,8 +41,9 @@ class Stack:
     def take(self, rows: Iterable[int] | np.ndarray) -> "Stack":
         """Return members of it, by their rows in the population, as a stack of their own."""
         index = torch.from_numpy(self.at(rows)).to(self.points.device)
-        own = self.mapped(lambda value: value[index])
-        return Stack(np.arange(len(index)), own.points, own.buffers)
+        return Stack(
+            np.arange(len(index)), self.points[index], {n: b[index] for n, b in self.buffers.items()}
+        )
 
 
 def selected(stacks: Sequence[Stack], rows: np.ndarray) -> list[Stack]:
