@@ -261,9 +261,9 @@ class Recipe:
     record: tuple[Record, ...] = setting(
         default=None,
         converter=as_records,
-        doc="What is kept of members while they train: ``points``, ``distance`` (from the start), ``loss``, "
+        doc="What is kept of members while they train. ``points``, ``distance`` (from the start), ``loss``, "
         "``grad_norm``, ``update_norm``, or a function of a member; a list of these, or a dict by name. At the start "
-        "and after each epoch, or at the times of a ``Record``. It is read by ``run.records``.",
+        "and after each epoch, or at the times of a ``Record``. ``run.records`` reads it.",
     )
     accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(

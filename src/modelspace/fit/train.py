@@ -117,10 +117,10 @@ def train(
         for stepped, shard in updates(scheduled, progress.shard, program.step, epoch, made, program.rest):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
-            before, progress = progress.shard, progress._replace(shard=shard)
             made += 1
             if recorded is not None:
-                recorded.step(before, stepped, shard, epoch, made)
+                recorded.step(progress.shard, stepped, shard, epoch, made)
+            progress = progress._replace(shard=shard)
             advance(real)
             if recorder is not None and recorder.due:
                 progress.position[:] = torch.tensor([epoch, made])

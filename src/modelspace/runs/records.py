@@ -68,7 +68,7 @@ class Records(Mapping[str, "Recorded"]):
         for number in range(len(self.groups)):
             names = [n.removeprefix(_VALUES) for n in self.read(number) if n.startswith(_VALUES)]
             if names:
-                return names
+                return sorted(names)
         return []
 
     def read(self, number: int) -> Mapping[str, Tensor]:

@@ -9,10 +9,10 @@ catalogue can be made again.
 
 A shard in training is *named tensors*, member axis first: ``states`` (codes of ``Status``), ``steps``,
 ``curves.NAME`` ``[c, epochs]``, ``points``, ``buffers.NAME``; ``best.points`` and ``best.buffers.NAME`` where the
-result is another than the last point; ``records.values.NAME`` ``[c, T, …]`` and ``records.steps.NAME`` ``[c, T]``, what
-was recorded and at which update; and whatever else its next update depends on, which is stored and given back as it
-was. A file holds such tensors, and ``keys``; where the points of some members alone are kept, ``kept`` says which rows
-they are of.
+result is another than the last point; ``records.values.NAME`` ``[c, T, …]``, what was recorded, and
+``records.steps.NAME`` ``[c, T]``, at which update; and whatever else its next update depends on, which is stored and
+given back as it was. A file holds such tensors, and ``keys``; where the points of some members alone are kept,
+``kept`` says which rows they are of.
 """
 
 import hashlib
