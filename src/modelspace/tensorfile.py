@@ -102,5 +102,5 @@ def _checksum(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        digest.update(_bytes(value))  # without a copy: a shard's points over time are large
+        digest.update(_bytes(value).data)  # without a copy: a shard's points over time are large
     return digest.hexdigest()

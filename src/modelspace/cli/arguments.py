@@ -320,7 +320,7 @@ def _group(text: str) -> str | dict[str, str]:
 
 def _record(text: str) -> Record:
     """What is recorded, by --record: a name or a function, and its times."""
-    what, times = text, {}
+    what, times = text, dict[str, Any]()
     if "@" in text:
         what, _, when = text.rpartition("@")
         kind, _, value = when.partition("=")

@@ -63,8 +63,9 @@ def witnessed(function: Function, trial: Trial, *, batched: bool = True) -> Verd
         return Verdict(refused=f"{space.title} can't be a population: {why}")
     why = "it was not tried" if not batched else None
     if elsewhere:
-        objective = isinstance(trial.loss, Objective)
-        why = _shared_generators(elsewhere, f"objective '{trial.loss.name}'" if objective else "the forward")
+        loss = trial.loss
+        who = f"objective '{loss.name}'" if isinstance(loss, Objective) else "the forward"
+        why = _shared_generators(elsewhere, who)
     elif batched:
         why = _unbatched(function, trial, members)
     counters = tuple(dict.fromkeys(name for step in steps for name in step.counters))

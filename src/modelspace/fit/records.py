@@ -52,8 +52,10 @@ class Record:
         >>> from modelspace.examples import DummyNet
         >>> population = ms.ModelSpace(DummyNet).sample(seeds=2, lr=[1e-3])
         >>> run = ms.fit(population, "digits-7x7", epochs=1, record=["points", ms.Record("grad_norm", every=10)])
-        >>> run.records["points"].shape[:2], run.records["grad_norm"].steps[0].tolist()
-        ((2, 2), [0, 10, 20, 30])
+        >>> run.records["points"].values.shape
+        torch.Size([2, 2, 2512])
+        >>> run.records["grad_norm"].steps[0].tolist()
+        [0, 10, 20, 30]
     """
 
     what: str | Callable[[Any], Any]
