@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -320,13 +320,15 @@ def _group(text: str) -> str | dict[str, str]:
 
 def _record(text: str) -> Record:
     """What is recorded, by --record: a name or a function, and its times."""
-    what, times = text, dict[str, Any]()
+    what = text
+    times: dict[str, Any] = {}
     if "@" in text:
         what, _, when = text.rpartition("@")
         kind, _, value = when.partition("=")
         if kind not in _TIMES:
             raise unknown_name("kind of times", kind, _TIMES)
-        times = {kind: values.numbers(value.replace("/", ",")) if kind == "at" else values.integer(value)}
+        read: Callable[[str], Any] = values.numbers if kind == "at" else values.integer
+        times = {kind: read(value.replace("/", ","))}
     return Record(function_named(what), **times)
 
 
