@@ -348,3 +348,34 @@ def test_the_command_line_records(tmp_path, capsys):
     assert records["own"].steps[1].tolist() == [3, 20]
     assert main([*target, "--record", "points@often=3"]) == 2
     assert "unknown kind of times 'often'" in capsys.readouterr().err
+
+
+class Wide(torch.nn.Sequential):
+    def __init__(self, width=3):
+        norm = torch.nn.BatchNorm1d(width)
+        super().__init__(torch.nn.Linear(6, width), norm, torch.nn.Dropout(0.5), torch.nn.Linear(width, 3))
+
+
+def outputs(model):
+    return model(X[:3])
+
+
+@pytest.mark.parametrize("out", [True, False], ids=["folder", "memory"])
+def test_members_of_several_spaces_are_recorded_each_as_it_is(tmp_path, out):
+    population = ms.ModelSpace(Wide, dtype=torch.float64).sample(seeds=2, width=[3, 5], lr=[0.1])
+    run = fit(
+        population, record=["points", outputs, "distance"], **({"out": tmp_path / "run"} if out else {})
+    )
+    for k in range(4):
+        member = run.population[[k]]
+        assert torch.equal(run.records["points"][k][-1], member.points[0])
+        with torch.no_grad():  # in evaluation mode, with the member's buffers
+            expected = member.module(0).eval()(X[:3])
+        torch.testing.assert_close(run.records["outputs"][k][-1], expected)
+        moved = run.records["points"][k] - run.records["points"][k][0]
+        torch.testing.assert_close(run.records["distance"][k], moved.norm(dim=1))
+    assert run.records["outputs"].values.shape == (4, 4, 3, 3)
+    with pytest.raises(
+        ModelspaceError, match="points has other shapes from member to member: take one at a time"
+    ):
+        run.records["points"].values
