@@ -1,5 +1,6 @@
 """What is recorded of members as they train: held against a bare loop, in float64."""
 
+import runpy
 from itertools import count, product
 
 import numpy as np
@@ -96,8 +97,11 @@ EVERY = [*product(TIMES, [{"lowering": "vmap"}, {"lowering": "loop"}]), ("", {"c
 def test_what_is_recorded_is_what_a_loop_sees(times, how):
     times, steps = TIMES[times]
     record = [R(what, **times) for what in (*NAMES, size)]
-    settings = {"optimizer": "sgd", "clip_norm": 0.5, "record": record}
-    run = fit(SPACE.sample(seeds=3, lr=[0.1]).with_columns(momentum=0.9), **settings, plan={**PLAN, **how})
+    population = SPACE.sample(seeds=3, lr=[0.1]).with_columns(momentum=0.9)
+    settings = {"optimizer": "sgd", "clip_norm": 0.5, "plan": {**PLAN, **how}}
+    if "compile" in how:
+        fit(population, **settings)  # a program that gives no norms, and is another
+    run = fit(population, **settings, record=record)
     assert sorted(run.records) == sorted([*NAMES, "size.outputs", "size.more.0", "size.more.1"])
     for k in range(3):
         assert_as_the_loop(run, k, of_member(k, 0.1))
@@ -256,6 +260,29 @@ def test_other_records_are_another_run(tmp_path):
         ModelspaceError, match=r"record is \['loss epochs=1'\] there and \['loss every=2'\] here"
     ):
         fit(population, record=R("loss", every=2), out=tmp_path / "run")
+
+
+def test_another_function_of_the_same_name_is_another_run(tmp_path):
+    population, functions = SPACE.sample(seeds=2, lr=[0.1]), []
+    for power in ("2", "3"):
+        (tmp_path / "own.py").write_text(
+            f"def own(model):\n    return next(model.parameters()).pow({power}).sum()\n"
+        )
+        functions.append(runpy.run_path(str(tmp_path / "own.py"))["own"])
+    fit(population, record=functions[0], out=tmp_path / "run")
+    with pytest.raises(ModelspaceError, match=r"code of loss and metrics: own of own\.py has changed"):
+        fit(population, record=functions[1], out=tmp_path / "run")
+
+
+def test_some_members_of_a_run_in_another_order(tmp_path):
+    population = SPACE.sample(seeds=5, lr=[0.1])
+    whole = fit(population, record=["points", "loss"], out=tmp_path / "run")
+    some = fit(population[[4, 0, 3]], record=["points", "loss"], out=tmp_path / "run")
+    for name in ("points", "loss"):
+        assert torch.equal(
+            some.records[name].values.nan_to_num(), whole.records[name].values[[4, 0, 3]].nan_to_num()
+        )
+        assert torch.equal(some.records[name].steps, whole.records[name].steps[[4, 0, 3]])
 
 
 def of_item(model):
