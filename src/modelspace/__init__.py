@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
     from modelspace.family import Family
-    from modelspace.fit import EarlyStopping, Trainer, fit
+    from modelspace.fit import EarlyStopping, Record, Trainer, fit
     from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
     from modelspace.population import Population, load, logspace, population_of, save
     from modelspace.runs import Run, open_run
@@ -45,6 +45,7 @@ __all__ = [
     "Plan",
     "Population",
     "RMSprop",
+    "Record",
     "Run",
     "Trainer",
     "Verification",
@@ -81,7 +82,7 @@ _HOMES = {
     "modelspace.engine": ("Confusion", "Ensemble", "Plan", "confusion", "evaluate", "predict"),
     "modelspace.errors": ("ModelspaceError",),
     "modelspace.explore": ("Exploration", "explore"),
-    "modelspace.fit": ("EarlyStopping", "Trainer", "fit"),
+    "modelspace.fit": ("EarlyStopping", "Record", "Trainer", "fit"),
     "modelspace.runs": ("Run", "open_run"),
     "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),

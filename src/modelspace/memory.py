@@ -33,7 +33,7 @@ class Memory:
         coefficients: What the updates of one epoch multiply with, and their losses.
         activations: What forward and backward hold beside those.
         update: New points and state, which stand beside the old ones until a step is taken, and terms on the way.
-        scoring: What the forward over validation samples holds.
+        scoring: What the forward over validation samples holds, or a function of members that is recorded.
         kept: The points and buffers that the run keeps: of all members, and as many again before training; or of the
             best so many of each setting, for each process; or none.
         curves: The curves of all members, and their table.
@@ -43,6 +43,8 @@ class Memory:
         free: What was free before; on a device, there.
         on_device: Whether the shard is on a device with memory of its own.
         keeps_there: Whether the kept points are there too.
+        records: What is recorded of the shard's members, which is never on a device.
+        recorded: Of all members, where there is no folder.
     """
 
     shared: int
@@ -62,6 +64,8 @@ class Memory:
     free: int = 0
     on_device: bool = False
     keeps_there: bool = False
+    records: int = 0
+    recorded: int = 0
 
     @property
     def phases(self) -> dict[str, int]:
@@ -76,6 +80,7 @@ class Memory:
     def tensors(self) -> int:
         """One process's shard, in the phase that takes most."""
         always = self.points + self.optimizer + self.buffers + self.coefficients
+        always += 0 if self.on_device else self.records
         return always + max(self.phases.values())
 
     @property
@@ -98,12 +103,12 @@ class Memory:
         """What has to be free: all but what is there already; on a device, what is needed there."""
         if self.on_device:
             return self.shards + (self.kept if self.keeps_there else 0)
-        return self.shards + self.kept + self.curves
+        return self.shards + self.kept + self.curves + self.recorded
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.shared + self.shards + self.kept + self.curves
+        return self.shared + self.shards + self.kept + self.curves + self.recorded
 
     def __str__(self) -> str:
         phase = max(self.phases, key=self.phases.__getitem__)
@@ -111,14 +116,20 @@ class Memory:
         if phase != "scoring":
             parts["gradients"] = self.gradients
         parts[phase] = getattr(self, phase)
-        parts |= {"coefficients": self.coefficients, "heap": self.heap}
+        there = 0 if self.on_device else self.records
+        parts |= {"coefficients": self.coefficients, "records": there, "heap": self.heap}
         divisor, unit = byte_unit(self.shards)
         inner = ", ".join(
             f"{name} {brief(self.processes * size / divisor)}"
             for name, size in parts.items()
             if self.processes * size / divisor >= 0.05
         )
-        more = {"kept points": self.kept, "curves": self.curves, "data": self.shared}
+        more = {
+            "kept points": self.kept,
+            "curves": self.curves,
+            "records": self.recorded,
+            "data": self.shared,
+        }
         others = [f"{name} {bytes_text(size)}" for name, size in more.items() if size >= 2**16]
         shards = f"shards {brief(self.shards / divisor)} {unit} ({inner})"
         listed = ", ".join([shards, *others])

@@ -56,3 +56,23 @@ def test_a_worker_goes_on_from_a_checkpoint(job):
     for begun in (checkpoints[1], checkpoints[job.task.steps]):
         again = trained(job, rows, "all", begun)
         assert all(torch.equal(again[name].nan_to_num(), value.nan_to_num()) for name, value in whole.items())
+
+
+def of_weights(model):
+    return next(model.parameters()).norm()
+
+
+def test_a_worker_records_at_the_times_of_the_whole_fit():
+    x, y = torch.randn(23, 6), torch.arange(23) % 3
+    data = ms.data.of_tasks([(x[:n], y[:n]) for n in (8, 23, 14)], splits=(0.75, 0.25, 0.0), name="tasks")
+    population = named("MLP tanh").space(torch.float32).sample(seeds=1, task=range(3), lr=[0.01])
+    record = ["points", ms.Record(of_weights, logarithmic=4), ms.Record("grad_norm", every=3)]
+    recipe = Recipe(epochs=2, batch_size=5, record=record).resolved(population, data)
+    task = prepare(population, data, recipe)
+    choices = {"lowering": "vmap", "shard": 2, "compile": False, "threads": 1, "workers": 1}
+    ragged = Job(task, *measured(task, choices))
+    for rows in ([0], [1, 2]):  # the first worker knows of the shortest member alone
+        here = needed(train(task, program(task, ragged.plan), rows), "scores")
+        there = trained(ragged, rows, "scores")
+        assert there.keys() == here.keys() >= {"records.values.points", "records.steps.of_weights"}
+        assert all(torch.equal(there[n].nan_to_num(), value.nan_to_num()) for n, value in here.items())

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from modelspace.data import Data
 from modelspace.distribute import RayRunner
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import TARGETS
-from modelspace.fit import DIVIDING, LABEL_NOISE, LAYER_DECAY, PLANS, Options
+from modelspace.fit import DIVIDING, LABEL_NOISE, LAYER_DECAY, PLANS, Options, Record
 from modelspace.loading import load_architecture, load_object
 from modelspace.optimizers import RANGES
 from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
+_TIMES = ("every", "at", "logarithmic", "epochs")  # of --record
 # Settings of fit whose flag is a column's, and the one that has none.
 _NO_FLAG = ("clip_norm", "clip_value", "data_seed", "on_epoch", "groups")
 _CHOICES = {
@@ -56,10 +57,13 @@ _METAVAR = {
     "out": "FOLDER",
     "keep": "WHAT",
     "checkpoint_seconds": "SECONDS",
+    "record": "WHAT[@TIMES][,…]",
 }
 _MORE = {
     "loss": "see modelspace losses; several are a column, one a member",
     "metrics": f"{', '.join(metrics.METRICS)}; f1_2, precision_2, recall_2, iou_2 of class 2; top_5_accuracy",
+    "record": "loss,grad_norm; points@every=100, @at=0/10/100, @logarithmic=20 of updates, @epochs=5 (default: the "
+    "start, and after each epoch); file.py:f of a member",
     "runner": "that of --address, else of RAY_ADDRESS, else one started on this machine for the run",
     "out": "report.html and the other files go there too; the same command again continues a run that was stopped, "
     "and trains only what is missing",
@@ -286,6 +290,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
+        "record": options.record and [_record(text) for text in options.record.split(",")],
     }
 
 
@@ -311,6 +316,20 @@ def _group(text: str) -> str | dict[str, str]:
     """A group by --group: a word, or a name and its pattern."""
     name, equals, pattern = text.partition("=")
     return {name: pattern} if equals else name
+
+
+def _record(text: str) -> Record:
+    """What is recorded, by --record: a name or a function, and its times."""
+    what = text
+    times: dict[str, Any] = {}
+    if "@" in text:
+        what, _, when = text.rpartition("@")
+        kind, _, value = when.partition("=")
+        if kind not in _TIMES:
+            raise unknown_name("kind of times", kind, _TIMES)
+        read: Callable[[str], Any] = values.numbers if kind == "at" else values.integer
+        times = {kind: read(value.replace("/", ","))}
+    return Record(function_named(what), **times)
 
 
 def _runner(options: argparse.Namespace) -> str | RayRunner:

@@ -33,6 +33,7 @@ class Common:
         data: The data.
         recipe: The settings.
         members: How many the fit has.
+        updates: The most that any of them makes.
         device: The kind of device that trains: ``"cpu"``, ``"cuda"``.
         trials: Which ways of computing were measured to be faster on the driver: they decide the last bits.
         needs: What is to come back of a finished shard.
@@ -44,6 +45,7 @@ class Common:
     data: Data
     recipe: Recipe
     members: int
+    updates: int
     device: str
     trials: dict[str, float]
     needs: Needs
@@ -94,6 +96,7 @@ def common_of(job: Job, needs: Needs) -> Common:
         task.data,
         task.recipe,
         task.total,
+        task.updates,
         task.device.type,
         known_gains(),
         needs,

@@ -127,7 +127,8 @@ def _prepared(common: Common, piece: Piece) -> tuple[Task, Needs]:
         )
     adopt_gains(common.trials)
     population = piece.population(common.space(), torch.device(common.device))
-    return prepare(population, common.data, common.recipe, common.members), common.needs
+    task = prepare(population, common.data, common.recipe, common.members, updates=common.updates)
+    return task, common.needs
 
 
 def _told(tell: Callable[[int], None]) -> Callable[[int], None]:

@@ -46,6 +46,7 @@ from modelspace.engine.predict import Ensemble, predict
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
+from modelspace.engine.values import MemberValues
 from modelspace.engine.witness import apart, unbatched_outputs, witnessed
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Function",
     "Gradient",
     "Lowering",
+    "MemberValues",
     "Plan",
     "Score",
     "Scoring",

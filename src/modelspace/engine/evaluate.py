@@ -602,4 +602,4 @@ def _unbatched_objective(
     works = [work_of(at(objective, _row(own, k)), of_few) for k in range(len(members))]
     given = members.points, members.buffers, few, of_few, own
     compute = partial(objective_values, function, objective, *given)
-    return unbatched(function, members, few, works, compute, objective)
+    return unbatched(function, members, few, works, compute, f"objective '{objective.name}'")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modelspace.construction import same
 from modelspace.engine.function import Function, Verdict, Work, stacked_outputs
-from modelspace.engine.gradient import Batch, Gradient, Score, loop_gradient, vmap_gradient
+from modelspace.engine.gradient import Batch, Gradient, loop_gradient, vmap_gradient
 from modelspace.engine.lowerings import without_fast_paths
 from modelspace.engine.plan import no_batched_form
 from modelspace.engine.real_modules import (
@@ -63,7 +63,9 @@ def witnessed(function: Function, trial: Trial, *, batched: bool = True) -> Verd
         return Verdict(refused=f"{space.title} can't be a population: {why}")
     why = "it was not tried" if not batched else None
     if elsewhere:
-        why = _shared_generators(elsewhere, trial.loss)
+        loss = trial.loss
+        who = f"objective '{loss.name}'" if isinstance(loss, Objective) else "the forward"
+        why = _shared_generators(elsewhere, who)
     elif batched:
         why = _unbatched(function, trial, members)
     counters = tuple(dict.fromkeys(name for step in steps for name in step.counters))
@@ -98,7 +100,7 @@ def unbatched(
     inputs: Nest,
     works: Sequence[Work],
     compute: Callable[..., Nest],
-    objective: Objective | None = None,
+    what: str | None = None,
 ) -> str | None:
     """Say why what is computed of members in evaluation mode can't be under ``vmap``; None where it can.
 
@@ -108,7 +110,7 @@ def unbatched(
         inputs: What they are given.
         works: What is computed of each.
         compute: Computes it of all of them, ``batched`` or not.
-        objective: What it is, where it is not the outputs.
+        what: What messages call it, where it is not the outputs.
 
     Raises:
         ModelspaceError: not even one member at a time is what the user's own module computes.
@@ -127,19 +129,19 @@ def unbatched(
     names = tuple(sorted(elsewhere))
     function.trust(Verdict(written=tuple(written), elsewhere=names))
     if _apart(compute(batched=False), rows):
-        what = "its outputs depend" if objective is None else f"objective '{objective.name}' depends"
+        depends = "its outputs depend" if what is None else f"{what} depends"
         raise ModelspaceError(
-            f"{members.space.title} can't be a population: in evaluation {what} on something that is "
+            f"{members.space.title} can't be a population: in evaluation {depends} on something that is "
             f"neither parameter nor buffer; {_BUFFER}"
         )
     if names:
-        return _shared_generators(names, objective)
+        return _shared_generators(names, what or "the forward")
     try:
         batched = compute(batched=True)
     except Exception as error:
         return no_batched_form(error)
-    what = "its outputs are others" if objective is None else f"objective '{objective.name}' is another"
-    return f"under vmap {what}" if _apart(batched, rows) else None
+    others = "its outputs are others" if what is None else f"{what} is another"
+    return f"under vmap {others}" if _apart(batched, rows) else None
 
 
 def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:
@@ -150,8 +152,7 @@ def _apart(outputs: Nest, rows: Sequence[Nest]) -> bool:
     )
 
 
-def _shared_generators(names: Sequence[str], loss: Score | None = None) -> str:
-    who = f"objective '{loss.name}'" if isinstance(loss, Objective) else "the forward"
+def _shared_generators(names: Sequence[str], who: str) -> str:
     return f"{who} draws from {' and '.join(names)}, which members would share"
 
 

@@ -10,6 +10,7 @@ from modelspace.fit.options import PLANS, Options
 from modelspace.fit.plan import build, measured, program
 from modelspace.fit.precision import products_in
 from modelspace.fit.recipe import DIVIDING, LABEL_NOISE, EarlyStopping, Epoch, Recipe
+from modelspace.fit.records import Record
 from modelspace.fit.runner import Job, Rows, Runner, halved, pieces
 from modelspace.fit.task import Task, prepare
 from modelspace.fit.train import Advance, Program, start, train, updates
@@ -29,6 +30,7 @@ __all__ = [
     "Precision",
     "Program",
     "Recipe",
+    "Record",
     "Rows",
     "Runner",
     "Task",

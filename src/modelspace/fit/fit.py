@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.engine import Plan, using_threads
@@ -17,15 +19,16 @@ from modelspace.fit.memory import check_kept
 from modelspace.fit.options import Options
 from modelspace.fit.plan import choose, program
 from modelspace.fit.precision import coordinates_in, products_in
+from modelspace.fit.records import room
 from modelspace.fit.runner import Job, Rows, halved, in_workers, pieces
 from modelspace.fit.settings import takes
-from modelspace.fit.task import prepare
+from modelspace.fit.task import Task, prepare
 from modelspace.fit.train import Advance, train
 from modelspace.memory import free_bytes
 from modelspace.population import Population
-from modelspace.processes import can_fork, is_out_of_memory
+from modelspace.processes import can_fork, is_out_of_memory, shared
 from modelspace.progress import progress
-from modelspace.runs import Keep, Recorder, Run, describe, needed
+from modelspace.runs import Held, Keep, Recorder, Run, describe, needed
 
 
 @the_users_told()
@@ -77,7 +80,7 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
             )
     if about is not None:
         about["spec"]["also"], about["higher_is_better"] = list(tasks[0].also), higher
-    keep = Keep.of(options.keep, curves, higher)
+    keep = replace(Keep.of(options.keep, curves, higher), records=options.out is None)
     with (
         Recorder(options.out, about, fresh=options.fresh, seconds=options.checkpoint_seconds) as recorder,
         products_in(recipe.precision),
@@ -89,6 +92,8 @@ def fit(population: Population | Run, data: Any, options: Options) -> Run:
         for task in tasks:
             check_kept(task, keep, most, free)
         recorder.allocate(population, curves, recipe.epochs, keep, most)
+        if keep.records and recipe.record:
+            recorder.held = Held([_room_of(task, most) for task in tasks])
         left = recorder.left(longer=all(task.can_go_on for task in tasks))
         jobs = []
         for number, task in enumerate(tasks):
@@ -153,6 +158,13 @@ def local(job: Job, shards: Sequence[Rows], recorder: Recorder, advance: Advance
                 error.__traceback__ = None
                 how, left = program(job.task, plan), pieces(left, plan.shard)
     return plan
+
+
+def _room_of(task: Task, processes: int) -> tuple[np.ndarray, dict[str, dict[str, Tensor]]]:
+    """A task's rows, and memory for what is recorded of them, which as many processes may write into."""
+    members = len(task.population)
+    rows = np.arange(members) if task.rows is None else task.rows
+    return rows, room(task.recordings, members, shared if processes > 1 else Tensor.contiguous)
 
 
 def _say(plan: Plan, population: Population) -> None:

@@ -2,9 +2,9 @@
 
 With K members of n numbers, c of them in each of w processes,
 
-    total = shared + w · shard + kept + curves
-    shard = points + optimizer + buffers + coefficients + max(gradients + activations, gradients + update, scoring)
-            + heap
+    total = shared + w · shard + kept + curves + recorded
+    shard = points + optimizer + buffers + coefficients + records
+            + max(gradients + activations, gradients + update, scoring) + heap
 
 where the three phases before the last term never stand in memory together. What the parts are is said at ``Memory``;
 how activations, update and scoring are found, and what is not in them, in ``footprint``.
@@ -29,7 +29,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
 from modelspace.fit.task import Task
 from modelspace.fit.train import keeps_result
-from modelspace.memory import Memory
+from modelspace.memory import Memory, free_bytes
 from modelspace.nest import tensors
 from modelspace.runs import Keep, setting_numbers
 from modelspace.show import bytes_text
@@ -61,16 +61,19 @@ def predict(
     state = task.coefficients.init(one)
     restores = keeps_result(task, one, state)
     names = len(task.coefficients.names) * len(task.coefficients.cells)
+    recordings = task.recordings
+    begun = any(each.record.what == "distance" for each in recordings)
+    functions = [each.of.most_bytes for each in recordings if each.of is not None]
     return Memory(
         shared=_shared(task),
-        points=numbers * (2 if restores else 1),
+        points=numbers * (1 + restores + begun),
         gradients=numbers * (1 if a == 1 else 2 * a + 1),
         optimizer=shard * sum(value.nbytes for value in state.values()),
         buffers=shard * buffers * (3 if restores else 2),
         coefficients=shard * task.steps * (names * (8 + space.dtype.itemsize) + 8),
         activations=found.activations(shard),
         update=found.update(shard),
-        scoring=found.scoring(shard),
+        scoring=max([found.scoring(shard), *functions]),
         kept=_kept(task, keep, plan.workers, count),
         curves=_curves(task, count),
         processes=plan.workers,
@@ -79,6 +82,8 @@ def predict(
         free=free,
         on_device=task.device.type == "cuda",
         keeps_there=task.device.type == "cuda" and keep.best is None,
+        records=shard * _record_bytes(task),
+        recorded=_recorded(task, keep, count),
     )
 
 
@@ -120,16 +125,30 @@ def check_kept(task: Task, keep: Keep, processes: int, free: int) -> None:
         ModelspaceError: it is more.
     """
     members = len(task.population)
-    kept, curves = _kept(task, keep, processes, members), _curves(task, members)
-    if kept + curves <= free:
+
+    def parts(members: int) -> tuple[int, int, int]:
+        return _kept(task, keep, processes, members), _curves(task, members), _recorded(task, keep, members)
+
+    def fits(members: int) -> bool:
+        kept, curves, recorded = parts(members)
+        if task.device.type == "cuda":  # which has what is kept, and not what is recorded
+            return kept + curves <= free and recorded <= free_bytes(torch.device("cpu"))
+        return kept + curves + recorded <= free
+
+    if fits(members):
         return
-    most = _largest(lambda m: _kept(task, keep, processes, m) + _curves(task, m) <= free, members)
+    kept, curves, recorded = parts(members)
+    most = _largest(fits, members)
     advice = [f"{most:,} members fit"] if most else []
-    if keep.best != 0 and curves <= free:
-        advice.append(f"keep='scores' needs {bytes_text(curves)}")
+    if keep.best != 0 and curves + recorded <= free:
+        advice.append(f"keep='scores' needs {bytes_text(curves + recorded)}")
+    if recorded:
+        advice.append("with out=folder, or at fewer times, records need less")
+    what = f", records {bytes_text(recorded)}" if recorded else ""
     raise ModelspaceError(
-        f"{members:,} members need {bytes_text(kept + curves)} and {bytes_text(free)} are free: points that are kept "
-        f"{bytes_text(kept)}, curves {bytes_text(curves)}" + "".join(f"; {text}" for text in advice)
+        f"{members:,} members need {bytes_text(kept + curves + recorded)} and {bytes_text(free)} are free: points "
+        f"that are kept {bytes_text(kept)}, curves {bytes_text(curves)}{what}"
+        + "".join(f"; {text}" for text in advice)
     )
 
 
@@ -153,6 +172,8 @@ def check(task: Task, keep: Keep, plan: Plan, found: Footprint, free: int) -> Me
             advice.append("keep='scores' fits")
         if not members:
             advice.append("a smaller batch, or precision='bf16-mixed', needs less")
+        if memory.records:
+            advice.append("fewer times of record= need less")
     text = str(memory).removeprefix("memory: ")
     one = "with a single member at a time, " if not shard and memory.shard_size == 1 else ""
     raise ModelspaceError(f"{one}this run needs {text}. {'; '.join(advice)}")
@@ -180,6 +201,15 @@ def _kept(task: Task, keep: Keep, processes: int, members: int) -> int:
         return 0
     groups = int(setting_numbers(population.table).max()) + 1
     return processes * -(-groups * members // len(population)) * keep.best * (each + 16)
+
+
+def _record_bytes(task: Task) -> int:
+    """What is recorded of a member."""
+    return sum(recording.member_bytes for recording in task.recordings)
+
+
+def _recorded(task: Task, keep: Keep, members: int) -> int:
+    return members * _record_bytes(task) if keep.records else 0
 
 
 def _curves(task: Task, members: int) -> int:

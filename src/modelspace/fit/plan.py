@@ -35,6 +35,7 @@ def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard,
         own_inputs=task.own_inputs,
         own_labels=task.own_labels,
         accumulate=task.recipe.accumulate,
+        norms=task.norms,
     )
     numbers = numbers_of(own, 0)[:1]
     coefficients = task.coefficients.of(own.columns, numbers, task.updates, shard.points.dtype)
@@ -144,7 +145,7 @@ def measured(
         largest: Members in memory together, of all processes: larger shards are not tried.
     """
     recipe = task.recipe
-    own = (task.own_inputs, task.noise is not None)
+    own = (task.own_inputs, task.noise is not None, task.norms)
     key = (task.population.space, recipe.loss, task.coefficients, own, recipe.precision, recipe.accumulate)
     plan, step = choose_plan(
         partial(build, task),

@@ -16,6 +16,7 @@ from modelspace.data import Data, views_of
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.groups import ALL, Cells, Group, as_groups, cells_of, columns_of, frozen_until, of_cell
+from modelspace.fit.records import Record, as_records
 from modelspace.fit.settings import setting, settings
 from modelspace.hyperparameters import Range, check, hyper_columns, validate
 from modelspace.losses import Choice, Loss, Objective
@@ -257,6 +258,13 @@ class Recipe:
         "a "
         "mask that it returns stops members, as early stopping does.",
     )
+    record: tuple[Record, ...] = setting(
+        default=None,
+        converter=as_records,
+        doc="What is kept of members while they train. ``points``, ``distance`` (from the start), ``loss``, "
+        "``grad_norm``, ``update_norm``, or a function of a member; a list of these, or a dict by name. At the start "
+        "and after each epoch, or at the times of a ``Record``. ``run.records`` reads it.",
+    )
     accumulate: int = setting(default=1, at_least=1, doc="Batches whose gradients' mean makes one update.")
     precision: Precision = setting(
         default="32",
@@ -343,6 +351,7 @@ class Recipe:
     def code(self) -> tuple[Any, ...]:
         """What of the settings is executed: functions, and objects with methods."""
         told = [each for each in (self.transform, self.on_epoch) if each is not None]
+        told += [record.what for record in self.record if callable(record.what)]
         return (*self.loss.code, *(m.function for m in self.measured), self.optimizer, self.schedule, *told)
 
     @property

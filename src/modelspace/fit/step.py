@@ -53,12 +53,14 @@ class Stepped(NamedTuple):
         shard: After it.
         updated: The rows of its points and state that count: the others are to keep what they had.
         also: Further scalars of an objective, before the update, ``[c]`` each.
+        norms: Of the gradient, before clipping, where that is asked for: ``[c]``.
     """
 
     losses: Float[Tensor, "member"]
     shard: Shard
     updated: Bool[Tensor, "member"]
     also: dict[str, Tensor]
+    norms: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Step:
         own_labels: Whether each member has its own labels (a leading member axis there).
         accumulate: Batches whose gradients' mean makes one update; above 1, inputs and labels have them as a
             further first axis.
+        norms: Whether the gradients' norms are asked for.
     """
 
     function: Function
@@ -87,6 +90,7 @@ class Step:
     own_inputs: bool = False
     own_labels: bool = False
     accumulate: int = 1
+    norms: bool = False
 
     def __call__(
         self,
@@ -128,7 +132,9 @@ class Step:
             points, state = _selected(updated, points, state, shard)
         buffers = {n: by_row(moved, gradient.buffers[n], value) for n, value in shard.buffers.items()}
         after = Shard(points, buffers, state, scaling, going, shard.steps + updated, shard.seeds)
-        return Stepped(gradient.losses, after, updated, gradient.also)
+        rows = gradient.gradient
+        norms = {"grad_norm": torch.linalg.vector_norm(rows, dim=1)} if self.norms else {}
+        return Stepped(gradient.losses, after, updated, gradient.also, norms)
 
     def _looked(
         self, shard: Shard, c: dict[str, Tensor], number: Tensor, batch: tuple[Nest, Nest]

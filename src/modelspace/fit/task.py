@@ -28,6 +28,7 @@ from modelspace.engine import (
 from modelspace.errors import ModelspaceError, first_line, told
 from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
+from modelspace.fit.records import Recording, recordings_of
 from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
 from modelspace.nest import Nest, described, mapped, on, samples, take
@@ -80,6 +81,7 @@ class Task:
         total: Members of the whole fit.
         rows: Where its members stand in the population of the whole fit, ascending; None where they are all of it.
         made_before: Whether their points stood in memory before the fit.
+        recordings: What is recorded of them as they train.
     """
 
     population: Population
@@ -101,6 +103,7 @@ class Task:
     total: int
     made_before: bool
     rows: np.ndarray | None = None
+    recordings: tuple[Recording, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +124,11 @@ class Task:
     def updates(self) -> int:
         """A member's updates in all, the most of any."""
         return self.recipe.steps or self.steps * self.recipe.epochs
+
+    @property
+    def norms(self) -> bool:
+        """Whether a step gives its gradients' norms."""
+        return any(record.what == "grad_norm" for record in self.recipe.record)
 
     @property
     def rest(self) -> int:
@@ -173,9 +181,11 @@ class Task:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether a member's first epochs are the same however many follow: the schedule does not look ahead."""
+        """Whether a member's first epochs are the same however many follow: nothing in it looks ahead."""
         if self.recipe.steps and self.recipe.steps % self.steps:
             return False  # the last epoch is no whole one
+        if any(record.looks_ahead for record in self.recipe.record):
+            return False
         schedule = self.recipe.schedule
         own = {name: self.columns[name].T for name in schedule.hyperparameters()}
         numbers = torch.arange(min(self.updates, 4096), dtype=torch.float64)[:, None]
@@ -294,6 +304,7 @@ def prepare(
     *,
     rows: np.ndarray | None = None,
     trusting: bool = False,
+    updates: int | None = None,
 ) -> Task:
     """Prepare a fit: check members, data and settings against each other, and the engine against real modules.
 
@@ -304,6 +315,7 @@ def prepare(
         total: How many members are trained under this task, where these are some of them.
         rows: Where they stand in the population of a whole fit; None where they are all of it.
         trusting: Whether to go on even where the engine and the real modules differ.
+        updates: The most that a member of the whole fit makes, where these may make fewer.
 
     Raises:
         ModelspaceError: they do not fit each other, or the engine does not compute the architecture as it is.
@@ -381,7 +393,9 @@ def prepare(
             "Nothing depended on it in the first batches; if something does later, members share it: register it as "
             "a buffer (self.register_buffer)"
         )
-    return replace(task, verdict=verdict)
+    most = task.updates if updates is None else updates
+    recordings = recordings_of(recipe.record, population, most, recipe.epochs, task.also)
+    return replace(task, verdict=verdict, recordings=recordings)
 
 
 def _members(population: Population, recipe: Recipe) -> dict[str, Any]:

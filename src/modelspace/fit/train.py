@@ -19,6 +19,8 @@ from modelspace.engine import Draws, Scoring, lowered, stream_seed
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.recipe import EarlyStopping, Epoch
+from modelspace.fit.recording import Recorded
+from modelspace.fit.records import room
 from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
 from modelspace.nest import Nest, mapped, stacked, take
@@ -57,6 +59,7 @@ class Progress(NamedTuple):
         best: The ``points`` and ``buffers`` that are the result, where these are not the last: the best epoch's, or
             an average.
         schedule: What the schedule remembers of the scores.
+        records: What was recorded: ``values`` and ``steps``; see ``room``.
     """
 
     shard: Shard
@@ -66,6 +69,7 @@ class Progress(NamedTuple):
     stopping: dict[str, Tensor]
     best: dict[str, Any]
     schedule: dict[str, Float64[Tensor, "member 1"]]
+    records: dict[str, dict[str, Tensor]]
 
 
 def train(
@@ -94,8 +98,14 @@ def train(
     filled = [*places, *[places[-1]] * (program.size - len(rows))]
     task, recipe, real = task.of_shard(filled), task.recipe, len(rows)
     progress = start(task, filled)
+    recorded = None
+    if task.recordings:
+        progress = progress._replace(records=room(task.recordings, len(filled)))
+        recorded = Recorded(task, filled, progress.records)
     if begun is not None:
         restore(progress, begun)
+    elif recorded is not None:
+        recorded.begin(progress.shard)
     epoch, made = progress.position[0].tolist()
     advance(real * (epoch * task.steps + made))
     while epoch < recipe.epochs:
@@ -107,8 +117,10 @@ def train(
         for stepped, shard in updates(scheduled, progress.shard, program.step, epoch, made, program.rest):
             for place, values in enumerate((stepped.losses, *stepped.also.values())):
                 progress.losses[:, made, place] = values
-            progress = progress._replace(shard=shard)
             made += 1
+            if recorded is not None:
+                recorded.step(progress.shard, stepped, shard, epoch, made)
+            progress = progress._replace(shard=shard)
             advance(real)
             if recorder is not None and recorder.due:
                 progress.position[:] = torch.tensor([epoch, made])
@@ -306,6 +318,7 @@ def start(task: Task, rows: Sequence[int]) -> Progress:
         stopping,
         best,
         recipe.schedule.memory(task.columns),
+        {},
     )
 
 

@@ -60,6 +60,8 @@ class Trainer:
     @the_users_told()
     def __init__(self, population: Population, batch: Any, **settings: Any):
         options = made(Options, settings, "a trainer")
+        if options.record:
+            raise ModelspaceError("a trainer records nothing: read trainer.population between its steps")
         example = _split(batch)
         data = Data("batch", example, example.take(slice(0)), example.take(slice(0)))
         population = coordinates_in(options.precision, population)

@@ -4,6 +4,7 @@ from modelspace.runs.catalogue import check_outputs
 from modelspace.runs.folder import OUTPUTS, is_run
 from modelspace.runs.identity import describe
 from modelspace.runs.recorder import Recorder
+from modelspace.runs.records import Held, Recorded, Records
 from modelspace.runs.results import Keep
 from modelspace.runs.run import Run, open_run
 from modelspace.runs.settings import (
@@ -28,9 +29,12 @@ __all__ = [
     "OUTPUTS",
     "RANDOM",
     "Distribution",
+    "Held",
     "Keep",
     "Needs",
+    "Recorded",
     "Recorder",
+    "Records",
     "Response",
     "Run",
     "Setting",

@@ -33,6 +33,7 @@ from modelspace.runs.catalogue import (
     latest,
     table_of,
 )
+from modelspace.runs.records import Held, in_folder
 from modelspace.runs.results import Keep, Results, last_values
 from modelspace.runs.run import Run, read_result, rows_by_shard
 from modelspace.runs.settings import words
@@ -57,6 +58,7 @@ class Recorder:
     Attributes:
         plans: Those with which the run began, one for each part of its members, so that it goes on as it began, bit
             for bit; empty where it begins, or another machine began it.
+        held: Where what is recorded goes, if there is no folder.
 
     Raises:
         ModelspaceError: the folder can't be written to, another process is at it, its catalogue is no run's and no
@@ -76,6 +78,7 @@ class Recorder:
         self._catalogue: Catalogue | None = None
         self._last = time.monotonic()
         self.plans: list[Plan] = []
+        self.held = Held()
         self._memory: Memory | None = None
         with ExitStack() as stack:
             if self.folder is not None:
@@ -293,6 +296,7 @@ class Recorder:
                 kept |= {f"buffers.{name}": value for name, value in result.buffers.items()}
             # All that going on for more epochs depends on, or no more than is kept.
             self._write(rows, {**tensors, **kept}, part=False)
+        self.held.write(index, tensors)
         self._results.write(index, result)
 
     def commit(self, rows: Sequence[int]) -> None:
@@ -334,6 +338,11 @@ class Recorder:
             self._catalogue.note(seconds=seconds, plans=[plain(plan) for plan in plans])
             about = self._catalogue.about or {}
         results = self._results
+        results.records = self.held.records(len(self._population))
+        if self._catalogue is not None and self.folder is not None:
+            places, named = self._catalogue.find(self._keys), self._catalogue.shards
+            there = [(named[n].name, rows) for n, rows in rows_by_shard(places, places.shard >= 0)]
+            results.records = in_folder(self.folder, there, self._keys, places.position)
         return Run(
             self._population.table.copy(),
             words(results.states.numpy()),

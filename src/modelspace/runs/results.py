@@ -11,6 +11,7 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError
 from modelspace.population import Population, Stack
 from modelspace.processes import process_index, shared
+from modelspace.runs.records import Records
 from modelspace.runs.settings import Status, setting_numbers
 from modelspace.runs.shards import Needs, Result, Shapes
 from modelspace.space import ModelSpace
@@ -25,11 +26,13 @@ class Keep:
         best: So many of each setting, by the last validation score; None for all, 0 for none.
         monitor: The curve whose last value is the score.
         sign: 1 where less is better, −1 where more is.
+        records: Whether what is recorded is kept in memory, where there is no folder.
     """
 
     best: int | None
     monitor: str
     sign: float
+    records: bool = False
 
     @classmethod
     def of(cls, keep: str | int, curves: list[str], higher_is_better: Iterable[str]) -> "Keep":
@@ -104,6 +107,7 @@ class Results:
         states: Codes of ``Status``, ``[K]``.
         steps: Updates made, ``[K]``.
         settings: Each member's setting, by number.
+        records: What was recorded.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class Results:
         self.steps = own(torch.zeros(members, dtype=torch.int64))
         self.settings = setting_numbers(population.table)
         self.keep, self._before, self._epochs = keep, population, epochs
+        self.records = Records(members)
         self._stores: list[_All | _Best] = []
         if keep.best is None:
             self._stores = [_All(stack.mapped(own)) for stack in population.stacks]

@@ -26,6 +26,7 @@ from modelspace.progress import notice, progress
 from modelspace.runs.catalogue import Catalogue, Places, curves_of
 from modelspace.runs.folder import shard_file
 from modelspace.runs.identity import architecture_hash, content_hash
+from modelspace.runs.records import Records, in_folder
 from modelspace.runs.results import Keep, Results
 from modelspace.runs.settings import Response, Setting, Status, responses_of, words
 from modelspace.runs.shards import Keys, Result, Shapes, checked, keys_of, read, result_of
@@ -44,6 +45,11 @@ class Source(Protocol):
     @property
     def history(self) -> dict[str, np.ndarray]:
         """The curves."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """What was recorded."""
         ...
 
     def kept(self) -> tuple[np.ndarray, Population]:
@@ -102,6 +108,16 @@ class Run:
         is said.
         """
         return self.source.history
+
+    @cached_property
+    def records(self) -> Records:
+        """What was recorded as the members trained, by name: see ``Record``.
+
+        ``run.records["points"].values`` is ``[K, T, n]``, ``.steps`` how many updates each member had made at each
+        time, ``[K, T]``; ``run.records["points"].of(k)`` are the steps and values of one member. Values are NaN, and
+        steps −1, where a member has none. From a folder they are read when they are asked for.
+        """
+        return self.source.records
 
     @cached_property
     def _kept(self) -> tuple[np.ndarray, Population]:
@@ -306,6 +322,11 @@ class _Folder:
             for name, values in result.curves.items():
                 curves[name][rows, : values.shape[1]] = values.numpy()
         return curves
+
+    @property
+    def records(self) -> Records:
+        shards = [(self.shards[n], rows) for n, rows in rows_by_shard(self.places, self.places.shard >= 0)]
+        return in_folder(self.folder, shards, self.keys, self.places.position)
 
     @property
     def space(self) -> ModelSpace:

@@ -9,9 +9,10 @@ catalogue can be made again.
 
 A shard in training is *named tensors*, member axis first: ``states`` (codes of ``Status``), ``steps``,
 ``curves.NAME`` ``[c, epochs]``, ``points``, ``buffers.NAME``; ``best.points`` and ``best.buffers.NAME`` where the
-result is another than the last point; and whatever else its next update depends on, which is stored and given back as
-it was. A file holds such tensors, and ``keys``; where the points of some members alone are kept, ``kept`` says which
-rows they are of.
+result is another than the last point; ``records.values.NAME`` ``[c, T, …]``, what was recorded, and
+``records.steps.NAME`` ``[c, T]``, at which update; and whatever else its next update depends on, which is stored and
+given back as it was. A file holds such tensors, and ``keys``; where the points of some members alone are kept,
+``kept`` says which rows they are of.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ from modelspace.tensorfile import DamagedError, bytes_of, held
 
 # What is read of a shard that has ended: its scores, the points too, or all that it could go on from.
 Needs = Literal["scores", "points", "all"]
-_SCORES = ("states", "steps", "curves.")
+_SCORES = ("states", "steps", "curves.", "records.")
 _POINTS = (*_SCORES, "points", "buffers.", "best.")
 _FORMAT = "modelspace.shard/4"
 _CELL = str | float | bool | list[float] | None
