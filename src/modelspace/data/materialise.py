@@ -82,7 +82,7 @@ def _collated(dataset: Any, count: int, name: str, collate: Callable[[list[Any]]
             items.append(_read(dataset, index, name))
             advance(1)
     try:
-        return split_of(_plain(collate(items)), f"data '{name}': inputs", f"data '{name}': labels")
+        return split_of(plain(collate(items)), f"data '{name}': inputs", f"data '{name}': labels")
     except ModelspaceError:
         raise
     except Exception as error:
@@ -91,8 +91,8 @@ def _collated(dataset: Any, count: int, name: str, collate: Callable[[list[Any]]
         ) from error
 
 
-def _plain(batch: Any) -> Any:
-    """A batch of a class of its own that is a dict (transformers' ``BatchEncoding``) as that dict."""
+def plain(batch: Any) -> Any:
+    """Return a batch of a class of its own that is a dict (transformers' ``BatchEncoding``) as that dict."""
     data = getattr(batch, "data", None)
     return data if isinstance(data, dict) and not isinstance(batch, Tensor) else batch
 
@@ -134,7 +134,7 @@ def _read(dataset: Any, index: int, name: str) -> Any:
 
 
 def _item(dataset: Any, index: int, name: str) -> Split:
-    item = _plain(_read(dataset, index, name))
+    item = plain(_read(dataset, index, name))
     return split_of(item, *(f"data '{name}': the {kind} of item {index}" for kind in ("input", "label")))
 
 

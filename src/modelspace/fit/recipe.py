@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import losses, metrics, optimizers
-from modelspace.data import Data, views_of
+from modelspace.data import Data, Streamed, views_of
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.groups import ALL, Cells, Group, as_groups, cells_of, columns_of, frozen_until, of_cell
@@ -298,6 +298,8 @@ class Recipe:
                 as well as an objective, or no labels for a loss.
         """
         own = {each.name: getattr(self, each.name) for each in fields(Recipe)}
+        if isinstance(data.train, Streamed):
+            own["batch_size"] = self._batch_of(data.train, population)
         own["loss"] = loss = goal_of(population, data, self.loss, self.objective)
         own["objective"] = None
         if self.steps is not None:
@@ -321,9 +323,25 @@ class Recipe:
             if monitor not in monitors:
                 raise unknown_name("score to monitor", monitor, monitors)
 
+    def _batch_of(self, stream: Streamed, population: Population) -> int:
+        """The size of a loader's batches, where nothing is asked that only samples in memory allow."""
+        at_random = ("data_seed", "label_noise", "batch_size", "accumulate", *datasets.COLUMNS)
+        asked = [f"column {name}" for name in at_random if name in population.table]
+        size = self.batch_size not in (Recipe.batch_size, stream.batch_size)
+        settings = {"batch_size": size, "accumulate": self.accumulate > 1, "keep_last": self.keep_last}
+        asked += [f"{name}=" for name, there in settings.items() if there]
+        if asked:
+            raise ModelspaceError(
+                f"{', '.join(asked)}: batches are a loader's own here, in its order and of its size "
+                f"({stream.batch_size}): leave it out, or give data that are in memory or mapped"
+            )
+        return stream.batch_size
+
     def _epochs(self, population: Population, data: Data) -> int:
         """How many epochs the given number of updates takes, of the member with most samples."""
         assert self.steps is not None
+        if isinstance(data.train, Streamed):
+            return -(-self.steps // data.train.batches)
         views = views_of(data, population.table, self.folds, self.data_seed)
         samples = len(data.train) if views is None else int(views.sizes().max())
         batches = samples // min(samples, self.batch_size) // self.accumulate

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from modelspace.construction import seeded_elsewhere
-from modelspace.data import epoch_indices, permutation
+from modelspace.data import check_labels, epoch_indices, permutation
 from modelspace.engine import Draws, Scoring, lowered, stream_seed
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.recipe import EarlyStopping, Epoch
 from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
-from modelspace.nest import Nest, mapped, stacked, take
+from modelspace.nest import Nest, mapped, on, stacked, take
 from modelspace.population import Population
 from modelspace.runs import Recorder, Status
+from modelspace.space import samples_as
 from modelspace.widest import widest
 
 Advance = Callable[[int], None]
@@ -185,6 +186,14 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
     """
     recipe = task.recipe
     count = min(task.steps, task.updates - epoch * task.steps)
+    if task.stream is not None:
+        reading = task.stream.read(recipe.data_seed, epoch, made)
+        for i, split in zip(range(made, count), reading, strict=False):
+            if task.outputs is not None:
+                check_labels(split.labels, task.outputs)
+            inputs = on(task.device, samples_as(split.inputs, task.population.space.dtype))
+            yield _transformed(task, inputs, epoch * task.steps + i), on(task.device, split.labels)
+        return
     if not task.own_inputs:
         order = _sequence(task, task.samples, recipe.data_seed, epoch, {})
     else:
@@ -204,15 +213,23 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
-        inputs = take(task.inputs, index)
-        yield (inputs if recipe.transform is None else _transformed(task, inputs, i)), labels
+        yield _transformed(task, take(task.inputs, index), i), labels
+
+
+def example(task: Task) -> tuple[Nest, Nest]:
+    """Return a shard's first batch; of a stream, which is not read for it, the one that is held."""
+    if task.stream is None:
+        return next(batches(task, 0))
+    inputs, labels = take((task.inputs, task.labels), slice(task.batch_size))
+    return _transformed(task, inputs, 0), labels
 
 
 def _transformed(task: Task, inputs: Nest, number: int) -> Nest:
     """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step."""
     recipe, parts = task.recipe, task.recipe.accumulate
-    assert recipe.transform is not None
     transform = recipe.transform
+    if transform is None:
+        return inputs
 
     def one(x: Nest, seed: int, step: int) -> Nest:
         draws = Draws(torch.tensor(seed, device=task.device), torch.tensor(step, device=task.device))
