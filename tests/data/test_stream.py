@@ -131,6 +131,17 @@ def test_the_loop_and_steps_and_a_transform():
     )
 
 
+def test_members_of_a_stream_have_strengths_of_their_own():
+    def noisy(x, augment=0.0):
+        return x + augment * torch.randn_like(x)
+
+    run = fit(
+        ms.data.stream(shuffled()), SPACE.sample(seeds=[1], lr=[0.05], augment=[0, 0.5]), transform=noisy
+    )
+    assert relative_error(run.population.points[:1], plain_loop(shuffled(), 1)) < 1e-9
+    assert relative_error(run.population.points[1:], plain_loop(shuffled(), 1)) > 1e-3
+
+
 def test_an_endless_one_is_as_long_as_is_said_and_others_are_counted():
     assert ms.data.stream(DataLoader(Endless(45), batch_size=8)).train.batches == 6
     endless = ms.data.stream(DataLoader(Endless(), batch_size=8), batches=5)

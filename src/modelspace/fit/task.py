@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from modelspace.fit import precision
 from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
-from modelspace.nest import Nest, described, mapped, on, samples, take
+from modelspace.nest import Nest, described, mapped, on, samples, take, tensors
 from modelspace.population import Population
 from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
@@ -136,9 +137,8 @@ class Task:
 
     def is_rest(self, batch: tuple[Nest, Nest]) -> bool:
         """Tell whether a batch is an incomplete one."""
-        if self.stream is not None:
-            return samples(batch[0]) < self.batch_size
-        return bool(self.rest) and samples(batch[0]) == self.rest
+        size = tensors(batch[0])[0].shape[int(self.own_inputs)]
+        return size < self.batch_size if self.stream is not None else bool(self.rest) and size == self.rest
 
     @property
     def batch_size(self) -> int:
@@ -152,9 +152,19 @@ class Task:
         return torch.div(lengths, self.batch_size * self.recipe.accumulate, rounding_mode="floor")
 
     @property
-    def own_inputs(self) -> bool:
+    def own_order(self) -> bool:
         """Whether each member has its own order of the samples."""
         return self.data_seeds is not None or self.views is not None
+
+    @property
+    def strengths(self) -> tuple[str, ...]:
+        """The columns that the transform reads."""
+        return tuple(name for name in self.recipe.strengths if name in self.population.table)
+
+    @property
+    def own_inputs(self) -> bool:
+        """Whether each member has its own inputs in a batch."""
+        return self.own_order or bool(self.strengths)
 
     @property
     def own_labels(self) -> bool:
@@ -421,7 +431,10 @@ def _check_first_batch(
     size = min(samples(inputs), max(recipe.batch_size, 2))
     inputs, labels = take(inputs, slice(size)), take(labels, slice(size))
     if recipe.transform is not None:
-        inputs = _tried(recipe.transform, inputs)
+        given = {
+            name: population.table[name].iloc[0] for name in recipe.strengths if name in population.table
+        }
+        inputs = _tried(partial(recipe.transform, **recipe.typed(given)), inputs)
     # A selection draws its own points: the others' are not to be in memory yet.
     module = population[[0]].module(0)
     if isinstance(recipe.loss, Objective):

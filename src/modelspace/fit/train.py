@@ -5,6 +5,7 @@ It is what ``modelspace.reference.train`` does for one network, for c of them at
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,9 +193,12 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
             if task.outputs is not None:
                 check_labels(split.labels, task.outputs)
             inputs = on(task.device, samples_as(split.inputs, task.population.space.dtype))
-            yield _transformed(task, inputs, epoch * task.steps + i), on(task.device, split.labels)
+            yield (
+                _transformed(task, inputs, epoch * task.steps + i),
+                _of_each(task, on(task.device, split.labels)),
+            )
         return
-    if not task.own_inputs:
+    if not task.own_order:
         order = _sequence(task, task.samples, recipe.data_seed, epoch, {})
     else:
         order = torch.stack(list(_own_orders(task, epoch)), 1)
@@ -208,8 +212,8 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         indices.append(whole[len(whole) - task.rest :].to(task.device))
     for i, index in enumerate(indices[made:count], epoch * task.steps + made):
         if task.noise is None:
-            labels = take(task.labels, index)
-        elif not task.own_inputs:
+            labels = _of_each(task, take(task.labels, index))
+        elif not task.own_order:
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
@@ -221,25 +225,45 @@ def example(task: Task) -> tuple[Nest, Nest]:
     if task.stream is None:
         return next(batches(task, 0))
     inputs, labels = take((task.inputs, task.labels), slice(task.batch_size))
-    return _transformed(task, inputs, 0), labels
+    return _transformed(task, inputs, 0), _of_each(task, labels)
+
+
+def _of_each(task: Task, labels: Nest) -> Nest:
+    """Labels of shared samples with a member axis before the samples, where the inputs have one."""
+    if task.own_order or not task.own_inputs:
+        return labels
+    at = int(task.recipe.accumulate > 1)
+
+    def expanded(part: Tensor) -> Tensor:
+        return part.unsqueeze(at).expand(*part.shape[:at], len(task.seeds), *part.shape[at:])
+
+    return mapped(expanded, labels)
 
 
 def _transformed(task: Task, inputs: Nest, number: int) -> Nest:
-    """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step."""
-    recipe, parts = task.recipe, task.recipe.accumulate
-    transform = recipe.transform
-    if transform is None:
-        return inputs
+    """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step.
 
-    def one(x: Nest, seed: int, step: int) -> Nest:
+    Members that share samples share the random numbers too: what differs between them is the strength.
+    """
+    recipe, parts = task.recipe, task.recipe.accumulate
+    whole = recipe.transform
+    if whole is None:
+        return inputs
+    rows = [task.columns[name][:, 0].tolist() for name in task.strengths]
+    strengths = [*zip(*rows, strict=True)] if rows else [()] * len(task.seeds)
+
+    def one(x: Nest, strength: tuple[float, ...], seed: int, step: int) -> Nest:
         draws = Draws(torch.tensor(seed, device=task.device), torch.tensor(step, device=task.device))
+        transform = partial(whole, **recipe.typed(dict(zip(task.strengths, strength, strict=True))))
         with torch.no_grad(), lowered(draws, batched=False), seeded_elsewhere(stream_seed(seed, step, 0)):
             return transform(mapped(Tensor.clone, x))
 
     def members(x: Nest, step: int) -> Nest:
-        if not task.own_inputs:
-            return one(x, recipe.data_seed, step)
-        return stacked([one(take(x, k), seed, step) for k, seed in enumerate(task.seeds.tolist())])
+        if task.own_order:
+            own = zip(strengths, task.seeds.tolist(), strict=True)
+            return stacked([one(take(x, k), *each, step) for k, each in enumerate(own)])
+        made = {each: one(x, each, recipe.data_seed, step) for each in dict.fromkeys(strengths)}
+        return stacked([made[each] for each in strengths]) if rows else made[()]
 
     if parts == 1:
         return members(inputs, number)

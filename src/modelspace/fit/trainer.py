@@ -60,6 +60,10 @@ class Trainer:
     @the_users_told()
     def __init__(self, population: Population, batch: Any, **settings: Any):
         options = made(Options, settings, "a trainer")
+        if options.transform is not None:
+            raise ModelspaceError(
+                "a trainer's batches are its caller's: transform them before step, not by transform="
+            )
         example = _split(batch)
         data = Data("batch", example, example.take(slice(0)), example.take(slice(0)))
         population = coordinates_in(options.precision, population)
