@@ -1,5 +1,6 @@
 """Batches of a loader as they come: trained as the plain loop over the same loader does, read again bit for bit."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -135,11 +136,13 @@ def test_members_of_a_stream_have_strengths_of_their_own():
     def noisy(x, augment=0.0):
         return x + augment * torch.randn_like(x)
 
-    run = fit(
-        ms.data.stream(shuffled()), SPACE.sample(seeds=[1], lr=[0.05], augment=[0, 0.5]), transform=noisy
-    )
+    members = SPACE.sample(seeds=[1], lr=[0.05], augment=[0, 0.5])
+    run = fit(ms.data.stream(shuffled()), members, transform=noisy)
     assert relative_error(run.population.points[:1], plain_loop(shuffled(), 1)) < 1e-9
     assert relative_error(run.population.points[1:], plain_loop(shuffled(), 1)) > 1e-3
+    # An incomplete last batch is not compiled; the others are.
+    compiled = fit(ms.data.stream(shuffled()), members, transform=noisy, plan={**PLAN, "compile": True})
+    assert relative_error(compiled.population.points, run.population.points) < 1e-9
 
 
 def test_an_endless_one_is_as_long_as_is_said_and_others_are_counted():
@@ -229,6 +232,13 @@ def test_a_validation_loader_is_scored_as_the_same_in_memory():
     assert ms.confusion(members, data).counts.sum() == 3 * 53
 
 
+def test_a_stream_stays_where_it_was_opened():
+    data = ms.data.stream(shuffled(), shuffled())
+    for part in (data.train, data.validation.inputs):
+        with pytest.raises(ModelspaceError, match="read where it was opened: give runner='local'"):
+            pickle.dumps(part)
+
+
 def test_rows_are_read_by_any_index():
     part = ms.data.stream(shuffled(), DataLoader(TensorDataset(X, Y), 8)).validation
     rows = part.inputs
@@ -266,6 +276,16 @@ class Odd(Dataset):
         if i == self.at and self.x is Odd:
             raise OSError("disk on fire")
         return (self.x, self.y) if i == self.at else (torch.zeros(6), i % 3)
+
+
+class Vast(Odd):
+    def __len__(self):
+        return 2**50
+
+
+def test_what_has_no_room_in_memory_is_to_be_streamed():
+    with pytest.raises(ModelspaceError, match=r"items take .* are free: modelspace.data.stream\(loader\)"):
+        ms.data.load(DataLoader(Vast(0), 8))
 
 
 class Drifting(Dataset):

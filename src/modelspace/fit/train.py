@@ -235,7 +235,8 @@ def _of_each(task: Task, labels: Nest) -> Nest:
     at = int(task.recipe.accumulate > 1)
 
     def expanded(part: Tensor) -> Tensor:
-        return part.unsqueeze(at).expand(*part.shape[:at], len(task.seeds), *part.shape[at:])
+        whole = part.unsqueeze(at).expand(*part.shape[:at], len(task.seeds), *part.shape[at:])
+        return whole.contiguous()  # as a compiled step expects them
 
     return mapped(expanded, labels)
 
