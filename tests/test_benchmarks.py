@@ -341,3 +341,12 @@ def test_the_forecasters_are_timed_and_scored():
     assert "6 mlp forecasters of 3 updates" in made.stdout
     assert made.stdout.count("members an hour") == 2
     assert "one model a series" in made.stdout
+
+
+@pytest.mark.slow
+def test_the_pictures_are_timed_and_scored():
+    words = ["--members", "2", "--epochs", "1", "--loops", "1"]
+    command = [sys.executable, "-m", "benchmarks.pictures", *words]
+    made = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("× the loop   test accuracy 0.") == 3

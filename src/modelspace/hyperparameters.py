@@ -1,5 +1,6 @@
 """Hyper-parameters that may differ from member to member: their ranges, checks and columns."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,25 @@ class Tunable(Protocol):
     def ranges(self) -> Mapping[str, Range]:
         """Give what each of `hyperparameters` may be."""
         ...
+
+
+def numbers_of(function: Any, after: int) -> Hyperparameters:
+    """Give every keyword argument of a function whose default is a number.
+
+    Args:
+        function: The function; one that has no signature has none.
+        after: How many parameters stand before the first.
+
+    Example:
+        >>> numbers_of(lambda x, width=3, flip=True: x, after=1)
+        {'width': 3}
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[after:]
+    except (TypeError, ValueError):
+        return {}
+    numbers = [p for p in parameters if isinstance(p.default, int | float)]
+    return {p.name: p.default for p in numbers if not isinstance(p.default, bool)}
 
 
 def check(name: str, values: Values, allowed: Range) -> list[str]:

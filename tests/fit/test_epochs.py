@@ -1,5 +1,7 @@
 """What happens to a batch and after an epoch: transforms, the incomplete last batch, functions that are called."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,63 @@ def test_a_transform_is_each_member_s_own_where_its_order_is():
     fit(SPACE.sample(seeds=2, lr=[0.05]).with_columns(data_seed=[0, 0]), transform=remember, epochs=1)
     members = drawn[-8:]  # four updates of two members
     assert not any(torch.equal(a, b) for i, a in enumerate(members) for b in members[:i])
+
+
+def scaled(x, augment=0.0, power=1):
+    noise = torch.randn_like(x)
+    assert isinstance(power, int)  # as its default is
+    return x + augment * noise**power
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate": 2}, {"keep_last": True}, {"plan": {**PLAN, "lowering": "loop"}}]
+)
+def test_each_member_s_strength_of_a_transform_is_a_column(settings):
+    """A member is trained as in a fit of its own whose transform has its strength for all; draws are shared."""
+    members = SPACE.sample(seeds=[3], lr=[0.05], augment=[0.0, 0.5, 1], power=[1, 2])
+    run = fit(members, transform=scaled, **settings)
+    for k, (augment, power) in enumerate(zip(members.table["augment"], members.table["power"], strict=True)):
+        own = partial(scaled, augment=augment, power=int(power))
+        alone = fit(SPACE.sample(seeds=[3], lr=[0.05]), transform=own, **settings)
+        assert relative_error(run.population.points[k][None], alone.population.points) < 1e-9
+    assert len(np.unique(run.table["train_loss"].round(9))) == 5  # without noise its power does not matter
+
+
+def test_strengths_go_with_orders_of_their_own():
+    members = SPACE.sample(seeds=2, lr=[0.05], augment=[0.0, 1.0]).with_columns(data_seed=[0, 1, 0, 1])
+    run = fit(members, transform=scaled)
+    plain = fit(members.without_columns("augment"))
+    still = torch.from_numpy(run.table["augment"].to_numpy() == 0)
+    assert torch.allclose(run.population.points[still], plain.population.points[still], rtol=1e-9)
+    assert not torch.allclose(run.population.points[~still], plain.population.points[~still])
+    others = fit(members[[3, 0]], transform=scaled).population.points
+    assert torch.allclose(others, run.population.points[[3, 0]], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("transform", "columns", "message"),
+    [
+        (
+            scaled,
+            {"augment": [0.0, np.nan]},
+            r"transform augment must be a finite number; received nan .member 1",
+        ),
+        (scaled, {"strength": [0.5]}, "unknown column .* 'strength'.*augment"),
+        (None, {"augment": [0.5]}, "unknown column .* 'augment'"),
+        (lambda x, flip=True: x, {"flip": [1.0]}, "unknown column .* 'flip'"),
+        (
+            lambda x, lr=0.1: x,
+            {},
+            "column lr is an argument of the transform as well as another hyper-parameter",
+        ),
+        (scaled, {"power": [0.5]}, r"transform failed on inputs of 6 float64: AssertionError"),
+    ],
+)
+def test_what_is_no_strength_is_one_line(transform, columns, message):
+    with pytest.raises(ModelspaceError, match=message):
+        fit(SPACE.sample(seeds=1, lr=[0.1], **columns), transform=transform)
+    with pytest.raises(ModelspaceError, match="transform them before step"):
+        ms.Trainer(SPACE.sample(seeds=1, lr=[0.1]), (X, Y), transform=scaled)
 
 
 def test_a_transform_that_fails_or_loses_samples_is_one_line():

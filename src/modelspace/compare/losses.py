@@ -18,7 +18,7 @@ from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
 from modelspace.data import Data
 from modelspace.engine import evaluate
-from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.errors import ModelspaceError
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.runs import Distribution, Run, Status
@@ -74,11 +74,7 @@ def compare_losses(
         measured = [_recorded(each, accuracy) for each in conditions]
         return _comparison(run.data, "validation", None, conditions, measured, bins, seed)
     split = split or "test"
-    if split not in loaded.splits:
-        raise unknown_name("split", split, loaded.splits)
-    part = loaded.splits[split]
-    if not len(part):
-        raise ModelspaceError(f"the {split} split of {loaded.name} is empty: give split='validation'")
+    part = loaded.part(split)
     kept = _kept(run, conditions)
     least = min((c.noise for c in conditions if c.noise is not None), default=None)
     total = sum(map(len, kept))

@@ -11,18 +11,22 @@ from modelspace.data.mapped import is_mapped
 from modelspace.data.noise import noisy_labels
 from modelspace.data.order import epoch_indices, permutation
 from modelspace.data.sources import load
+from modelspace.data.stream import Rows, Streamed, epoch_seed, stream
 from modelspace.data.views import COLUMNS, Views, folds_of, views_of
 
 __all__ = [
     "COLUMNS",
     "Data",
+    "Rows",
     "Split",
+    "Streamed",
     "Views",
     "check_data",
     "check_labels",
     "digits",
     "digits_7x7",
     "epoch_indices",
+    "epoch_seed",
     "folds_of",
     "is_mapped",
     "load",
@@ -31,5 +35,6 @@ __all__ = [
     "of_splits",
     "of_tasks",
     "permutation",
+    "stream",
     "views_of",
 ]

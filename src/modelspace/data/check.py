@@ -28,7 +28,9 @@ def check_data(data: Data, *, rows: bool = True) -> None:
     problems: list[str] = []
     for name, split in data.splits.items() if rows else ():
         problems += split_problems(split, f"the {name} split")
-    problems += _disagreements(data)
+    for name, split in data.splits.items():
+        if len(split):
+            problems += differences(split, f"the {name} split", data.train, "the train split")
     if not len(data.train):
         problems.append("the train split is empty: there is nothing to fit; give it a larger fraction")
     raise_problems(data.name, problems)
@@ -123,33 +125,29 @@ def _not_finite(values: Shaped[Tensor, "row *shape"]) -> Bool[Tensor, "row"]:
                 bad.append(_not_finite(piece))
                 advance(len(piece))
         return torch.cat(bad)
+    if values.sum().isfinite():  # so is every one of them, seen ten times as fast
+        return torch.zeros(len(values), dtype=torch.bool)
     return ~values.isfinite().flatten(start_dim=1).all(dim=1) if values.ndim > 1 else ~values.isfinite()
 
 
-def _disagreements(data: Data) -> list[str]:
+def differences(split: Split, where: str, first: Split, of_first: str) -> list[str]:
+    """What of a sample is another part, shape or type than in the first of several, one sentence each."""
     problems: list[str] = []
-    for name, split in data.splits.items():
-        if not len(split):
+    for kind in ("inputs", "labels"):
+        here, there = (dict(named_leaves(getattr(each, kind))) for each in (split, first))
+        if here.keys() != there.keys():
+            parts = [", ".join(spoken(path) or "one tensor" for path in x) or "none" for x in (here, there)]
+            problems.append(
+                f"the {kind} of {where} are {parts[0]}, of {of_first} {parts[1]}: they have to be alike"
+            )
             continue
-        for kind in ("inputs", "labels"):
-            here, first = (dict(named_leaves(getattr(each, kind))) for each in (split, data.train))
-            if here.keys() != first.keys():
-                parts = [
-                    ", ".join(spoken(path) or "one tensor" for path in x) or "none" for x in (here, first)
-                ]
+        for path, value in here.items():
+            other = there[path]
+            if value.shape[1:] != other.shape[1:] or value.dtype != other.dtype:
                 problems.append(
-                    f"the {kind} of the {name} split are {parts[0]}, of the train split {parts[1]}: they have to be "
-                    "alike"
+                    f"one of the {_part(kind, path)} of {where} is {list(value.shape[1:])} {value.dtype}, "
+                    f"of {of_first} {list(other.shape[1:])} {other.dtype}: they have to be alike"
                 )
-                continue
-            for path, value in here.items():
-                other = first[path]
-                if value.shape[1:] != other.shape[1:] or value.dtype != other.dtype:
-                    problems.append(
-                        f"one of the {_part(kind, path)} of the {name} split is {list(value.shape[1:])} "
-                        f"{value.dtype}, "
-                        f"of the train split {list(other.shape[1:])} {other.dtype}: they have to be alike"
-                    )
     return problems
 
 

@@ -1,7 +1,7 @@
 """The records: one part of a data set, and the three parts together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unweighted
 
 
@@ -40,6 +41,21 @@ class Split:
 
     def __repr__(self) -> str:
         return f"Split({len(self)} samples: inputs {described(self.inputs)}, {self.said})"
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its samples are there to be indexed."""
+        return True
+
+    @property
+    def counted(self) -> str:
+        """How much there is, in words."""
+        return str(len(self))
+
+    @property
+    def total(self) -> int:
+        """Samples of it, held or not."""
+        return len(self)
 
     @property
     def said(self) -> str:
@@ -90,6 +106,29 @@ class Data:
         """The three parts by name, in their order."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    def part(self, name: str) -> Split:
+        """Return a split by its name, to be scored on.
+
+        Raises:
+            ModelspaceError: there is none of this name, it is empty, or its samples are not there to be indexed.
+        """
+        if name not in self.splits:
+            raise unknown_name("split", name, self.splits)
+        split = self.splits[name]
+        if not split.whole:
+            raise ModelspaceError(
+                f"the {name} split of {self.name} is a stream, which is trained on alone: score on validation or test"
+            )
+        if not len(split):
+            fix = ": give split='validation'" if name == "test" and len(self.validation) else ""
+            raise ModelspaceError(f"the {name} split of {self.name} is empty{fix}")
+        return split
+
+    @property
+    def held(self) -> "Data":
+        """The same with all splits in memory or mapped: of a stream, its first batches."""
+        return self if self.train.whole else replace(self, train=self.train.take(slice(None)))
+
     @property
     def task_count(self) -> int:
         """How many tasks the data are: 1 where they are not several."""
@@ -119,13 +158,13 @@ class Data:
         return 1 + max(int(part.max()) for part in labels)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
+        counts = ", ".join(f"{split.counted} {name}" for name, split in self.splits.items())
         many = f"{self.task_count:,} tasks, " if self.tasks else ""
         line = f"Data('{self.name}': {many}{counts}; inputs {self._inputs()}, {self._labels()})"
         return "\n  ".join([line, *self.notes])
 
     def _repr_html_(self) -> str:
-        rows = [(name, f"{len(split)} samples") for name, split in self.splits.items()]
+        rows = [(name, f"{split.counted} samples") for name, split in self.splits.items()]
         rows += [("one input", self._inputs()), ("labels", self._labels())]
         rows += [("notes" * (i == 0), note) for i, note in enumerate(self.notes)]
         cells = "".join(f"<tr><th>{escape(left)}</th><td>{escape(right)}</td></tr>" for left, right in rows)

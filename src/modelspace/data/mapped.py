@@ -31,7 +31,11 @@ def is_mapped(tensor: Tensor) -> bool:
     >>> is_mapped(torch.zeros(3))
     False
     """
-    return tensor.device.type == "cpu" and hasattr(tensor.untyped_storage(), "of_file")
+    return (
+        type(tensor) is Tensor
+        and tensor.device.type == "cpu"
+        and hasattr(tensor.untyped_storage(), "of_file")
+    )
 
 
 def mapped_file(path: str | os.PathLike[str], dtype: np.dtype, shape: tuple[int, ...], offset: int) -> Tensor:

@@ -10,8 +10,10 @@ from modelspace.data.convert import split_of
 from modelspace.data.dataset import Split
 from modelspace.data.randomness import global_randomness_kept, global_state
 from modelspace.errors import ModelspaceError, told
+from modelspace.memory import free_bytes
 from modelspace.nest import mapped, named_leaves, spoken
 from modelspace.progress import progress
+from modelspace.show import bytes_text
 
 _AGAIN, _AGAIN_IF_DRAWN = 16, 256  # items read again, about
 
@@ -36,8 +38,8 @@ def materialise(dataset: Any, name: str, collate: Callable[[list[Any]], Any] | N
         The items, stacked.
 
     Raises:
-        ModelspaceError: it has no items, an item can't be read or isn't a nest of tensors, differs from the
-            first in parts, shape or dtype, or is another one when it is read again.
+        ModelspaceError: it has no items, memory has no room for them, an item can't be read or isn't a nest of
+            tensors, differs from the first in parts, shape or dtype, or is another one when it is read again.
     """
     before = global_state()
     count = len(dataset)
@@ -46,6 +48,12 @@ def materialise(dataset: Any, name: str, collate: Callable[[list[Any]], Any] | N
     if collate is not None:
         return _collated(dataset, count, name, collate)
     first = _item(dataset, 0, name)
+    size, free = count * sum(value.nbytes for _, value in _leaves(first)), free_bytes(torch.device("cpu"))
+    if size > free:
+        raise ModelspaceError(
+            f"data '{name}': its {count:,} items take {bytes_text(size)}, and {bytes_text(free)} are free: "
+            "modelspace.data.stream(loader) trains on a DataLoader of it, of which only batches are in memory"
+        )
     inputs, labels = (
         mapped(lambda part: part.new_empty((count, *part.shape)), nest)
         for nest in (first.inputs, first.labels)
@@ -82,7 +90,7 @@ def _collated(dataset: Any, count: int, name: str, collate: Callable[[list[Any]]
             items.append(_read(dataset, index, name))
             advance(1)
     try:
-        return split_of(_plain(collate(items)), f"data '{name}': inputs", f"data '{name}': labels")
+        return split_of(plain(collate(items)), f"data '{name}': inputs", f"data '{name}': labels")
     except ModelspaceError:
         raise
     except Exception as error:
@@ -91,8 +99,8 @@ def _collated(dataset: Any, count: int, name: str, collate: Callable[[list[Any]]
         ) from error
 
 
-def _plain(batch: Any) -> Any:
-    """A batch of a class of its own that is a dict (transformers' ``BatchEncoding``) as that dict."""
+def plain(batch: Any) -> Any:
+    """Return a batch of a class of its own that is a dict (transformers' ``BatchEncoding``) as that dict."""
     data = getattr(batch, "data", None)
     return data if isinstance(data, dict) and not isinstance(batch, Tensor) else batch
 
@@ -134,7 +142,7 @@ def _read(dataset: Any, index: int, name: str) -> Any:
 
 
 def _item(dataset: Any, index: int, name: str) -> Split:
-    item = _plain(_read(dataset, index, name))
+    item = plain(_read(dataset, index, name))
     return split_of(item, *(f"data '{name}': the {kind} of item {index}" for kind in ("input", "label")))
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,29 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
+class Resumed:
+    """A context in which the global streams of Python, NumPy and PyTorch are its own, seeded once.
+
+    It is entered again and again, and they go on where they were; outside, what goes on is as if they had not.
+    """
+
+    def __init__(self, seed: int):
+        with global_randomness_kept():
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            torch.default_generator.manual_seed(seed)
+            self._inside = _states()
+        self._outside = self._inside
+
+    def __enter__(self) -> None:
+        self._outside = _states()
+        _set(self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = _states()
+        _set(self._outside)
+
+
 def global_state() -> tuple[object, ...]:
     """Where Python's, NumPy's and PyTorch's global streams are: equal where nothing was drawn between."""
     numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  # pyright: ignore
@@ -44,10 +68,19 @@ def global_state() -> tuple[object, ...]:
 @contextmanager
 def global_randomness_kept() -> Iterator[None]:
     """Whatever seeds or draws from a global stream inside, they go on outside as if it had not."""
-    python, numpy, torch_ = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    before = _states()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(torch_)
+        _set(before)
+
+
+def _states() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+
+
+def _set(states: tuple[Any, ...]) -> None:
+    python, numpy, torch_ = states
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_rng_state(torch_)

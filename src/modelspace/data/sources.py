@@ -74,7 +74,8 @@ def load(
       number for each value of the training split. Dates and columns of more than 32 strings are refused;
     - a ``DataLoader``: its data set, by its collate function if it has its own, which is called once with all items.
       One with a sampler or a batch sampler of its own is refused, since these would be ignored; so is an
-      iterable-style data set, whose end is unknown.
+      iterable-style data set, whose end is unknown. ``modelspace.data.stream`` trains on a loader's own batches,
+      without reading them into memory.
 
     Class labels (one integer a sample) are split so that each class has its share in each split to within one
     sample; others at random. Inputs keep their dtype, except that a float64 *NumPy array* becomes
@@ -184,7 +185,7 @@ def _of_object(
             raise ModelspaceError(
                 f"data '{source.name}' is split already: give group= and weights= where it is loaded"
             )
-        check_data(source)
+        check_data(source, rows=source.train.whole)
         return _named(source, name)
     if isinstance(source, DataLoader):
         dataset, collate = _dataset_of(source)
@@ -206,8 +207,8 @@ def _of_object(
         )
     if isinstance(source, IterableDataset):
         raise ModelspaceError(
-            f"data '{called}' is iterable-style, its end unknown: collect it into (inputs, labels) "
-            "tensors first"
+            f"data '{called}' is iterable-style, its end unknown: modelspace.data.stream(loader) reads a DataLoader "
+            "of it as it is trained on; or collect it into (inputs, labels) tensors"
         )
     if hasattr(source, "to_numpy"):
         raise ModelspaceError(
@@ -280,8 +281,9 @@ def _dataset_of(loader: DataLoader) -> tuple[Any, Callable[[list[Any]], Any] | N
             own.append(f"sampler ({type(sampler).__name__})")
     if own:
         raise ModelspaceError(
-            f"the DataLoader has its own {' and '.join(own)}, which would be ignored: give its data set, "
-            "loader.dataset, with torch.utils.data.Subset for part of it"
+            f"the DataLoader has its own {' and '.join(own)}, which would be ignored: modelspace.data.stream(loader) "
+            "trains on its batches as they come; or give its data set, loader.dataset, with torch.utils.data.Subset "
+            "for part of it"
         )
     own_function = loader.collate_fn not in (default_collate, default_convert)
     return loader.dataset, loader.collate_fn if own_function else None

@@ -14,7 +14,7 @@ from modelspace import data as datasets
 from modelspace import metrics
 from modelspace.engine.evaluate import SCORED_AT_ONCE, probe
 from modelspace.engine.predict import walked
-from modelspace.errors import ModelspaceError, the_users_told, unknown_name
+from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.losses import prediction
 from modelspace.nest import Nest, in_order, on, take, unweighted
 from modelspace.population import Population
@@ -105,11 +105,7 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     """
     members: Population = population if isinstance(population, Population) else population.population
     data = datasets.load(data)
-    if split not in data.splits:
-        raise unknown_name("split", split, data.splits)
-    part = data.splits[split]
-    if len(part) == 0:
-        raise ModelspaceError(f"the {split} split of {data.name} is empty")
+    part = data.part(split)
     labels = unweighted(part.labels)
     if not isinstance(labels, Tensor) or (labels.is_floating_point() and labels.ndim > 1):
         raise ModelspaceError(

@@ -20,7 +20,7 @@ from modelspace.engine.gradient import Score, at, goal_of, terms_of, work_of
 from modelspace.engine.plan import Plan, balanced
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.witness import first_and_last, unbatched, unbatched_outputs
-from modelspace.errors import ModelspaceError, the_users_told, told, unknown_name
+from modelspace.errors import ModelspaceError, the_users_told, told
 from modelspace.losses import Loss, Objective, Objectives, kinds_in
 from modelspace.metrics import Metric
 from modelspace.nest import (
@@ -472,11 +472,7 @@ def evaluate(
         ModelspaceError: an unknown metric or split, an empty split, or inputs that do not fit.
     """
     data = datasets.load(data)
-    if split not in data.splits:
-        raise unknown_name("split", split, data.splits)
-    part = data.splits[split]
-    if len(part) == 0:
-        raise ModelspaceError(f"the {split} split of {data.name} is empty")
+    part = data.part(split)
     goal = goal_of(population, data, loss, objective)
     if isinstance(goal, Objectives):
         return _of_each(population, data, metrics, goal, batch_size, split)

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 import torch
 
-from modelspace.data import is_mapped
+from modelspace.data import Rows, is_mapped
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import Footprint
@@ -184,7 +184,7 @@ def _shared(task: Task) -> int:
     held = tensors((task.inputs, task.labels, validation.inputs, validation.labels))
     template = [*space.template.parameters(), *space.template.buffers()]
     counted = (tensor for tensor in [*held, *template] if tensor.layout is torch.strided)
-    return sum(tensor.nbytes for tensor in counted if not is_mapped(tensor))
+    return sum(tensor.nbytes for tensor in counted if not (isinstance(tensor, Rows) or is_mapped(tensor)))
 
 
 def _buffer_bytes(task: Task) -> int:

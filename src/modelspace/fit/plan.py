@@ -14,7 +14,7 @@ from modelspace.fit.footprint import footprint as footprint_of
 from modelspace.fit.memory import check, largest_shard, predict
 from modelspace.fit.step import Shard, Step, Stepped
 from modelspace.fit.task import Task
-from modelspace.fit.train import Program, batches, numbers_of, start
+from modelspace.fit.train import Program, example, numbers_of, start
 from modelspace.memory import Memory
 from modelspace.nest import Nest, on
 from modelspace.processes import can_fork
@@ -39,7 +39,7 @@ def build(task: Task, lowering: Lowering, size: int) -> tuple[Step, tuple[Shard,
     )
     numbers = numbers_of(own, 0)[:1]
     coefficients = task.coefficients.of(own.columns, numbers, task.updates, shard.points.dtype)
-    return step, (shard, coefficients[0], numbers[0], next(batches(own, 0)))
+    return step, (shard, coefficients[0], numbers[0], example(own))
 
 
 def _first(task: Task, size: int) -> tuple[Task, Shard]:
@@ -78,7 +78,7 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
     if plan.compiled and plan.workers > 1:  # compiled here, before processes share it
         own, shard = _first(task, plan.shard)
         scoring(shard.points, shard.buffers, own.terms, None if own.own is None else own.own.scored)
-    rest = build(task, plan.lowering, plan.shard)[0] if task.rest else None
+    rest = build(task, plan.lowering, plan.shard)[0] if task.rest or task.stream else None
     return Program(step, scoring, plan.shard, rest)
 
 
@@ -169,7 +169,7 @@ def _possible(task: Task, choices: Mapping[str, Any]) -> dict[str, Any]:
     workers, threads = choices.get("workers"), choices.get("threads")
     if workers not in (None, 1) and not can_fork(task.device):
         raise ModelspaceError("worker processes need Linux and members on the CPU: leave workers out")
-    if not can_fork(task.device):
+    if not can_fork(task.device) or task.stream is not None:  # a loader has processes of its own
         workers = 1
     if threads is None and task.device.type != "cpu":
         threads = 1

@@ -1,6 +1,6 @@
 """What a fit does, resolved from names and checked before anything is computed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import losses, metrics, optimizers
-from modelspace.data import Data, views_of
+from modelspace.data import Data, Streamed, views_of
 from modelspace.engine import goal_of, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit.groups import ALL, Cells, Group, as_groups, cells_of, columns_of, frozen_until, of_cell
 from modelspace.fit.records import Record, as_records
 from modelspace.fit.settings import setting, settings
-from modelspace.hyperparameters import Range, check, hyper_columns, validate
+from modelspace.hyperparameters import Hyperparameters, Range, check, hyper_columns, numbers_of, validate
 from modelspace.losses import Choice, Loss, Objective
 from modelspace.metrics import Metric, usual
 from modelspace.optimizers import Optimizer, Schedule
@@ -27,6 +27,7 @@ from modelspace.precision import PRECISIONS, Precision, precision_named
 from modelspace.widest import widest
 
 LABEL_NOISE = Range("share of wrong labels", "between 0 and 1", 0.0, 1.0, high_included=True)
+_STRENGTH = Range("argument of the transform", "a finite number", -np.inf, low_included=False)
 _DESCRIBING = ("seed", "source", "phase")
 _CLIPPING = ("clip_norm", "clip_value")
 # Columns whose values each are a program of their own: settings of the same names.
@@ -245,12 +246,12 @@ class Recipe:
         "another "
         "order, so that other samples are left out each time.",
     )
-    transform: Callable[[Any], Any] | None = setting(
+    transform: Callable[..., Any] | None = setting(
         default=None,
         doc="A function of a batch's inputs, in training alone: random crops and flips, noise; torchvision's "
         "``transforms.v2`` are such. What it draws with PyTorch is a function of the data seed and the step, the "
-        "same "
-        "for all members; where members have samples or an order of their own, of each one's seed.",
+        "same for all members; where members have samples or an order of their own, of each one's seed. Numbers "
+        "among its keyword arguments may be columns: ``def crop(x, augment=0.0)``.",
     )
     on_epoch: Callable[["Epoch"], Any] | None = setting(
         default=None,
@@ -306,6 +307,8 @@ class Recipe:
                 as well as an objective, or no labels for a loss.
         """
         own = {each.name: getattr(self, each.name) for each in fields(Recipe)}
+        if isinstance(data.train, Streamed):
+            own["batch_size"] = self._batch_of(data.train, population)
         own["loss"] = loss = goal_of(population, data, self.loss, self.objective)
         own["objective"] = None
         if self.steps is not None:
@@ -329,9 +332,25 @@ class Recipe:
             if monitor not in monitors:
                 raise unknown_name("score to monitor", monitor, monitors)
 
+    def _batch_of(self, stream: Streamed, population: Population) -> int:
+        """The size of a loader's batches, where nothing is asked that only samples in memory allow."""
+        at_random = ("data_seed", "label_noise", "batch_size", "accumulate", *datasets.COLUMNS)
+        asked = [f"column {name}" for name in at_random if name in population.table]
+        size = self.batch_size not in (Recipe.batch_size, stream.batch_size)
+        settings = {"batch_size": size, "accumulate": self.accumulate > 1, "keep_last": self.keep_last}
+        asked += [f"{name}=" for name, there in settings.items() if there]
+        if asked:
+            raise ModelspaceError(
+                f"{', '.join(asked)}: batches are a loader's own here, in its order and of its size "
+                f"({stream.batch_size}): leave it out, or give data that are in memory or mapped"
+            )
+        return stream.batch_size
+
     def _epochs(self, population: Population, data: Data) -> int:
         """How many epochs the given number of updates takes, of the member with most samples."""
         assert self.steps is not None
+        if isinstance(data.train, Streamed):
+            return -(-self.steps // data.train.batches)
         views = views_of(data, population.table, self.folds, self.data_seed)
         samples = len(data.train) if views is None else int(views.sizes().max())
         batches = samples // min(samples, self.batch_size) // self.accumulate
@@ -340,7 +359,18 @@ class Recipe:
     def read(self) -> set[str]:
         """Return the columns that optimizer, schedule and loss read."""
         owners = (self.optimizer, self.schedule, *([] if self.loss is None else [self.loss]))
-        return {name for owner in owners for name in owner.hyperparameters()}
+        return {name for owner in owners for name in owner.hyperparameters()} | {*self.strengths}
+
+    @property
+    def strengths(self) -> Hyperparameters:
+        """The numbers among the keyword arguments of the transform, by name, with their defaults."""
+        return {} if self.transform is None else numbers_of(self.transform, after=1)
+
+    def typed(self, strengths: Mapping[str, Any]) -> dict[str, float | int]:
+        """Return one member's arguments of the transform: whole numbers as such where the default is one."""
+        numbers = {name: float(value) for name, value in strengths.items()}
+        whole = [n for n, v in numbers.items() if isinstance(self.strengths[n], int) and v.is_integer()]
+        return {**numbers, **{name: int(numbers[name]) for name in whole}}
 
     @property
     def measured(self) -> tuple[Metric, ...]:
@@ -385,6 +415,13 @@ class Recipe:
         for group in cells.named.values():  # what a group itself says, where no column does
             given = {f"{hyper}.{group.name}": np.array(value) for hyper, value in group.values} | given
         known = {*read, *grouped, *_CLIPPING, "data_seed", "label_noise", *datasets.COLUMNS}
+        strengths = [name for name in self.strengths if name in given]
+        if both := sorted(known & {*strengths}):
+            raise ModelspaceError(
+                f"column {both[0]} is an argument of the transform as well as another hyper-parameter here: give it "
+                "another name there"
+            )
+        known |= {*self.strengths}
         for name in given:
             if name not in known:
                 raise self._unread(name, known)
@@ -392,6 +429,7 @@ class Recipe:
         limits = {n: given.get(n, np.array(getattr(self, n))) for n in clipping}
         problems = [p for n, values in limits.items() for p in check(n, values, optimizers.RANGES[n])]
         problems += [p for n in grouped if n in given for p in check(n, given[n], grouped[n])]
+        problems += [p for n in strengths for p in check(n, given[n], _STRENGTH)]
         if "label_noise" in given:
             problems += check("label_noise", given["label_noise"], LABEL_NOISE)
         for owner in owners:
@@ -405,7 +443,7 @@ class Recipe:
         members = len(population)
         columns = hyper_columns(self.optimizer, given, members)
         columns |= hyper_columns(self.schedule, given, members)
-        own = {name: given[name] for name in (*terms, *grouped, "label_noise") if name in given}
+        own = {name: given[name] for name in (*terms, *grouped, *strengths, "label_noise") if name in given}
         for name, values in {**limits, **own}.items():
             width = grouped[name].width if name in grouped else 1
             column = torch.tensor(values, dtype=torch.float64).reshape(-1, width)

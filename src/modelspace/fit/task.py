@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.construction import seeded, seeded_elsewhere
-from modelspace.data import Data, Views, epoch_indices, noisy_labels, views_of
+from modelspace.data import Data, Streamed, Views, epoch_indices, noisy_labels, views_of
 from modelspace.engine import (
     Function,
     Score,
@@ -31,7 +32,7 @@ from modelspace.fit.recipe import Coefficients, Recipe
 from modelspace.fit.records import Recording, recordings_of
 from modelspace.losses import Loss, Objective
 from modelspace.metrics import usual
-from modelspace.nest import Nest, described, mapped, on, samples, take
+from modelspace.nest import Nest, described, mapped, on, samples, take, tensors
 from modelspace.population import Population
 from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
@@ -77,6 +78,7 @@ class Task:
         own: Once a shard's members have samples of their own: whose rows of the pool, to be trained on and scored on.
         noise: Each member's share of wrong labels; None where all have the labels as they are.
         steps: Updates an epoch; the most of any member, where they have unequal numbers of samples.
+        outputs: What class labels are below, where they are scored by as many outputs; None elsewhere.
         ragged: Whether members make unequal numbers of updates.
         total: Members of the whole fit.
         rows: Where its members stand in the population of the whole fit, ascending; None where they are all of it.
@@ -99,6 +101,7 @@ class Task:
     own: Own | None
     noise: Float64[Tensor, "member"] | None
     steps: int
+    outputs: int | None
     ragged: bool
     total: int
     made_before: bool
@@ -135,9 +138,15 @@ class Task:
         """Samples of an incomplete batch at the end of each epoch; 0 where there is none, or it is left out."""
         return self.samples % self.batch_size if self.recipe.keep_last else 0
 
+    @property
+    def stream(self) -> Streamed | None:
+        """Where batches come from, if they are a loader's own."""
+        return self.data.train if isinstance(self.data.train, Streamed) else None
+
     def is_rest(self, batch: tuple[Nest, Nest]) -> bool:
-        """Tell whether a batch is the incomplete one."""
-        return bool(self.rest) and samples(batch[0]) == self.rest
+        """Tell whether a batch is an incomplete one."""
+        size = tensors(batch[0])[0].shape[int(self.own_inputs)]
+        return size < self.batch_size if self.stream is not None else bool(self.rest) and size == self.rest
 
     @property
     def batch_size(self) -> int:
@@ -151,9 +160,19 @@ class Task:
         return torch.div(lengths, self.batch_size * self.recipe.accumulate, rounding_mode="floor")
 
     @property
-    def own_inputs(self) -> bool:
+    def own_order(self) -> bool:
         """Whether each member has its own order of the samples."""
         return self.data_seeds is not None or self.views is not None
+
+    @property
+    def strengths(self) -> tuple[str, ...]:
+        """The columns that the transform reads."""
+        return tuple(name for name in self.recipe.strengths if name in self.population.table)
+
+    @property
+    def own_inputs(self) -> bool:
+        """Whether each member has its own inputs in a batch."""
+        return self.own_order or bool(self.strengths)
 
     @property
     def own_labels(self) -> bool:
@@ -337,7 +356,7 @@ def prepare(
     pool = data.train if views is None else views.pool
     inputs = on(device, samples_as(pool.inputs, space.dtype))
     labels = on(device, pool.labels)
-    recipe = _check_first_batch(population, data, recipe, inputs, labels)
+    recipe, outputs = _check_first_batch(population, data, recipe, inputs, labels)
     if products is not None:
         _check_products(
             population[[0]], (take(inputs, slice(2)), take(labels, slice(2))), recipe.loss, products
@@ -350,7 +369,7 @@ def prepare(
             f"an epoch has {int(batches.min())} batches of {int(each.min())}, fewer than "
             f"accumulate={recipe.accumulate}"
         )
-    steps = torch.div(batches, recipe.accumulate, rounding_mode="floor")
+    steps = int(torch.div(batches, recipe.accumulate, rounding_mode="floor").max())
     if recipe.keep_last:
         alone = {
             "samples or an order of its own for each member": views is not None
@@ -360,7 +379,11 @@ def prepare(
         }
         if others := [name for name, there in alone.items() if there]:
             raise ModelspaceError(f"keep_last does not go with {others[0]}: batches are to be whole there")
-        steps = steps + bool(len(pool) % int(each[0]))
+        steps += bool(len(pool) % int(each[0]))
+    if isinstance(pool, Streamed):
+        steps = pool.batches
+    elif recipe.steps:
+        steps = -(-recipe.steps // recipe.epochs)
     task = Task(
         population,
         data,
@@ -374,7 +397,8 @@ def prepare(
         **members,
         views=views,
         own=None,
-        steps=-(-recipe.steps // recipe.epochs) if recipe.steps else int(steps.max()),
+        steps=steps,
+        outputs=outputs,
         # By the columns and not by their values, so that every worker of a cluster makes the same program.
         ragged=recipe.steps is None
         and views is not None
@@ -412,33 +436,37 @@ def _members(population: Population, recipe: Recipe) -> dict[str, Any]:
 
 def _check_first_batch(
     population: Population, data: Data, recipe: Recipe, inputs: Nest, labels: Nest
-) -> Recipe:
+) -> tuple[Recipe, int | None]:
     """Hold one member against loss and metrics, so that a mismatch is one clear message.
 
     Returns:
-        The recipe, whose objective knows what it names beside its loss.
+        The recipe, whose objective knows what it names beside its loss; and what class labels are below.
     """
     size = min(samples(inputs), max(recipe.batch_size, 2))
     inputs, labels = take(inputs, slice(size)), take(labels, slice(size))
     if recipe.transform is not None:
-        inputs = _tried(recipe.transform, inputs)
+        given = {
+            name: population.table[name].iloc[0] for name in recipe.strengths if name in population.table
+        }
+        inputs = _tried(partial(recipe.transform, **recipe.typed(given)), inputs)
     # A selection draws its own points: the others' are not to be in memory yet.
     module = population[[0]].module(0)
     if isinstance(recipe.loss, Objective):
         recipe = replace(recipe, loss=tried(recipe.loss, module, inputs, labels))
         recipe.check_monitors()
         if not recipe.measured:
-            return recipe
-    outputs = probe(module, inputs)
+            return recipe, None
+    classes, outputs = None, probe(module, inputs)
     there, here = on("cpu", outputs), on("cpu", labels)
     if not isinstance(recipe.loss, Objective):
         recipe.loss.check(there, here)
     if usual(recipe.loss, data.classes) and isinstance(outputs, Tensor) and outputs.dim() >= 2:
+        classes = outputs.shape[1]
         for split in data.splits.values():
-            datasets.check_labels(split.labels, outputs.shape[1])
+            datasets.check_labels(split.labels, classes)
     for metric in recipe.measured:
         metric.check(there, here)
-    return recipe
+    return recipe, classes
 
 
 def _tried(transform: Callable[[Nest], Nest], inputs: Nest) -> Nest:

@@ -5,6 +5,7 @@ It is what ``modelspace.reference.train`` does for one network, for c of them at
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from modelspace.construction import seeded_elsewhere
-from modelspace.data import epoch_indices, permutation
+from modelspace.data import check_labels, epoch_indices, permutation
 from modelspace.engine import Draws, Scoring, lowered, stream_seed
 from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
@@ -23,9 +24,10 @@ from modelspace.fit.recording import Recorded
 from modelspace.fit.records import room
 from modelspace.fit.step import Shard, Stepped, by_row, settled
 from modelspace.fit.task import Task
-from modelspace.nest import Nest, mapped, stacked, take
+from modelspace.nest import Nest, mapped, on, stacked, take
 from modelspace.population import Population
 from modelspace.runs import Recorder, Status
+from modelspace.space import samples_as
 from modelspace.widest import widest
 
 Advance = Callable[[int], None]
@@ -197,7 +199,18 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
     """
     recipe = task.recipe
     count = min(task.steps, task.updates - epoch * task.steps)
-    if not task.own_inputs:
+    if task.stream is not None:
+        reading = task.stream.read(recipe.data_seed, epoch, made)
+        for i, split in zip(range(made, count), reading, strict=False):
+            if task.outputs is not None:
+                check_labels(split.labels, task.outputs)
+            inputs = on(task.device, samples_as(split.inputs, task.population.space.dtype))
+            yield (
+                _transformed(task, inputs, epoch * task.steps + i),
+                _of_each(task, on(task.device, split.labels)),
+            )
+        return
+    if not task.own_order:
         order = _sequence(task, task.samples, recipe.data_seed, epoch, {})
     else:
         order = torch.stack(list(_own_orders(task, epoch)), 1)
@@ -211,30 +224,59 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         indices.append(whole[len(whole) - task.rest :].to(task.device))
     for i, index in enumerate(indices[made:count], epoch * task.steps + made):
         if task.noise is None:
-            labels = take(task.labels, index)
-        elif not task.own_inputs:
+            labels = _of_each(task, take(task.labels, index))
+        elif not task.own_order:
             labels = task.labels[:, index].movedim(0, index.dim() - 1)
         else:
             labels = task.labels[torch.arange(len(task.labels), device=task.device)[:, None], index]
-        inputs = take(task.inputs, index)
-        yield (inputs if recipe.transform is None else _transformed(task, inputs, i)), labels
+        yield _transformed(task, take(task.inputs, index), i), labels
+
+
+def example(task: Task) -> tuple[Nest, Nest]:
+    """Return a shard's first batch; of a stream, which is not read for it, the one that is held."""
+    if task.stream is None:
+        return next(batches(task, 0))
+    inputs, labels = take((task.inputs, task.labels), slice(task.batch_size))
+    return _transformed(task, inputs, 0), _of_each(task, labels)
+
+
+def _of_each(task: Task, labels: Nest) -> Nest:
+    """Labels of shared samples with a member axis before the samples, where the inputs have one."""
+    if task.own_order or not task.own_inputs:
+        return labels
+    at = int(task.recipe.accumulate > 1)
+
+    def expanded(part: Tensor) -> Tensor:
+        whole = part.unsqueeze(at).expand(*part.shape[:at], len(task.seeds), *part.shape[at:])
+        return whole.contiguous()  # as a compiled step expects them
+
+    return mapped(expanded, labels)
 
 
 def _transformed(task: Task, inputs: Nest, number: int) -> Nest:
-    """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step."""
-    recipe, parts = task.recipe, task.recipe.accumulate
-    assert recipe.transform is not None
-    transform = recipe.transform
+    """The inputs of an update after the recipe's transform, whose random numbers are a function of seed and step.
 
-    def one(x: Nest, seed: int, step: int) -> Nest:
+    Members that share samples share the random numbers too: what differs between them is the strength.
+    """
+    recipe, parts = task.recipe, task.recipe.accumulate
+    whole = recipe.transform
+    if whole is None:
+        return inputs
+    rows = [task.columns[name][:, 0].tolist() for name in task.strengths]
+    strengths = [*zip(*rows, strict=True)] if rows else [()] * len(task.seeds)
+
+    def one(x: Nest, strength: tuple[float, ...], seed: int, step: int) -> Nest:
         draws = Draws(torch.tensor(seed, device=task.device), torch.tensor(step, device=task.device))
+        transform = partial(whole, **recipe.typed(dict(zip(task.strengths, strength, strict=True))))
         with torch.no_grad(), lowered(draws, batched=False), seeded_elsewhere(stream_seed(seed, step, 0)):
             return transform(mapped(Tensor.clone, x))
 
     def members(x: Nest, step: int) -> Nest:
-        if not task.own_inputs:
-            return one(x, recipe.data_seed, step)
-        return stacked([one(take(x, k), seed, step) for k, seed in enumerate(task.seeds.tolist())])
+        if task.own_order:
+            own = zip(strengths, task.seeds.tolist(), strict=True)
+            return stacked([one(take(x, k), *each, step) for k, each in enumerate(own)])
+        made = {each: one(x, each, recipe.data_seed, step) for each in dict.fromkeys(strengths)}
+        return stacked([made[each] for each in strengths]) if rows else made[()]
 
     if parts == 1:
         return members(inputs, number)

@@ -62,6 +62,10 @@ class Trainer:
         options = made(Options, settings, "a trainer")
         if options.record:
             raise ModelspaceError("a trainer records nothing: read trainer.population between its steps")
+        if options.transform is not None:
+            raise ModelspaceError(
+                "a trainer's batches are its caller's: transform them before step, not by transform="
+            )
         example = _split(batch)
         data = Data("batch", example, example.take(slice(0)), example.take(slice(0)))
         population = coordinates_in(options.precision, population)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.hyperparameters import Hyperparameters
+from modelspace.hyperparameters import Hyperparameters, numbers_of
 from modelspace.losses._base import Labels, Loss, Reals
 from modelspace.losses._probe import parts_of
 from modelspace.nest import Nest, called, mapped
@@ -76,12 +76,7 @@ class Objective(Loss):
 
     def hyperparameters(self) -> Hyperparameters:
         """Give every keyword argument whose default is a number."""
-        try:
-            parameters = list(inspect.signature(self.function).parameters.values())[2:]
-        except (TypeError, ValueError):
-            return {}
-        numbers = [p for p in parameters if isinstance(p.default, int | float)]
-        return {p.name: p.default for p in numbers if not isinstance(p.default, bool)}
+        return numbers_of(self.function, after=2)
 
     def at(self, values: Mapping[str, Any]) -> "Objective":
         """Return the objective with other values of its hyper-parameters."""

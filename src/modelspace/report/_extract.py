@@ -287,7 +287,7 @@ def _space(space: ModelSpace) -> SpaceRecord:
 
 
 def _data(data: Data) -> DataRecord:
-    sizes = {name: len(split) for name, split in data.splits.items()}
+    sizes = {name: split.total for name, split in data.splits.items()}
     shape, classes = data.input_shape, data.classes
     return DataRecord(data.name, **sizes, input_shape=shape, classes=classes, notes=data.notes)
 

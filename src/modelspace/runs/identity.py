@@ -171,6 +171,8 @@ def _top(value: Any) -> str:
 def _samples(data: Data) -> Iterator[bytes]:
     """The bytes of all samples and the paths of their parts, a piece at a time: they may be larger than memory."""
     for split in data.splits.values():
+        if not split.whole:
+            yield split.counted.encode()
         groups = () if split.groups is None else named_leaves(split.groups)
         for path, part in (*named_leaves(split.inputs), *named_leaves(split.labels), *groups):
             yield path.encode()

@@ -79,7 +79,9 @@ def verify(
         name = str(dtype).removeprefix("torch.")
         try:
             cast = space.in_dtype(dtype)
-            material = made_data(cast, 4 * batch_size, tokens=tokens) if data is None else datasets.load(data)
+            material = (
+                made_data(cast, 4 * batch_size, tokens=tokens) if data is None else datasets.load(data).held
+            )
             goal = made_goal(cast, material, loss, objective)
             sides = Sides(cast, material, goal, members, steps, batch_size, compile)
             found += [sides.errors(name, tolerance, each) for each in tried]
