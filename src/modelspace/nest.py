@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Nest = Any  # of tensors
+LEFT_OUT = -100  # PyTorch's label for what does not count, such as padding
 
 
 class WeightedLabels(NamedTuple):

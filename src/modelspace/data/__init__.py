@@ -5,7 +5,7 @@ Everything goes through ``load``. Nothing is downloaded and nothing is unpickled
 
 from modelspace.data.assemble import of_splits, of_tasks
 from modelspace.data.builtin import digits, digits_7x7, mnist1d
-from modelspace.data.check import check_data, check_labels
+from modelspace.data.check import check_classes, check_data, check_labels
 from modelspace.data.dataset import Data, Split
 from modelspace.data.mapped import is_mapped
 from modelspace.data.noise import noisy_labels
@@ -18,6 +18,7 @@ __all__ = [
     "Data",
     "Split",
     "Views",
+    "check_classes",
     "check_data",
     "check_labels",
     "digits",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -116,7 +116,8 @@ class Data:
         labels = [unweighted(split.labels) for split in self.splits.values() if len(split)]
         if not labels or not all(is_class_labels(part) for part in labels):
             return None
-        return 1 + max(int(part.max()) for part in labels)
+        largest = max(int(part.max()) for part in labels)
+        return 1 + largest if largest >= 0 else None
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
@@ -140,7 +141,7 @@ class Data:
         return self.train.said
 
 
-def is_class_labels(labels: Nest) -> bool:
+def is_class_labels(labels: Nest) -> TypeGuard[Tensor]:
     """Whether the labels are classes: one integer a sample."""
     return (
         isinstance(labels, Tensor)

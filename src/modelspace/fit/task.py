@@ -435,7 +435,7 @@ def _check_first_batch(
         recipe.loss.check(there, here)
     if usual(recipe.loss, data.classes) and isinstance(outputs, Tensor) and outputs.dim() >= 2:
         for split in data.splits.values():
-            datasets.check_labels(split.labels, outputs.shape[1])
+            datasets.check_labels(split.labels, outputs.shape[1], recipe.loss.left_out)
     for metric in recipe.measured:
         metric.check(there, here)
     return recipe
