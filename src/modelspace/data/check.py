@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.errors import ModelspaceError
-from modelspace.nest import LEFT_OUT, Nest, named_leaves, spoken, unweighted
+from modelspace.nest import LEFT_OUT, Nest, Shared, named_leaves, spoken, unweighted
 from modelspace.progress import progress
 
 _ROWS_NAMED = 5
@@ -69,6 +69,9 @@ def check_labels(labels: Nest, classes: int, left_out: int | None = None) -> Non
 
 def split_problems(split: Split, where: str) -> list[str]:
     """What is wrong with inputs and their labels, one sentence each; ``where`` says which they are."""
+    if isinstance(split.inputs, Shared):
+        parts = Split(split.inputs.rows, split.labels), Split(split.inputs.of)
+        return [problem for part in parts for problem in split_problems(part, where)]
     problems: list[str] = []
     inputs, labels = named_leaves(split.inputs), named_leaves(split.labels)
     parts = [*((_part("inputs", p), v) for p, v in inputs), *((_part("labels", p), v) for p, v in labels)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unweighted
+from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unshared, unweighted
 
 
 # Compared by identity: the equality that a dataclass would write asks a tensor for its truth value.
@@ -103,12 +103,13 @@ class Data:
     @property
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample, without the batch: ``(3, 7, 7)``; None where inputs are several tensors."""
-        return tuple(self.train.inputs.shape[1:]) if isinstance(self.train.inputs, Tensor) else None
+        inputs = unshared(self.train.inputs)
+        return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else None
 
     @property
     def input_dtype(self) -> torch.dtype:
         """The type of the inputs, of the first where they are several."""
-        return tensors(self.train.inputs)[0].dtype
+        return tensors(unshared(self.train.inputs))[0].dtype
 
     @property
     def classes(self) -> int | None:

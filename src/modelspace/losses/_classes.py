@@ -44,7 +44,8 @@ class ClassLoss(Loss):
         weight: w, one number of at least 0 for each class; (w₀, w₁) of two classes that are ±1, or 0 and 1; of sets
             of classes, what each counts where a sample has it (``pos_weight``), against 1 where not. ``"balanced"``:
             n / (C n_c) of the n training labels, n_c of them of class c (scikit-learn's ``class_weight``); of sets,
-            how many samples don't have the class for each that has it. None: all count alike.
+            how many samples don't have the class for each that has it. Of tasks, all labels together are counted.
+            None: all count alike.
         ignore_index: The label that is left out: it has no loss, no weight and no gradient. None: there is none.
     """
 
