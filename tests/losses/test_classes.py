@@ -197,6 +197,24 @@ def test_regions_are_weighed_class_by_class():
         losses.Dice(weight=[1, 2])(z, (y[:, None] == torch.arange(3).view(3, 1, 1)).long())
 
 
+@pytest.mark.parametrize("kind", [losses.Dice, losses.FocalTversky, losses.LovaszHinge, losses.LovaszSoftmax])
+@pytest.mark.parametrize("left_out", [-100, 9])
+def test_a_place_that_is_left_out_is_in_no_sum(kind, left_out):
+    """Of masks and of classes, as cutting it out."""
+    loss, z, kept = (
+        kind(ignore_index=left_out),
+        torch.randn(1, 3, 10, generator=G).double(),
+        torch.arange(10) % 3 > 0,
+    )
+    forms = [(z[:, 0], (torch.arange(10) % 2)[None])] if kind is not losses.LovaszSoftmax else []
+    forms += [(z, (torch.arange(10) % 3)[None])] if kind is not losses.LovaszHinge else []
+    for scores, labels in forms:
+        given = labels.masked_fill(~kept, left_out)
+        torch.testing.assert_close(loss(scores, given), kind()(scores[..., kept], labels[:, kept]))
+        assert (grad(lambda x: loss(x, given))(scores)[..., ~kept] == 0).all()
+        assert loss.is_sample_mean(given)
+
+
 def test_balanced_is_scikit_learn_s():
     labels = torch.tensor([0] * 7 + [1] * 2 + [3] * 4 + [-100] * 5)
     found = losses.Focal(weight="balanced").on(labels)
