@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Nest = Any  # of tensors
+LEFT_OUT = -100  # PyTorch's label for what does not count, such as padding
 
 
 class WeightedLabels(NamedTuple):
@@ -29,6 +30,23 @@ class WeightedLabels(NamedTuple):
 
     labels: Nest
     weights: Tensor
+
+
+class Shared(NamedTuple):
+    """Samples of which some are the same: the k-th is that of row ``rows[k]`` of ``of``; ``take`` gives plain ones.
+
+    Attributes:
+        rows: ``[N]``, whole numbers.
+        of: A nest of ``[rows, …]``.
+    """
+
+    rows: Tensor
+    of: Nest
+
+
+def unshared(inputs: Nest) -> Nest:
+    """Return what samples that are ``Shared`` are rows of: samples of the same kind, each once."""
+    return inputs.of if isinstance(inputs, Shared) else inputs
 
 
 def unweighted(labels: Nest) -> Nest:
@@ -80,7 +98,15 @@ def on(device: torch.device | str, nest: Nest) -> Nest:
 
 def take(nest: Nest, index: Any) -> Nest:
     """Return some samples: every tensor at an index or a slice of its first dimension."""
-    return nest[index] if isinstance(nest, Tensor) else mapped(lambda tensor: tensor[index], nest)
+    if isinstance(nest, Tensor):
+        return nest[index]
+    if isinstance(nest, Shared):
+        return take(nest.of, nest.rows[index].long())
+    return pytree.tree_map(
+        lambda leaf: take(leaf, index) if isinstance(leaf, Tensor | Shared) else leaf,
+        nest,
+        is_leaf=lambda leaf: isinstance(leaf, Shared),
+    )
 
 
 def axes(nest: Nest, axis: int | None) -> Nest:
@@ -134,6 +160,7 @@ def described(nest: Nest) -> str:
         >>> described({"ids": torch.zeros(2, 12, dtype=torch.int64), "mask": torch.ones(2, 12).bool()})
         'ids 12 int64, mask 12 bool'
     """
+    nest = unshared(nest)
     if isinstance(nest, Tensor):
         return kind(nest)
     parts = [(path, leaf) for path, leaf in named_leaves(nest) if isinstance(leaf, Tensor)]

@@ -65,9 +65,9 @@ def test_splits_of_different_shapes_or_dtypes():
 
 
 def test_several_problems_are_reported_at_once():
-    bad = Split(torch.full((3, 2), float("inf")), torch.tensor([-1, 0, 0]))
+    bad = Split(torch.full((3, 2), float("inf")), torch.tensor([-1, 0, -2]))
     with pytest.raises(
-        ModelspaceError, match=r"3 of 3 rows.*hold NaN.*; 1 of 3 rows \(0\).*negative.*; the train spl"
+        ModelspaceError, match=r"3 of 3 rows.*hold NaN.*; 2 of 3 rows \(0, 2\).*negative.*; the train spl"
     ):
         check_data(Data("d", good(0), good(), bad))
 

@@ -15,7 +15,7 @@ from support.plain import relative_error
 from torch import nn
 
 import modelspace as ms
-from modelspace.data import Data, Split, epoch_indices, folds_of, of_tasks, views_of
+from modelspace.data import Data, Split, epoch_indices, folds_of, of_label_columns, of_tasks, views_of
 from modelspace.engine import Plan
 from modelspace.errors import ModelspaceError
 from modelspace.fit import Options, prepare, program, train
@@ -220,6 +220,89 @@ def test_members_of_many_different_numbers_of_samples_are_each_scored_on_their_o
         assert run.table["validation_loss"].iloc[k] == pytest.approx(expected, rel=1e-9)
 
 
+def columns(train=40, validation=20):
+    """Three label columns of classes, some of the second missing."""
+    parts = []
+    for count in (train, validation, 8):
+        x, y = samples(count)
+        labels = torch.stack([y, (y + torch.arange(count) // 4) % 3, y.flip(0)], 1)
+        labels[::3, 1] = -100
+        parts.append(Split(x, labels))
+    return Data("d", *parts)
+
+
+@every_plan
+@pytest.mark.parametrize("given", [{}, {"steps": 10}], ids=str)
+@pytest.mark.parametrize("own", [{}, {"samples": [11]}, {"bootstrap": [3, 4]}], ids=str)
+def test_label_columns(plan, given, own):
+    """Each member on one column, against a bare loop; the inputs are there once."""
+    whole = columns()
+    data = of_label_columns(whole, name="c")
+    assert data.train.inputs.of is whole.train.inputs
+    population = SPACE.sample(seeds=2, task=[0, 1, 2], lr=[0.02], **own)
+    run = fit(population, data, plan, **given)
+    views = views_of(data, population.table, None, 0)
+    for k in range(0, len(population), 2):
+        column = int(run.table["task"].iloc[k])
+        x, y = (getattr(whole.train, n) for n in ("inputs", "labels"))
+        there = (y[:, column] != -100).nonzero()[:, 0]
+        # The member's rows of all labels, one column after the other, as rows of its own column.
+        rows = there[views.train(k) - int((data.tasks["train"] < column).sum())]
+        if not own:
+            assert rows.tolist() == there.tolist()
+        scored = whole.validation.labels[:, column] != -100
+        validation = whole.validation.inputs[scored], whole.validation.labels[scored, column]
+        held(run, k, x[rows], y[rows, column], validation, **given)
+
+
+@every_plan
+def test_folds_of_label_columns(plan):
+    whole = columns(train=60, validation=0)
+    data = of_label_columns(whole)
+    run = fit(SPACE.sample(seeds=1, task=[0, 1], fold=[0, 2], lr=[0.02]), data, plan)
+    for k in range(4):
+        column, fold = (int(run.table[n].iloc[k]) for n in ("task", "fold"))
+        y = whole.train.labels[:, column]
+        x, y = whole.train.inputs[y != -100], y[y != -100]
+        folds = torch.from_numpy(folds_of(Split(x, y), 3, 0))
+        inside, outside = folds == fold, folds != fold
+        held(run, k, x[outside], y[outside], (x[inside], y[inside]))
+
+
+def test_label_columns_of_what_is_not_split_and_of_parts_by_name():
+    x = torch.randn(30, 4)
+    targets = {"a": torch.randn(30), "b": torch.randn(30)}
+    targets["b"][:12] = torch.nan
+    for labels in (targets, torch.stack([*targets.values()], 1)):
+        data = of_label_columns((x, labels), seed=3)
+        assert repr(data).startswith("Data('columns': 2 tasks, ")
+        seen = []
+        for name, split in data.splits.items():
+            inputs, own = split.take(slice(None)).inputs, data.tasks[name]
+            rows = (inputs[:, None] == x).all(2).int().argmax(1)
+            assert torch.equal(split.labels, torch.stack([*targets.values()], 1)[rows, own])
+            assert torch.equal(rows[own == 1], rows[own == 0][~targets["b"][rows[own == 0]].isnan()])
+            seen += rows[own == 0].tolist()
+        assert sorted(seen) == list(range(30)), "one split of the samples for all columns"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(12), r"labels are tasks, and there are scalar float32: give \[N, M\]"),
+        (
+            {"a": torch.zeros(12), "b": torch.zeros(12).long()},
+            "the columns of its labels are not alike: a scalar",
+        ),
+        (torch.stack([torch.zeros(12), torch.full((12,), torch.nan)], 1), "column 1 of the labels has none"),
+        (torch.tensor([[0, -3], [1, -2]] * 6), "of the labels of the train split are negative"),
+    ],
+)
+def test_label_columns_that_are_none(labels, message):
+    with pytest.raises(ModelspaceError, match=message):
+        of_label_columns((torch.randn(12, 4), labels))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel says how much is in memory")
 @pytest.mark.parametrize(
     "columns",
@@ -229,6 +312,7 @@ def test_members_of_many_different_numbers_of_samples_are_each_scored_on_their_o
         {"fold": range(5), "bootstrap": range(20_000)},
         {"task": range(2_500), "bootstrap": range(40)},
         {"task": range(500), "fold": range(2), "bootstrap": range(100)},
+        {"column": range(1_000), "bootstrap": range(100)},
     ],
     ids="+".join,
 )
@@ -241,14 +325,19 @@ def test_memory_does_not_grow_with_members_that_have_their_own_data(columns):
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
     x, y = torch.randn(10_000, 4), torch.arange(10_000) % 2
-    if "task" in columns:
+    if "column" in columns:  # a thousand columns over inputs that a copy each would make 8 GB
+        x, y = torch.randn(1_000, 2_000), torch.randint(2, (1_000, 1_000))
+        columns = {"task": columns["column"], "bootstrap": columns["bootstrap"]}
+        whole = of_label_columns((x, y), splits=(0.75, 0.25, 0))
+    elif "task" in columns:
         each = 10_000 // len(columns["task"])
         tasks = zip(x.split(each), y.split(each), strict=True)
         whole = of_tasks(tasks, splits=(1, 0, 0) if "fold" in columns else (0.75, 0.25, 0))
     else:
         whole = ms.data.load((x, y), splits=(0.75, 0.25, 0))
     before = resident()
-    population = ms.ModelSpace(nn.Linear, in_features=4, out_features=2).sample(seeds=1, lr=[0.1], **columns)
+    space = ms.ModelSpace(nn.Linear, in_features=x.shape[1], out_features=2)
+    population = space.sample(seeds=1, lr=[0.1], **columns)
     recipe = Options(epochs=1, batch_size=2, steps=3).resolved(population, whole)
     parts = divided(population, whole, recipe)
     assert sum(len(part.rows) for part in parts) == 100_000

@@ -24,7 +24,7 @@ class Case:
 
     Attributes:
         loss: The loss.
-        formula: The values of a batch, from arrays of outputs and labels; None for an anchor that does not count.
+        formula: The values of a batch, from arrays of outputs and labels; None for what does not count.
         shape: The outputs' shape of a batch.
         draw: Draws the batch's labels.
         near: Labels, and the outputs' shape, of a single value: what constants are searched over.
@@ -251,7 +251,8 @@ def places(z, y):
 
 def maps(loss, z, y):
     def value(p, k):
-        return np.mean([overlap(loss, p[c], (k == c).astype(float)) for c in range(len(p))])
+        each = [overlap(loss, p[c], (k == c).astype(float)) for c in range(len(p))]
+        return np.mean(each) if len(k) else None
 
     return [value(*places(a, b)) for a, b in zip(z, y, strict=True)]
 
@@ -286,7 +287,7 @@ def lovasz_hinge(loss, z, y):
 def lovasz_softmax(loss, z, y):
     def value(p, k):
         each = [lovasz(np.abs((k == c) - p[c]), region(k == c)) for c in sorted(set(k.tolist()))]
-        return sum(each) / len(each) if each else 0.0
+        return sum(each) / len(each) if each else None
 
     return [value(*places(a, b)) for a, b in zip(z, y, strict=True)]
 

@@ -297,7 +297,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
 def _several(given: str | list[int] | int | None) -> list[Any]:
     """The values of a setting of which several may be given."""
     if isinstance(given, str):
-        return given.split(",")
+        return re.split(r",(?![^(]*\))", given)  # a comma within brackets is one value's own
     return given if isinstance(given, list) else [] if given is None else [given]
 
 

@@ -3,9 +3,9 @@
 Everything goes through ``load``. Nothing is downloaded and nothing is unpickled.
 """
 
-from modelspace.data.assemble import of_splits, of_tasks
+from modelspace.data.assemble import of_label_columns, of_splits, of_tasks
 from modelspace.data.builtin import digits, digits_7x7, mnist1d
-from modelspace.data.check import check_data, check_labels
+from modelspace.data.check import check_classes, check_data, check_labels
 from modelspace.data.dataset import Data, Split
 from modelspace.data.mapped import is_mapped
 from modelspace.data.noise import noisy_labels
@@ -21,6 +21,7 @@ __all__ = [
     "Split",
     "Streamed",
     "Views",
+    "check_classes",
     "check_data",
     "check_labels",
     "digits",
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "mnist1d",
     "noisy_labels",
+    "of_label_columns",
     "of_splits",
     "of_tasks",
     "permutation",

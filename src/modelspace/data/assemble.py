@@ -16,7 +16,16 @@ from modelspace.data.mapped import is_mapped
 from modelspace.data.randomness import generator
 from modelspace.data.splits import check_fractions, split_indices
 from modelspace.errors import ModelspaceError, first_line
-from modelspace.nest import WeightedLabels, mapped_together, tensors, unweighted
+from modelspace.nest import (
+    LEFT_OUT,
+    Nest,
+    Shared,
+    WeightedLabels,
+    described,
+    mapped_together,
+    tensors,
+    unweighted,
+)
 
 _NAMES = ("train", "validation", "test")
 
@@ -122,6 +131,73 @@ def of_tasks(
     data = Data(name, *(whole.take(index[split]) for split in _NAMES), tasks=ids)
     check_data(data)
     return data
+
+
+def of_label_columns(
+    data: Any, *, splits: Iterable[float] = (0.6, 0.2, 0.2), seed: int = 0, name: str = "columns"
+) -> Data:
+    """Make the columns of the labels tasks: one input, many targets, a network for each target.
+
+    A member of a population is trained and scored on the column that its column ``task`` names. The inputs stand in
+    memory once. A sample whose label is missing in a column, NaN or −100, is none of that column's samples.
+
+    Args:
+        data: ``(inputs, labels)`` or another nest, or a ``Data``; its labels ``[N, M, …]``, or M parts ``[N, …]``.
+        splits: Fractions of train, validation and test, the same samples for all columns; a ``Data`` has its own.
+        seed: Of the split.
+        name: What reports call it.
+
+    Returns:
+        The data, whose ``tasks`` say which column each label is of; a label of column m is ``labels[:, m]``.
+
+    Raises:
+        ModelspaceError: there are no columns, they are not alike, or one has no labels to train on.
+
+    >>> import torch
+    >>> targets = torch.tensor([[0, 1], [1, -100], [1, 0], [0, 0]])
+    >>> of_label_columns((torch.rand(4, 8), targets), splits=(1, 0, 0), name="assays")
+    Data('assays': 2 tasks, 7 train, 0 validation, 0 test; inputs 8 float32, 2 classes)
+    """
+    if not isinstance(data, Data):
+        whole = _split_of(data, name)
+        numbers = torch.arange(len(whole))[:, None]  # in the labels' place, of which some may be missing
+        cut = carve({"train": replace(whole, labels=numbers)}, splits=splits, seed=seed, name=name)
+        given = {part: whole.take(split.labels[:, 0]) for part, split in cut.splits.items()}
+    else:
+        given = data.splits
+    made, ids = {}, {}
+    for part, split in given.items():
+        columns = _columns(split.labels, name)
+        kept = [_is_there(column).nonzero()[:, 0] for column in columns]
+        if part == "train" and not all(map(len, kept)):
+            lost = next(i for i, rows in enumerate(kept) if not len(rows))
+            raise ModelspaceError(f"data '{name}': column {lost} of the labels has none that is trained on")
+        labels = torch.cat([column[rows] for column, rows in zip(columns, kept, strict=True)])
+        kind = torch.int32 if len(split) < 2**31 else torch.int64
+        rows = torch.cat(kept).to(kind)
+        raise_problems(name, split_problems(Split(rows, labels), f"the {part} split"))
+        made[part] = Split(Shared(rows, split.inputs), labels, split.form)
+        ids[part] = np.repeat(np.arange(len(columns)), [len(x) for x in kept])
+    return Data(name, *(made[part] for part in _NAMES), tasks=ids)
+
+
+def _columns(labels: Nest, name: str) -> list[Tensor]:
+    """The columns of a matrix, or the parts of a nest."""
+    columns = [*labels.unbind(1)] if isinstance(labels, Tensor) and labels.ndim > 1 else tensors(labels)
+    if isinstance(labels, WeightedLabels) or not columns or (isinstance(labels, Tensor) and labels.ndim == 1):
+        said = "no labels" if labels is None else described(labels)
+        raise ModelspaceError(
+            f"data '{name}': the columns of its labels are tasks, and there are {said}: give [N, M]"
+        )
+    if len({(column.shape, column.dtype) for column in columns}) > 1:
+        raise ModelspaceError(f"data '{name}': the columns of its labels are not alike: {described(labels)}")
+    return columns
+
+
+def _is_there(column: Tensor) -> Tensor:
+    """Which labels are not missing; of several numbers a sample, one of which is not."""
+    there = ~column.isnan() if column.is_floating_point() else column != LEFT_OUT
+    return there if there.ndim == 1 else there.flatten(1).any(1)
 
 
 def _split_of(source: Any, name: str) -> Split:

@@ -1,12 +1,14 @@
 """What is wrong with a data set, all of it at once, before anything is computed from it."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from modelspace.data.dataset import Data, Split, is_class_labels
 from modelspace.errors import ModelspaceError
-from modelspace.nest import Nest, named_leaves, spoken, unweighted
+from modelspace.nest import LEFT_OUT, Nest, Shared, named_leaves, spoken, unweighted
 from modelspace.progress import progress
 
 _ROWS_NAMED = 5
@@ -36,12 +38,13 @@ def check_data(data: Data, *, rows: bool = True) -> None:
     raise_problems(data.name, problems)
 
 
-def check_labels(labels: Nest, classes: int) -> None:
+def check_labels(labels: Nest, classes: int, left_out: int | None = None) -> None:
     """Raise if a class label has no output of the model.
 
     Args:
         labels: Class labels, 0 … classes − 1, perhaps with weights.
         classes: The model's number of outputs.
+        left_out: The label that the loss leaves out, if there is one.
 
     Raises:
         ModelspaceError: labels are negative or ≥ ``classes``.
@@ -50,6 +53,8 @@ def check_labels(labels: Nest, classes: int) -> None:
     """
     problems: list[str] = []
     labels = unweighted(labels)
+    if left_out is not None:
+        labels = labels[labels != left_out]
     over = labels[labels >= classes]
     if over.numel():
         largest = int(over.max())
@@ -66,6 +71,9 @@ def check_labels(labels: Nest, classes: int) -> None:
 
 def split_problems(split: Split, where: str) -> list[str]:
     """What is wrong with inputs and their labels, one sentence each; ``where`` says which they are."""
+    if isinstance(split.inputs, Shared):
+        parts = Split(split.inputs.rows, split.labels), Split(split.inputs.of)
+        return [problem for part in parts for problem in split_problems(part, where)]
     problems: list[str] = []
     inputs, labels = named_leaves(split.inputs), named_leaves(split.labels)
     parts = [*((_part("inputs", p), v) for p, v in inputs), *((_part("labels", p), v) for p, v in labels)]
@@ -93,13 +101,42 @@ def split_problems(split: Split, where: str) -> list[str]:
                 f"{_rows(bad)} of the {kind} of {where} hold NaN or Inf: leave these rows out or fill them in"
             )
     labels = unweighted(split.labels)
-    classes = labels if isinstance(labels, Tensor) and is_class_labels(labels) else None
-    if classes is not None and (negative := classes < 0).any():
-        problems.append(
-            f"{_rows(negative)} of the labels of {where} are negative (smallest {int(classes.min())}): "
-            "number classes from 0, or make the labels floats if they are quantities"
-        )
+    if is_class_labels(labels):
+        below = labels[labels < 0].unique()
+        # −100 and one more may be a loss's ignore_index, or one of ±1: the loss says.
+        if len(below[below != LEFT_OUT]) > 1:
+            problems += _negative(labels, where, ())
     return problems
+
+
+def check_classes(data: Data, allowed: Iterable[int | None]) -> None:
+    """Raise if there are negative labels, where a loss takes them for classes.
+
+    Args:
+        data: The three splits.
+        allowed: Negative labels that the loss takes: the one that it leaves out, a sign.
+
+    Raises:
+        ModelspaceError: a class is negative and none of those.
+    """
+    labels = {name: unweighted(split.labels) for name, split in data.splits.items()}
+    given = [(f"the {name} split", each) for name, each in labels.items() if is_class_labels(each)]
+    problems = [line for where, each in given for line in _negative(each, where, allowed)]
+    raise_problems(data.name, problems[:1])
+
+
+def _negative(labels: Tensor, where: str, allowed: Iterable[int | None]) -> list[str]:
+    negative = labels < 0
+    for label in allowed:
+        negative = negative if label is None else negative & (labels != label)
+    if not negative.any():
+        return []
+    least = int(labels[negative].min())
+    return [
+        f"{_rows(negative)} of the labels of {where} are negative (smallest {least}): number classes from 0, or make "
+        f"the labels floats if they are quantities, or leave them out by the loss, such as "
+        f"CrossEntropy(ignore_index={least})"
+    ]
 
 
 def _part(kind: str, path: str) -> str:

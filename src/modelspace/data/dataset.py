@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unweighted
+from modelspace.nest import Nest, WeightedLabels, described, samples, take, tensors, unshared, unweighted
 
 
 # Compared by identity: the equality that a dataclass would write asks a tensor for its truth value.
@@ -142,12 +142,13 @@ class Data:
     @property
     def input_shape(self) -> tuple[int, ...] | None:
         """The shape of one sample, without the batch: ``(3, 7, 7)``; None where inputs are several tensors."""
-        return tuple(self.train.inputs.shape[1:]) if isinstance(self.train.inputs, Tensor) else None
+        inputs = unshared(self.train.inputs)
+        return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else None
 
     @property
     def input_dtype(self) -> torch.dtype:
         """The type of the inputs, of the first where they are several."""
-        return tensors(self.train.inputs)[0].dtype
+        return tensors(unshared(self.train.inputs))[0].dtype
 
     @property
     def classes(self) -> int | None:
@@ -155,7 +156,8 @@ class Data:
         labels = [unweighted(split.labels) for split in self.splits.values() if len(split)]
         if not labels or not all(is_class_labels(part) for part in labels):
             return None
-        return 1 + max(int(part.max()) for part in labels)
+        largest = max(int(part.max()) for part in labels)
+        return 1 + largest if largest >= 0 else None
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{split.counted} {name}" for name, split in self.splits.items())
@@ -179,7 +181,7 @@ class Data:
         return self.train.said
 
 
-def is_class_labels(labels: Nest) -> bool:
+def is_class_labels(labels: Nest) -> TypeGuard[Tensor]:
     """Whether the labels are classes: one integer a sample."""
     return (
         isinstance(labels, Tensor)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modelspace.data.randomness import generator
 from modelspace.errors import ModelspaceError
-from modelspace.nest import WeightedLabels
+from modelspace.nest import LEFT_OUT, WeightedLabels
 
 _KEY = 1  # within a seed's numbers: the data order has taken key 0 and those that follow an epoch's number
 
@@ -48,7 +48,11 @@ def noisy_labels(
         raise ModelspaceError(
             "label_noise replaces labels that have weights: leave the column or weights= out"
         )
-    other = _exchange(labels, classes)
+    exchanged = _exchange(labels, classes)
+
+    def other(number: Tensor) -> Tensor:  # what is left out stays so
+        return torch.where(labels == LEFT_OUT, labels, exchanged(number))
+
     found = []
     for share, seed in zip(shares.tolist(), seeds.tolist(), strict=True):
         numbers = generator(seed, _KEY, 0).random((2, labels.numel()))
@@ -59,9 +63,9 @@ def noisy_labels(
 
 def _exchange(labels: Tensor, classes: int | None):
     """What stands in another label's place, as a function of a number in [0, 1)."""
-    if classes is not None and classes > 1 and not labels.is_floating_point():
+    values = np.unique(labels[labels != LEFT_OUT].cpu().numpy())
+    if classes is not None and classes > 1 and not labels.is_floating_point() and values.min(initial=0) >= 0:
         return lambda number: (labels + 1 + (number * (classes - 1)).to(labels.dtype)) % classes
-    values = np.unique(labels.cpu().numpy())
     if set(values.tolist()) <= {-1, 1}:
         return lambda number: -labels
     if set(values.tolist()) <= {0, 1}:

@@ -219,7 +219,12 @@ def folds_of(split: Split, folds: int, seed: int, groups: np.ndarray | None = No
     plain = unweighted(split.labels)
     labels = plain.cpu().numpy() if is_class_labels(plain) else None
     if labels is not None:
-        least = np.bincount(labels)[np.unique(labels)].min()
+        known, counts = np.unique(labels, return_counts=True)
+        if known[0] < 0 < len(known) - 1 and known.tolist() != [-1, 1]:
+            # A loss may leave that label out: it is spread as one more of the largest class.
+            least, known, counts = known[0], known[1:], counts[1:]
+            labels = np.where(labels == least, known[counts.argmax()], labels)
+        least = counts.min()
         if least < folds and groups is None:
             raise ModelspaceError(
                 f"{folds} folds: some class has {least} samples, so that a fold would have none of it; give fewer "

@@ -176,7 +176,7 @@ def _subject(
         shape=shape if shape is not None or several is not None else architecture.input_shape,
         input_dtype=dtype or architecture.input_dtype,
         tokens=tokens,
-        given_loss=None if loss is None else resolve(loss),
+        given_loss=None if loss is None else resolve(loss).on(labels),
         formula=None if formula is None else resolve(formula),
         samples=samples,
         several=several,

@@ -479,7 +479,7 @@ def evaluate(
     named = ["loss", *catalogue.usual(goal, data.classes)] if metrics is None else metrics
     scores: dict[str, Score] = {
         metric.name if metric is not goal else "loss": metric
-        for metric in [goal if m == "loss" else catalogue.resolve(m) for m in named]
+        for metric in [goal if m == "loss" else catalogue.resolve(m, left_out=goal.left_out) for m in named]
     }
     device = population.device
     inputs = on(device, samples_as(part.inputs, population.space.dtype))

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from modelspace.data import Data
+from modelspace.data import Data, check_classes
 from modelspace.engine.function import Function, Named, Work
 from modelspace.errors import ModelspaceError
 from modelspace.losses import (
@@ -76,7 +76,7 @@ def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Lo
         objective: A function of (model, batch), or ``"model"``; None where none was given.
 
     Raises:
-        ModelspaceError: both are given, or there are no labels for a loss.
+        ModelspaceError: both are given, there are no labels for a loss, or negative ones that it does not leave out.
     """
     objective, given = objective_of(objective), loss is not None or "loss" in population.table
     if objective is not None and given:
@@ -95,7 +95,10 @@ def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Lo
             f"data '{data.name}' has no labels, which a loss is taken of: give an objective=, a function of (model, "
             "batch)"
         )
-    goal = loss_of(population, "cross_entropy" if loss is None else loss)
+    goal = loss_of(population, "cross_entropy" if loss is None else loss).on(data.train.labels)
+    for each in goal.among if isinstance(goal, Choice) else (goal,):
+        if each.labels in ("class", "rank", "sign"):
+            check_classes(data, {each.left_out, -1 if each.labels == "sign" else None})
     if not isinstance(data.train.labels, WeightedLabels):
         return goal
     return Choice(tuple(map(Weighted, goal.among))) if isinstance(goal, Choice) else Weighted(goal)

@@ -181,7 +181,7 @@ def explore(
     first_two = [int(k) for k in counted.index[:2]]
     comparison, space = None, fresh.population.space
     if not isinstance(minimised, Objective):
-        minimised = losses.resolve(chosen.get("loss", minimised))
+        minimised = losses.resolve(chosen.get("loss", minimised)).on(data.train.labels)
     own = {name: value for name, value in chosen.items() if name in minimised.hyperparameters()}
     if len(first_two) == 2:
         a, b = first_two

@@ -43,7 +43,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.fit import precision
 from modelspace.fit.task import Task
 from modelspace.losses import Objective
-from modelspace.nest import Nest, mapped, take, tensors
+from modelspace.nest import Nest, mapped, take, tensors, unshared
 from modelspace.optimizers import looked
 from modelspace.trace import PeakMemory
 
@@ -176,7 +176,7 @@ def _gradient(task: Task, function: Function, lowering: Lowering, count: int) ->
 
 def _some(nest: Nest, *shape: int) -> Nest:
     """As many samples of a nest's kind."""
-    return mapped(lambda part: _empty(part, *shape, *part.shape[1:]), nest)
+    return mapped(lambda part: _empty(part, *shape, *part.shape[1:]), unshared(nest))
 
 
 def _terms(task: Task, points: Tensor) -> dict[str, Tensor]:
@@ -239,7 +239,7 @@ def _update(task: Task, count: int) -> int:
 def _by_anatomy(task: Task, lowering: Lowering, update: Line) -> Footprint:
     """One member's peak, for each member where they are computed together, once where one by one."""
     numbers = task.population.space.dimension * task.population.space.dtype.itemsize
-    if isinstance(task.recipe.loss, Objective) or not isinstance(task.inputs, Tensor):
+    if isinstance(task.recipe.loss, Objective) or not isinstance(unshared(task.inputs), Tensor):
         peak, flags = _of_one_step(task), task.population.space.dimension
         line = Line(peak + 2 * numbers, flags) if lowering == "loop" else Line(0, peak)
         scored = Line(numbers + peak, 0) if lowering == "loop" else Line(0, peak)
@@ -274,8 +274,9 @@ def _of_one_step(task: Task) -> int:
 
 def _anatomy(task: Task, samples: int) -> Anatomy:
     space = task.population.space
-    shape = tuple(task.inputs.shape[1:])
-    return anatomy(space.working_copy(), shape, batch_size=samples, input_dtype=task.inputs.dtype)
+    inputs = unshared(task.inputs)
+    shape = tuple(inputs.shape[1:])
+    return anatomy(space.working_copy(), shape, batch_size=samples, input_dtype=inputs.dtype)
 
 
 def batch_size(task: Task) -> int:

@@ -313,7 +313,8 @@ class Recipe:
         own["objective"] = None
         if self.steps is not None:
             own["epochs"] = self._epochs(population, data)
-        own["metrics"] = usual(loss, data.classes) if self.metrics is None else self.metrics
+        measured = usual(loss, data.classes) if self.metrics is None else self.metrics
+        own["metrics"] = [metrics.resolve(each, left_out=loss.left_out) for each in measured]
         recipe = Recipe(**own)
         if not isinstance(loss, Objective):
             recipe.check_monitors()

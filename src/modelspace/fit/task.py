@@ -463,7 +463,7 @@ def _check_first_batch(
     if usual(recipe.loss, data.classes) and isinstance(outputs, Tensor) and outputs.dim() >= 2:
         classes = outputs.shape[1]
         for split in data.splits.values():
-            datasets.check_labels(split.labels, classes)
+            datasets.check_labels(split.labels, classes, recipe.loss.left_out)
     for metric in recipe.measured:
         metric.check(there, here)
     return recipe, classes

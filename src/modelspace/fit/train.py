@@ -203,7 +203,7 @@ def batches(task: Task, epoch: int, made: int = 0) -> Iterator[tuple[Nest, Nest]
         reading = task.stream.read(recipe.data_seed, epoch, made)
         for i, split in zip(range(made, count), reading, strict=False):
             if task.outputs is not None:
-                check_labels(split.labels, task.outputs)
+                check_labels(split.labels, task.outputs, task.recipe.loss.left_out)
             inputs = on(task.device, samples_as(split.inputs, task.population.space.dtype))
             yield (
                 _transformed(task, inputs, epoch * task.steps + i),

@@ -5,9 +5,10 @@
 from modelspace.losses._base import Loss, Properties, parameter, prediction
 from modelspace.losses._catalogue import CATALOGUE, KINDS, ranges, table
 from modelspace.losses._checks import (
-    LEFT_OUT, Contract, anything, by_class, class_labels, class_maps, is_own, plus_minus_one, require_class_labels,
-    require_same_shape, zero_one,
+    LEFT_OUT, Contract, anything, by_class, class_labels, class_maps, is_own, kept, leaves_some_out, plus_minus_one,
+    require_class_labels, require_same_shape, that_count, zero_one,
 )
+from modelspace.losses._classes import ClassLoss
 from modelspace.losses._choice import Choice
 from modelspace.losses._curves import Curve, curve, curves, has_curve, plot
 from modelspace.losses._embedding import EmbeddingLoss, InfoNCE, Triplet
@@ -39,7 +40,7 @@ from modelspace.losses._sets import (
 
 __all__ = [
     "Absolute", "Asymmetric", "BinaryCrossEntropy", "BinaryFocal", "BinaryPoly1", "Brier", "CATALOGUE",
-    "Cauchy", "Choice", "Contract", "Coral", "CrammerSinger", "CrossEntropy", "Curve", "Dice",
+    "Cauchy", "Choice", "ClassLoss", "Contract", "Coral", "CrammerSinger", "CrossEntropy", "Curve", "Dice",
     "Distillation", "EmbeddingLoss", "EpsilonInsensitive", "Exponential", "Focal", "FocalTversky",
     "Gamma", "Gaussian", "GeneralisedCrossEntropy", "Given", "Hinge", "Huber", "InfoNCE", "KINDS",
     "LabelSmoothing", "Laplace", "LeastSquares", "LeeLinWahba", "LocationScaleLoss", "LogCosh",
@@ -48,8 +49,8 @@ __all__ = [
     "Perceptron", "Pinball", "Poisson", "Poly1", "Properties", "PseudoHuber", "Ramp", "RegionLoss",
     "RegressionLoss", "Savage", "SquaredHinge", "SquaredMargin", "SurprisalLoss", "SymmetricCrossEntropy",
     "Tangent", "Triplet", "Tukey", "Tversky", "Tweedie", "Weighted", "WestonWatkins", "anything", "by_class",
-    "LEFT_OUT", "class_labels", "class_maps", "curve", "curves", "has_curve", "has_own", "is_own", "kinds_in",
-    "leaves", "objective_of",
+    "LEFT_OUT", "class_labels", "class_maps", "curve", "curves", "has_curve", "has_own", "is_own", "kept",
+    "kinds_in", "leaves", "leaves_some_out", "objective_of",
     "of_the_model", "parameter", "plot", "plus_minus_one", "prediction", "ranges", "require_class_labels",
-    "require_same_shape", "resolve", "table", "tensors_of", "zero_one",
+    "require_same_shape", "resolve", "table", "tensors_of", "that_count", "zero_one",
 ]

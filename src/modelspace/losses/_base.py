@@ -166,13 +166,16 @@ class Loss:
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def __str__(self) -> str:
-        """The name, with the parameters that are not at their defaults: ``focal(gamma=1.5)``."""
-        given = [
+        """The name, with what is not at its default: ``focal(gamma=1.5)``, ``hinge(weight=balanced)``."""
+        given = self._given()
+        return f"{self.name}({', '.join(given)})" if given else self.name
+
+    def _given(self) -> list[str]:
+        return [
             f"{name}={value:g}"
             for name, value in self.hyperparameters().items()
             if value != getattr(type(self), name, None) and not isinstance(value, tuple)
         ]
-        return f"{self.name}({', '.join(given)})" if given else self.name
 
     def made(self, model: Callable[..., Any], inputs: Nest, labels: Nest) -> Any:
         """Compute what the loss is taken of: the model's outputs for these inputs."""
@@ -206,6 +209,15 @@ class Loss:
             ModelspaceError: If the shapes don't fit each other, or the reduction is unknown.
         """
         return reduced(self.per_label(prediction(outputs), labels), reduction)
+
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+        """Compute two sums over labels, the ratio of which is the mean: of their values, and of what each counts."""
+        values = self.per_label(outputs, labels)
+        return values.sum(), values.new_tensor(values.numel())
+
+    def on(self, labels: Nest) -> "Loss":
+        """Return the loss for data of these training labels: what it counts of them is counted."""
+        return self
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse values of outputs and labels for which the loss does not mean what it says; see ``check``.
@@ -255,6 +267,11 @@ class Loss:
             False
         """
         return type(self) in self.catalogued
+
+    @property
+    def left_out(self) -> int | None:
+        """The label that counts nothing, as far as it is known; None where there is none."""
+        return None
 
     @property
     def takes_one(self) -> bool:

@@ -12,11 +12,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
+from modelspace.nest import LEFT_OUT
 
 Contract = Callable[[str, Tensor, Tensor], None]
 Values = Shaped[Tensor, "..."]
-
-LEFT_OUT = -100  # PyTorch's label for what does not count, such as padding
 
 
 def by_class(outputs: Values, labels: Values) -> bool:
@@ -33,9 +32,17 @@ def is_own(
     return labels.unsqueeze(1) == classes.view(-1, *[1] * (labels.ndim - 1))
 
 
+def that_count(labels: Values, left_out: int | None) -> Bool[Tensor, "..."] | None:
+    """Tell which labels are others than the one that is left out; None where that can't be among them."""
+    # A small unsigned number is compared modulo 256: 156 would be -100.
+    unsigned = labels.dtype in (torch.uint8, torch.bool)
+    return None if left_out is None or (left_out < 0 and unsigned) else labels != left_out
+
+
 def leaves_some_out(labels: Values, left_out: int | None = LEFT_OUT) -> bool:
-    """Tell whether some of the labels are the one that is left out; class probabilities have none."""
-    return left_out is not None and not labels.is_floating_point() and bool((labels == left_out).any())
+    """Tell whether some of the labels are the one that is left out."""
+    counted = that_count(labels, left_out)
+    return counted is not None and not bool(counted.all())
 
 
 def received(name: str, outputs: Values, labels: Values) -> str:
@@ -134,14 +141,15 @@ def anything(name: str, outputs: Values, labels: Values) -> None:
     """Refuse no values: the contract of a function of the user's own."""
 
 
-def class_labels(name: str, outputs: Values, labels: Values) -> None:
-    """Refuse anything but integer labels [N, ...] in [0, C) for scores [N, C, ...].
+def class_labels(name: str, outputs: Values, labels: Values, left_out: int | None = None) -> None:
+    """Refuse anything but integer labels [N, ...] in [0, C), or the one that is left out, for scores [N, C, ...].
 
     Raises:
         ModelspaceError: If a label is negative or not below C (how many are, and the extreme one), or if
             the labels' dtype or shape is not that of class labels.
     """
     require_class_labels(name, outputs, labels)
+    labels = kept(labels, left_out)
     classes, total = outputs.shape[1], labels.numel()
     below, above = int((labels < 0).sum()), int((labels >= classes).sum())
     if above:
@@ -155,13 +163,19 @@ def class_labels(name: str, outputs: Values, labels: Values) -> None:
         raise ModelspaceError(
             f"labels out of range: {below} of {total} labels are negative "
             f"(the smallest is {int(labels.min())}), but classes are numbered from 0 to {classes - 1}: "
-            "renumber the labels, or leave those samples out"
+            f"renumber the labels, or leave them out with ignore_index={int(labels.min())}"
         )
 
 
 def class_maps(name: str, outputs: Values, labels: Values) -> None:
     """Refuse anything but classes in [0, C), or −100 for what is left out, for outputs [N, C, …]."""
-    class_labels(name, outputs, labels.masked_fill(labels == LEFT_OUT, 0))
+    class_labels(name, outputs, labels, LEFT_OUT)
+
+
+def kept(labels: Values, left_out: int | None) -> Values:
+    """Put some label, which every coding has, in the place of those that are left out."""
+    counted = that_count(labels, left_out)
+    return labels if counted is None else labels.masked_fill(~counted, 1)
 
 
 def plus_minus_one(name: str, outputs: Values, labels: Values) -> None:

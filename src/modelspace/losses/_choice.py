@@ -10,6 +10,7 @@ from torch import Tensor
 from modelspace.hyperparameters import Hyperparameters, Range
 from modelspace.losses._base import Labels, Loss, Reals, prediction, reduced
 from modelspace.losses._given import resolve
+from modelspace.nest import Nest
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,24 @@ class Choice(Loss):
         for part in self.among:
             part.check_values(outputs, labels)
 
+    @property
+    def left_out(self) -> int | None:
+        """The label that counts nothing in any of them."""
+        known = {part.left_out for part in self.among}
+        return known.pop() if len(known) == 1 else None
+
+    def on(self, labels: Nest) -> "Loss":
+        """Return it of the losses for these labels."""
+        return type(self)(tuple(part.on(labels) for part in self.among), self.loss, self.given)
+
     def is_sample_mean(self, labels: Labels) -> bool:
         """Tell whether all of the losses are."""
         return all(part.is_sample_mean(labels) for part in self.among)
 
     def places(self, names: Iterable[str]) -> list[int]:
         """Find where among the losses those of these names are: the column ``loss``."""
-        known = {loss.name: i for i, loss in enumerate(self.among)}
-        return [known[resolve(name).name] for name in names]
+        known = {str(loss): i for i, loss in enumerate(self.among)}
+        return [known[str(resolve(name))] for name in names]
 
     def hyperparameters(self) -> Hyperparameters:
         """Give ``loss`` itself, and every parameter of any of the losses."""

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, prediction, reduced
+from modelspace.losses._base import Labels, Properties, Reals, parameter, prediction
 from modelspace.losses._checks import received
+from modelspace.losses._classes import ClassLoss
 from modelspace.losses._numerics import wide
 
 Embeddings = Float[Tensor, "sample feature"]
@@ -16,12 +17,14 @@ Pairs = Bool[Tensor, "sample sample"]
 Anchors = tuple[Float[Tensor, "sample"], Bool[Tensor, "sample"]]
 
 
-class EmbeddingLoss(Loss):
+@dataclass(frozen=True, eq=False)
+class EmbeddingLoss(ClassLoss):
     """ℓ of each embedding of ``[N, D]`` as an anchor, among the others of its batch.
 
     Labels ``[N]`` are integers, the same for samples that belong together: of one class, or two views of one image.
     The value of a label is that of its sample as the anchor; an anchor without a partner counts nothing: its value is
-    0, and the mean is over the others, or 0 where there are none.
+    0, and the mean is over the others, or 0 where there are none. A sample that is left out (``ignore_index``) is
+    neither anchor nor partner nor stranger; ``weight`` has a number for each label from 0 on, that of its anchors.
 
     Example:
         >>> z = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
@@ -32,28 +35,39 @@ class EmbeddingLoss(Loss):
     outputs = "embedding"
     labels = "class"
 
-    def anchors(self, z: Embeddings, together: Pairs) -> Anchors:
+    def anchors(self, z: Embeddings, together: Pairs, apart: Pairs) -> Anchors:
         """Compute the loss of every anchor, finite whether it counts or not, and tell which count.
 
         Args:
             z: Embeddings.
             together: Which pairs have the same label; a sample and itself too.
+            apart: Which have another.
         """
         raise NotImplementedError
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
-        """Compute ℓ of every anchor, ``[N]``; 0 for those that don't count."""
-        return self._counted(outputs, labels)[0]
+    def weighed(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+        """Compute ℓ of every anchor, 0 for those that don't count, and how much each counts."""
+        self._require_groups(outputs, labels)
+        counted = self.counted(labels)
+        together = labels.unsqueeze(1) == labels
+        apart = ~together
+        if counted is not None:
+            both = counted.unsqueeze(1) & counted
+            together, apart, labels = together & both, apart & both, labels.masked_fill(~counted, 0)
+        values, counts = self.anchors(wide(outputs), together, apart)
+        weights = self.weights(values, outputs, labels)
+        some = counts.to(values.dtype)
+        return values.masked_fill(~counts, 0), some if weights is None else weights * some
+
+    def class_count(self, outputs: Reals, labels: Labels) -> int:
+        return len(self.weight)
 
     def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
         """Compute the loss of a batch: see ``Loss.__call__``; the mean is over the anchors that count."""
-        values, counts = self._counted(prediction(outputs), labels)
-        return values.sum() / counts.sum().clamp(min=1) if reduction == "mean" else reduced(values, reduction)
-
-    def _counted(self, outputs: Tensor, labels: Int[Tensor, "sample"]) -> tuple[Tensor, Tensor]:
-        self._require_groups(outputs, labels)
-        values, counts = self.anchors(wide(outputs), labels.unsqueeze(1) == labels)
-        return values.masked_fill(~counts, 0), counts
+        if reduction != "mean":
+            return super().__call__(outputs, labels, reduction=reduction)
+        total, weight = self.sums(prediction(outputs), labels)
+        return total / torch.where(weight > 0, weight, 1)
 
     def _require_groups(self, outputs: Labels, labels: Labels) -> None:
         if outputs.ndim != 2 or labels.shape != outputs.shape[:1] or labels.dtype.is_floating_point:
@@ -69,6 +83,15 @@ class EmbeddingLoss(Loss):
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse anything but integer labels of which some are the same."""
         self._require_groups(outputs, labels)
+        counted = self.counted(labels)
+        labels = labels if counted is None else labels[counted]
+        if self.weight is not None and len(labels):
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= len(self.weight):
+                raise ModelspaceError(
+                    f"{self.name} has {len(self.weight)} weights, and labels from {low} to {high}: give one for each "
+                    "label from 0 on"
+                )
         if len(torch.unique(labels)) == len(labels):
             raise ModelspaceError(
                 f"{self.name} received {len(labels)} labels, no two of them the same: it draws samples of one "
@@ -103,15 +126,16 @@ class InfoNCE(EmbeddingLoss):
         "cosine of a short embedding is steep, so there is no Lipschitz constant",
     )
 
-    def anchors(self, z: Embeddings, together: Pairs) -> Anchors:
+    def anchors(self, z: Embeddings, together: Pairs, apart: Pairs) -> Anchors:
         squares = z.square().sum(1, keepdim=True)
         nowhere = squares == 0
         unit = torch.where(nowhere, 0, z * torch.rsqrt(torch.where(nowhere, 1, squares)))
-        own = _itself(z)
+        partners = together & ~_itself(z)
         # Not -inf: an anchor that is alone in its batch would have nothing but that, and a gradient of NaN.
-        similar = (unit @ unit.T / self.temperature).masked_fill(own, torch.finfo(z.dtype).min)
+        similar = (unit @ unit.T / self.temperature).masked_fill(
+            ~(partners | apart), torch.finfo(z.dtype).min
+        )
         logs = similar - torch.logsumexp(similar, 1, keepdim=True)
-        partners = together & ~own
         count = partners.sum(1)
         return -torch.where(partners, logs, 0).sum(1) / count.clamp(min=1), count > 0
 
@@ -135,11 +159,11 @@ class Triplet(EmbeddingLoss):
         notes="couples the batch: each value sees all embeddings; the Lipschitz constant is in all of them",
     )
 
-    def anchors(self, z: Embeddings, together: Pairs) -> Anchors:
+    def anchors(self, z: Embeddings, together: Pairs, apart: Pairs) -> Anchors:
         squares = (z.unsqueeze(1) - z).square().sum(-1)
         same = squares == 0
         distance = torch.where(same, 0, torch.where(same, 1, squares).sqrt())
         partners = together & ~_itself(z)
         farthest = distance.masked_fill(~partners, 0).amax(1)
-        nearest = distance.masked_fill(together, torch.finfo(z.dtype).max).amin(1)
+        nearest = distance.masked_fill(~apart, torch.finfo(z.dtype).max).amin(1)
         return (self.margin + farthest - nearest).clamp(min=0), partners.any(1)

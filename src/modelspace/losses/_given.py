@@ -1,7 +1,9 @@
 """Losses that are somebody else's function, the user's or PyTorch's; what a name or a callable stands for."""
 
+import ast
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +14,18 @@ from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses._base import LabelKind, Labels, Loss, OutputKind, Reals, prediction
 from modelspace.losses._catalogue import CATALOGUE
 from modelspace.losses._checks import (
+    LEFT_OUT,
     Contract,
     anything,
     class_labels,
+    class_maps,
     counts,
     leaves_some_out,
     plus_minus_one,
     probabilities,
     require_class_labels,
     require_same_shape,
+    that_count,
     unit_labels,
 )
 
@@ -65,6 +70,30 @@ class Given(Loss):
     def code(self) -> tuple[Callable[..., Any], ...]:
         """The function."""
         return (self.function,)
+
+    @property
+    def left_out(self) -> int | None:
+        """PyTorch's ``ignore_index``, of those of its losses that have one."""
+        if isinstance(self.function, nn.CrossEntropyLoss | nn.NLLLoss):
+            return self.function.ignore_index
+        return LEFT_OUT if _plain(self.function) in (F.cross_entropy, F.nll_loss) else None
+
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+        """Compute the value, which counts once; of PyTorch's losses of classes Σ w_y ℓ and Σ w_y."""
+        function = self.function
+        counted = None if labels.is_floating_point() else that_count(labels, self.left_out)
+        if counted is None:
+            value = self(outputs, labels)
+            return value, value.new_ones(())
+        summed: Callable[..., Tensor] = partial(_plain(function), reduction="sum")
+        weight = None
+        if isinstance(function, nn.CrossEntropyLoss | nn.NLLLoss):
+            summed, weight = copy(function), function.weight
+            summed.reduction = "sum"
+        value = summed(outputs, labels.long())
+        if weight is None:
+            return value, counted.sum()
+        return value, (weight[labels.long().masked_fill(~counted, 0)] * counted).sum()
 
     @property
     def takes_one(self) -> bool:
@@ -131,7 +160,7 @@ def _log_probabilities(name: str, outputs: Labels, labels: Labels) -> None:
 
 
 def _log_probabilities_and_classes(name: str, outputs: Labels, labels: Labels) -> None:
-    class_labels(name, outputs, labels)
+    class_maps(name, outputs, labels)
     _log_probabilities(name, outputs, labels)
 
 
@@ -172,8 +201,9 @@ def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
 
     Args:
         loss: A name of the catalogue (``"cross_entropy"``), or of a loss of ``torch.nn.functional`` that
-            takes outputs and labels only, with or without its ``_loss`` (``"mse"``, ``"smooth_l1_loss"``); or
-            any callable of outputs and labels, an ``nn.Module`` such as ``nn.CrossEntropyLoss()`` included.
+            takes outputs and labels only, with or without its ``_loss`` (``"mse"``, ``"smooth_l1_loss"``); a name of
+            the catalogue with what is not at its default, ``"focal(gamma=1, weight=balanced)"``, as ``str(loss)`` has
+            it; or any callable of outputs and labels, an ``nn.Module`` such as ``nn.CrossEntropyLoss()`` included.
 
     Returns:
         The loss. A torch loss by name refuses to broadcast and gives its mean (``kl_div``: over the batch);
@@ -188,6 +218,8 @@ def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
     """
     if isinstance(loss, Loss):
         return loss
+    if isinstance(loss, str) and "(" in loss:
+        return _with_fields(loss)
     if isinstance(loss, str):
         for candidate in (loss, loss.removesuffix("_loss"), f"{loss}_loss"):
             for table in (CATALOGUE, FUNCTIONAL):
@@ -204,6 +236,28 @@ def resolve(loss: str | Loss | Callable[[Tensor, Tensor], Tensor]) -> Loss:
         f"loss is a {type(loss).__name__}: give a name such as 'cross_entropy', "
         "or a function of outputs and labels"
     )
+
+
+def _with_fields(text: str) -> Loss:
+    """A loss of the catalogue with its fields: ``cross_entropy(weight=[1, 2], ignore_index=0)``."""
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        values = {
+            str(each.arg): each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
+            for each in call.keywords
+        }
+    except (SyntaxError, ValueError):
+        raise ModelspaceError(
+            f"loss {text!r}: give a name with values by their names, such as 'focal(gamma=1, weight=balanced)'"
+        ) from None
+    loss = resolve(call.func.id)
+    known = [each.name for each in fields(loss) if each.init] if loss.name in CATALOGUE else []  # pyright: ignore
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"field of the loss {loss.name}", name, known)
+    return replace(loss, **values)  # pyright: ignore[reportArgumentType]
 
 
 def _of_module(module: nn.Module) -> Given:
@@ -227,9 +281,15 @@ def _module_is_mean(module: Any, labels: Tensor) -> bool:
     return module.reduction in ("mean", "batchmean") and not leaves_some_out(labels, ignored)
 
 
-def _function_is_mean(function: Callable[..., Any], labels: Tensor) -> bool:
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """PyTorch's function, where ours by its name makes something of the labels first."""
     if isinstance(function, partial) and function.func in (_paired, _by_class, _class_sets):
-        function = function.args[1]
+        return function.args[1]
+    return function
+
+
+def _function_is_mean(function: Callable[..., Any], labels: Tensor) -> bool:
+    function = _plain(function)
     if isinstance(function, partial) and not function.args and set(function.keywords) <= {"reduction"}:
         if function.keywords.get("reduction", "mean") not in ("mean", "batchmean"):
             return False

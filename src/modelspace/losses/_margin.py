@@ -4,21 +4,25 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter
+from modelspace.losses._base import Labels, Properties, Reals, parameter
 from modelspace.losses._checks import (
     by_class,
     class_labels,
     is_own,
+    kept,
     plus_minus_one,
     require_class_labels,
     require_same_shape,
 )
+from modelspace.losses._classes import ClassLoss, Counted
 from modelspace.losses._numerics import best_score, exponential, most_bent, scalar, softplus, steepest, wide
 
 
-class MarginLoss(Loss):
+@dataclass(frozen=True, eq=False)
+class MarginLoss(ClassLoss):
     """φ(v) of the margin v = y z: large and positive where the sign is right by far.
 
     Two forms, told apart by the shapes:
@@ -28,7 +32,8 @@ class MarginLoss(Loss):
       classes c of φ(±z_c), + for the label's own (Rifkin & Klautau, "In defense of one-vs-all classification",
       JMLR 2004).
 
-    Values of half-precision outputs are float32.
+    Values of half-precision outputs are float32. ``weight`` is (w₋, w₊) of ±1, or a number for each of the C classes:
+    see ``ClassLoss``.
 
     Example:
         >>> Hinge()(torch.tensor([2.0, 0.0, -1.0]), torch.tensor([1, 1, 1]), reduction="none")
@@ -58,7 +63,7 @@ class MarginLoss(Loss):
         """
         return best_score(self.signed, p)
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         """Compute φ of every margin; with classes, the sum over the classes."""
         if by_class(outputs, labels):
             require_class_labels(self.name, outputs, labels)
@@ -66,8 +71,17 @@ class MarginLoss(Loss):
         require_same_shape(self.name, outputs, labels)
         return wide(self.signed(outputs, labels.to(outputs.dtype)))
 
+    def classes(self, outputs: Reals, labels: Labels) -> Int64[Tensor, "..."]:
+        """Return the class of every label: of signs, 1 for +1."""
+        return labels.long() if by_class(outputs, labels) else (labels > 0).long()
+
+    def class_count(self, outputs: Reals, labels: Labels) -> int:
+        """Return C, or 2 of signs."""
+        return outputs.shape[1] if by_class(outputs, labels) else 2
+
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse labels that are neither ±1 nor, in the form of one against the rest, classes."""
+        labels = kept(labels, self.ignore_index)
         (class_labels if by_class(outputs, labels) else plus_minus_one)(self.name, outputs, labels)
 
 

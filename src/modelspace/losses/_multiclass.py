@@ -1,6 +1,6 @@
 """Losses of C logits and one of C classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,16 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter, prediction, reduced
+from modelspace.losses._base import Labels, Properties, Reals, parameter
 from modelspace.losses._checks import (
     LEFT_OUT,
     class_labels,
     is_own,
-    leaves_some_out,
     require_class_labels,
     require_columns,
     within_unit,
 )
+from modelspace.losses._classes import ClassLoss, Counted
 from modelspace.losses._numerics import most_bent, steepest, wide
 
 Logits = Float[Tensor, "sample class *place"]
@@ -29,10 +29,12 @@ _HALVINGS = 48  # of 1400: to 5e-12
 _LARGEST = 700.0  # the surprisal of the smallest probability that float64 has
 
 
-class MulticlassLoss(Loss):
+@dataclass(frozen=True, eq=False)
+class MulticlassLoss(ClassLoss):
     """ℓ(z, y) of logits z ``[N, C, …]``, C ≥ 2, and labels y ``[N, …]`` in [0, C); in formulas p is softmax(z).
 
-    A label of −100 is left out: its loss is 0, and the mean is over the others, as in PyTorch.
+    A label of −100, or of another ``ignore_index``, is left out; ``weight`` has a number for each of the C classes:
+    see ``ClassLoss``.
 
     Example:
         >>> CrammerSinger()(torch.tensor([[2.0, 1.5, 0.0]]), torch.tensor([0]))
@@ -43,31 +45,20 @@ class MulticlassLoss(Loss):
     outputs = "logits"
     labels = "class"
 
+    ignore_index: int | None = field(default=LEFT_OUT, kw_only=True)
+
     def value(self, z: Logits, y: Classes) -> Each:
         """Compute ℓ of every label, all of which are in [0, C)."""
         raise NotImplementedError
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
-        """Compute ℓ of every label, ``[N, …]``; 0 for what is left out."""
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
+        """Compute ℓ of every label, ``[N, …]``."""
         require_class_labels(self.name, outputs, labels)
-        labels = labels.long()
-        out = labels == LEFT_OUT
-        return self.value(outputs, labels.masked_fill(out, 0)).masked_fill(out, 0)
-
-    def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
-        """Compute the loss of a batch: see ``Loss.__call__``; the mean is over the labels that are not left out."""
-        values = self.per_label(prediction(outputs), labels)
-        if reduction != "mean" or labels.dtype.is_floating_point:
-            return reduced(values, reduction)
-        return values.sum() / (labels != LEFT_OUT).sum()
+        return self.value(outputs, labels.long())
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
-        """Refuse anything but class labels in [0, C)."""
-        class_labels(self.name, outputs, labels)
-
-    def is_sample_mean(self, labels: Labels) -> bool:
-        """Tell whether no label is left out: else the mean is one of the others."""
-        return super().is_sample_mean(labels) and not leaves_some_out(labels)
+        """Refuse anything but class labels in [0, C), or the one that is left out."""
+        class_labels(self.name, outputs, labels, self.ignore_index)
 
     def probability(self, outputs: Reals) -> Reals | None:
         """Compute the softmax over the classes."""
@@ -94,7 +85,8 @@ def _own(values: Logits, labels: Classes) -> Each:
 class CrossEntropy(MulticlassLoss):
     """Cross-entropy of the softmax: ``torch.nn.functional.cross_entropy``.
 
-    Labels may also be class probabilities q, floating and of the outputs' shape: −Σ_c q_c log p_c.
+    Labels may also be class probabilities q, floating and of the outputs' shape: −Σ_c w_c q_c log p_c, of which as in
+    PyTorch the plain mean is taken.
     Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
     """
 
@@ -110,29 +102,36 @@ class CrossEntropy(MulticlassLoss):
     def value(self, z: Logits, y: Classes) -> Each:
         return F.cross_entropy(z, y, reduction="none")
 
-    def __call__(self, outputs: Reals, labels: Labels, *, reduction: str = "mean") -> Reals:
-        """Compute the loss of a batch: see ``Loss.__call__``; the mean over class labels is one operation."""
-        if reduction != "mean" or labels.dtype.is_floating_point:
-            return super().__call__(outputs, labels, reduction=reduction)
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+        """Compute Σ w_y ℓ and Σ w_y; over class labels the former is one operation."""
+        if self._are_probabilities(outputs, labels):
+            return super().sums(outputs, labels)
         # What `super` computes in ten operations, each with its backward: a tenth of a small network's step.
-        outputs = prediction(outputs)
         require_class_labels(self.name, outputs, labels)
-        return F.cross_entropy(outputs, labels.long(), ignore_index=LEFT_OUT)
+        counted, y = self.counted(labels), labels.long()
+        weight = None if self.weight is None else self.table(outputs, outputs.shape[1])
+        left_out = LEFT_OUT if self.ignore_index is None else self.ignore_index
+        total = F.cross_entropy(outputs, y, weight, ignore_index=left_out, reduction="sum")
+        if weight is None:
+            return total, total.new_tensor(labels.numel()) if counted is None else counted.sum()
+        own = weight[y if counted is None else y.masked_fill(~counted, 0)]
+        return total, (own if counted is None else own * counted).sum()
 
     def _are_probabilities(self, outputs: Labels, labels: Labels) -> bool:
         return labels.dtype.is_floating_point and labels.shape == outputs.shape and outputs.ndim > 1
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
-        """Compute ℓ of every label, ``[N, …]``; labels are classes, or class probabilities."""
-        if self._are_probabilities(outputs, labels):
-            require_columns(self.name, outputs)
-            return F.cross_entropy(outputs, labels.to(outputs.dtype), reduction="none")
-        return super().per_label(outputs, labels)
+    def weighed(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals | None]:
+        """Compute ℓ of every label, ``[N, …]``; labels are classes, or class probabilities, which all count alike."""
+        if not self._are_probabilities(outputs, labels):
+            return super().weighed(outputs, labels)
+        require_columns(self.name, outputs)
+        weight = None if self.weight is None else self.table(outputs, outputs.shape[1])
+        return F.cross_entropy(outputs, labels.to(outputs.dtype), weight, reduction="none"), None
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse anything but class labels in [0, C) and probabilities that sum to 1."""
         if not self._are_probabilities(outputs, labels):
-            class_labels(self.name, outputs, labels)
+            super().check_values(outputs, labels)
             return
         within_unit(self.name, "labels", labels, "class probabilities lie between 0 and 1")
         sums = labels.sum(1)
@@ -151,7 +150,8 @@ class CrossEntropy(MulticlassLoss):
 class LabelSmoothing(MulticlassLoss):
     """Cross-entropy against the label mixed with the uniform distribution.
 
-    ``torch.nn.functional.cross_entropy(…, label_smoothing=s)``. Not where the probabilities themselves are wanted:
+    ``torch.nn.functional.cross_entropy(…, label_smoothing=s)``; but with ``weight`` a class's weighs all that its
+    samples lose, where PyTorch's weighs the terms of the sum. Not where the probabilities themselves are wanted:
     the softmax at the minimiser is (1 − s) p + s/C.
     Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception architecture for computer vision",
     CVPR 2016.

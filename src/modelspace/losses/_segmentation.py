@@ -1,22 +1,24 @@
 """Losses of how the region that a sample's scores paint overlaps with the true one: Dice, Tversky, Lovász."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter
+from modelspace.losses._base import Labels, Properties, Reals, parameter
 from modelspace.losses._checks import (
     LEFT_OUT,
     by_class,
-    class_maps,
+    class_labels,
     is_own,
+    kept,
     require_class_labels,
     require_same_shape,
     zero_one,
 )
+from modelspace.losses._classes import ClassLoss, Counted
 from modelspace.losses._numerics import wide
 
 Regions = Float[Tensor, "sample region place"]
@@ -34,29 +36,61 @@ def _require_masks(name: str, outputs: Labels, labels: Labels) -> None:
         )
 
 
-def _regions(name: str, outputs: Reals, labels: Labels) -> tuple[Regions, Regions]:
+def _regions(name: str, outputs: Reals, labels: Labels, counted: Counted) -> tuple[Regions, Regions]:
     """Make soft regions and true ones: one a sample for masks, one a class for class maps.
 
-    A class of −100 is left out: there both regions are 0.
+    Both are 0 at what is left out.
     """
     z = wide(outputs)
-    if not by_class(outputs, labels):
+    if by_class(outputs, labels):
+        require_class_labels(name, outputs, labels)
+        soft, true = torch.softmax(z, 1), is_own(outputs, labels).to(z.dtype)
+    else:
         _require_masks(name, outputs, labels)
-        return torch.sigmoid(z).flatten(1).unsqueeze(1), labels.to(z.dtype).flatten(1).unsqueeze(1)
-    require_class_labels(name, outputs, labels)
-    soft = torch.softmax(z, 1) * (labels != LEFT_OUT).unsqueeze(1)
-    shape = (*outputs.shape[:2], -1)
-    return soft.reshape(shape), is_own(outputs, labels).to(z.dtype).reshape(shape)
+        soft, true = torch.sigmoid(z).unsqueeze(1), labels.to(z.dtype).unsqueeze(1)
+    if counted is not None:
+        soft, true = (x.masked_fill(~counted.unsqueeze(1), 0) for x in (soft, true))
+    shape = (*soft.shape[:2], -1)
+    return soft.reshape(shape), true.reshape(shape)
 
 
-class RegionLoss(Loss):
+@dataclass(frozen=True, eq=False)
+class _Regional(ClassLoss):
+    """A loss of the places of each sample together: one value a sample, ``[N]``, which counts where a place does."""
+
+    ignore_index: int | None = field(default=LEFT_OUT, kw_only=True)
+
+    def weights(self, values: Reals, outputs: Reals, labels: Labels) -> None:
+        """Return that samples count alike: it is a sample's regions that have weights."""
+
+    def region_weights(self, p: Regions, labels: Labels) -> Float[Tensor, "region"]:
+        """Return the weights of the regions, which are those of classes."""
+        if p.shape[1] == 1:
+            raise ModelspaceError(
+                f"{self.name} has weights, which are of the regions of several classes, and labels of shape "
+                f"{list(labels.shape)}, which are masks of one: leave weight= out, or give scores [N, C, ...] and "
+                "classes"
+            )
+        return self.table(p, p.shape[1])
+
+    def is_sample_mean(self, labels: Labels) -> bool:
+        """Tell whether all samples count: some place of each of them."""
+        counted = self.counted(labels)
+        known = type(self) in self.catalogued
+        return known and (counted is None or bool(counted.reshape(len(counted), -1).any(1).all()))
+
+
+@dataclass(frozen=True, eq=False)
+class RegionLoss(_Regional):
     """A loss of the soft region that a sample's scores paint and of the true one; one value a sample, ``[N]``.
 
     Two forms, told apart by the shapes:
 
     * scores ``[N, …]`` and masks of 0 and 1 of the same shape: the sigmoid's region, all places of a sample together;
-    * scores ``[N, C, …]``, C ≥ 2, and classes ``[N, …]``: the softmax's regions, the mean over the C classes. A class
-      of −100 is left out.
+    * scores ``[N, C, …]``, C ≥ 2, and classes ``[N, …]``: the softmax's regions, the mean over the C classes, of the
+      weights ``weight`` where they are given.
+
+    A place of −100, or of another ``ignore_index``, is in no sum; a sample of nothing else does not count.
 
     Example:
         >>> Dice()(torch.tensor([[9.0, -9.0, 0.0]]), torch.tensor([[1, 0, 0]]))
@@ -70,13 +104,19 @@ class RegionLoss(Loss):
         """Compute the loss of every region: probabilities p and truth y."""
         raise NotImplementedError
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         """Compute ℓ of every sample, ``[N]``."""
-        return self.of_regions(*_regions(self.name, outputs, labels)).mean(1)
+        p, y = _regions(self.name, outputs, labels, counted)
+        values = self.of_regions(p, y)
+        if self.weight is None:
+            return values.mean(1)
+        w = self.region_weights(p, labels)
+        return (values * w).sum(1) / w.sum()
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse anything but masks of 0 and 1, or classes."""
-        (class_maps if by_class(outputs, labels) else zero_one)(self.name, outputs, labels)
+        labels = kept(labels, self.ignore_index)
+        (class_labels if by_class(outputs, labels) else zero_one)(self.name, outputs, labels)
 
 
 @dataclass(frozen=True)
@@ -179,10 +219,11 @@ _ORDERED = "one value a sample: the places of a sample are coupled by their orde
 
 
 @dataclass(frozen=True)
-class LovaszHinge(Loss):
+class LovaszHinge(_Regional):
     """The Lovász extension of the Jaccard loss at the hinges max(0, 1 − z) of the region and max(0, 1 + z) outside.
 
-    Scores ``[N, …]`` and masks of 0 and 1 of the same shape; one value a sample, ``[N]``.
+    Scores ``[N, …]`` and masks of 0 and 1 of the same shape; one value a sample, ``[N]``. A place of −100 is left
+    out.
 
     Example:
         >>> LovaszHinge()(torch.tensor([[2.0, 0.0, -2.0]]), torch.tensor([[1, 1, 0]]))
@@ -197,22 +238,27 @@ class LovaszHinge(Loss):
 
     properties = Properties("Δ̄_J(max(0, 1 − (2y − 1) z))", convex=True, lipschitz=1, notes=_ORDERED)
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         _require_masks(self.name, outputs, labels)
-        z = wide(outputs).flatten(1)
-        truth = labels.to(z.dtype).flatten(1)
-        return _extension((1 - (2 * truth - 1) * z).clamp(min=0), truth)
+        z = wide(outputs)
+        truth = labels.to(z.dtype)
+        errors = (1 - (2 * truth - 1) * z).clamp(min=0)
+        if counted is not None:  # last in the order, where they add nothing
+            errors, truth = (x.masked_fill(~counted, 0) for x in (errors, truth))
+        if self.weight is not None:
+            self.region_weights(errors.unsqueeze(1), labels)
+        return _extension(errors.flatten(1), truth.flatten(1))
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
-        zero_one(self.name, outputs, labels)
+        zero_one(self.name, outputs, kept(labels, self.ignore_index))
 
 
 @dataclass(frozen=True)
-class LovaszSoftmax(Loss):
+class LovaszSoftmax(_Regional):
     """The Lovász extension of the Jaccard loss at the errors |[c = y] − p_c| of the softmax, one class at a time.
 
     Scores ``[N, C, …]`` and classes ``[N, …]``; one value a sample, ``[N]``: the mean over the classes that the
-    sample has. A class of −100 is left out; a sample of nothing else has a loss of 0.
+    sample has, of the weights ``weight`` where they are given. A class of −100 is left out.
 
     Example:
         >>> LovaszSoftmax()(torch.zeros(1, 2, 3), torch.tensor([[0, 0, 1]]))
@@ -229,14 +275,17 @@ class LovaszSoftmax(Loss):
         "mean_(c ∈ y) Δ̄_J(|[c = y] − p_c|)", convex=False, lipschitz=2**0.5 / 4, bound=1, notes=_ORDERED
     )
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         require_class_labels(self.name, outputs, labels)
-        p, truth = _regions(self.name, outputs, labels)
+        p, truth = _regions(self.name, outputs, labels, counted)
         present = truth.amax(-1)
-        return (_extension((truth - p).abs(), truth) * present).sum(1) / present.sum(1).clamp(min=1)
+        if self.weight is not None:
+            present = present * self.region_weights(p, labels)
+        total = present.sum(1)
+        return (_extension((truth - p).abs(), truth) * present).sum(1) / torch.where(total > 0, total, 1)
 
     def check_values(self, outputs: Labels, labels: Labels) -> None:
-        class_maps(self.name, outputs, labels)
+        class_labels(self.name, outputs, labels, self.ignore_index)
 
     def probability(self, outputs: Reals) -> Reals:
         return torch.softmax(outputs, 1)

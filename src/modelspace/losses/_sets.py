@@ -10,6 +10,7 @@ from torch import Tensor
 from modelspace.errors import ModelspaceError
 from modelspace.losses._base import Labels, Loss, Properties, Reals, parameter
 from modelspace.losses._checks import (
+    kept,
     probabilities,
     received,
     refuse,
@@ -17,14 +18,16 @@ from modelspace.losses._checks import (
     require_same_shape,
     zero_one,
 )
+from modelspace.losses._classes import ClassLoss, Counted
 from modelspace.losses._numerics import softplus, wide
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(ClassLoss):
     """Cross-entropy of a probability z in [0, 1], with y in {0, 1} or between.
 
     The logarithms are clamped at −100, as in ``torch.nn.BCELoss``. Prefer ``logistic`` on scores: it needs no clamp.
+    With ``weight``, (w₀, w₁), labels are 0 and 1 alone.
 
     Example:
         >>> BinaryCrossEntropy()(torch.tensor([0.5, 0.0]), torch.tensor([1, 1]), reduction="none")
@@ -45,12 +48,18 @@ class BinaryCrossEntropy(Loss):
         notes="the logarithms are clamped at -100",
     )
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         require_same_shape(self.name, outputs, labels)
         return F.binary_cross_entropy(outputs, labels.to(outputs.dtype), reduction="none")
 
+    def class_count(self, outputs: Reals, labels: Labels) -> int:
+        return 2
+
     def check_values(self, outputs: Labels, labels: Labels) -> None:
+        labels = kept(labels, self.ignore_index)
         probabilities(self.name, outputs, labels)
+        if self.weight is not None:
+            zero_one(self.name, outputs, labels)
 
     def probability(self, outputs: Reals) -> Reals:
         return outputs
@@ -75,8 +84,11 @@ def _require_sets(name: str, outputs: Labels, labels: Labels) -> None:
         )
 
 
-class MultilabelLoss(Loss):
+@dataclass(frozen=True, eq=False)
+class MultilabelLoss(ClassLoss):
     """A loss of scores ``[N, C]`` and the set of classes that each sample has, as 0 and 1 ``[N, C]``.
+
+    With an ``ignore_index`` it may be open whether a sample has a class.
 
     Example:
         >>> MultilabelLogistic()(torch.tensor([[0.0, 5.0]]), torch.tensor([[1, 0]]), reduction="none")
@@ -89,7 +101,7 @@ class MultilabelLoss(Loss):
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         """Refuse anything but labels [N, C] of 0 and 1."""
         _require_sets(self.name, outputs, labels)
-        zero_one(self.name, outputs, labels)
+        zero_one(self.name, outputs, kept(labels, self.ignore_index))
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,8 @@ class MultilabelLogistic(MultilabelLoss):
     """The logistic loss of each of C yes-or-no labels.
 
     Outputs and labels are ``[N, C]``, and so are the values, one a sample and class. Its mean is
-    ``torch.nn.functional.multilabel_soft_margin_loss``.
+    ``torch.nn.functional.multilabel_soft_margin_loss``; with ``weight`` its sum is that of
+    ``torch.nn.BCEWithLogitsLoss`` with ``pos_weight``.
     Source: Cox, "The regression analysis of binary sequences", J. R. Stat. Soc. B 20, 1958; of label sets: Boutell,
     Luo, Shen, Brown, "Learning multi-label scene classification", Pattern Recognition 37, 2004 (binary relevance).
     """
@@ -112,9 +125,15 @@ class MultilabelLogistic(MultilabelLoss):
         notes="of each label by itself: it sees no dependence between the labels of a sample",
     )
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         _require_sets(self.name, outputs, labels)
         return softplus((1 - 2 * labels.to(outputs.dtype)) * outputs)
+
+    def weights(self, values: Reals, outputs: Reals, labels: Labels) -> Reals | None:
+        """Return w_c where a sample has the class c, and 1 where not."""
+        return (
+            None if self.weight is None else torch.where(labels == 1, self.table(values, outputs.shape[1]), 1)
+        )
 
     def probability(self, outputs: Reals) -> Reals:
         """Compute the sigmoid of each score: the probability that a sample has the class."""
@@ -142,18 +161,28 @@ class MultilabelRanking(MultilabelLoss):
         notes="the classes of a sample are coupled, samples are not",
     )
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         _require_sets(self.name, outputs, labels)
         z, has = wide(outputs), labels == 1
+        hasnt = ~has
+        if counted is not None:
+            has, hasnt = has & counted, hasnt & counted
         # The double sum is a product of two. A sum over nothing would be -inf, whose gradient is NaN: 0 stands in.
-        none, every = ~has.any(1), has.all(1)
-        others = torch.logsumexp(z.masked_fill(has & ~every.unsqueeze(1), -torch.inf), 1)
+        none, every = ~has.any(1), ~hasnt.any(1)
+        others = torch.logsumexp(z.masked_fill(~hasnt & ~every.unsqueeze(1), -torch.inf), 1)
         own = torch.logsumexp((-z).masked_fill(~has & ~none.unsqueeze(1), -torch.inf), 1)
         return softplus(others + own).masked_fill(none | every, 0)
 
+    def weights(self, values: Reals, outputs: Reals, labels: Labels) -> None:
+        if self.weight is not None:
+            raise ModelspaceError(
+                f"{self.name} has weights, and its values are of pairs of classes: leave weight= out, or use "
+                "'multilabel_logistic'"
+            )
+
 
 @dataclass(frozen=True)
-class Coral(Loss):
+class Coral(ClassLoss):
     """The logistic losses of "the rank is above k", summed over k; one value a sample.
 
     Outputs ``[N, K − 1]``, z_k the log-odds of a rank above k, and ranks ``[N]`` from 0 to K − 1.
@@ -186,14 +215,18 @@ class Coral(Loss):
                 "and integer ranks [N]"
             )
 
-    def per_label(self, outputs: Reals, labels: Labels) -> Reals:
+    def each(self, outputs: Reals, labels: Labels, counted: Counted) -> Reals:
         self._require_ranks(outputs, labels)
         above = labels.unsqueeze(1) > torch.arange(outputs.shape[1], device=labels.device)
         z = wide(outputs)
         return softplus(torch.where(above, -z, z)).sum(1)
 
+    def class_count(self, outputs: Reals, labels: Labels) -> int:
+        return outputs.shape[1] + 1
+
     def check_values(self, outputs: Labels, labels: Labels) -> None:
         self._require_ranks(outputs, labels)
+        labels = kept(labels, self.ignore_index)
         highest = outputs.shape[1]
         wrong = (labels < 0) | (labels > highest)
         most = max(int(labels.max()), 1)

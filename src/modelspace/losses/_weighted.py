@@ -1,4 +1,4 @@
-"""A loss of samples of unequal weight: Σ wᵢ ℓᵢ / Σ wᵢ over a batch."""
+"""A loss of samples of unequal weight: Σ wᵢ ℓᵢ / Σ wᵢ over a batch; of classes with weights of their own, too."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,14 +51,24 @@ class Weighted(Loss):
         return self.of.code
 
     def __call__(self, outputs: Nest, labels: Nest, *, reduction: str = "mean") -> Reals:
-        """Compute Σ wᵢ ℓᵢ / Σ wᵢ, where ℓᵢ is the loss of the i-th sample alone."""
+        """Compute Σ wᵢ ℓᵢ / Σ wᵢ cᵢ, of what the i-th sample alone adds to the loss's two sums: see ``sums``."""
         outputs = prediction(outputs) if self.takes_one else outputs
-        each = torch.vmap(self._one)(outputs, labels.labels)
-        weights = labels.weights.to(each.dtype)
-        return (weights * each).sum() / weights.sum()
+        values, counts = torch.vmap(self._one)(outputs, labels.labels)
+        weights = labels.weights.to(values.dtype)
+        total = (weights * counts).sum()
+        return (weights * values).sum() / torch.where(total > 0, total, 1)
 
-    def _one(self, outputs: Nest, labels: Nest) -> Tensor:
-        return self.of(*(mapped(lambda part: part[None], nest) for nest in (outputs, labels)))
+    def _one(self, outputs: Nest, labels: Nest) -> tuple[Tensor, Tensor]:
+        return self.of.sums(*(mapped(lambda part: part[None], nest) for nest in (outputs, labels)))
+
+    @property
+    def left_out(self) -> int | None:
+        """The label that counts nothing."""
+        return self.of.left_out
+
+    def on(self, labels: Nest) -> "Loss":
+        """Return it of the loss for these labels."""
+        return Weighted(self.of.on(labels))
 
     def check_values(self, outputs: Labels, labels: Any) -> None:
         """Refuse what the loss refuses."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import (
+    LEFT_OUT,
     Contract,
     Loss,
     Objective,
     anything,
-    class_labels,
     class_maps,
+    kept,
     plus_minus_one,
     zero_one,
 )
@@ -41,21 +43,15 @@ _PATTERNS = ("f1_2", "precision_2", "recall_2", "iou_2", "dice_2", "top_5_accura
 
 
 def _classes_or_signs(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
-    if outputs.ndim == 1:
-        plus_minus_one(name, outputs, labels)
-    else:
-        class_labels(name, outputs, labels)
+    (plus_minus_one if outputs.ndim == 1 else class_maps)(name, outputs, kept(labels, LEFT_OUT))
 
 
 def _classes_or_two(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
+    labels = kept(labels, LEFT_OUT)
     if outputs.shape == labels.shape:
         (plus_minus_one if bool((labels < 0).any()) else zero_one)(name, outputs, labels)
     else:
         class_maps(name, outputs, labels)
-
-
-def _all_classes_or_two(name: str, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
-    (_classes_or_two if outputs.shape == labels.shape else class_labels)(name, outputs, labels)
 
 
 def _of(
@@ -76,7 +72,7 @@ METRICS = {
             (macro_f1, macro_precision, macro_recall, balanced_accuracy, iou, dice, auroc, average_precision),
         ),
         *(_of(function, up=False) for function in (ece, log_loss, perplexity)),
-        _of(brier, _all_classes_or_two, up=False, mean=True),
+        _of(brier, up=False, mean=True),
         *(_of(function, anything) for function in (r2, pearson, spearman)),
         _of(rmse, anything, up=False),
         _of(mape, anything, up=False, mean=True),
@@ -102,7 +98,7 @@ def named(name: str) -> Metric:
             traceable=True,
         )
     if match := _TOP.fullmatch(name):
-        return Metric(name, partial(top_accuracy, k=int(match[1])), True, class_labels, True, traceable=True)
+        return Metric(name, partial(top_accuracy, k=int(match[1])), True, class_maps, True, traceable=True)
     raise unknown_name("metric", name, (*METRICS, *_PATTERNS))
 
 
@@ -135,7 +131,10 @@ def usual(loss: Loss, classes: int | None) -> list[str]:
 
 
 def resolve(
-    metric: str | Metric | Loss | Callable[[Tensor, Tensor], Tensor], *, higher_is_better: bool = False
+    metric: str | Metric | Loss | Callable[[Tensor, Tensor], Tensor],
+    *,
+    higher_is_better: bool = False,
+    left_out: int | None = None,
 ) -> Metric:
     """The metric that a name, a loss or a callable stands for.
 
@@ -144,6 +143,7 @@ def resolve(
             callable of all outputs and all labels of a split that returns a number. ``"loss"`` is the caller's to
             resolve.
         higher_is_better: The direction of a callable; the others know theirs.
+        left_out: The class label that the loss beside it leaves out, so that a metric of this library does too.
 
     Returns:
         The metric.
@@ -155,6 +155,11 @@ def resolve(
         >>> resolve("accuracy").higher_is_better
         True
     """
+    found = _resolved(metric, higher_is_better)
+    return found if left_out is None else replace(found, left_out=left_out)
+
+
+def _resolved(metric: Any, higher_is_better: bool) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, Loss):

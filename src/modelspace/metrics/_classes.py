@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses import LEFT_OUT, is_own, require_class_labels, require_same_shape
+from modelspace.losses import LEFT_OUT, is_own, require_class_labels, require_same_shape, that_count
 from modelspace.widest import widest
 
 Outputs = Float[Tensor, "..."]
@@ -19,7 +19,7 @@ def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Fl
     Args:
         outputs: Scores [N, C, ...], whose class is the largest over dimension 1; or [N], whose class is the
             sign (an output of exactly 0 is wrong for both).
-        labels: Integer classes [N, ...]; or ±1 [N].
+        labels: Integer classes [N, ...]; or ±1 [N]. Those of −100 are left out.
 
     Returns:
         A scalar in [0, 1].
@@ -38,8 +38,17 @@ def accuracy(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Fl
     else:
         require_class_labels("accuracy", outputs, labels)
         right = outputs.argmax(1) == labels
-    # In double, so that equal counts of hits are equal accuracies however the samples were split into batches.
-    return right.to(widest(right.device)).mean()
+    return share(right, labels)
+
+
+def share(values: Shaped[Tensor, "..."], labels: Labels) -> Scalar:
+    """Return the mean of values, one a label, over the labels that are not left out; NaN where all are.
+
+    In double, so that equal counts of hits are equal shares however the samples were split into batches.
+    """
+    values = values.to(widest(values.device))
+    counted = that_count(labels, LEFT_OUT)
+    return values.mean() if counted is None else (values * counted).sum() / counted.sum()
 
 
 def error(outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -66,7 +75,7 @@ def confusion(outputs: Outputs, labels: Labels) -> Float64[Tensor, "class class"
     Args:
         outputs: Scores [N, C, ...], whose class is the largest over dimension 1; or, of the labels' shape, scores of
             two classes, whose class is the sign.
-        labels: Integer classes [N, ...], of which −100 are left out; or, of two classes, ±1, or 0 and 1.
+        labels: Integer classes [N, ...]; or, of two classes, ±1, or 0 and 1. Those of −100 are left out.
 
     Returns:
         Counts, [C, C].
@@ -79,7 +88,7 @@ def confusion(outputs: Outputs, labels: Labels) -> Float64[Tensor, "class class"
     kind = widest(outputs.device)
     if outputs.shape == labels.shape:
         classes, found, own = 2, outputs > 0, labels > 0
-        counted = torch.ones_like(own)
+        counted = labels != LEFT_OUT
     else:
         require_class_labels("confusion", outputs, labels)
         classes, found, counted = outputs.shape[1], outputs.argmax(1), labels != LEFT_OUT
@@ -166,7 +175,7 @@ def top_accuracy(outputs: Outputs, labels: Labels, k: int = 5) -> Scalar:
 
     Args:
         outputs: Scores [N, C, ...].
-        labels: Integer classes [N, ...].
+        labels: Integer classes [N, ...], of which −100 are left out.
         k: How many outputs count.
     """
     require_class_labels("top_accuracy", outputs, labels)
@@ -175,4 +184,4 @@ def top_accuracy(outputs: Outputs, labels: Labels, k: int = 5) -> Scalar:
             f"top_{k}_accuracy is 1 for {outputs.shape[1]} classes whatever the model does: lower k"
         )
     own = torch.where(is_own(outputs, labels), outputs, 0).sum(1, keepdim=True)
-    return ((outputs > own).sum(1) < k).to(widest(outputs.device)).mean()
+    return share((outputs > own).sum(1) < k, labels)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from modelspace.errors import ModelspaceError
-from modelspace.losses import Contract, Loss, anything, prediction
+from modelspace.losses import LEFT_OUT, Contract, Loss, anything, leaves_some_out, prediction
 from modelspace.nest import described, unweighted
 from modelspace.widest import widest
 
@@ -32,6 +32,7 @@ class Metric:
             in memory together, and all members' values are computed at once, a piece of the samples at a time.
         traceable: That it is made of PyTorch's operations alone, which read no values and write into no argument:
             then all members' values are computed at once, under ``vmap``.
+        left_out: The class label that a metric of this library leaves out: the ``ignore_index`` of the loss.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     contract: Contract = anything
     sample_mean: bool = False
     traceable: bool = False
+    left_out: int = LEFT_OUT
 
     def __call__(self, outputs: Float[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> Shaped[Tensor, ""]:
         """The metric of these outputs, as a scalar.
@@ -54,7 +56,7 @@ class Metric:
         Raises:
             ModelspaceError: If the function returned anything but a number.
         """
-        value = self.function(self._taken(outputs), unweighted(labels))
+        value = self.function(self._taken(outputs), self._named(labels))
         if isinstance(value, Real | np.bool_) or (isinstance(value, np.ndarray) and value.ndim == 0):
             value = torch.tensor(float(value), dtype=widest(outputs.device), device=outputs.device)
         if not isinstance(value, Tensor) or value.ndim or value.is_complex():
@@ -70,6 +72,14 @@ class Metric:
         """What it is taken of: one tensor; a function of the user's gets the outputs as they are."""
         return prediction(outputs) if isinstance(self.function, Loss) or self._ours else outputs
 
+    def _named(self, labels: Any) -> Any:
+        """Return labels without weights; in those of a metric of this library −100 for what is left out."""
+        labels = unweighted(labels)
+        plain = self.left_out == LEFT_OUT or not self._ours or not isinstance(labels, Tensor)
+        if plain or labels.is_floating_point() or labels.is_complex():
+            return labels
+        return labels.long().masked_fill(labels == self.left_out, LEFT_OUT)
+
     @property
     def _ours(self) -> bool:
         function = getattr(self.function, "func", self.function)
@@ -78,11 +88,15 @@ class Metric:
     def is_sample_mean(self, labels: Shaped[Tensor, "..."]) -> bool:
         """Whether its value is known to be the mean over these samples of what each has by itself."""
         loss = self.function
-        return self.sample_mean or (isinstance(loss, Loss) and loss.is_sample_mean(labels))
+        if not self.sample_mean:
+            return isinstance(loss, Loss) and loss.is_sample_mean(labels)
+        # Where labels are quantities that may be −100 it is right, too, to take all of them together.
+        labels = unweighted(labels)
+        return not (self._ours and isinstance(labels, Tensor) and leaves_some_out(labels, self.left_out))
 
     def check_values(self, outputs: Shaped[Tensor, "..."], labels: Shaped[Tensor, "..."]) -> None:
         """Hold real outputs and labels against the contract: its own, or that of the loss that it is."""
-        outputs, labels = self._taken(outputs), unweighted(labels)
+        outputs, labels = self._taken(outputs), self._named(labels)
         if self._ours and not isinstance(labels, Tensor):
             raise ModelspaceError(
                 f"metric '{self.name}' is of one tensor of labels, and these are a {type(labels).__name__} "

@@ -1,7 +1,7 @@
 """Metrics of scores and probabilities: how they order the samples, and how far they can be believed.
 
 Outputs are logits: [N, C, …] of C classes, whose probabilities are their softmax; or, of the labels' shape, of two
-classes, whose probability of the label 1 is their sigmoid.
+classes, whose probability of the label 1 is their sigmoid. Labels of −100 are left out.
 """
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modelspace.losses import LEFT_OUT, is_own, require_class_labels
+from modelspace.metrics._classes import share
 from modelspace.metrics._quantities import runs
 from modelspace.widest import widest
 
@@ -38,13 +39,13 @@ def auroc(outputs: Outputs, labels: Labels) -> Scalar:
         Hanley & McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
         Radiology 143, 1982: it is the Mann–Whitney statistic.
     """
-    scores, own = _one_against_rest("auroc", outputs, labels)
-    positive, count = own.sum(-1), own.shape[-1]
+    scores, own, out = _one_against_rest("auroc", outputs, labels)
+    positive, count = own.sum(-1), own.shape[-1] - out
     ordered, order = scores.sort(-1)
     below, upto = runs(ordered)
-    above = ((below + upto + 1) / 2 * own.gather(-1, order)).sum(-1) - positive * (positive + 1) / 2
+    above = ((below + upto + 1) / 2 * own.gather(-1, order)).sum(-1) - positive * (out + (positive + 1) / 2)
     areas = above / (positive * (count - positive))
-    return areas.nanmean() + 0 * scores.sum()  # NaN and Inf among the outputs have no rank
+    return areas.nanmean() + 0 * outputs.sum()  # NaN and Inf among the outputs have no rank
 
 
 def average_precision(outputs: Outputs, labels: Labels) -> Scalar:
@@ -63,14 +64,14 @@ def average_precision(outputs: Outputs, labels: Labels) -> Scalar:
         >>> average_precision(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
         tensor(0.8333, dtype=torch.float64)
     """
-    scores, own = _one_against_rest("average_precision", outputs, labels)
+    scores, own, _ = _one_against_rest("average_precision", outputs, labels)
     ordered, order = scores.sort(-1)
     own = own.gather(-1, order)
     # Of each sample, how many and how many positives score at least as much.
     below, _ = runs(ordered)
     positives = nn.functional.pad(own.cumsum(-1), (1, 0))
     at_least, hits = own.shape[-1] - below, positives[..., -1:] - positives.gather(-1, below)
-    return ((hits / at_least * own).sum(-1) / own.sum(-1)).nanmean() + 0 * scores.sum()
+    return ((hits / at_least * own).sum(-1) / own.sum(-1)).nanmean() + 0 * outputs.sum()
 
 
 def ece(outputs: Outputs, labels: Labels) -> Scalar:
@@ -92,7 +93,8 @@ def ece(outputs: Outputs, labels: Labels) -> Scalar:
         Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
     if outputs.shape == labels.shape:
-        outputs, labels = torch.stack([-outputs / 2, outputs / 2], 1), (labels > 0).long()
+        two = torch.where(labels == LEFT_OUT, LEFT_OUT, labels > 0).long()
+        outputs, labels = torch.stack([-outputs / 2, outputs / 2], 1), two
     require_class_labels("ece", outputs, labels)
     confidence, found = outputs.to(widest(outputs.device)).softmax(1).max(1)
     counted = (labels != LEFT_OUT).to(confidence.dtype).flatten()
@@ -114,10 +116,10 @@ def brier(outputs: Outputs, labels: Labels) -> Scalar:
     """
     kind = widest(outputs.device)
     if outputs.shape == labels.shape:
-        return (outputs.to(kind).sigmoid() - (labels > 0).to(kind)).square().mean()
+        return share((outputs.to(kind).sigmoid() - (labels > 0).to(kind)).square(), labels)
     require_class_labels("brier", outputs, labels)
     own = is_own(outputs, labels).to(kind)
-    return (outputs.to(kind).softmax(1) - own).square().sum(1).mean()
+    return share((outputs.to(kind).softmax(1) - own).square().sum(1), labels)
 
 
 def log_loss(outputs: Outputs, labels: Labels) -> Scalar:
@@ -129,7 +131,7 @@ def log_loss(outputs: Outputs, labels: Labels) -> Scalar:
     """
     kind = widest(outputs.device)
     if outputs.shape == labels.shape:
-        return nn.functional.softplus(torch.where(labels > 0, -outputs, outputs).to(kind)).mean()
+        return share(nn.functional.softplus(torch.where(labels > 0, -outputs, outputs).to(kind)), labels)
     require_class_labels("log_loss", outputs, labels)
     return nn.functional.cross_entropy(outputs.to(kind), labels, ignore_index=LEFT_OUT)
 
@@ -144,11 +146,17 @@ def perplexity(outputs: Outputs, labels: Labels) -> Scalar:
     return log_loss(outputs, labels).exp()
 
 
-def _one_against_rest(name: str, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores and whether a sample is of the class, [class, sample]; of two classes [sample]."""
-    kind = widest(outputs.device)
+def _one_against_rest(name: str, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and whether a sample is of the class, [class, sample]; of two classes [sample]; how many are left out.
+
+    Those come last: they are of no class, and score below all others.
+    """
+    out, kind = labels == LEFT_OUT, widest(outputs.device)
     if outputs.shape == labels.shape:
-        return outputs.to(kind), (labels > 0).to(kind)
-    require_class_labels(name, outputs, labels)
-    scores, own = outputs.to(kind).softmax(1), is_own(outputs, labels).to(kind)
-    return tuple(x.movedim(1, 0).flatten(1) for x in (scores, own))  # pyright: ignore[reportReturnType]
+        scores, own = outputs.to(kind), (labels > 0).to(kind)
+    else:
+        require_class_labels(name, outputs, labels)
+        scores, own = outputs.to(kind).softmax(1), is_own(outputs, labels).to(kind)
+        scores, own = (x.movedim(1, 0).flatten(1) for x in (scores, own))
+        out = out.flatten()
+    return torch.where(out, -torch.inf, scores), own, out.sum(-1)

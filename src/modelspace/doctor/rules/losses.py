@@ -10,7 +10,7 @@ from modelspace.doctor.rule import Inapplicable, Seen, rule
 from modelspace.doctor.samples import made_labels
 from modelspace.doctor.subject import Subject
 from modelspace.errors import first_line
-from modelspace.losses import Loss, resolve
+from modelspace.losses import Loss, kept, resolve
 
 
 @rule("error", needs=("inputs", "loss", "data"))
@@ -22,6 +22,7 @@ def label_coding(subject: Subject) -> Seen:
         raise Inapplicable("the loss takes labels of any value, or its label set is not known")
     if labels.is_complex() or not labels.numel():
         return
+    labels = kept(labels, subject.loss.left_out)
     found = _classes_coded(subject, labels) if kind == "class" else _numbers_coded(labels, kind, name)
     if found is not None:
         yield "the labels", *found
@@ -72,7 +73,7 @@ def _classes_coded(subject: Subject, labels: Tensor) -> tuple[str, str] | None:
             f"the labels go from 1 to {high} and the {classes} classes from 0 to {classes - 1}",
             "labels = labels - 1",
         )
-    if low < 0 and low != -100:  # -100 is what PyTorch's losses leave out
+    if low < 0:
         return (
             f"the smallest label is {low} and classes are numbered from 0",
             "labels = (labels + 1) // 2" if (low, high) == (-1, 1) else f"labels = labels - ({low})",

@@ -91,7 +91,7 @@ def _objective(subject: Subject, outputs: Tensor, labels: Tensor) -> tuple[Objec
         one_each = labels.shape == outputs.shape and outputs.ndim > 1 and subject.labels is None
         dense = one_each and outputs[0].numel() > _SITES
     labels = labels.flatten(1)[..., :_SITES] if dense else labels
-    constant = _entropy(labels) if by_class else _constant(loss, labels)
+    constant = _entropy(labels, loss.left_out) if by_class else _constant(loss, labels)
     if dense:
         return lambda z: loss(z.flatten(2 if by_class else 1)[..., :_SITES], labels), constant
     return lambda z: loss(z, labels), constant
@@ -118,8 +118,9 @@ def _floor(subject: Subject, objective: Objective, outputs: Tensor) -> float:
     return lowest
 
 
-def _entropy(labels: Tensor) -> float:
-    shares = torch.bincount(labels.flatten().clamp(min=0)).double()
+def _entropy(labels: Tensor, left_out: int | None) -> float:
+    counted = labels.flatten() if left_out is None else labels[labels != left_out]
+    shares = torch.bincount(counted.clamp(min=0)).double()
     shares = shares[shares > 0] / shares.sum()
     return float(-(shares * shares.log()).sum())
 
