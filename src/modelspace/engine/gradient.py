@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from modelspace.data import Data, check_classes
+from modelspace.data import Data, Streamed, check_classes
 from modelspace.engine.function import Function, Named, Work
 from modelspace.errors import ModelspaceError
 from modelspace.losses import (
@@ -95,7 +95,13 @@ def goal_of(population: Population, data: Data, loss: Any, objective: Any) -> Lo
             f"data '{data.name}' has no labels, which a loss is taken of: give an objective=, a function of (model, "
             "batch)"
         )
-    goal = loss_of(population, "cross_entropy" if loss is None else loss).on(data.train.labels)
+    goal = loss_of(population, "cross_entropy" if loss is None else loss)
+    counted = goal.on(data.train.labels)
+    if isinstance(data.train, Streamed) and counted != goal:
+        raise ModelspaceError(
+            f"{goal}: 'balanced' weights are counted from all training labels, which a stream has not: give numbers"
+        )
+    goal = counted
     for each in goal.among if isinstance(goal, Choice) else (goal,):
         if each.labels in ("class", "rank", "sign"):
             check_classes(data, {each.left_out, -1 if each.labels == "sign" else None})
