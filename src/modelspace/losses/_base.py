@@ -210,7 +210,7 @@ class Loss:
         """
         return reduced(self.per_label(prediction(outputs), labels), reduction)
 
-    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Labels]:
         """Compute two sums over labels, the ratio of which is the mean: of their values, and of what each counts."""
         values = self.per_label(outputs, labels)
         return values.sum(), values.new_tensor(values.numel())

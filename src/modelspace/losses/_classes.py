@@ -128,7 +128,7 @@ class ClassLoss(Loss):
         values, weights = self.weighed(outputs, labels)
         return values if weights is None or self.weight is None else values * weights
 
-    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Labels]:
         """Compute Σ w_y ℓ and Σ w_y."""
         values, weights = self.weighed(outputs, labels)
         if weights is None:

@@ -78,7 +78,7 @@ class Given(Loss):
             return self.function.ignore_index
         return LEFT_OUT if _plain(self.function) in (F.cross_entropy, F.nll_loss) else None
 
-    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Labels]:
         """Compute the value, which counts once; of PyTorch's losses of classes Σ w_y ℓ and Σ w_y."""
         function = self.function
         counted = None if labels.is_floating_point() else that_count(labels, self.left_out)

@@ -102,7 +102,7 @@ class CrossEntropy(MulticlassLoss):
     def value(self, z: Logits, y: Classes) -> Each:
         return F.cross_entropy(z, y, reduction="none")
 
-    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Reals]:
+    def sums(self, outputs: Reals, labels: Labels) -> tuple[Reals, Labels]:
         """Compute Σ w_y ℓ and Σ w_y; over class labels the former is one operation."""
         if self._are_probabilities(outputs, labels):
             return super().sums(outputs, labels)
