@@ -401,5 +401,8 @@ def test_weights_as_a_column_of_losses_and_noise_that_keeps_what_is_left_out():
         alone = ms.fit(SPACE.sample(seeds=1, label_noise=[0.5]), of(LABELS), loss=resolve(name), epochs=1)
         assert alone.table["validation_loss"][0] == pytest.approx(loss, rel=1e-12)
         assert alone.settings["loss"] == name, "so that a run goes on under its own alone"
+    found = ms.compare_losses(run, of(LABELS))
+    assert [each.loss for each in found.results] == names
+    assert found.samples == int((LABELS[83:] >= 0).sum())
     noisy = ms.data.noisy_labels(LABELS, torch.tensor([0.9]), torch.tensor([0]), 3)[0]
     assert ((noisy == -100) == (LABELS == -100)).all()

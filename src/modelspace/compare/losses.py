@@ -1,6 +1,6 @@
 """``compare_losses``: the losses of one run on equal terms: the same seeds, the same data, the same yardsticks."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,9 +16,10 @@ from modelspace.compare.margins import Margins, MarginTally, margins_of, require
 from modelspace.compare.outputs import pieces_of
 from modelspace.compare.pairs import paired
 from modelspace.compare.settings import Chosen, chosen_settings
-from modelspace.data import Data
+from modelspace.data import Data, Split
 from modelspace.engine import evaluate
 from modelspace.errors import ModelspaceError
+from modelspace.losses import LEFT_OUT
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.runs import Distribution, Run, Status
@@ -74,7 +75,9 @@ def compare_losses(
         measured = [_recorded(each, accuracy) for each in conditions]
         return _comparison(run.data, "validation", None, conditions, measured, bins, seed)
     split = split or "test"
-    part = loaded.part(split)
+    part = _counted(loaded.part(split), conditions)
+    if not len(part):
+        raise ModelspaceError(f"the losses leave out all of the {split} split of {loaded.name}")
     kept = _kept(run, conditions)
     least = min((c.noise for c in conditions if c.noise is not None), default=None)
     total = sum(map(len, kept))
@@ -86,6 +89,15 @@ def compare_losses(
             for each, rows in zip(conditions, kept, strict=True)
         ]
     return _comparison(loaded.name, split, len(part), conditions, measured, bins, seed)
+
+
+def _counted(part: Split, conditions: Sequence[Chosen]) -> Split:
+    """The samples that no loss leaves out by a label that is no class."""
+    left_out = {LEFT_OUT, *(each.loss.left_out or 0 for each in conditions)}
+    if part.labels.ndim > 1 or part.labels.is_floating_point():
+        return part
+    out = torch.isin(part.labels.long(), torch.tensor([label for label in left_out if label < 0]))
+    return part.take(~out) if bool(out.any()) else part
 
 
 def _validation_accuracy(run: Run, data: Data | None) -> np.ndarray | None:
