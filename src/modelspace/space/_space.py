@@ -445,8 +445,14 @@ class ModelSpace:
 
 
 def samples_as(inputs: Nest, dtype: torch.dtype) -> Nest:
-    """Return samples for parameters of this type: floating-point tensors are cast to it, others stay."""
-    return mapped(lambda part: part.to(dtype) if part.is_floating_point() else part, inputs)
+    """Return samples for parameters of this type: real and complex tensors are cast to it or its form, others stay."""
+
+    def one(part: Tensor) -> Tensor:
+        if part.is_complex() and dtype.itemsize >= 4:
+            return part.to(dtype.to_complex())
+        return part.to(dtype) if part.is_floating_point() else part
+
+    return mapped(one, inputs)
 
 
 class Population:
