@@ -1,4 +1,4 @@
-"""``--column``: a column without a flag reaches what reads it; one with a flag is that flag's; mistakes are one line."""
+"""``--column``: a column without a flag reaches what reads it; one with a flag is that flag's; mistakes in a line."""
 
 import pandas as pd
 import pytest
@@ -97,7 +97,10 @@ def test_a_column_with_a_flag_is_the_flag_s(nets, capsys):
         ("--column beta=x", "--column beta=x: 'x' is not a number"),
         ("--column beta=0:1:2", "--column beta=0:1:2: a logarithmic range needs two positive ends"),
         ("--column lr=x", "argument --lr: 'x' is not a number"),
-        ("--column beta=1 --column beta=2", "--column beta: given more than once; several values are one column"),
+        (
+            "--column beta=1 --column beta=2",
+            "--column beta: given more than once; several values are one column",
+        ),
         ("--column seeds=3", "seeds are given by --seeds"),
         ("--column self=3", "--column self: no column may be called so"),
         ("--column epochs=3", "epochs is one for the whole fit"),

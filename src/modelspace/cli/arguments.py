@@ -219,7 +219,9 @@ class _Column(argparse.Action):
         name, text = given
         known = getattr(namespace, self.dest)
         if name in known:
-            raise ModelspaceError(f"--column {name}: given more than once; several values are one column, {name}=V,V")
+            raise ModelspaceError(
+                f"--column {name}: given more than once; several values are one column, {name}=V,V"
+            )
         if name in ("self", "seeds"):
             raise ModelspaceError(f"--column {name}: no column may be called so; seeds are given by --seeds")
         if name in (*_FLAGGED, *_SEVERAL):
@@ -259,7 +261,12 @@ def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
         several["objective"] = [each.rpartition(":")[2] for each in several["objective"]]
     own = {name: values.column(text) for name, text in options.grouped.items()}
     model = {name: value for name, value in varied(options.model).items() if isinstance(value, list)}
-    return {**model, **several, **{n: v for n, v in {**options.column, **named}.items() if v is not None}, **own}
+    return {
+        **model,
+        **several,
+        **{n: v for n, v in {**options.column, **named}.items() if v is not None},
+        **own,
+    }
 
 
 def varied(model: Mapping[str, Any]) -> dict[str, Any]:
