@@ -1,5 +1,6 @@
 """What is written runs: docstrings, the README, the examples."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -99,6 +100,20 @@ def test_a_page_s_python_runs(page, tmp_path, monkeypatch):
     for block in blocks(page, "python"):
         with redirect_stdout(io.StringIO()):
             exec(compile(block, page.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", ["work", "objectives", "moving", "metrics", "optimizers", "data", "losses"])
+def test_a_job_takes_at_most_fifteen_lines(page):
+    """Of a user's code, beside imports and the classes of the networks themselves."""
+    long = []
+    for block in blocks(ROOT / "docs" / f"{page}.md", "python"):
+        own = [
+            n for n in ast.parse(block).body if not isinstance(n, ast.Import | ast.ImportFrom | ast.ClassDef)
+        ]
+        lines = [line for n in own for line in block.splitlines()[n.lineno - 1 : n.end_lineno]]
+        if sum(map(bool, map(str.strip, lines))) > 15:
+            long.append(block)
+    assert long == []
 
 
 def commands(page):

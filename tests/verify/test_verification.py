@@ -274,3 +274,23 @@ def test_growth_of_rounding_is_no_difference():
     assert found.equivalent, repr(found)
     assert any(each.growth is not None and max(each.points) > each.tolerance for each in found.errors)
     assert "the network itself grows rounding to this" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"objective": {"a": len, "b": len}}, "one at a time: objective=a or objective=b"),
+        ({"optimizer": "muon"}, "Muon takes matrices alone.*give another optimizer"),
+        ({"optimizer": "lbfgs"}, "LBFGS steps by a closure"),
+        ({"optimizer": "lion"}, "torch.optim has no Lion"),
+    ],
+)
+def test_what_has_no_plain_loop_is_said(given, says):
+    with pytest.raises(ms.ModelspaceError, match=says):
+        ms.verify(ms.ModelSpace(nn.Linear, in_features=3, out_features=2, input_shape=(3,)), **given)
+
+
+def test_members_are_verify_s_own():
+    space = ms.ModelSpace(nn.Linear, in_features=3, out_features=2, input_shape=(3,))
+    with pytest.raises(ms.ModelspaceError, match=r"give their space, population\.space"):
+        ms.verify(space.sample(seeds=2))

@@ -27,6 +27,7 @@ from modelspace.space import ModelSpace
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _COLUMNS = {**RANGES, **losses.ranges(), "label_noise": LABEL_NOISE, "layer_decay": LAYER_DECAY}
+_FLAGGED = (*_COLUMNS, "data_seed", *datasets.COLUMNS)
 _TIMES = ("every", "at", "logarithmic", "epochs")  # of --record
 # Settings of fit whose flag is a column's, and the one that has none.
 _NO_FLAG = ("clip_norm", "clip_value", "data_seed", "on_epoch", "groups")
@@ -60,7 +61,7 @@ _METAVAR = {
     "record": "WHAT[@TIMES][,…]",
 }
 _MORE = {
-    "loss": "see modelspace losses; several are a column, one a member",
+    "loss": "see modelspace losses; several are a column, one a member; or yours, file.py:name",
     "metrics": f"{', '.join(metrics.METRICS)}; f1_2, precision_2, recall_2, iou_2 of class 2; top_5_accuracy",
     "record": "loss,grad_norm; points@every=100, @at=0/10/100, @logarithmic=20 of updates, @epochs=5 (default: the "
     "start, and after each epoch); file.py:f of a member",
@@ -195,6 +196,49 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
             metavar="V",
             help=what + (": 4 for 0 to 3, or which: 3,5,8 or 100-131" if counted else ": 50,100,200"),
         )
+    columns.add_argument(
+        "--column",
+        action=_Column,
+        type=typed(values.named, "column"),
+        default={},
+        metavar="NAME=V[,V…]",
+        help="one that has no flag: a number among the keyword arguments of your --objective, --transform or --loss "
+        "(of def elbo(model, x, beta=1.0): beta=0.1,1); may be given more than once",
+    )
+
+
+class _Column(argparse.Action):
+    """``--column NAME=V`` into a dict, or as ``--NAME V`` where that is a column's flag."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, given: Any, _: str | None = None):
+        """Keep the values; of a column with a flag by the flag, of ``lr.head`` the text, as that flag is read later.
+
+        Raises:
+            ModelspaceError: the name was there already or can be no column's, or a value is no number.
+        """
+        name, text = given
+        known = getattr(namespace, self.dest)
+        if name in known:
+            raise ModelspaceError(
+                f"--column {name}: given more than once; several values are one column, {name}=V,V"
+            )
+        if name in ("self", "seeds"):
+            raise ModelspaceError(f"--column {name}: no column may be called so; seeds are given by --seeds")
+        if name in (*_FLAGGED, *_SEVERAL):
+            flag = parser._option_string_actions[_flag(name)]
+            flag(parser, namespace, parser._get_values(flag, [text]))
+            read = None  # what counts is the flag's
+        else:
+            read = text if "." in name else _plain(name, text)
+        setattr(namespace, self.dest, {**known, name: read})
+
+
+def _plain(name: str, text: str) -> list[Any]:
+    """A column's values, whole numbers as such: an architecture counts with them."""
+    try:
+        return [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.column(text)]
+    except ModelspaceError as error:
+        raise ModelspaceError(f"--column {name}={text}: {error}") from None
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -211,13 +255,18 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def chosen_columns(options: argparse.Namespace) -> dict[str, Any]:
     """The columns that were given."""
-    named = {name: getattr(options, name) for name in (*_COLUMNS, "data_seed", *datasets.COLUMNS)}
+    named = {name: getattr(options, name) for name in _FLAGGED}
     several = {name: given for name in _SEVERAL if len(given := _several(getattr(options, name))) > 1}
     if "objective" in several:
         several["objective"] = [each.rpartition(":")[2] for each in several["objective"]]
     own = {name: values.column(text) for name, text in options.grouped.items()}
     model = {name: value for name, value in varied(options.model).items() if isinstance(value, list)}
-    return {**model, **several, **{name: value for name, value in named.items() if value is not None}, **own}
+    return {
+        **model,
+        **several,
+        **{n: v for n, v in {**options.column, **named}.items() if v is not None},
+        **own,
+    }
 
 
 def varied(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,11 +331,13 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of ``fit``."""
     named = {each.name: getattr(options, each.name) for each in fields(Options) if each.name not in _NO_FLAG}
     choices = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) is not None}
+    first = {name: (_several(named[name]) or [None])[0] for name in _SEVERAL}
     return {
         **named,
-        **{name: (_several(named[name]) or [None])[0] for name in _SEVERAL},
+        **first,
+        "loss": function_named(first["loss"]),
         "objective": _objective(options.objective),
-        "transform": options.transform and function_named(options.transform),
+        "transform": function_named(options.transform),
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
@@ -307,9 +358,9 @@ def _objective(given: str | None) -> Any:
     return several if len(several) > 1 else next(iter(several.values()), None)
 
 
-def function_named(given: str) -> Any:
+def function_named(given: str | None) -> Any:
     """A function by its file or module: ``file.py:function``; another word as it is."""
-    return load_object(given) if ":" in given else given
+    return load_object(given) if given and ":" in given else given
 
 
 def _group(text: str) -> str | dict[str, str]:

@@ -29,7 +29,7 @@ examples:
   modelspace fit nets.py:MLP --model.width 16,32 --model.dropout 0,0.3 --data digits --lr 1e-3
   modelspace fit nets.py:MLP --data digits --fold 5 --optimizer sgd,adam --batch-size 16,64 --lr 1e-3,1e-2
   modelspace fit shops.py:Forecaster --data shops.py:series --task 10000 --seeds 1 --loss mse --steps 500
-  modelspace fit nets.py:VAE --data digits --objective nets.py:elbo --lr 1e-3 --epochs 10"""
+  modelspace fit nets.py:VAE --data digits --objective nets.py:elbo --column beta=0.1,1,4 --lr 1e-3"""
 
 
 def _configure_fit(parser: argparse.ArgumentParser) -> None:

@@ -68,13 +68,16 @@ def typed(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
 def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse, collecting ``--model.KEY VALUE`` (or ``--model.KEY=VALUE``) into ``options.model``.
 
-    ``--COLUMN.GROUP VALUE`` goes into ``options.grouped`` in the same way, where the verb takes groups.
+    ``--COLUMN.GROUP VALUE`` goes into ``options.grouped`` in the same way, where the verb takes groups; ``--column``
+    with a dot in its name is either.
 
     Raises:
         ModelspaceError: an option that nobody knows (the nearest one is named), or a key without a value.
     """
     options, rest = parser.parse_known_args(arguments)
     options.model, options.grouped = {}, {}
+    columns = getattr(options, "column", {})
+    rest += [f"--{name}={columns.pop(name)}" for name in [*columns] if "." in name]
     while rest:
         word = rest.pop(0)
         own = re.fullmatch(r"--([a-z][\w-]*)\.([^=]+)(=.*)?", word) if hasattr(options, "group") else None

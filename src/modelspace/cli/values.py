@@ -26,6 +26,15 @@ def column(text: str) -> list[Any]:
     return [_number(part) for part in text.split(",")]
 
 
+def named(text: str) -> tuple[str, str]:
+    """``beta=0.1,1``: a column's name and its values, as they stand."""
+    match = re.fullmatch(r"([^\W\d][\w.-]*)=(.+)", text)
+    if match is None:
+        raise ModelspaceError(f"'{text}': a column is NAME=V, like beta=0.1,1")
+    name = match[1] if "." in match[1] else match[1].replace("-", "_")
+    return name, match[2]
+
+
 def pairs(text: str) -> list[tuple[float, float]]:
     """``0.9/0.999``, or several: ``0.9/0.999,0.8/0.99``."""
     found = []

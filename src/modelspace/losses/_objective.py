@@ -1,6 +1,7 @@
 """An objective that is the user's own function of (model, batch), where no loss of outputs and labels says it."""
 
 import inspect
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -203,32 +204,64 @@ def of_the_model(model: Any, batch: Any) -> Any:
     """Return what a model says of its own loss: Lightning's ``training_step``, or the ``loss`` of its output.
 
     What ``training_step`` logs (``self.log``, ``self.log_dict``) is taken along.
+
+    Raises:
+        ModelspaceError: it optimizes by hand, reads what only a Trainer has, or returned nothing.
     """
     if not callable(getattr(model, "training_step", None)):
         return called(model, batch)
+    if getattr(model, "automatic_optimization", True) is False:
+        raise ModelspaceError(
+            f"{type(model).__name__} optimizes by hand (automatic_optimization = False), and the optimizer here is "
+            "fit's: give objective=f, its loss as a function of (model, batch)"
+        )
     with _logged(model) as values:
         parameters = inspect.signature(model.training_step).parameters
         result = model.training_step(batch, 0) if len(parameters) > 1 else model.training_step(batch)
+    if result is None:
+        raise ModelspaceError(f"{type(model).__name__}.training_step returned None: it must return the loss")
     return {**values, **(result if isinstance(result, Mapping) else {"loss": result})}
+
+
+class _NoTrainer:
+    """What stands for Lightning's Trainer: one process that logs nowhere, and nothing that goes on in time."""
+
+    logger, loggers, world_size, is_global_zero, sanity_checking = None, (), 1, True, False
+    global_rank = local_rank = node_rank = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModelspaceError(
+            f"the model's training_step reads self.trainer.{name} (as self.{name}, perhaps), and there is no Trainer "
+            "here: give objective=f, its loss as a function of (model, batch)"
+        )
 
 
 @contextmanager
 def _logged(model: Any) -> Iterator[dict[str, Any]]:
-    """Take what a Lightning module logs within the block."""
+    """Take what a Lightning module logs within the block; of a metric of torchmetrics its value on the batch.
+
+    Names lose a leading ``train_`` or ``train/``: both splits are scored by the one step.
+    """
     values: dict[str, Any] = {}
 
     def log(name: str, value: Any, *_: Any, **__: Any) -> None:
-        values[name] = value
+        values[re.sub(r"^train(ing)?[_/]", "", name)] = getattr(value, "_forward_cache", value)
 
     def log_dict(pairs: Mapping[str, Any], *_: Any, **__: Any) -> None:
-        values.update(pairs)
+        for name, value in pairs.items():
+            log(name, value)
 
     taken = {"log": log, "log_dict": log_dict}
+    if "_trainer" in vars(model):  # Lightning's own: without one, current_epoch is 0 for ever, and silently
+        taken["_trainer"] = _NoTrainer()
     held = {name: vars(model)[name] for name in taken if name in vars(model)}
+    metrics = [each for each in model.modules() if "_forward_cache" in vars(each)]
     vars(model).update(taken)
     try:
         yield values
     finally:
+        for metric in metrics:  # what it has summed is of all members of this step, and of no other
+            metric.reset()
         for name in taken:
             vars(model).pop(name, None)
         vars(model).update(held)

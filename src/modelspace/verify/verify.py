@@ -1,6 +1,6 @@
 """``verify``: train a handful of members both ways, as a population and plainly, and compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,10 +14,16 @@ from modelspace.engine import goal_of, probe
 from modelspace.errors import ModelspaceError, first_line, the_users_told
 from modelspace.losses import Loss, Objective, has_own
 from modelspace.optimizers import SGD, Adam, Optimizer
-from modelspace.space import ModelSpace
+from modelspace.space import ModelSpace, Population
 from modelspace.verify.judge import of_torch
 from modelspace.verify.record import TOLERANCES, Verification
 from modelspace.verify.sides import Sides
+
+# Optimizers that torch.optim has in a form of which an ordinary loop is not made.
+_OTHERWISE = {
+    "LBFGS": "torch.optim.LBFGS steps by a closure, on all data",
+    "Muon": "torch.optim.Muon takes matrices alone, and the rest goes to a second optimizer",
+}
 
 
 @the_users_told()
@@ -63,13 +69,18 @@ def verify(
 
     Raises:
         ModelspaceError: the architecture does not train in plain PyTorch either; the message is its own. Or an
-            optimizer that ``torch.optim`` doesn't have.
+            optimizer that ``torch.optim`` doesn't have, several objectives, or a population.
     """
     if min(members, steps, batch_size) < 1:
         raise ModelspaceError(
             f"members, steps and batch are at least 1; received {members}, {steps}, {batch_size}"
         )
     tried = _tried(optimizer)
+    if isinstance(objective, Mapping):
+        names = " or ".join(f"objective={name}" for name in objective)
+        raise ModelspaceError(f"several objectives are held against the plain loop one at a time: {names}")
+    if isinstance(space, Population):
+        raise ModelspaceError("verify draws members of its own: give their space, population.space")
     if not isinstance(space, ModelSpace):
         data = data if data is None else datasets.load(data)
         sample = {} if data is None else {"input_shape": data.input_shape, "input_dtype": data.input_dtype}
@@ -122,8 +133,11 @@ def _tried(
     """SGD, Adam, and the optimizer that was asked for."""
     asked = [] if optimizer is None else [optimizers.resolve(optimizer)]
     if asked and of_torch(asked[0]) is None:
+        name = type(asked[0]).__name__
+        why = _OTHERWISE.get(name, f"torch.optim has no {name}")
         raise ModelspaceError(
-            f"torch.optim has no {type(asked[0]).__name__}: there is no plain loop to hold it against"
+            f"{why}: there is no plain loop of one to hold the architecture against; give another optimizer (this "
+            "one itself is held by modelspace.optimizers.check)"
         )
     return list(dict.fromkeys([SGD(momentum=0.9), Adam(), *asked]))
 
