@@ -4,6 +4,7 @@ It needs PyTorch and nothing else. The loop is the tutorial's, with its order of
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import cycle, islice, pairwise
 from typing import Any
 
@@ -219,9 +220,8 @@ class Steps:
         network, optimizer = fresh(self._architecture, seed, self._device)
         train(network, optimizer, self._batches[:3], self._objective)  # warms up, and makes Adam's state
         batches = list(islice(cycle(self._batches), steps))
-        return (
-            seconds_of(lambda: train(network, optimizer, batches, self._objective), self._device) * 1e3 / steps
-        )
+        work = partial(train, network, optimizer, batches, self._objective)
+        return seconds_of(work, self._device) * 1e3 / steps
 
 
 def whole_network_seconds(
@@ -237,14 +237,15 @@ def whole_network_seconds(
         for batches in epochs:
             network.train()
             train(network, optimizer, batches)
-            _scores(network, *validation)
+            scores(network, *validation)
         if test is not None:
-            _scores(network, *test)
+            scores(network, *test)
 
     return seconds_of(whole, device)
 
 
-def _scores(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def scores(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Loss and accuracy of a whole split."""
     network.eval()
     with torch.no_grad():
         outputs = network(inputs)
