@@ -69,21 +69,31 @@ def residual(key: jax.Array) -> Network:
 
 
 def encoder(key: jax.Array) -> Network:
-    """One transformer encoder layer (normalised after each part), mean over the rows, a linear head."""
-    keys = jax.random.split(key, 5)
-    biases = dict.fromkeys(("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True)
-    attention = nn.MultiheadAttention(4, 32, **biases, key=keys[1])
-    sizes = zip(((8, 32), (32, 64), (64, 32), (32, 10)), (keys[0], *keys[2:]), strict=True)
-    embed, up, down, head = (nn.Linear(i, o, key=k) for (i, o), k in sizes)
+    """One transformer encoder layer, mean over the rows, a linear head."""
+    keys = jax.random.split(key, 3)
 
     def forward(layers: Any, x: jax.Array, state: nn.State) -> tuple[jax.Array, nn.State]:
-        embed, attention, up, down, first, second, head = layers
-        x = jax.vmap(embed)(x)
-        x = jax.vmap(first)(x + attention(x, x, x))
-        x = jax.vmap(lambda row: second(row + down(jax.nn.relu(up(row)))))(x)
-        return head(x.mean(0)), state
+        embed, layer, head = layers
+        return head(_encoded(layer, jax.vmap(embed)(x)).mean(0)), state
 
-    return Network([embed, attention, up, down, nn.LayerNorm(32), nn.LayerNorm(32), head], forward)
+    embed, head = nn.Linear(8, 32, key=keys[0]), nn.Linear(32, 10, key=keys[1])
+    return Network([embed, _layer(keys[2]), head], forward)
+
+
+def _layer(key: jax.Array) -> list[Any]:
+    keys = jax.random.split(key, 3)
+    biases = dict.fromkeys(("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True)
+    up, down = nn.Linear(32, 64, key=keys[0]), nn.Linear(64, 32, key=keys[1])
+    attention = nn.MultiheadAttention(4, 32, **biases, key=keys[2])
+    return [attention, up, down, nn.LayerNorm(32), nn.LayerNorm(32)]
+
+
+def _encoded(layer: Any, x: jax.Array, padding: jax.Array | None = None) -> jax.Array:
+    """What a transformer encoder layer gives for the rows of one sample; normalised after each part."""
+    attention, up, down, first, second = layer
+    mask = None if padding is None else jnp.broadcast_to(~padding, (len(x), len(x)))
+    x = jax.vmap(first)(x + attention(x, x, x, mask=mask))
+    return jax.vmap(lambda row: second(row + down(jax.nn.relu(up(row)))))(x)
 
 
 def lstm(key: jax.Array) -> Network:
@@ -120,20 +130,15 @@ def pinn(key: jax.Array) -> nn.Sequential:
 
 
 def masked(key: jax.Array) -> Network:
-    """A transformer encoder layer over tokens; padding is not attended to."""
-    keys = jax.random.split(key)
-    layer = encoder(keys[0]).layers
-    embed, head = nn.Embedding(20, 32, key=keys[1]), nn.Linear(32, 20, key=keys[1])
+    """A transformer encoder layer over tokens, of which the padding is not attended to."""
+    keys = jax.random.split(key, 3)
 
     def forward(layers: Any, x: Any, state: nn.State) -> tuple[jax.Array, nn.State]:
-        embed, place, attention, up, down, first, second, head = layers
-        tokens, padding = x
-        x = jax.vmap(embed)(tokens) + place
-        x = jax.vmap(first)(x + attention(x, x, x, mask=jnp.broadcast_to(~padding, (len(x), len(x)))))
-        x = jax.vmap(lambda row: second(row + down(jax.nn.relu(up(row)))))(x)
-        return jax.vmap(head)(x), state
+        place, embed, layer, head = layers
+        return jax.vmap(head)(_encoded(layer, jax.vmap(embed)(x[0]) + place, x[1])), state
 
-    return Network([embed, jnp.zeros((16, 32)), *layer[1:6], head], forward)
+    embed, head = nn.Embedding(20, 32, key=keys[0]), nn.Linear(32, 20, key=keys[1])
+    return Network([jnp.zeros((16, 32)), embed, _layer(keys[2]), head], forward)
 
 
 def forecaster(key: jax.Array) -> Network:
