@@ -122,7 +122,7 @@ def pinn() -> nn.Module:
 
 
 class Masked(nn.Module):
-    """One transformer encoder layer, 32 wide, 4 heads, over 16 tokens of which the padding is masked; 20 scores each."""
+    """The same layer over 16 tokens, of which the padding is masked; 20 scores of each token."""
 
     def __init__(self):
         super().__init__()

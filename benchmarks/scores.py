@@ -63,7 +63,10 @@ def checks(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Neither is slower than looping over modules."""
     return [
         check(
-            f"{c['call']} of {c['members']:,} members, times the loop", "≥ 1", f"{c['ratio']:.2f}", c["ratio"] >= 1
+            f"{c['call']} of {c['members']:,} members, times the loop",
+            "≥ 1",
+            f"{c['ratio']:.2f}",
+            c["ratio"] >= 1,
         )
         for c in calls
     ]

@@ -22,7 +22,9 @@ class Workload:
     """A network, its data and a batch size, with what it has to reach."""
 
     network: str
-    shape: tuple[int, ...]  # the 64 pixels of scikit-learn's digits as the network reads them, or digits-7x7; or none
+    shape: tuple[
+        int, ...
+    ]  # the 64 pixels of scikit-learn's digits as the network reads them, or digits-7x7; or none
     batch: int
     loop: float = 1  # times the plain loop; 1 means never slower
     limit: float | None = None  # fraction of the machine's limit

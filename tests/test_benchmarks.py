@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from cost.twelve import subjects
 
 from benchmarks import __main__ as program
@@ -76,7 +75,10 @@ def test_the_summaries_of_fits_by_hand_and_what_was_missed():
     turns = {"call": "predict", "members": 8, "turns": [(3.0, 1.0), (4.0, 5.0), (3.0, 4.0)]}
     found = scores.summarised(turns)
     assert (found["ratio"], found["loop"], found["seconds"]) == (0.8, 3, 4)
-    assert [check["met"] for ratio in (0.99, 1.0) for check in scores.checks([found | {"ratio": ratio}])] == [False, True]
+    assert [check["met"] for ratio in (0.99, 1.0) for check in scores.checks([found | {"ratio": ratio}])] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -243,7 +245,11 @@ def test_the_flop_of_a_step_in_closed_form(name):
     found = steps.step_flop(workload, workload.data()) / workload.batch
     # An LSTM's first state is zero but multiplied: 8 steps of (8 + 32) → 4·32, and the head; a GRU 12 of 17 → 3·16. A
     # PINN has a forward, backward of it, and of that, and then backward through all of them; and one for the start.
-    least = {"lstm": 2 * 16384 + 2.8 * 65536 + 3 * 640, "forecaster": 2.8 * 12 * 2 * 16 * 48, "pinn": 8 * 2 * 1120}
+    least = {
+        "lstm": 2 * 16384 + 2.8 * 65536 + 3 * 640,
+        "forecaster": 2.8 * 12 * 2 * 16 * 48,
+        "pinn": 8 * 2 * 1120,
+    }
     assert found == closed.get(workload.network, found) > least.get(workload.network, 0)
 
 
@@ -257,7 +263,9 @@ def of(network):
 def test_torch_func_trains_as_the_plain_loop_does(name, monkeypatch):
     monkeypatch.setattr(torch, "randn_like", torch.ones_like)  # each side draws otherwise
     workload, ensemble = of(name), Ensemble(name, members=2)
-    batches, alone = workload.batches(workload.data())[:4], [workload.architecture() for _ in range(2)]
+    data, alone = workload.data(), [workload.architecture() for _ in range(2)]
+    assert ensemble.own == bool(data.tasks)
+    batches = workload.batches(data)[:4]
     for k, network in enumerate(alone):
         start = {n: p[k] for n, p in (ensemble.points | ensemble.buffers).items()}
         network.load_state_dict(start, strict=False)
@@ -282,7 +290,8 @@ point, static = eqx.partition(made, eqx.is_inexact_array)
 leaves, tree = jax.tree.flatten(point)
 point = jax.tree.unflatten(tree, [given[f"arr_{i}"].reshape(leaf.shape) for i, leaf in enumerate(leaves)])
 jax.random.normal = lambda key, shape: jax.numpy.ones(shape)  # as torch.randn_like is here
-objective, batch = OBJECTIVES.get(sys.argv[1], cross_entropy), [given[f"batch_{i}"] for i in range(int(sys.argv[4]))]
+objective = OBJECTIVES.get(sys.argv[1], cross_entropy)
+batch = [jax.numpy.asarray(given[name]) for name in given if name.startswith("batch")]
 one = lambda p: objective(eqx.combine(p, static), state, *batch)[0]
 value, gradient = jax.jit(jax.value_and_grad(one))(point)
 np.savez(sys.argv[3], value, *jax.tree.leaves(gradient))
@@ -311,8 +320,7 @@ def test_jax_has_the_loss_and_the_gradient_of_pytorch(name, tmp_path, monkeypatc
         points[3], slopes[3] = points[3][32:], slopes[3][32:]
     given = {f"batch_{i}": part.numpy() for i, part in enumerate(batch)}
     np.savez(tmp_path / "given.npz", *points, **given)
-    script = [sys.executable, "-c", GRADIENT, name]
-    command = [*script, tmp_path / "given.npz", tmp_path / "answer.npz", str(len(batch))]
+    command = [sys.executable, "-c", GRADIENT, name, tmp_path / "given.npz", tmp_path / "answer.npz"]
     subprocess.run(command, cwd=machine.ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True)
     value, *gradient = np.load(tmp_path / "answer.npz").values()
     assert value == pytest.approx(loss.item(), rel=1e-5)
