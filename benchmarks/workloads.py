@@ -96,10 +96,10 @@ _ALL = (
     Workload("encoder", (8, 8), 32, loop=4, jax=1),
     Workload("lstm", (8, 8), 32, loop=2, jax=1),
     Workload("lora", (64,), 32),
-    Workload("vae", (64,), 32),
-    Workload("pinn", (), 128),
-    Workload("masked", (), 32),
-    Workload("forecaster", (), 16),
+    Workload("vae", (64,), 32, loop=10, jax=1),
+    Workload("pinn", (), 128, loop=4),
+    Workload("masked", (), 32, jax=1),
+    Workload("forecaster", (), 16, loop=12, jax=1),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 FITS = tuple(name for name, w in WORKLOADS.items() if w.batch == 32 and w.shape and not w.fit)
