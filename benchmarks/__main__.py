@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from benchmarks import ROOT, fits, steps
+from benchmarks import ROOT, fits, scores, steps
 from benchmarks.machine import RESULTS, environment, file_name, on_gpu, use
 from benchmarks.peers import PEERS
 from benchmarks.tables import draw, table
@@ -117,6 +117,7 @@ def run(only: Sequence[str], settings: Settings, extras: Sequence[str] = ()) -> 
         "steps": steps.measure(names, settings),
         "fits": fits.measure(names, settings) if "fit" in parts else [],
         "small": fits.measure_small(settings) if "small" in parts else None,
+        "scores": scores.measure(settings) if "scores" in parts else [],
         "scaling": fits.measure_scaling(settings) if "scaling" in parts else None,
         "curves": fits.measure_curves(names, settings) if "curve" in parts else [],
         "ten_thousand": fits.measure_study(settings) if "ten-thousand" in parts else None,
@@ -126,7 +127,8 @@ def run(only: Sequence[str], settings: Settings, extras: Sequence[str] = ()) -> 
 
 def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
     """One check for every target that the run has a number for."""
-    return [check for one in results["steps"] for check in steps.checks(one)] + fits.checks(results)
+    of_steps = [check for one in results["steps"] for check in steps.checks(one)]
+    return of_steps + fits.checks(results) + scores.checks(results.get("scores", []))
 
 
 def head(results: dict[str, Any]) -> str:
@@ -148,6 +150,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     return [
         *steps.tables(results["steps"]),
         *fits.tables(results, peak),
+        *scores.tables(results.get("scores", [])),
         *table(
             "Targets",
             "of what: {name} | wanted: {wanted} | found: {found} | result: {result}",

@@ -79,7 +79,7 @@ def measure_curves(names: Sequence[str], settings: Settings) -> list[dict[str, A
 def _point(workload: Workload, members: int, settings: Settings) -> dict[str, Any]:
     """The peers that train K members at once, by turns with the loop; they have no planning."""
     data, device, seconds = workload.data(), settings.device, settings.turn_seconds
-    loop = plain.Steps(workload.architecture, workload.batches(data, device=device), device)
+    loop = plain.Steps(workload.network, workload.batches(data, device=device), device)
     sizes = {"torch.func": {"members": members}, "jax": {"sizes": [members]}}
     asked = {name: own for name, own in sizes.items() if name in settings.peers}
     loop_ms = []

@@ -20,29 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import modelspace as ms
+from benchmarks import plain
 
 PAST, BATCH, LR = 12, 16, 1e-2
-
-
-class GRU(nn.Module):
-    """A recurrent forecaster."""
-
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = nn.GRU(1, 16, batch_first=True), nn.Linear(16, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x[..., None])[0][:, -1])
 
 
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(PAST, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
 
 
-MODELS = {"gru": GRU, "mlp": mlp}
+MODELS = {"gru": plain.Forecaster, "mlp": mlp}
 
 
 def windows(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,13 +53,11 @@ def trained(model: nn.Module, x: Any, y: Any, steps: int, batch: int, held: Any 
     """Train in a plain loop; score what is held back after each epoch."""
     optimizer, made = torch.optim.Adam(model.parameters(), lr=LR), 0
     while made < steps:
-        for rows in torch.randperm(len(x)).split(batch)[: max(1, len(x) // batch)][: steps - made]:
-            optimizer.zero_grad()
-            F.mse_loss(model(x[rows]), y[rows]).backward()
-            optimizer.step()
-            made += 1
+        rows = torch.randperm(len(x)).split(batch)[: max(1, len(x) // batch)][: steps - made]
+        plain.train(model, optimizer, ((x[index], y[index]) for index in rows), plain.squared)
+        made += len(rows)
         with torch.no_grad():
-            held is None or F.mse_loss(model(held[0]), held[1]).item()
+            held is None or plain.squared(model, held).item()
     return model
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from equinox import nn
 
-from benchmarks.peers import Pace, read
+from benchmarks.peers import OWN, Pace, read
 
 _LR = 1e-3
 _BATCH = "batch"  # the axis that BatchNorm averages over
@@ -69,21 +69,31 @@ def residual(key: jax.Array) -> Network:
 
 
 def encoder(key: jax.Array) -> Network:
-    """One transformer encoder layer (normalised after each part), mean over the rows, a linear head."""
-    keys = jax.random.split(key, 5)
-    biases = dict.fromkeys(("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True)
-    attention = nn.MultiheadAttention(4, 32, **biases, key=keys[1])
-    sizes = zip(((8, 32), (32, 64), (64, 32), (32, 10)), (keys[0], *keys[2:]), strict=True)
-    embed, up, down, head = (nn.Linear(i, o, key=k) for (i, o), k in sizes)
+    """One transformer encoder layer, mean over the rows, a linear head."""
+    keys = jax.random.split(key, 3)
 
     def forward(layers: Any, x: jax.Array, state: nn.State) -> tuple[jax.Array, nn.State]:
-        embed, attention, up, down, first, second, head = layers
-        x = jax.vmap(embed)(x)
-        x = jax.vmap(first)(x + attention(x, x, x))
-        x = jax.vmap(lambda row: second(row + down(jax.nn.relu(up(row)))))(x)
-        return head(x.mean(0)), state
+        embed, layer, head = layers
+        return head(_encoded(layer, jax.vmap(embed)(x)).mean(0)), state
 
-    return Network([embed, attention, up, down, nn.LayerNorm(32), nn.LayerNorm(32), head], forward)
+    embed, head = nn.Linear(8, 32, key=keys[0]), nn.Linear(32, 10, key=keys[1])
+    return Network([embed, _layer(keys[2]), head], forward)
+
+
+def _layer(key: jax.Array) -> list[Any]:
+    keys = jax.random.split(key, 3)
+    biases = dict.fromkeys(("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True)
+    up, down = nn.Linear(32, 64, key=keys[0]), nn.Linear(64, 32, key=keys[1])
+    attention = nn.MultiheadAttention(4, 32, **biases, key=keys[2])
+    return [attention, up, down, nn.LayerNorm(32), nn.LayerNorm(32)]
+
+
+def _encoded(layer: Any, x: jax.Array, padding: jax.Array | None = None) -> jax.Array:
+    """What a transformer encoder layer gives for the rows of one sample; normalised after each part."""
+    attention, up, down, first, second = layer
+    mask = None if padding is None else jnp.broadcast_to(~padding, (len(x), len(x)))
+    x = jax.vmap(first)(x + attention(x, x, x, mask=mask))
+    return jax.vmap(lambda row: second(row + down(jax.nn.relu(up(row)))))(x)
 
 
 def lstm(key: jax.Array) -> Network:
@@ -97,6 +107,50 @@ def lstm(key: jax.Array) -> Network:
         return head(last), state
 
     return Network([nn.LSTMCell(8, 32, key=first), nn.Linear(32, 10, key=second)], forward)
+
+
+def vae(key: jax.Array) -> Network:
+    """An encoder, a decoder, and the key of the draws between them."""
+    keys = jax.random.split(key, 3)
+    ends = nn.MLP(64, 16, 64, 1, key=keys[0]), nn.MLP(8, 64, 64, 1, key=keys[1])
+    draws = nn.StateIndex(jax.random.key_data(keys[2]))
+
+    def forward(layers: Any, x: jax.Array, state: nn.State) -> Any:  # of a whole batch
+        encoder, decoder, draws = layers
+        key, own = jax.random.split(jax.random.wrap_key_data(state.get(draws)))
+        mean, log_variance = jnp.split(jax.vmap(encoder)(x), 2, -1)
+        z = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
+        return (jax.vmap(decoder)(z), mean, log_variance), state.set(draws, jax.random.key_data(key))
+
+    return Network([*ends, draws], forward)
+
+
+def pinn(key: jax.Array) -> nn.Sequential:
+    return nn.Sequential([nn.MLP(2, 1, 32, 2, activation=jnp.tanh, key=key)])
+
+
+def masked(key: jax.Array) -> Network:
+    """A transformer encoder layer over tokens, of which the padding is not attended to."""
+    keys = jax.random.split(key, 3)
+
+    def forward(layers: Any, x: Any, state: nn.State) -> tuple[jax.Array, nn.State]:
+        place, embed, layer, head = layers
+        return jax.vmap(head)(_encoded(layer, jax.vmap(embed)(x[0]) + place, x[1])), state
+
+    embed, head = nn.Embedding(20, 32, key=keys[0]), nn.Linear(32, 20, key=keys[1])
+    return Network([jnp.zeros((16, 32)), embed, _layer(keys[2]), head], forward)
+
+
+def forecaster(key: jax.Array) -> Network:
+    """A GRU 1→16, a linear head on its last state."""
+    first, second = jax.random.split(key)
+
+    def forward(layers: Any, x: jax.Array, state: nn.State) -> tuple[jax.Array, nn.State]:
+        cell, head = layers
+        last, _ = jax.lax.scan(lambda h, value: (cell(value[None], h), None), jnp.zeros(16), x)
+        return head(last), state
+
+    return Network([nn.GRUCell(1, 16, key=first), nn.Linear(16, 1, key=second)], forward)
 
 
 def lora(key: jax.Array) -> Network:
@@ -120,13 +174,50 @@ _BASE = [
     for i, o in pairwise((64, 960, 960, 10))
 ]
 NETWORKS = {made.__name__: made for made in (dummynet, mlp, cnn, residual, encoder, lstm, lora)}
+NETWORKS |= {made.__name__: made for made in (vae, pinn, masked, forecaster)}
 
 
-def loss(point: Any, static: Any, state: nn.State, x: jax.Array, y: jax.Array) -> tuple[jax.Array, nn.State]:
-    """The mean cross-entropy of one member on a batch, and BatchNorm's state after it."""
-    network = jax.vmap(eqx.combine(point, static), axis_name=_BATCH, in_axes=(0, None), out_axes=(0, None))
-    outputs, state = network(x, state)
+def _outputs(network: Any, x: Any, state: nn.State) -> tuple[jax.Array, nn.State]:
+    """What a network gives for a batch, and BatchNorm's state after it."""
+    return jax.vmap(network, axis_name=_BATCH, in_axes=(0, None), out_axes=(0, None))(x, state)
+
+
+def cross_entropy(network: Any, state: nn.State, x: jax.Array, y: jax.Array) -> tuple[jax.Array, nn.State]:
+    outputs, state = _outputs(network, x, state)
     return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean(), state
+
+
+def known(network: Any, state: nn.State, tokens: Any, padding: Any, y: Any) -> tuple[jax.Array, nn.State]:
+    """The same of the labels that are not −100."""
+    outputs, state = _outputs(network, (tokens, padding), state)
+    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.maximum(y, 0))
+    return (losses * (y >= 0)).sum() / (y >= 0).sum(), state
+
+
+def squared(network: Any, state: nn.State, x: jax.Array, y: jax.Array) -> tuple[jax.Array, nn.State]:
+    outputs, state = _outputs(network, x, state)
+    return ((outputs - y) ** 2).mean(), state
+
+
+def elbo(network: Any, state: nn.State, x: jax.Array, _: Any) -> tuple[jax.Array, nn.State]:
+    (outputs, mean, log_variance), state = network(x, state)
+    kl = (mean**2 + jnp.exp(log_variance) - 1 - log_variance).sum(-1) / 2
+    return (((outputs - x) ** 2).sum(-1) + kl).mean(), state
+
+
+def burgers(network: Any, state: nn.State, x: jax.Array, y: jax.Array) -> tuple[jax.Array, nn.State]:
+    def u(point: jax.Array) -> jax.Array:
+        return network(point)[0]
+
+    def residual(point: jax.Array) -> jax.Array:
+        slope, second = jax.jvp(jax.grad(u), (point,), (jnp.array([0.0, 1.0]),))
+        return slope[0] + u(point) * slope[1] - second[1] / 100
+
+    start = jax.vmap(u)(x.at[:, 0].set(0)) - y[:, 0]
+    return (jax.vmap(residual)(x) ** 2).mean() + (start**2).mean(), state
+
+
+OBJECTIVES = {"vae": elbo, "pinn": burgers, "masked": known, "forecaster": squared}
 
 
 class Ensemble:
@@ -138,20 +229,26 @@ class Ensemble:
         points, static = eqx.partition(made, eqx.is_inexact_array)
         optimizer = optax.adam(_LR)
 
-        def one(point: Any, state: nn.State, moments: Any, x: jax.Array, y: jax.Array) -> Any:
-            gradient, state = jax.grad(loss, has_aux=True)(point, static, state, x, y)
+        objective = OBJECTIVES.get(network, cross_entropy)
+
+        def loss(point: Any, state: nn.State, batch: Any) -> tuple[jax.Array, nn.State]:
+            return objective(eqx.combine(point, static), state, *batch)
+
+        def one(point: Any, state: nn.State, moments: Any, batch: Any) -> Any:
+            gradient, state = jax.grad(loss, has_aux=True)(point, state, batch)
             updates, moments = optimizer.update(gradient, moments)
             return optax.apply_updates(point, updates), state, moments
 
         def every(*arguments: Any) -> Any:
-            return eqx.filter_vmap(one, in_axes=(0, 0, 0, None, None))(*arguments)
+            own = 0 if network in OWN else None
+            return eqx.filter_vmap(one, in_axes=(0, 0, 0, own))(*arguments)
 
         self._step = jax.jit(every, donate_argnums=(0, 1, 2))
         self._state = points, state, eqx.filter_vmap(optimizer.init)(points)
 
-    def step(self, batch: tuple[jax.Array, jax.Array]) -> None:
-        """Begin one update of every member."""
-        self._state = self._step(*self._state, *batch)
+    def step(self, batch: tuple[jax.Array, ...]) -> None:
+        """Begin one update of every member, on one batch, or on each one's own."""
+        self._state = self._step(*self._state, batch)
 
     def wait(self) -> None:
         """Until the updates are made."""
@@ -166,11 +263,11 @@ def ensemble(
     ``JAX_PLATFORMS`` has to name the device's kind.
     """
     jax.config.update("jax_default_device", jax.devices()[int(device.partition(":")[2] or 0)])
-    samples = [(jnp.asarray(x), jnp.asarray(y)) for x, y in read(batches)]
     tried: dict[int, float] = {}
     facts, best = {}, None
     for members in sizes:
         made = Ensemble(network, members)
+        samples = [tuple(map(jnp.asarray, batch)) for batch in read(batches, members * (network in OWN))]
         pace = Pace(made.step, samples, made.wait, members)
         tried[members] = pace.turn(_TRY_SECONDS)
         if tried[members] == min(tried.values()):

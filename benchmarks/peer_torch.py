@@ -15,11 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
 from benchmarks.machine import seconds_of, synchronise, use
-from benchmarks.peers import Pace, read
-from benchmarks.plain import LR, NETWORKS, Batch, fresh, train
+from benchmarks.peers import OWN, Pace, read
+from benchmarks.plain import LR, NETWORKS, OBJECTIVES, Batch, fresh, train
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
@@ -29,9 +29,9 @@ Turn = Callable[[float], float]
 def ensemble(network: str, batches: str, members: int, device: str = "cpu") -> tuple[dict[str, Any], Turn]:
     """All K members at once; frozen parameters are the first member's, shared by all."""
     made = Ensemble(network, members, device)
-    samples = _samples(batches, device)
+    samples = _samples(batches, device, members * made.own)
     try:
-        pace = Pace(lambda batch: made.step(*batch), samples, lambda: synchronise(device), members)
+        pace = Pace(made.step, samples, lambda: synchronise(device), members)
     except RuntimeError as error:
         operation = re.search(r"Batching rule not implemented for (aten::[\w.]*\w)", str(error))
         raise RuntimeError(f"no batched form of {operation[1]}" if operation else str(error)) from error
@@ -45,7 +45,7 @@ def process(network: str, batches: str, steps: int, device: str = "cpu") -> tupl
     seeds = count()
 
     def trained(samples: list[Batch]) -> None:
-        train(*fresh(NETWORKS[network], next(seeds), device), samples)
+        train(*fresh(NETWORKS[network], next(seeds), device), samples, OBJECTIVES[network])
 
     def turn(seconds: float) -> float:
         del seconds  # one whole member, however many it takes
@@ -56,9 +56,23 @@ def process(network: str, batches: str, steps: int, device: str = "cpu") -> tupl
     return {"members": 1, "steps": steps}, turn
 
 
-def _samples(path: str, device: str) -> list[Batch]:
+def _samples(path: str, device: str, members: int = 0) -> list[Batch]:
     use(device)
-    return [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in read(path)]
+    return [tuple(torch.from_numpy(x).to(device) for x in batch) for batch in read(path, members)]
+
+
+def burgers(network: Any, batch: Batch) -> Tensor:
+    """``plain.burgers``, whose ``autograd.grad`` has no batched form in ``torch.func``."""
+    points, start = batch
+
+    def u(point: Tensor) -> Tensor:
+        return network(point)[0]
+
+    def residual(point: Tensor) -> Tensor:
+        slope, second = jvp(grad(u), (point,), (torch.eye(2)[1],))
+        return slope[0] + u(point) * slope[1] - second[1] / 100
+
+    return vmap(residual)(points).square().mean() + F.mse_loss(network(F.pad(points[:, 1:], (1, 0))), start)
 
 
 class Ensemble:
@@ -67,6 +81,7 @@ class Ensemble:
     Attributes:
         points: The trained parameters, ``[K, …]`` each.
         buffers: ``[K, …]`` each.
+        own: Whether a batch is each member's own, ``[K, …]``.
     """
 
     def __init__(self, network: str, members: int, device: str = "cpu"):
@@ -76,22 +91,24 @@ class Ensemble:
         self.points = {name: p.detach() for name, p in stacked.items() if name not in alike}
         skeleton = copy.deepcopy(modules[0]).to("meta")
 
+        self.own, objective = network in OWN, {**OBJECTIVES, "pinn": burgers}[network]
+
         def loss(
-            point: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, labels: Tensor
+            point: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
         ) -> tuple[Tensor, dict[str, Tensor]]:
             # BatchNorm writes into its buffers, which grad allows only for what was made inside it.
             buffers = {name: value.clone() for name, value in buffers.items()}
-            outputs = functional_call(skeleton, ({**point, **alike}, buffers), (inputs,))
-            return F.cross_entropy(outputs, labels), buffers
+            values = {**point, **alike}, buffers
+            return objective(lambda *inputs: functional_call(skeleton, values, inputs), batch), buffers
 
         gradient: Any = grad(loss, has_aux=True)
-        self._gradient = vmap(gradient, in_dims=(0, 0, None, None), randomness="different")
+        self._gradient = vmap(gradient, in_dims=(0, 0, 0 if self.own else None), randomness="different")
         self._moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in self.points.items()}
         self._count = 0
 
-    def step(self, inputs: Tensor, labels: Tensor) -> None:
+    def step(self, batch: Batch) -> None:
         """Update every member once, on one batch."""
-        gradient, self.buffers = self._gradient(self.points, self.buffers, inputs, labels)
+        gradient, self.buffers = self._gradient(self.points, self.buffers, batch)
         self._count += 1
         first, second = (1 - beta**self._count for beta in _BETAS)
         for name, g in gradient.items():

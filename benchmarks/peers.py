@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks import ROOT
 
 PEERS = {"torch.func": "peer_torch:ensemble", "jax": "peer_jax:ensemble", "processes": "peer_torch:process"}
+OWN = ("forecaster",)  # networks of which each has samples of its own
 _LENGTH = 100  # of a reason, for a table
 _LEAST = 2  # steps of a turn, however long each
 _ON_ONE_GPU = 4  # processes of one member each
@@ -101,7 +102,7 @@ def summarised(peer: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def running(
-    asked: dict[str, dict[str, Any]], network: str, batches: Iterable[tuple[Any, Any]], device: str
+    asked: dict[str, dict[str, Any]], network: str, batches: Iterable[tuple[Any, ...]], device: str
 ) -> Iterator[list[Peer]]:
     """Start peers one after the other, idle until it is their turn. All of them end with the block.
 
@@ -114,8 +115,7 @@ def running(
     alone = threads if device == "cpu" else _ON_ONE_GPU
     with tempfile.TemporaryDirectory(prefix="modelspace-bench-") as folder, ExitStack() as ending:
         path = f"{folder}/batches.npz"  # so that a peer needs nothing but NumPy to have them
-        inputs, labels = zip(*batches, strict=True)
-        np.savez(path, inputs=np.stack(inputs), labels=np.stack(labels))
+        np.savez(path, *map(np.stack, zip(*batches, strict=True)))
         started: list[Peer] = []
         for name, own in asked.items():
             shares = (alone, 1) if name == "processes" else (1, threads)
@@ -135,10 +135,12 @@ def variables(threads: int, device: str) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "NPROC": str(threads), "JAX_PLATFORMS": kind} | quiet | shared
 
 
-def read(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The batches of a file."""
+def read(path: str, members: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """The batches of a file; or each member's own of them, stacked, where it is said how many there are."""
     with np.load(path) as file:
-        return list(zip(file["inputs"], file["labels"], strict=True))
+        parts = list(file.values())
+    own = (np.arange(members) + np.arange(len(parts[0]))[:, None]) % len(parts[0])
+    return list(zip(*([part[i] for i in own] if members else part for part in parts), strict=True))
 
 
 class Pace:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import modelspace as ms
+from benchmarks import plain
 
 SIDE, SHIFT, BATCH, LR = 28, 3, 32, 1e-3
 
@@ -51,17 +52,6 @@ class Shifted(Dataset):
         down, right = torch.randint(2 * SHIFT + 1, (2,)).tolist()
         picture = self.x[i, :, down : down + SIDE, right : right + SIDE]
         return picture.flip(2) if torch.rand(()) < 0.5 else picture, self.y[i]
-
-
-def looped(model: nn.Module, loader: DataLoader, epochs: int, held: Any) -> None:
-    """Train in a plain loop, with a score after each epoch."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-        accuracy(model, held)
 
 
 def accuracy(model: nn.Module, held: Any) -> float:
@@ -96,7 +86,10 @@ def main() -> None:
         print(f"  {name}: {run.plan}")
     nets, began = [space.draw(k) for k in range(loops)], time.perf_counter()
     for model in nets:
-        looped(model, loader, epochs, data.validation)
+        optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+        for _ in range(epochs):
+            plain.train(model, optimizer, loader)
+            accuracy(model, data.validation)
     name = f"DataLoader loop ({loops}, extrapolated)"
     seconds[name] = (time.perf_counter() - began) / len(nets) * members
     scores[name] = np.array([accuracy(model, data.test) for model in nets])

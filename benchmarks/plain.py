@@ -1,10 +1,12 @@
-"""What anybody would write: networks, and the loop that trains one after another; it needs PyTorch and nothing else.
+"""What anybody would write: networks, what they minimise, and the loop that trains one after another.
 
-The loop is the tutorial's, with its order of calls.
+It needs PyTorch and nothing else. The loop is the tutorial's, with its order of calls.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import cycle, islice, pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +18,10 @@ from modelspace.examples import DummyNet
 LR = 1e-3
 _FIRST_STEPS = 10
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # what the network is called with, then the labels
 Epochs = Sequence[Sequence[Batch]]
 Architecture = Callable[[], nn.Module]
+Objective = Callable[[Any, Any], Tensor]
 
 
 def mlp() -> nn.Module:
@@ -99,8 +102,84 @@ class Adapted(nn.Module):
         return x
 
 
+class VAE(nn.Module):
+    """An encoder 64-64-(8 means, 8 logarithms of variances), a draw, a decoder 8-64-64."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+        self.decoder = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = self.encoder(x).chunk(2, -1)
+        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        return self.decoder(z), mean, log_variance
+
+
+def pinn() -> nn.Module:
+    """Make a 2-32-32-1 with tanh: u(t, x)."""
+    return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+
+
+class Masked(nn.Module):
+    """The same layer over 16 tokens, of which the padding is masked; 20 scores of each token."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.place = nn.Embedding(20, 32), nn.Parameter(torch.zeros(16, 32))
+        self.layer = nn.TransformerEncoderLayer(32, 4, dim_feedforward=64, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(32, 20)
+
+    def forward(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        hidden = self.layer(self.embed(tokens) + self.place, src_key_padding_mask=padding)
+        return self.head(hidden).transpose(1, 2)
+
+
+class Forecaster(nn.Module):
+    """A GRU of 16 units over the last values of a series; a linear head gives the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.GRU(1, 16, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x[..., None])[0][:, -1])
+
+
 NETWORKS: dict[str, Architecture] = {"dummynet": DummyNet, "mlp": mlp, "cnn": cnn, "residual": Residual}
 NETWORKS |= {"encoder": Encoder, "lstm": Recurrent, "lora": Adapted}
+NETWORKS |= {"vae": VAE, "pinn": pinn, "masked": Masked, "forecaster": Forecaster}
+
+
+def cross_entropy(network: Any, batch: Batch) -> Tensor:
+    """Of the labels that are not −100."""
+    *inputs, labels = batch
+    return F.cross_entropy(network(*inputs), labels)
+
+
+def squared(network: Any, batch: Batch) -> Tensor:
+    return F.mse_loss(network(batch[0]), batch[1])
+
+
+def elbo(network: Any, batch: Batch) -> Tensor:
+    """The negative evidence lower bound, up to a constant."""
+    outputs, mean, log_variance = network(batch[0])
+    error = (outputs - batch[0]).square().sum(-1)
+    return (error + (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1) / 2).mean()
+
+
+def burgers(network: Any, batch: Batch) -> Tensor:
+    """Burgers' equation, u_t + u u_x = u_xx / 100 at points (t, x), and u(0, x) there."""
+    t, x = (part.detach().requires_grad_() for part in batch[0].split(1, 1))
+    u = network(torch.cat([t, x], 1))
+    u_t, u_x = torch.autograd.grad(u.sum(), (t, x), create_graph=True)
+    (u_xx,) = torch.autograd.grad(u_x.sum(), x, create_graph=True)
+    start = F.mse_loss(network(torch.cat([torch.zeros_like(t), x], 1)), batch[1])
+    return (u_t + u * u_x - u_xx / 100).square().mean() + start
+
+
+OBJECTIVES: dict[str, Objective] = dict.fromkeys(NETWORKS, cross_entropy)
+OBJECTIVES |= {"vae": elbo, "pinn": burgers, "forecaster": squared}
 
 
 def fresh(architecture: Architecture, seed: int, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -110,20 +189,25 @@ def fresh(architecture: Architecture, seed: int, device: str) -> tuple[nn.Module
     return network, torch.optim.Adam(network.parameters(), lr=LR)
 
 
-def train(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> None:
+def train(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    objective: Objective = cross_entropy,
+) -> None:
     """Make one step a batch."""
-    for inputs, labels in batches:
+    for batch in batches:
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(inputs), labels)
-        loss.backward()
+        objective(network, batch).backward()
         optimizer.step()
 
 
 class Steps:
     """Steps of one network over batches on the device: no data loader, nothing that a careful user does not pay."""
 
-    def __init__(self, architecture: Architecture, batches: Sequence[Batch], device: str = "cpu"):
-        self._architecture, self._batches, self._device = architecture, batches, device
+    def __init__(self, network: str, batches: Sequence[Batch], device: str = "cpu"):
+        self._architecture, self._objective = NETWORKS[network], OBJECTIVES[network]
+        self._batches, self._device = batches, device
         self._step_ms = self._timed(_FIRST_STEPS, seed=0)
 
     def milliseconds(self, seconds: float, seed: int) -> float:
@@ -134,9 +218,10 @@ class Steps:
 
     def _timed(self, steps: int, seed: int) -> float:
         network, optimizer = fresh(self._architecture, seed, self._device)
-        train(network, optimizer, self._batches[:3])  # warms up, and makes Adam's state
+        train(network, optimizer, self._batches[:3], self._objective)  # warms up, and makes Adam's state
         batches = list(islice(cycle(self._batches), steps))
-        return seconds_of(lambda: train(network, optimizer, batches), self._device) * 1e3 / steps
+        work = partial(train, network, optimizer, batches, self._objective)
+        return seconds_of(work, self._device) * 1e3 / steps
 
 
 def whole_network_seconds(
@@ -152,14 +237,15 @@ def whole_network_seconds(
         for batches in epochs:
             network.train()
             train(network, optimizer, batches)
-            _scores(network, *validation)
+            scores(network, *validation)
         if test is not None:
-            _scores(network, *test)
+            scores(network, *test)
 
     return seconds_of(whole, device)
 
 
-def _scores(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def scores(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Loss and accuracy of a whole split."""
     network.eval()
     with torch.no_grad():
         outputs = network(inputs)

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.table import Table
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +18,7 @@ from benchmarks.machine import in_fresh_process, product_gflops
 from benchmarks.peers import running
 from benchmarks.tables import check, table, times
 from benchmarks.workloads import WORKLOADS, Settings, Workload
-from modelspace.data import Data, Split
+from modelspace.data import Data
 from modelspace.fit import Recipe, measured, prepare
 from modelspace.progress import progress
 
@@ -35,7 +34,7 @@ def turns(**given: Any) -> dict[str, Any]:
     data, device, seconds = workload.data(), settings.device, settings.turn_seconds
     repeats = []
     with progress(f"timing {workload.name}", settings.repeats + 2, "turns") as advance:
-        loop = plain.Steps(workload.architecture, workload.batches(data, device=device), device)
+        loop = plain.Steps(workload.network, workload.batches(data, device=device), device)
         members = Members(workload, data, settings)
         advance(1)
         sizes = {"torch.func": {"members": settings.ensemble_members}, "jax": {"sizes": settings.jax_members}}
@@ -92,11 +91,14 @@ class Members:
     def __init__(self, workload: Workload, data: Data, settings: Settings):
         # Drawn now: a selection of drawn members is copied on the device, and no timed run draws its own.
         drawn = workload.space().sample(seeds=range(settings.members))
+        if data.tasks:
+            drawn = drawn.with_columns(task=[k % data.task_count for k in range(settings.members)])
         self.population = drawn.copy().to(settings.device)
-        nothing = Split(data.train.inputs[:0], data.train.labels[:0])
-        self._data = Data(data.name, data.train, nothing, nothing)
-        self._settings = {"optimizer": ms.Adam(lr=plain.LR), "batch_size": workload.batch}
-        self._epoch = len(data.train) // workload.batch
+        nothing = data.train.take(slice(0))
+        tasks = {split: ids[: len(ids) * (split == "train")] for split, ids in data.tasks.items()}
+        self._data = Data(data.name, data.train, nothing, nothing, tasks)
+        self._settings = {"optimizer": ms.Adam(lr=plain.LR), "batch_size": workload.batch, **workload.fit}
+        self._epoch = len(data.train) // (data.task_count * workload.batch)
         # As ``fit`` makes it for a run of so many epochs, which is not run.
         recipe = Recipe(epochs=ceil(settings.run_steps / self._epoch), metrics=(), **self._settings)
         recipe = recipe.resolved(self.population, self._data)
@@ -121,7 +123,8 @@ class Members:
         self._next = rows[-1] + 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is computed member by member stands in the table
-            how = {"epochs": epochs, "plan": self.plan, **self._settings}
+            # Not epochs, of which each is as long as the member's own samples.
+            how = {"steps": epochs * self._epoch, "plan": self.plan, **self._settings}
             run = ms.fit(self.population[rows], self._data, **how)
         return run.seconds - run.plan.seconds
 
@@ -131,15 +134,15 @@ def step_flop(workload: Workload, data: Data) -> int:
 
     Counted on the plain step by ``torch.utils.flop_counter`` (a multiplication and an addition are two),
     which leaves out elementwise work, Adam's included. Fused attention and the fused LSTM, which it does not
-    know, are taken apart for the count.
+    know, are taken apart for the count. Of a PINN the derivatives inside the objective are counted as well.
     """
     network = workload.architecture()
-    inputs, labels = workload.batches(data)[0]
+    batch, objective = workload.batches(data)[0], plain.OBJECTIVES[workload.network]
     counter, apart = FlopCounterMode(display=False), torch.backends.mkldnn.flags(enabled=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # setting the flags warns about a device that is not there
         with sdpa_kernel(SDPBackend.MATH), apart, counter:
-            F.cross_entropy(network(inputs), labels).backward()
+            objective(network, batch).backward()
     return counter.get_total_flops()
 
 

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
+
+from benchmarks.forecasters import windows
 from benchmarks.peers import PEERS
-from benchmarks.plain import NETWORKS, Batch
+from benchmarks.plain import NETWORKS, OBJECTIVES, Batch, cross_entropy
 from modelspace import ModelSpace, data
-from modelspace.data import Data, epoch_indices, of_splits
+from modelspace.data import Data, epoch_indices, of_splits, of_tasks
 from modelspace.errors import unknown_name
+from modelspace.nest import arguments
+
+_SERIES, _BATCHES = 1024, 64
 
 
 @dataclass
@@ -15,7 +22,9 @@ class Workload:
     """A network, its data and a batch size, with what it has to reach."""
 
     network: str
-    shape: tuple[int, ...]  # the 64 pixels of scikit-learn's digits as the network reads them, or digits-7x7
+    shape: tuple[
+        int, ...
+    ]  # the 64 pixels of scikit-learn's digits as the network reads them, or digits-7x7; or none
     batch: int
     loop: float = 1  # times the plain loop; 1 means never slower
     limit: float | None = None  # fraction of the machine's limit
@@ -24,6 +33,8 @@ class Workload:
 
     def __post_init__(self):
         self.name, self.architecture = f"{self.network}-{self.batch}", NETWORKS[self.network]
+        objective = OBJECTIVES[self.network]
+        self.fit: dict[str, Any] = {} if objective is cross_entropy else {"objective": objective}
 
     def targets(self, device: str) -> dict[str, float | None]:
         """What it has to reach on a device."""
@@ -32,22 +43,48 @@ class Workload:
 
     def space(self) -> ModelSpace:
         """Its space."""
-        return ModelSpace(self.architecture, input_shape=self.shape)
+        return ModelSpace(self.architecture, input_shape=self.shape or None)
 
     def data(self) -> Data:
         """Its data, the same for every batch size."""
+        if not self.shape:
+            return _DATA[self.network]()
         if self.shape == (3, 7, 7):
             return data.digits_7x7()
         parts = {n: (p.inputs.reshape(-1, *self.shape), p.labels) for n, p in data.digits().splits.items()}
         return of_splits(**parts, name="digits")
 
     def batches(self, data: Data, epoch: int = 0, device: str = "cpu") -> list[Batch]:
-        """One epoch's batches, gathered, on a device."""
-        inputs, labels = data.train.inputs.to(device), data.train.labels.to(device)
+        """One epoch's batches, gathered, on a device; of an epoch of many, the first."""
+        parts = [part.to(device) for part in (*arguments(data.train.inputs)[0], data.train.labels)]
         order = epoch_indices(len(data.train), self.batch, seed=0, epoch=epoch)
-        return [(inputs[index], labels[index]) for index in order.to(device)]
+        return [tuple(part[index] for part in parts) for index in order[:_BATCHES].to(device)]
 
 
+def _points() -> Data:
+    """Points (t, x) of [0, 1] × [−1, 1], with −sin πx."""
+    points = torch.rand(1024, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 2])
+    points -= torch.tensor([0, 1])
+    return data.load((points, -(torch.pi * points[:, 1:]).sin()), splits=(1, 0, 0), name="points")
+
+
+def _tokens() -> Data:
+    """Walks of 6 to 16 tokens with a step each, padded; of those that are hidden, about one in seven, the label."""
+    g = torch.Generator().manual_seed(0)
+    first, step = torch.randint(18, (2, 1024, 1), generator=g)
+    tokens = (first + step * torch.arange(16)) % 18 + 2
+    padding = torch.arange(16) >= torch.randint(6, 17, (1024, 1), generator=g)
+    hidden = (torch.rand(tokens.shape, generator=g) < 0.15) & ~padding
+    inputs = torch.where(hidden, 1, tokens).masked_fill(padding, 0)
+    labels = torch.where(hidden, tokens, -100)
+    return data.load(((inputs, padding), labels), splits=(1, 0, 0), name="tokens")
+
+
+def _series() -> Data:
+    return of_tasks(map(windows, range(_SERIES)), ordered=True, name="series")
+
+
+_DATA = {"pinn": _points, "masked": _tokens, "forecaster": _series}
 _ALL = (
     Workload("dummynet", (3, 7, 7), 32, loop=20, limit=0.3, jax=1.5, gpu=100),
     Workload("dummynet", (3, 7, 7), 128),
@@ -59,11 +96,15 @@ _ALL = (
     Workload("encoder", (8, 8), 32, loop=4, jax=1),
     Workload("lstm", (8, 8), 32, loop=2, jax=1),
     Workload("lora", (64,), 32),
+    Workload("vae", (64,), 32, loop=10, jax=1),
+    Workload("pinn", (), 128, loop=4),
+    Workload("masked", (), 32, jax=1),
+    Workload("forecaster", (), 16, loop=12, jax=1),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
-FITS = tuple(name for name, workload in WORKLOADS.items() if workload.batch == 32)
+FITS = tuple(name for name, w in WORKLOADS.items() if w.batch == 32 and w.shape and not w.fit)
 CURVES = ("dummynet-32", "mlp-32", "cnn-32")
-PARTS = ("fit", "small", "scaling")
+PARTS = ("fit", "small", "scores", "scaling")
 EXTRAS = ("curve", "ten-thousand")
 
 
