@@ -199,7 +199,7 @@ def test_a_worker_that_is_lost_too_often_is_tried_in_smaller_shards(slow):
 def test_what_the_user_s_code_raises_is_one_message(slow):
     with pytest.raises(
         RuntimeError,
-        match=r"^a shard of 4 members failed in a worker: ValueError: boom \(test_ray.py, line \d+\)",
+        match=r"^a shard of 4 members failed in a worker: .*boom.* line \d+ of .*test_ray.py",
     ) as caught:
         slow("error", runner="ray")
     assert len(str(caught.value).splitlines()) == 1
@@ -324,7 +324,7 @@ def test_progress_counts_every_member_step_once(slow, monkeypatch):
         yield told.append
 
     monkeypatch.setattr(plans.FIT, "progress", noted)
-    slow("killed", runner="ray", seconds=0.1, seeds=8)
+    slow("killed", runner="ray", seconds=0.4, seeds=8)
     assert sum(told) == 0
     assert len(told) > 3  # some of it while shards were in training
 
