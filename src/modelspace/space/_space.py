@@ -445,7 +445,7 @@ class ModelSpace:
 
 
 def samples_as(inputs: Nest, dtype: torch.dtype) -> Nest:
-    """Return samples for parameters of this type: real and complex tensors are cast to it or its form, others stay."""
+    """Return samples for parameters of this type: real and complex tensors are cast to it, others stay."""
 
     def one(part: Tensor) -> Tensor:
         if part.is_complex() and dtype.itemsize >= 4:
