@@ -147,6 +147,14 @@ NEARLY = [
         "--model.width x",
         "--model.b 1",
     ),
+    *(
+        "--column lr=0.1",
+        "--column beta=1",
+        "--column width=3,x",
+        "--column =1",
+        "--column seeds=2",
+        "--column lr.b=1",
+    ),
     *("--input 5", "--input 5x5", "--tokens 3", "--members 2 --steps 2", "--json", "--out runs", "--fresh"),
 ]
 
