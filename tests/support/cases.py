@@ -456,7 +456,7 @@ WORKS = [
         random=True, columns={"share": [0.4, 0.7, 0.2]},
     ),
     work("masked regression", lambda: works.mlp(6, 8, 2), works.incomplete, works.of_the_known, named=("largest",)),
-    work("training step", works.Module, works.labelled, "model", named=("train_acc", "norm")),
+    work("training step", works.Module, works.labelled, "model", named=("acc", "norm")),
     work("the model's own loss", works.WithLogits, works.keywords, "model"),
     work(
         "triplets", lambda: works.mlp(6, 8, 3), works.triplets, works.triplet,
