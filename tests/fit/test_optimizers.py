@@ -5,6 +5,7 @@ import torch
 from support import plans
 from support.cases import BATCH, named
 from support.plain import built, relative_error
+from support.sampled import sampled
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import modelspace as ms
@@ -190,7 +191,7 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("optimizer", EVERY, ids=str)
+@pytest.mark.parametrize("optimizer", sampled(EVERY, 3), ids=str)
 def test_every_optimizer_goes_on_bit_for_bit(optimizer, tmp_path):
     population = members(lr=[0.01, 0.02, 0.03])
     fit(population, optimizer, epochs=1, out=tmp_path)

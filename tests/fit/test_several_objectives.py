@@ -13,7 +13,16 @@ from modelspace.errors import ModelspaceError
 G = torch.Generator().manual_seed(0)
 DATA = of_splits(*(works.labelled(n, G) for n in (20, 6, 6)))
 SPACE = ms.ModelSpace(lambda: works.mlp(6, 8, 3))
-SETTINGS = {"batch_size": 5, "epochs": 2, "metrics": [], "compile": False, "threads": 1, "workers": 1}
+SETTINGS = {
+    "batch_size": 5,
+    "epochs": 2,
+    "metrics": [],
+    "lowering": "vmap",
+    "shard": 3,
+    "compile": False,
+    "threads": 1,
+    "workers": 1,
+}
 
 
 def entropy(model, batch):

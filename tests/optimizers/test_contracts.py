@@ -15,6 +15,7 @@ from optimizers.truth import (
 )
 from support import optimizers as plain
 from support.optimizers import numbers_in
+from support.sampled import sampled
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from modelspace.errors import ModelspaceError
@@ -75,7 +76,7 @@ def test_the_other_members_change_no_bit(case, data):
     assert torch.equal(trained(case.optimizer, columns, posed, rows), together[rows])
 
 
-@every_case
+@pytest.mark.parametrize("case", sampled(CASES, 3), ids=str)
 @few
 @given(data=st.data())
 def test_traced_is_eager(case, data):
