@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from support.commands import refused
+from support.sampled import sampled
 
 DUMMY = "examples/dummynet.py:DummyNet"
 # Printed by rich, by argparse and by ourselves, and short enough for a buffer to hold until the end.
@@ -162,7 +163,7 @@ def test_a_damaged_summary(capsys, tmp_path):
     assert "is not a run's summary" in refused(capsys, "report", tmp_path)
 
 
-@pytest.mark.parametrize("words", SHORT)
+@pytest.mark.parametrize("words", sampled(SHORT, 3))
 def test_a_full_disk_under_standard_output(words):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
@@ -175,7 +176,7 @@ def test_a_full_disk_under_standard_output(words):
     assert done.stderr == "modelspace: No space left on device\n"
 
 
-@pytest.mark.parametrize("words", SHORT)
+@pytest.mark.parametrize("words", sampled(SHORT, 3))
 def test_a_reader_that_has_gone(words):
     code = f"import sys; from modelspace.cli import main; sys.exit(main({words!r}))"
     reading, writing = os.pipe()

@@ -3,6 +3,7 @@ import pytest
 import torch
 from support import plans
 from support.cases import named
+from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.data import Data, Split
@@ -164,7 +165,9 @@ def test_ctrl_c_before_anything_was_finished_is_ctrl_c(monkeypatch):
         explore()
 
 
-@pytest.mark.parametrize("name", ["VAE", "padding mask", "two heads", "triplets", "training step"])
+@pytest.mark.parametrize(
+    "name", sampled(["VAE", "padding mask", "two heads", "triplets", "training step"], 2)
+)
 def test_objectives_and_nests(name):
     case = named(name)
     columns = {"lr": [1e-3, 0.05], **{column: values[-1:] for column, values in case.columns.items()}}

@@ -7,6 +7,7 @@ import torch
 from support import plans
 from support.cases import BATCH, named
 from support.plain import built, relative_error
+from support.sampled import sampled
 from torch import nn
 
 import modelspace as ms
@@ -88,7 +89,7 @@ def waiting(after, done):
 KINDS = ["SGD", "AdamW", "NAdam", "Adafactor", "Rprop", "ASGD", "RMSprop"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sampled(KINDS, 2))
 def test_a_group_has_its_own_hyperparameters(kind):
     population = members(lr=RATES, **{"lr.head": [0.1, 0.03, 0.05]})
     run = fit(population, getattr(o, kind)(), groups={"head": "fc.*"})
@@ -179,7 +180,7 @@ def test_groups_go_with_a_schedule():
     assert relative_error(run.population.points, expected) <= 1e-9
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon", "lamb", "schedulefreeadamw", "ema(sgd)", "sam(sgd)"])
+@pytest.mark.parametrize("optimizer", sampled(AGREEING, 2))
 def test_groups_that_agree_change_nothing(optimizer):
     population = members(lr=RATES)
     alike = population.with_columns(**{"lr.head": RATES})

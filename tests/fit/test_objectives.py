@@ -11,6 +11,7 @@ from support import plans, works
 from support.cases import BATCH, named
 from support.plain import relative_error, trained
 from support.runs import assert_same
+from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.data import load, of_splits, of_tasks, views_of
@@ -239,7 +240,7 @@ def test_metrics_beside_an_objective():
     "columns", [{"fold": [0, 1, 2]}, {"bootstrap": [0, 7]}, {"samples": [11, 20]}], ids=str
 )
 @pytest.mark.parametrize(
-    "name", ["VAE", "padding mask", "temporal difference", "two heads", "PINN by autograd"]
+    "name", sampled(["VAE", "padding mask", "temporal difference", "two heads", "PINN by autograd"], 2)
 )
 def test_each_member_s_own_samples_of_a_nest(name, columns):
     case = named(name)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from support import plans
 from support.cases import named
 from support.runs import assert_same
+from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.cli import main
@@ -93,7 +94,7 @@ TIMES = {
 EVERY = [*product(TIMES, [{"lowering": "vmap"}, {"lowering": "loop"}]), ("", {"compile": True})]
 
 
-@pytest.mark.parametrize(("times", "how"), EVERY, ids=str)
+@pytest.mark.parametrize(("times", "how"), sampled(EVERY, 2), ids=str)
 def test_what_is_recorded_is_what_a_loop_sees(times, how):
     times, steps = TIMES[times]
     record = [R(what, **times) for what in (*NAMES, size)]
@@ -167,7 +168,7 @@ def test_members_that_stop_or_diverge_have_nothing_from_then_on():
 
 
 @pytest.mark.parametrize("out", [True, False], ids=["folder", "memory"])
-@pytest.mark.parametrize("keep", ["all", "scores", 1])
+@pytest.mark.parametrize("keep", sampled(["all", "scores", 1], 3))
 def test_several_processes_and_a_folder_record_the_same(tmp_path, out, keep):
     population = SPACE.sample(seeds=4, lr=[0.1, 0.05])
     record, place = [*NAMES, R(size, every=3)], {"out": tmp_path / "run"} if out else {}

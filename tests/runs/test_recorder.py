@@ -12,6 +12,7 @@ import torch
 from support import plans
 from support.cases import named
 from support.runs import altered, assert_same, held
+from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.runs.catalogue import VERSION
@@ -92,7 +93,7 @@ def test_a_run_in_a_folder_is_the_run_and_opens_as_it_was_returned(tmp_path, kee
     ],
     ids=str,
 )
-@pytest.mark.parametrize("updates", [3, 7])
+@pytest.mark.parametrize("updates", sampled([3, 7], 2))
 def test_cut_short_anywhere_and_continued_it_is_the_uninterrupted_run(
     tmp_path, settings, updates, monkeypatch
 ):

@@ -4,6 +4,7 @@ from functools import cache
 import pytest
 import torch
 from support.cases import ARCHITECTURES, WORKS, DummyNet, named
+from support.sampled import sampled
 from torch import nn
 
 import modelspace as ms
@@ -24,7 +25,7 @@ def verified(name, **settings):
     return ms.verify(case.space(), **kind, **{"steps": STEPS, **settings})
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", sampled(SMALL, 2))
 def test_a_population_is_the_plain_loop(name):
     found = verified(name)
     assert found.equivalent
