@@ -180,6 +180,9 @@ def test_groups_go_with_a_schedule():
     assert relative_error(run.population.points, expected) <= 1e-9
 
 
+AGREEING = ["adam", "muon", "lamb", "schedulefreeadamw", "ema(sgd)", "sam(sgd)"]
+
+
 @pytest.mark.parametrize("optimizer", sampled(AGREEING, 2))
 def test_groups_that_agree_change_nothing(optimizer):
     population = members(lr=RATES)
