@@ -160,6 +160,7 @@ def test_the_readme_counts_what_there_is():
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
+@pytest.mark.slow  # a minute: a course with hundreds of fits, whose cells hold their own results
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 # Jupyter's client and kernel warn about their own event loops and sockets.
 @pytest.mark.filterwarnings("ignore")
