@@ -340,7 +340,7 @@ import sys, torch, modelspace as ms
 from benchmarks import plain
 from benchmarks.machine import peak_mib
 name, batch, shard, lowering = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-shape = {"MLP": (64,), "Encoder": (8, 8)}.get(name, (1, 8, 8))
+shape = {"mlp": (64,), "Encoder": (8, 8)}.get(name, (1, 8, 8))
 space = ms.ModelSpace(getattr(plain, name), input_shape=shape)
 part = lambda n: (torch.randn(n, *shape), torch.randint(10, (n,)))
 data = ms.data.of_splits(train=part(2 * batch), validation=part(200), test=part(20))
@@ -356,7 +356,7 @@ print(run.memory.needed / 2**20 / (peak_mib() - before))
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch", "shard", "lowering"),
-    [("MLP", 1024, 128, "vmap"), ("CNN", 256, 32, "vmap"), ("Residual", 256, 16, "vmap"),
+    [("mlp", 1024, 128, "vmap"), ("cnn", 256, 32, "vmap"), ("Residual", 256, 16, "vmap"),
      ("Encoder", 512, 32, "vmap")],
 )  # fmt: skip
 def test_the_prediction_is_what_a_process_takes(name, batch, shard, lowering):
