@@ -138,7 +138,7 @@ def named(population: Population, kept: np.ndarray, members: int) -> Population:
 
 def dimension(run: Run) -> int | list[int]:
     """n; of members of several spaces, that of each."""
-    sizes = [part.space.dimension for _, part in Population.from_seeds(run.space, run.members).by_space()]
+    sizes = [space.dimension for _, space in Population.from_seeds(run.space, run.members).spaces]
     return sizes[0] if len(sizes) == 1 else sizes
 
 

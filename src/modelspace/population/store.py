@@ -41,11 +41,11 @@ def save(population: Population, path: str | os.PathLike[str]) -> None:
         ModelspaceError: the place can't be written to.
     """
     tensors, layouts = {}, []
-    for number, ((_, part), stack) in enumerate(zip(population.by_space(), population.stacks, strict=True)):
+    for number, ((_, space), stack) in enumerate(zip(population.spaces, population.stacks, strict=True)):
         own = {"points": stack.points} | {f"buffers.{n}": v for n, v in stack.buffers.items()}
-        own |= {f"frozen.{n}": v.contiguous() for n, v in part.space.shared.items()}
+        own |= {f"frozen.{n}": v.contiguous() for n, v in space.shared.items()}
         tensors |= {_numbered(number, name): value.cpu() for name, value in own.items()}
-        layouts.append(_plain_layout(part.space))
+        layouts.append(_plain_layout(space))
     metadata = {
         "format": _FORMAT,
         "space": population.space.title,
@@ -80,22 +80,20 @@ def load(path: str | os.PathLike[str], space: ModelSpace) -> Population:
     try:
         tensors, words = tensorfile.read(Path(path), _FORMAT, sealed=False)
         table = _table(parsed(words.get("table"), _Table, "its table"))
-        parts = Population.from_seeds(space, table).by_space()
+        parts = Population.from_seeds(space, table).spaces
         if parsed(words.get("layouts"), list[list], "its layouts") != [
-            _plain_layout(p.space) for _, p in parts
+            _plain_layout(own) for _, own in parts
         ]:
             raise ModelspaceError(
                 f"'{path}' holds points of {words.get('space')}, whose layout is not that of {space.title}"
             )
         stacks = []
-        for number, (rows, part) in enumerate(parts):
-            for name, value in part.space.shared.items():
+        for number, (rows, own) in enumerate(parts):
+            for name, value in own.shared.items():
                 named = _numbered(number, f"frozen.{name}")
                 if not torch.equal(held(tensors, named, value.dtype, *value.shape), value.cpu()):
-                    raise ModelspaceError(
-                        f"'{path}' was made on another frozen {name} than {part.space.title} has"
-                    )
-            stacks.append(_stack(tensors, number, rows, part.space))
+                    raise ModelspaceError(f"'{path}' was made on another frozen {name} than {own.title} has")
+            stacks.append(_stack(tensors, number, rows, own))
     except ModelspaceError:
         raise
     except DamagedError as error:

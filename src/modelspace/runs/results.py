@@ -128,8 +128,8 @@ class Results:
             self._stores = [_All(stack.mapped(own)) for stack in population.stacks]
         elif keep.best:
             self._stores = [
-                _Best(rows, part.space, self.settings[rows], keep.best, processes, own)
-                for rows, part in population.by_space()
+                _Best(rows, space, self.settings[rows], keep.best, processes, own)
+                for rows, space in population.spaces
             ]
 
     def shapes(self, rows: np.ndarray) -> Shapes:
@@ -138,10 +138,9 @@ class Results:
         Raises:
             DamagedError: they are points of several spaces, of which no shard is.
         """
-        parts = self._before.by_space() if self.keep.best != 0 else []
-        for there, part in parts:
+        parts = self._before.spaces if self.keep.best != 0 else []
+        for there, space in parts:
             if len(parts) == 1 or np.isin(rows, there).all():
-                space = part.space
                 return Shapes(list(self._curves), self._epochs, space.dimension, space.buffer_shapes)
         if parts:
             raise DamagedError("its members are points of several spaces")

@@ -344,7 +344,7 @@ class _Folder:
         keep = Keep.of(about["spec"]["keep"], curves, about["higher_is_better"])
         before = Population.from_seeds(space, self.members)
         if keep.best is None:
-            before = Population.from_stacks(space, [_room(*part) for part in before.by_space()], self.members)
+            before = Population.from_stacks(space, [_room(*part) for part in before.spaces], self.members)
         results = Results(before, curves, about["settings"]["epochs"], keep)
         for rows, result in self._results(results.shapes):
             results.write(rows, result)
@@ -371,9 +371,8 @@ class _Folder:
                 advance(1)
 
 
-def _room(rows: np.ndarray, members: Population) -> Stack:
+def _room(rows: np.ndarray, space: ModelSpace) -> Stack:
     """Room for the points of members of one space, which are read."""
-    space = members.space
     buffers = space.buffers_of(space.template).items()
     room = {name: v.detach().expand(len(rows), *v.shape).clone() for name, v in buffers}
     return Stack(rows, torch.zeros(len(rows), space.dimension, dtype=space.dtype), room)

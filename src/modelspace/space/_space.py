@@ -471,6 +471,7 @@ class Population:
         buffers: Each buffer of the architecture for all members, shape ``[K, *shape]``.
         table: One row a member, index 0 … K−1: ``seed`` and the hyper-parameter columns.
         device: Where the points are.
+        spaces: The rows of the members of each space, and the space.
 
     Args:
         space: The space.
@@ -528,13 +529,13 @@ class Population:
     def _set(self, space: ModelSpace, table: pd.DataFrame, device: torch.device) -> None:
         self.table, self.device, self._drawn = table.reset_index(drop=True), device, None
         self.space = space
-        self._spaces = self._by_layout()
-        if len(self._spaces) == 1 and not self._spaces[0][1].is_like(space):
+        self.spaces = self._by_layout()
+        if len(self.spaces) == 1 and not self.spaces[0][1].is_like(space):
             own = self._own()
             same = [name for name in own if len(self.table.drop_duplicates(subset=[name])) == 1]
             named = space.variant(**_arguments(self.table, 0, same))
-            self.space = named if named.is_like(self._spaces[0][1]) else self._spaces[0][1]
-            self._spaces = [(self._spaces[0][0], self.space)]
+            self.space = named if named.is_like(self.spaces[0][1]) else self.spaces[0][1]
+            self.spaces = [(self.spaces[0][0], self.space)]
 
     def _by_layout(self) -> list[tuple[np.ndarray, ModelSpace]]:
         """The rows of each layout, and the first space that has it."""
@@ -559,14 +560,14 @@ class Population:
     def _checked(self, stacks: Sequence[Stack]) -> list[Stack]:
         """Hold tensors against the layouts of the rows."""
         members = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(stack.rows for stack in stacks)]))
-        if len(stacks) != len(self._spaces) or not np.array_equal(members, np.arange(len(self))):
+        if len(stacks) != len(self.spaces) or not np.array_equal(members, np.arange(len(self))):
             raise ModelspaceError(
-                f"members of {len(self._spaces)} spaces have a matrix for each; received {len(stacks)}"
+                f"members of {len(self.spaces)} spaces have a matrix for each; received {len(stacks)}"
             )
         own = [
-            next((s for s in stacks if np.array_equal(s.rows, rows)), stacks[0]) for rows, _ in self._spaces
+            next((s for s in stacks if np.array_equal(s.rows, rows)), stacks[0]) for rows, _ in self.spaces
         ]
-        for (rows, space), stack in zip(self._spaces, own, strict=True):
+        for (rows, space), stack in zip(self.spaces, own, strict=True):
             if tuple(stack.points.shape) != (len(rows), space.dimension):
                 raise ModelspaceError(
                     f"{len(rows)} members of {space.title} are a matrix of {len(rows)}×{space.dimension}; "
@@ -604,10 +605,10 @@ class Population:
 
     def _one(self, what: str) -> Stack:
         """The stack of a population of one space."""
-        if len(self._spaces) > 1:
-            sizes = ", ".join(f"ℝ^{space.dimension:,}" for _, space in self._spaces[:4])
+        if len(self.spaces) > 1:
+            sizes = ", ".join(f"ℝ^{space.dimension:,}" for _, space in self.spaces[:4])
             raise ModelspaceError(
-                f"the {what} of members of {len(self._spaces)} spaces ({sizes}{', …' * (len(self._spaces) > 4)}) are "
+                f"the {what} of members of {len(self.spaces)} spaces ({sizes}{', …' * (len(self.spaces) > 4)}) are "
                 f"no one matrix: take those of one space, population.query('{self._own()[0]} == …'), or walk over "
                 "population.by_space()"
             )
@@ -621,7 +622,7 @@ class Population:
                 (rows, part, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts()
             ]
             stacks = []
-            for rows, space in self._spaces:
+            for rows, space in self.spaces:
                 own = [(r, *values) for r, part, values in drawn if part.space.is_like(space)]
                 stacks.append(replace(merged(own).mapped(lambda value: value.to(self.device)), rows=rows))
             self._stacks = stacks
@@ -648,7 +649,7 @@ class Population:
         Returns:
             For each space, its members' rows here, and these members: ``points`` is their matrix.
         """
-        return [(rows, self if len(self._spaces) == 1 else self[rows]) for rows, _ in self._spaces]
+        return [(rows, self if len(self.spaces) == 1 else self[rows]) for rows, _ in self.spaces]
 
     def parts(self) -> list[tuple[np.ndarray, "Population"]]:
         """Return the members by the values of the columns that are arguments of the architecture.
@@ -771,8 +772,8 @@ class Population:
         if self.is_drawn:
             return Population.from_seeds(space, self.table, self.device)
         stacks = []
-        for (_, part), stack in zip(self.by_space(), self.stacks, strict=True):
-            own = part.space.in_dtype(dtype)
+        for (_, space_before), stack in zip(self.spaces, self.stacks, strict=True):
+            own = space_before.in_dtype(dtype)
             kinds = {name: value.dtype for name, value in own.buffers_of(own.template).items()}
             buffers = {name: value.to(kinds[name]) for name, value in stack.buffers.items()}
             stacks.append(Stack(stack.rows, stack.points.to(own.dtype), buffers))
@@ -787,12 +788,12 @@ class Population:
         return member % len(self)
 
     def __repr__(self) -> str:
-        size = sum(len(rows) * space.dimension * space.dtype.itemsize for rows, space in self._spaces)
-        if len(self._spaces) == 1:
+        size = sum(len(rows) * space.dimension * space.dtype.itemsize for rows, space in self.spaces)
+        if len(self.spaces) == 1:
             of = f"{self.space.title}: P ∈ ℝ^{{{len(self)}×{self.space.dimension}}}"
         else:
-            sizes = sorted(space.dimension for _, space in self._spaces)
-            of = f"{len(self._spaces)} spaces of {self.space.name}, n from {sizes[0]:,} to {sizes[-1]:,}"
+            sizes = sorted(space.dimension for _, space in self.spaces)
+            of = f"{len(self.spaces)} spaces of {self.space.name}, n from {sizes[0]:,} to {sizes[-1]:,}"
         head = f"Population of {len(self)} points of {of}, {bytes_text(size)} on {self.device}"
         return f"{head}\n{self.table.to_string(max_rows=10)}"
 
@@ -850,7 +851,7 @@ def joined(populations: Iterable[Population], table: pd.DataFrame) -> Population
     first = np.cumsum([0, *map(len, parts)])
     found: list[tuple[ModelSpace, list[tuple[np.ndarray, Tensor, dict[str, Tensor]]]]] = []
     for start, part in zip(first, parts, strict=False):
-        for (_, space), stack in zip(part._spaces, part.stacks, strict=True):
+        for (_, space), stack in zip(part.spaces, part.stacks, strict=True):
             moved = stack.mapped(lambda value: value.to(parts[0].device))
             own = (start + stack.rows, moved.points, moved.buffers)
             known = next((given for other, given in found if other.is_like(space)), None)
