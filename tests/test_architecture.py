@@ -32,8 +32,9 @@ LAYERS = [
     ["population", "family"],
     ["engine"],
     ["runs"],
-    ["reference", "fit", "compare", "doctor"],
-    ["explore", "verify", "distribute"],
+    ["reference", "fit", "doctor"],
+    ["compare", "verify", "distribute"],
+    ["explore"],
     ["report", "export"],
     ["cli"],
 ]
@@ -41,7 +42,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Methods that a room above performs (run.report, family.plot, losses.plot, runner="ray"): it is looked for by
 # name when it is asked for, never when a module is imported.
 PERFORMED = {
-    *((name, "report") for name in ("runs", "explore", "family", "losses")),
+    *((name, "report") for name in ("runs", "compare", "explore", "family", "losses")),
+    ("runs", "compare"),
     ("fit", "distribute"),
 }
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
@@ -190,7 +192,7 @@ def test_the_reader_of_imports_reads():
     found = imports(source, ("modelspace", "fit"))
     assert found == ["a.b", "modelspace.cli.main", "modelspace.fit.near.x", "modelspace.far.y"]
     assert wrong("fit", "cli") == "fit imports cli, which is above it"
-    assert wrong("fit", "compare") == "fit imports its sibling compare"
+    assert wrong("fit", "doctor") == "fit imports its sibling doctor"
     assert "the package itself" in wrong("fit", "ModelSpace")
     assert wrong("fit", "engine") is None
     assert named("import_module('modelspace.report').write(x)\nimportlib.import_module('ray')") == {"report"}

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelspace import data, distribute, examples, export, losses, metrics, optimizers, report
-    from modelspace.compare import Comparison, LossComparison, compare, compare_losses
+    from modelspace.compare import (
+        Comparison,
+        LossComparison,
+        Verdict,
+        compare,
+        compare_losses,
+        pairs_needed,
+        versus,
+    )
     from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
     from modelspace.engine import Confusion, Ensemble, Plan, confusion, evaluate, predict
@@ -48,6 +56,7 @@ __all__ = [
     "Record",
     "Run",
     "Trainer",
+    "Verdict",
     "Verification",
     "compare",
     "compare_losses",
@@ -68,16 +77,26 @@ __all__ = [
     "metrics",
     "open_run",
     "optimizers",
+    "pairs_needed",
     "population_of",
     "predict",
     "report",
     "save",
     "verify",
+    "versus",
 ]
 
 # Where each name is made. Nothing is imported before it is asked for: the command line answers --help at once.
 _HOMES = {
-    "modelspace.compare": ("Comparison", "LossComparison", "compare", "compare_losses"),
+    "modelspace.compare": (
+        "Comparison",
+        "LossComparison",
+        "Verdict",
+        "compare",
+        "compare_losses",
+        "pairs_needed",
+        "versus",
+    ),
     "modelspace.doctor": ("Diagnosis", "Finding", "doctor"),
     "modelspace.engine": ("Confusion", "Ensemble", "Plan", "confusion", "evaluate", "predict"),
     "modelspace.errors": ("ModelspaceError",),

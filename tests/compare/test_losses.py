@@ -308,9 +308,9 @@ def test_the_interval_of_winning_always_is_the_exact_one():
     """29 of 29, the case of which the bootstrap makes (1, 1): Clopper and Pearson's lower end is (α/2)^(1/n)."""
     pair = paired(("a", "b"), dict.fromkeys(range(29), 1.0), dict.fromkeys(range(29), 0.5))
     assert pair.probability == 1
-    assert (pair.low, pair.high) == pytest.approx((0.025 ** (1 / 29), 1.0))
-    same = paired(("a", "b"), {0: 0.5}, {0: 0.5})
-    assert same.probability is same.low is same.high is None
+    assert pair.interval == pytest.approx((0.025 ** (1 / 29), 1.0))
+    none = paired(("a", "b"), {0: 0.5}, {1: 0.5})
+    assert none.probability is none.interval is none.more_pairs is None
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.lists(st.floats(0, 1), max_size=8))
@@ -322,7 +322,7 @@ def test_exchanging_the_two_exchanges_wins_and_losses(first, second):
     assert there.wins + there.losses + there.ties == there.n == min(len(a), len(b))
     if there.probability is not None:
         assert there.probability == pytest.approx(1 - back.probability)
-        assert there.low == pytest.approx(1 - back.high, abs=1e-9)
+        assert there.interval == pytest.approx((1 - back.interval[1], 1 - back.interval[0]), abs=1e-9)
 
 
 def test_margins_of_classes_signs_and_pixels():

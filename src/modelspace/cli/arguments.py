@@ -71,11 +71,11 @@ _MORE = {
 }
 
 
-def add_target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """TARGET and what it is built with."""
+def add_target(parser: argparse.ArgumentParser, *, number: str | None = None) -> None:
+    """TARGET and what it is built with; ``number`` as argparse has it, ``?`` or ``+``."""
     parser.add_argument(
         "target",
-        nargs=None if required else "?",
+        nargs=number,
         metavar="TARGET",
         help="the architecture: file.py:Name or package.module:Name (a class, a factory or a module). "
         "The file is executed: name only files you trust. Its own arguments: --model.KEY VALUE; a sequence stands in "
@@ -134,17 +134,18 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def add_fit(parser: argparse.ArgumentParser) -> None:
-    """Everything that ``fit`` takes."""
-    parser.add_argument(
-        "--seeds",
-        type=typed(values.seeds, "seeds"),
-        default=list(range(16)),
-        metavar="N",
-        help="how many seeds (16), or which: 3,5,8 or 100-131",
-    )
+def add_fit(parser: argparse.ArgumentParser, *, without: tuple[str, ...] = ()) -> None:
+    """Everything that ``fit`` takes, without some settings."""
+    if "seeds" not in without:
+        parser.add_argument(
+            "--seeds",
+            type=typed(values.seeds, "seeds"),
+            default=list(range(16)),
+            metavar="N",
+            help="how many seeds (16), or which: 3,5,8 or 100-131",
+        )
     for each in fields(Options):
-        if each.name not in _NO_FLAG:
+        if each.name not in (*_NO_FLAG, *without):
             _add_setting(parser, each)
     parser.add_argument(
         "--group",
@@ -329,7 +330,10 @@ def _help(setting: Field[Any]) -> str:
 
 def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of ``fit``."""
-    named = {each.name: getattr(options, each.name) for each in fields(Options) if each.name not in _NO_FLAG}
+    known = [
+        each.name for each in fields(Options) if each.name not in _NO_FLAG and hasattr(options, each.name)
+    ]
+    named = {name: getattr(options, name) for name in known}
     choices = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) is not None}
     first = {name: (_several(named[name]) or [None])[0] for name in _SEVERAL}
     return {
@@ -341,7 +345,7 @@ def fit_settings(options: argparse.Namespace) -> dict[str, Any]:
         "plan": {**PLANS[options.plan], **choices},
         "runner": _runner(options),
         "groups": [_group(text) for text in options.group],
-        "record": options.record and [_record(text) for text in options.record.split(",")],
+        **({"record": [_record(text) for text in named["record"].split(",")]} if named.get("record") else {}),
     }
 
 

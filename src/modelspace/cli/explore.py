@@ -40,7 +40,7 @@ _EXAMPLE_OUT = "runs/dummynet"
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    arguments.add_target(parser, required=False)
+    arguments.add_target(parser, number="?")
     arguments.add_data(parser, required=False)
     arguments.add_fit(parser)
     arguments.add_export(parser)

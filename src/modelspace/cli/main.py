@@ -21,6 +21,7 @@ _VERBS = {
     "verify": "hold the population against the plain PyTorch loop, on your own architecture",
     "fit": "train seeds × columns as one program",
     "compare": "two points: same space, same point, how different as functions",
+    "versus": "which of two or more ways to train is better, in pairs of fresh seeds until it is sure",
     "losses": "the catalogue of losses: formulas, properties, curves",
     "report": "draw report.html again from a run's folder",
     "runs": "list, show, compare and export what fit and explore wrote down",
@@ -40,6 +41,7 @@ examples:
   modelspace explore mynet.py:CNN --data digits --lr 1e-4:1e-1:12 --out runs/cnn
   modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
   modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
+  modelspace versus nets.py:Relu nets.py:Tanh --data digits --lr 1e-4:1e-1:8
   modelspace losses --kind margin --convex
   modelspace runs
 

@@ -113,17 +113,17 @@ class LossComparison:
         return found.astype(dict.fromkeys(numbers, float))
 
     def __repr__(self) -> str:
-        parts = [self.title, _aligned(*self.summary())]
+        parts = [self.title, aligned(*self.summary())]
         if self.pairs:
-            parts += ["", "over the same seeds, A − B", _aligned(*self.differences())]
+            parts += ["", "over the same seeds, A − B", aligned(*self.differences())]
         if self.noise:
-            parts += ["", f"{self.split} accuracy against label noise", _aligned(*self.robustness())]
+            parts += ["", f"{self.split} accuracy against label noise", aligned(*self.robustness())]
         return "\n".join([*parts, "", *self.notes()])
 
     def _repr_html_(self) -> str:
         tables = [("Losses", self.summary()), ("Over the same seeds, A − B", self.differences())]
         tables += [("Accuracy against label noise", self.robustness())] if self.noise else []
-        body = "".join(_html(caption, *table) for caption, table in tables if table[1])
+        body = "".join(html_table(caption, *table) for caption, table in tables if table[1])
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes())
         return f"<div><p>{escape(self.title)}</p>{body}{notes}</div>"
 
@@ -171,7 +171,7 @@ class LossComparison:
                 *(p.a, p.b, str(p.n), points(p.difference, p.error)),
                 *(str(p.wins), str(p.ties), str(p.losses)),
                 "–" if p.probability is None else f"{p.probability:.2f}",
-                "–" if p.low is None or p.high is None else f"{p.low:.2f} – {p.high:.2f}",
+                "–" if p.interval is None else "{:.2f} – {:.2f}".format(*p.interval),
             )
             for p in self.pairs
         ]
@@ -235,7 +235,8 @@ def interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f} %"
 
 
-def _aligned(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def aligned(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table as text: names to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     texts = {0, 1} if head[1] in ("setting", "B") else {0}
     return "\n".join(
@@ -247,7 +248,8 @@ def _aligned(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def _html(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def html_table(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table as HTML."""
     heading = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><tr>{heading}</tr>{body}</table>"

@@ -23,6 +23,7 @@ from modelspace.nest import (
     WeightedLabels,
     described,
     mapped_together,
+    take,
     tensors,
     unweighted,
 )
@@ -179,6 +180,57 @@ def of_label_columns(
         made[part] = Split(Shared(rows, split.inputs), labels, split.form)
         ids[part] = np.repeat(np.arange(len(columns)), [len(x) for x in kept])
     return Data(name, *(made[part] for part in _NAMES), tasks=ids)
+
+
+def resplit(data: Data, seeds: Iterable[int]) -> Data:
+    """Divide all samples of a data set anew, once for each seed: each division is a task.
+
+    A member of a population is trained and scored on the division that its column ``task`` names, so that the luck
+    of one division is a source of randomness like any other. Splits keep their sizes, classes their shares, groups
+    stay together. The inputs stand in memory once.
+
+    Args:
+        data: In memory, of one task.
+        seeds: Of the divisions.
+
+    Returns:
+        The data, whose ``tasks`` say which division each sample is of.
+
+    Raises:
+        ModelspaceError: the data are tasks already, or not in memory.
+
+    >>> from modelspace.data import digits
+    >>> resplit(digits(), range(8))
+    Data('digits': 8 tasks, 8624 train, 2880 validation, 2872 test; inputs 1x8x8 float32, 10 classes)
+    """
+    parts = [split for split in data.splits.values() if len(split)]
+    if (
+        data.tasks
+        or not all(split.whole for split in parts)
+        or any(map(is_mapped, tensors(data.train.inputs)))
+    ):
+        why = "are several tasks" if data.tasks else "are not held in memory"
+        raise ModelspaceError(f"the samples of data '{data.name}' {why}: they can't be divided anew")
+    join = (lambda *x: torch.cat(x),)
+    inputs = mapped_together(*join, *(split.inputs for split in parts))
+    labels = None
+    if data.train.labels is not None:
+        labels = mapped_together(*join, *(split.labels for split in parts))
+    own = [split.groups for split in parts if split.groups is not None]
+    groups = torch.cat(own) if len(own) == len(parts) else None
+    plain, count = unweighted(labels), sum(map(len, parts))
+    strata = plain if isinstance(plain, Tensor) else torch.zeros(count)
+    shares = [len(split) / count for split in data.splits.values()]
+    shares[0] += 1 - sum(shares)
+    rows = [split_indices(strata, shares, seed, groups) for seed in seeds]
+    kind = torch.int32 if count < 2**31 else torch.int64
+    made, ids = {}, {}
+    for i, part in enumerate(_NAMES):
+        some = torch.cat([division[i] for division in rows])
+        own_labels = None if labels is None else take(labels, some)
+        made[part] = Split(Shared(some.to(kind), inputs), own_labels, data.train.form)
+        ids[part] = np.repeat(np.arange(len(rows)), [len(division[i]) for division in rows])
+    return replace(data, **made, tasks=ids)
 
 
 def _columns(labels: Nest, name: str) -> list[Tensor]:

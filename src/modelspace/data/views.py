@@ -97,6 +97,10 @@ class Views:
             rows = rows[self._folds(rows, k) == int(self.table["fold"].iloc[k])]
         return torch.from_numpy(rows)
 
+    def of_split(self, name: str, k: int) -> Rows:
+        """Return the samples of a split of the data that are of a member's task: all, where the data are one."""
+        return torch.from_numpy(self._base(self.data.splits[name], k, name))
+
     def alike(self, rows: Sequence[int]) -> list[tuple[Any, ...]]:
         """Return a key for each of some members: those of equal keys see the same samples."""
         table = self.table.iloc[list(rows)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace import metrics
-from modelspace.engine.evaluate import SCORED_AT_ONCE, probe
+from modelspace.engine.evaluate import SCORED_AT_ONCE, own_rows, probe
 from modelspace.engine.predict import walked
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.losses import prediction
@@ -105,7 +105,13 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     """
     members: Population = population if isinstance(population, Population) else population.population
     data = datasets.load(data)
-    part = data.part(split)
+    part, own = data.part(split), own_rows(members, data, split)
+    if own is not None:
+        if members.table["task"].nunique() > 1:
+            raise ModelspaceError(
+                "members of several tasks have samples of their own: give those of one, run.population[rows]"
+            )
+        part = part.take(own[0])
     labels = unweighted(part.labels)
     if not isinstance(labels, Tensor) or (labels.is_floating_point() and labels.ndim > 1):
         raise ModelspaceError(

@@ -453,6 +453,8 @@ def evaluate(
     over samples: of those the outputs of all samples are in memory together, of as many members as 64 MiB hold, but
     of one at least.
 
+    Where the data are several tasks and the population has a column ``task``, a member is scored on its own samples.
+
     Args:
         population: K members.
         data: A ``Data`` or whatever ``modelspace.data.load`` takes.
@@ -472,7 +474,7 @@ def evaluate(
         ModelspaceError: an unknown metric or split, an empty split, or inputs that do not fit.
     """
     data = datasets.load(data)
-    part = data.part(split)
+    part, rows = data.part(split), own_rows(population, data, split)
     goal = goal_of(population, data, loss, objective)
     if isinstance(goal, Objectives):
         return _of_each(population, data, metrics, goal, batch_size, split)
@@ -497,10 +499,19 @@ def evaluate(
         else:  # what is a function of all samples need not be one of a few
             metric.check_values(outputs, of_few)
     terms = {n: t for s in scores.values() if isinstance(s, Loss) for n, t in terms_of(population, s).items()}
-    columns = members_scores(population, inputs, labels, scores, terms, batch_size)
+    columns = members_scores(population, inputs, labels, scores, terms, batch_size, rows)
     also = goal.named if isinstance(goal, Objective) and "loss" in scores else ()
     names = [f"{split}_{name}" if name in population.table else name for name in (*scores, *also)]
     return population.table.assign(**{n: columns[:, i].cpu().numpy() for i, n in enumerate(names)})
+
+
+def own_rows(population: Population, data: datasets.Data, split: str) -> list[Int64[Tensor, "row"]] | None:
+    """Return the samples of a split that each member is scored on; None where all are scored on all of it."""
+    if "task" not in population.table or not data.tasks:
+        return None
+    views = datasets.views_of(data, population.table[["task"]], None, 0)
+    assert views is not None
+    return [views.of_split(split, k) for k in range(len(population))]
 
 
 def _of_each(
@@ -547,14 +558,26 @@ def members_scores(
     scores: Mapping[str, Score],
     terms: Mapping[str, Float64[Tensor, "member"]] | None = None,
     batch_size: int = SCORED_AT_ONCE,
+    samples: Sequence[Int64[Tensor, "row"]] | None = None,
 ) -> Float[Tensor, "member score"]:
-    """Return the scores of every member, shard by shard; ``terms`` are their losses' own hyper-parameters."""
+    """Return the scores of every member, shard by shard.
+
+    Args:
+        population: The members.
+        inputs: A nest of ``[samples, …]``.
+        labels: The same of the labels.
+        scores: By name.
+        terms: The losses' own hyper-parameters, a value a member.
+        batch_size: Samples in a batch of an objective.
+        samples: Each member's own; None where all are scored on all.
+    """
     parts = population.parts()
     if len(parts) > 1:
         scored = []
         for rows, part in parts:
             own = {name: term[rows] for name, term in (terms or {}).items()}
-            scored.append((rows, members_scores(part, inputs, labels, scores, own, batch_size)))
+            theirs = samples and [samples[k] for k in rows]
+            scored.append((rows, members_scores(part, inputs, labels, scores, own, batch_size, theirs)))
         return in_order(scored)
     population = parts[0][1]
     real = population.points.dtype.to_real()
@@ -577,7 +600,8 @@ def members_scores(
         for start in range(0, len(population), shard):
             rows = slice(start, min(start + shard, len(population)))
             buffers = {n: b[rows] for n, b in population.buffers.items()}
-            parts.append(scoring(population.points[rows], buffers, {n: t[rows] for n, t in own.items()}))
+            terms = {n: t[rows] for n, t in own.items()}
+            parts.append(scoring(population.points[rows], buffers, terms, samples and samples[rows]))
             advance(len(parts[-1]))
     return torch.cat(parts)
 

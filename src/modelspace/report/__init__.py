@@ -1,4 +1,4 @@
-"""One self-contained HTML page for an exploration, a run or an inspection, and figures of curves.
+"""One self-contained HTML page for an exploration, a run, an inspection or a verdict, and figures of curves.
 
 ``_record`` holds what is shown of an exploration or a run, ``_extract`` takes it from there, ``_figures`` draws,
 ``_words`` says it in plain sentences, ``_page`` lays out.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from modelspace.report._inspection import write_inspection
     from modelspace.report._page import write_exploration, write_record, write_run
+    from modelspace.report._verdict import write_verdict
 
 __all__ = [
     "ReportRecord",
@@ -36,6 +37,7 @@ __all__ = [
     "write_inspection",
     "write_record",
     "write_run",
+    "write_verdict",
 ]
 
 
@@ -43,6 +45,7 @@ def __getattr__(name: str) -> Any:
     # Plotly takes longer to import than all the rest of this library: what draws is imported when it is asked for.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"write_inspection": "_inspection"}.get(name, "_page" if name.startswith("write_") else "_curves")
+    apart = {"write_inspection": "_inspection", "write_verdict": "_verdict"}
+    home = apart.get(name, "_page" if name.startswith("write_") else "_curves")
     home = "_curves" if "curves" in name else home
     return getattr(import_module(f"{__name__}.{home}"), name)

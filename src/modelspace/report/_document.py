@@ -52,6 +52,16 @@ class Plot:
         return self.figure.to_plotly_json()["layout"].get("height", 360)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: its heading, its paragraphs, its figures, its tables."""
+
+    heading: str
+    paragraphs: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Table] = ()
+
+
 def rendered(template: str, **values: Any) -> str:
     """Return a page from a template of this package; every value is escaped.
 

@@ -52,7 +52,7 @@ def tables(record: LossesRecord | None) -> list[Table]:
     if found.pairs:
         caption = (
             "A against B over the same seeds: the mean difference in percentage points with its standard error, and "
-            "how often A is better where they differ"
+            "how often A is better, a tie counted half"
         )
         shown.append(Table(caption, *found.differences(), 2))
     return shown

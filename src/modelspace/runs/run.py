@@ -219,6 +219,27 @@ class Run:
         whole = self.status[self.kept] != Status.DIVERGED
         return Ensemble([self.population.module(int(k)) for k in np.flatnonzero(whole)])
 
+    def versus(self, *others: "Run", by: str | None = None, data: Any = None, **options: Any) -> Any:
+        """Tell which values of a column, or which of several runs, are better, by the members that there are.
+
+        Each contestant is at its best setting by the median validation score. Members are paired by their seeds, and
+        by ``fold``, ``bootstrap`` and ``task``. Intervals are the exact binomial ones of one look at all pairs.
+
+        Args:
+            *others: Further runs.
+            by: A column, each of whose values is a contestant.
+            data: What it was fitted on: then scores are of its test split. Without it they are the last validation
+                scores, on which settings were chosen too, so that they flatter.
+            **options: ``names``, ``metric``, ``threshold``, ``equal_within`` and ``level`` of ``modelspace.versus``.
+
+        Returns:
+            The ``Verdict``.
+
+        Raises:
+            ModelspaceError: fewer than two contestants, an unknown column, or no seeds in common.
+        """
+        return import_module("modelspace.compare").versus_runs([self, *others], by, data, **options)
+
     def report(self, path: str | os.PathLike[str], data: Any = None) -> None:
         """Write a self-contained HTML page about this run.
 
