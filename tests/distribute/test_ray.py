@@ -197,10 +197,7 @@ def test_a_worker_that_is_lost_too_often_is_tried_in_smaller_shards(slow):
 
 
 def test_what_the_user_s_code_raises_is_one_message(slow):
-    with pytest.raises(
-        RuntimeError,
-        match=r"^a shard of 4 members failed in a worker: .*boom.* line \d+ of .*test_ray.py",
-    ) as caught:
+    with pytest.raises(ms.ModelspaceError, match=r"boom.* line \d+ of .*test_ray.py") as caught:
         slow("error", runner="ray")
     assert len(str(caught.value).splitlines()) == 1
     assert "ray::" not in str(caught.value)
@@ -227,7 +224,8 @@ def test_random_kills_change_nothing(slow, tmp_path):
     ended, kills, opened = threading.Event(), [], []
 
     def killer():
-        while not ended.wait(random.uniform(0.0, 3.0)):
+        # Ever longer, so that some fall on a worker that is starting and some on one that trains.
+        while not ended.wait(random.uniform(0.0, 1.0 + len(kills) / 8)):
             victims = workers()
             if len(kills) < 60 and victims:
                 victim = victims[random.integers(len(victims))]

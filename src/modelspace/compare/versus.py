@@ -169,7 +169,7 @@ def versus(
     arms = [
         scoring.tuned(p, name, tuning, i) for i, (p, name) in enumerate(zip(populations, titles, strict=True))
     ]
-    first = 1 + max(int(p.table["seed"].max()) for p in populations) + tuning
+    first = 1 + max(int(p.table["seed"].to_numpy().max()) for p in populations) + tuning
     done, look = 0, _FIRST_LOOK if sequential else pairs
     matches: list[Any] = []
     while done < pairs:
@@ -451,22 +451,18 @@ def _titles(populations: Sequence[Population], names: Sequence[str] | None, by: 
     titles = []
     for p in populations:
         # What is fixed for a contestant and not the same for all tells it from the others.
-        fixed = {
-            c: p.table[c].iloc[0]
-            for c in p.table
-            if c not in RANDOM and p.table[c].astype(str).nunique() == 1
-        }
-        own = [
-            f"{c}={v}"
-            for c, v in fixed.items()
-            if any(c not in q.table or (q.table[c] != v).any() for q in populations)
+        columns = [
+            c for c in p.table.columns if c not in RANDOM and len(set(map(str, p.table[c].tolist()))) == 1
         ]
+        fixed = {c: p.table[c].tolist()[0] for c in columns}
+        own = [f"{c}={v}" for c, v in fixed.items() if any(_differs(q, c, v) for q in populations)]
         titles.append(", ".join([p.title, *own]))
     return _unique(titles)
 
 
 def _differs(population: Population, column: str, value: Any) -> bool:
-    return column not in population.table or bool((population.table[column] != value).any())
+    known = population.table
+    return column not in known or known[column].tolist() != [value] * len(known)
 
 
 def _unique(titles: list[str]) -> list[str]:

@@ -509,7 +509,7 @@ def own_rows(population: Population, data: datasets.Data, split: str) -> list[In
     """Return the samples of a split that each member is scored on; None where all are scored on all of it."""
     if "task" not in population.table or not data.tasks:
         return None
-    views = datasets.views_of(data, population.table[["task"]], None, 0)
+    views = datasets.views_of(data, population.table.loc[:, ["task"]], None, 0)
     assert views is not None
     return [views.of_split(split, k) for k in range(len(population))]
 
