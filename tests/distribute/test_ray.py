@@ -244,7 +244,7 @@ def test_random_kills_change_nothing(slow, tmp_path):
     assert len(kills) >= 50
     assert len(set(opened)) > 3  # at different moments of the run
     assert_same_but_space(run, whole)
-    assert_same_but_space(ms.open_run(folder), whole)
+    assert_same_but_space(ms.open_run(folder, run.space), whole)
 
 
 def assert_same_but_space(run, other):

@@ -23,6 +23,16 @@ def test_the_table_is_one_row_a_member():
     assert found.diverged["lr"].tolist() == [1e300, 1e300]
 
 
+def test_the_summary_is_one_row_a_setting():
+    found = run()
+    table, scores = found.summary, found.table[found.monitor]
+    assert table[["lr", "members", "diverged"]].to_numpy().tolist() == [[0.1, 2, 0], [1e300, 2, 2]]
+    assert table["mean"][0] == np.mean(scores[:2])
+    assert table["sd"][0] == np.std(scores[:2], ddof=1)
+    assert table["train_loss"][0] == np.mean(found.table["train_loss"][:2])
+    assert table.loc[1, ["mean", "median", "train_loss"]].isna().all()
+
+
 def test_its_line_counts_every_status_and_says_the_plan():
     text = repr(run())
     assert "Run of 4 members of mlp on MLP tanh: 2 finished, 2 diverged" in text

@@ -1,6 +1,7 @@
 """``modelspace explore``: the whole journey through one space."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from modelspace.cli.parser import Verb
 from modelspace.explore import Exploration, Interrupted, explore
 from modelspace.population import joined
 from modelspace.progress import notice
-from modelspace.report import record_of_exploration, write_record
+from modelspace.report import choice_remarks, record_of_exploration, write_record
 from modelspace.runs import check_outputs
 from modelspace.show import formula, say
 
@@ -74,14 +75,14 @@ def _call(options: argparse.Namespace) -> int:
         notice("interrupted: nothing was chosen; what follows is the run until then")
         return finish(interrupt.run, data, options.out, exported, as_json=options.json)
     summary = _summary(found, folder)
+    record = record_of_exploration(found, command=arguments.command_line())
     if folder:
-        record = record_of_exploration(found, command=arguments.command_line())
         results.write_folder(folder, {**summary, "report": record}, *_members(found))
         write_record(record, folder / "report.html")
     if options.json:
         results.print_json(summary)
     else:
-        say("\n".join(_lines(found, folder)))
+        say("\n".join(_lines(found, folder, choice_remarks(record))))
     lines = results.write_exports(exported, {"sweep": found.sweep, "fresh": found.fresh})
     if lines and not options.json:
         say("\n".join(lines))
@@ -143,7 +144,7 @@ def _summary(found: Exploration, folder: Path | None) -> dict[str, Any]:
     }
 
 
-def _lines(found: Exploration, folder: Path | None) -> list[str]:
+def _lines(found: Exploration, folder: Path | None, remarks: Sequence[str]) -> list[str]:
     """The summary for a terminal, about 30 lines."""
     space, data, d = found.space, found.data, found.distribution
     lines = [f"{space.title}   {formula(space.dimension)}"]
@@ -161,7 +162,7 @@ def _lines(found: Exploration, folder: Path | None) -> list[str]:
     lines.append(f"  {'plan':<14}{sweep.plan}")
     if sweep.memory:
         lines.append(f"  {'memory':<14}{str(sweep.memory).removeprefix('memory: ')}")
-    lines += [*_response_lines(found), ""]
+    lines += [*_response_lines(found), *(f"  {remark}" for remark in remarks), ""]
     fresh = found.fresh
     at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
     lines.append(

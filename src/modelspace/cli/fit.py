@@ -15,6 +15,7 @@ from modelspace.report import ReportRecord, record_of_run, write_record
 from modelspace.runs import Run, check_outputs
 from modelspace.show import say
 
+_SETTINGS = 16  # shown
 _FIT_USAGE = "%(prog)s TARGET --data DATA [--COLUMN V …] [options]"
 _FIT_DESCRIPTION = """\
 Train every combination of seeds and columns as one program, and keep curves, scores and points. With --out the
@@ -73,9 +74,19 @@ def finish(
     if as_json:
         results.print_json(summary)
     else:
-        columns = [c for c in run.table.columns if c not in ("status", "steps")]
         memory = f"{run.memory}\n" if run.memory else ""
-        say(f"{run!r}\n{memory}{run.table[columns].describe().to_string()}")
+        table, judge = run.summary, run.monitor
+        better = table.sort_values("median", ascending=judge not in run.higher_is_better, kind="stable")
+        more = (
+            f" (the best {_SETTINGS} of {len(table)}; all are in the report)"
+            if len(table) > _SETTINGS
+            else ""
+        )
+        shown = better.head(_SETTINGS) if more else table
+        heading = f"{judge.replace('_', ' ')} by setting: over its members{more}"
+        say(
+            f"{run!r}\n{memory}{heading}\n{shown.to_string(index=False, float_format='{:.4g}'.format, na_rep='–')}"
+        )
         if folder:
             say(f"written: {folder}/report.html, summary.json, members.csv, points.safetensors")
     lines = results.write_exports(

@@ -105,7 +105,7 @@ def parse_known(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> ar
 
 
 def add_options(
-    parser: argparse.ArgumentParser, function: Callable[..., Any], names: str, **own: Any
+    parser: argparse._ActionsContainer, function: Callable[..., Any], names: str, **own: Any
 ) -> None:
     """Add the options that stand for a function's arguments: name, type, default and help are the function's.
 

@@ -106,7 +106,7 @@ def sequential_interval(won: Any, pairs: Any, alpha: float = 0.05) -> tuple[np.n
 
     Example:
         >>> [round(float(end), 3) for end in sequential_interval(29, 29)]
-        [0.82, 1.0]
+        [0.834, 1.0]
     """
     won, pairs = np.broadcast_arrays(np.asarray(won, dtype=np.float64), np.asarray(pairs, dtype=np.float64))
     best, bound = np.divide(won, pairs, out=np.full(won.shape, 0.5), where=pairs > 0), log(1 / alpha)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.report._extract import record_of_exploration, record_of_run
 from modelspace.report._record import ReportRecord
+from modelspace.report._words import choice_remarks
 
 if TYPE_CHECKING:
     from modelspace.report._curves import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ReportRecord",
+    "choice_remarks",
     "curves_figure",
     "curves_of",
     "plot_family",

@@ -28,7 +28,7 @@ from modelspace.runs.folder import shard_file
 from modelspace.runs.identity import architecture_hash, content_hash
 from modelspace.runs.records import Records, in_folder
 from modelspace.runs.results import Keep, Results
-from modelspace.runs.settings import Response, Setting, Status, responses_of, words
+from modelspace.runs.settings import Distribution, Response, Setting, Status, responses_of, settings_of, words
 from modelspace.runs.shards import Keys, Result, Shapes, checked, keys_of, read, result_of
 from modelspace.space import ModelSpace
 from modelspace.tensorfile import DamagedError
@@ -165,6 +165,30 @@ class Run:
     def table(self) -> pd.DataFrame:
         """One row a member: its seed and columns, its status, its steps, its last scores."""
         return self.members.assign(status=self.status, steps=self.steps, **self.scores)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a setting: its columns, members, diverged, and of the score that judges mean, SD and quartiles.
+
+        Of the other scores the mean; all over the members that ended without diverging. The best median comes first
+        to a reader who sorts by ``median``.
+        """
+        rows = []
+        for setting in settings_of(self.members):
+            of = {
+                n: Distribution.of(s[setting.rows], self.status[setting.rows]) for n, s in self.scores.items()
+            }
+            judge = of.pop(self.monitor)
+            quartiles = {name: getattr(judge, name) for name in ("mean", "sd", "q1", "median", "q3")}
+            others = {name: each.mean for name, each in of.items()}
+            rows.append(
+                {**setting.columns, "members": len(setting.rows), "diverged": judge.diverged}
+                | quartiles
+                | others
+            )
+        found = pd.DataFrame(rows)
+        numbers = [n for n in ("mean", "sd", "q1", "median", "q3", *self.scores) if n in found]
+        return found.astype(dict.fromkeys(numbers, float))
 
     @property
     def diverged(self) -> pd.DataFrame:
