@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import sklearn.metrics as sk
 import torch
@@ -138,3 +139,18 @@ def test_members_of_several_programs_stay_in_their_order():
         torch.manual_seed(int(row["seed"]))
         expected = sk.confusion_matrix(data.test.labels, Signed(row["sign"])(data.test.inputs).argmax(1))
         assert (found.counts[k].numpy() == expected).all()
+
+
+def test_the_scores_of_each_class_are_scikit_learn_s():
+    data = ms.data.digits()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    population = ms.ModelSpace(network, input_shape=(1, 8, 8)).sample(3)
+    found = ms.confusion(population, data).by_class
+    outputs = ms.predict(population, data.test).argmax(2).numpy()
+    each = [sk.precision_recall_fscore_support(data.test.labels, own, zero_division=0) for own in outputs]
+    for i, name in enumerate(("precision", "recall", "f1")):
+        values = np.stack([scores[i] for scores in each])
+        np.testing.assert_allclose(found[name], values.mean(0), atol=1e-12)
+        np.testing.assert_allclose(found[f"{name}_sd"], values.std(0, ddof=1), atol=1e-12)
+    assert found["support"].tolist() == each[0][3].tolist()
+    assert ms.confusion(population[[0]], data).by_class["f1_sd"].isna().all()

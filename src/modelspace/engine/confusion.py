@@ -46,6 +46,23 @@ class Confusion:
         """Of the labels of a class, the share that is taken for each class; NaN where the split has none."""
         return self.counts.double() / self.counts.sum(2, keepdim=True)
 
+    @property
+    def by_class(self) -> pd.DataFrame:
+        """Precision, recall and F1 of each class: their means over members, and their SDs in ``…_sd``; and support.
+
+        TP/(TP + FP), TP/(TP + FN) and 2 TP/(2 TP + FP + FN) of each member; what would be 0/0 is 0. Support is the
+        number of labels.
+        """
+        counts = self.counts.double()
+        hit, taken, held = counts.diagonal(dim1=1, dim2=2), counts.sum(1), counts.sum(2)
+        whole = {"precision": taken, "recall": held, "f1": (taken + held) / 2}
+        table = {"support": held[0].long().numpy()}
+        for name, of in whole.items():
+            score = (hit / of).nan_to_num(0)
+            table |= {name: score.mean(0).numpy()}
+            table |= {f"{name}_sd": (score.std(0) if len(self) > 1 else score[0] * torch.nan).numpy()}
+        return pd.DataFrame(table, pd.Index(self.class_names, name="class"))
+
     def member(self, k: int) -> pd.DataFrame:
         """Return one member's counts as a table: a row for each class of the labels."""
         return self._table(self.counts[k].numpy())
@@ -107,7 +124,7 @@ def confusion(population: Any, data: Any, split: str = "test") -> Confusion:
     data = datasets.load(data)
     part, own = data.part(split), own_rows(members, data, split)
     if own is not None:
-        if members.table["task"].nunique() > 1:
+        if len(set(members.table["task"].tolist())) > 1:
             raise ModelspaceError(
                 "members of several tasks have samples of their own: give those of one, run.population[rows]"
             )

@@ -16,6 +16,7 @@ from modelspace import losses
 from modelspace.compare import compare_losses
 from modelspace.cost import Layer
 from modelspace.data import Data
+from modelspace.engine import confusion
 from modelspace.errors import ModelspaceError
 from modelspace.explore import Exploration
 from modelspace.losses import Curve, Loss, curve, has_curve
@@ -23,6 +24,7 @@ from modelspace.population import Population
 from modelspace.report._record import (
     Band,
     BlockRow,
+    ClassScores,
     DataRecord,
     FitRecord,
     LossesRecord,
@@ -34,11 +36,22 @@ from modelspace.report._record import (
     Summary,
     Value,
 )
-from modelspace.runs import RANDOM, Distribution, Response, Run, Status, best_of, quantiles, responses_of
+from modelspace.runs import (
+    RANDOM,
+    Distribution,
+    Response,
+    Run,
+    Status,
+    best_of,
+    ended_well,
+    quantiles,
+    responses_of,
+)
 from modelspace.runs import Setting as Members
 from modelspace.space import ModelSpace
 
 _MOST_LISTED = 10_000
+_MOST_CLASSES = 40
 _MOST_CURVES = 14
 _EVERY = 4  # of a curve's points are drawn: what a page can show
 
@@ -83,7 +96,31 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         # On validation: the sweep is what is chosen among, and the test split is the fresh seeds'.
         losses=losses_of_run(sweep, exploration.data, split="validation"),
         diagnosis=exploration.diagnosis.findings if exploration.diagnosis else (),
+        classes=_classes(exploration),
     )
+
+
+def _classes(exploration: Exploration) -> tuple[ClassScores, ...]:
+    """How each class fares on the test split, over the fresh members that ended well."""
+    data, fresh = exploration.data, exploration.fresh
+    rows = np.flatnonzero(ended_well(fresh.status[fresh.kept]))
+    if exploration.metric != "accuracy" or not 2 <= (data.classes or 0) <= _MOST_CLASSES or not len(rows):
+        return ()
+    try:
+        found = confusion(fresh.population[rows], data)
+    except ModelspaceError:  # labels ±1, or outputs that are no scores of classes
+        return ()
+    shares = found.shares.mean(0).nan_to_num(0).tolist()
+    return tuple(
+        ClassScores(name, int(row[0]), tuple(zip(row[1::2], _known(row[2::2]), strict=True)), tuple(share))
+        for name, row, share in zip(
+            found.class_names, found.by_class.to_numpy().tolist(), shares, strict=True
+        )
+    )
+
+
+def _known(values: Sequence[float]) -> list[float | None]:
+    return [None if value != value else value for value in values]
 
 
 def record_of_run(run: Run, *, command: str | None = None, data: Data | None = None) -> ReportRecord:

@@ -109,6 +109,31 @@ def response_map(record: ReportRecord, first: int, second: int) -> go.Figure:
     return figure.update_yaxes(title_text=names[1], type="category", showgrid=False)
 
 
+def confusion_map(record: ReportRecord) -> go.Figure:
+    """Draw the shares of wrong classes; the right ones are left blank."""
+    names = [plain_text(each.name) for each in record.classes]
+    wrong = [[None if i == j else s for j, s in enumerate(c.taken_for)] for i, c in enumerate(record.classes)]
+    figure = empty_figure(max(280, 120 + 24 * len(names)))
+    figure.add_heatmap(
+        x=names,
+        y=names,
+        z=wrong,
+        text=[
+            [f"{100 * share:.1f}" if share >= 0.0005 else "" for share in c.taken_for] for c in record.classes
+        ],
+        texttemplate="%{text}" if len(names) <= 12 else None,
+        textfont={"size": 10},
+        hovertemplate="of %{y}, %{text} % are taken for %{x}<extra></extra>",
+        colorscale=[[0, "rgba(196,64,28,0)"], [1, LIGHT["bad"]]],
+        showscale=False,
+        xgap=1,
+        ygap=1,
+    )
+    every = {"type": "category", "showgrid": False, "nticks": len(names)}
+    figure.update_xaxes(title_text="taken for", **every)
+    return figure.update_yaxes(title_text="label", autorange="reversed", **every)
+
+
 def scores_figure(scores: Scores) -> go.Figure:
     """Draw the headline score's distribution: a dot a member, with mean, SD and quartiles below."""
     summary = scores.summaries[0]

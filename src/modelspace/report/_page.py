@@ -84,7 +84,9 @@ def page(record: ReportRecord) -> str:
             "curves": _curve_plots(record),
             "path": _path_plots(record),
             "losses": losses.plots(record.losses),
+            "confusion": _confusion_plot(record) if record.classes else None,
         },
+        by_class=_class_table(record) if record.classes else None,
         verdict=words.verdict(record),
         notes=words.reading_notes(record),
         remarks=words.choice_remarks(record),
@@ -106,6 +108,31 @@ def page(record: ReportRecord) -> str:
         terms=losses.terms(record.losses),
         computed=_computed(record),
         fits=_fits(record),
+    )
+
+
+def _class_table(record: ReportRecord) -> Table:
+    rows = [
+        (
+            each.name,
+            f"{each.support:,}",
+            *(f"{m:.3f}" + ("" if sd is None else f" ± {sd:.3f}") for m, sd in each.scores),
+        )
+        for each in record.classes
+    ]
+    return Table("Each class against the rest", ("class", "labels", "precision", "recall", "F1"), rows)
+
+
+def _confusion_plot(record: ReportRecord) -> Plot:
+    names = [each.name for each in record.classes]
+    rows = [(each.name, *(f"{100 * share:.1f} %" for share in each.taken_for)) for each in record.classes]
+    return Plot(
+        "confusion",
+        "Of the labels of a class (down), the share that is taken for each class (across): the mean over seeds. What "
+        "is right is left out of the colours, so that mistakes show.",
+        "Heat map of the confusion matrix; its numbers are in the table.",
+        figures.confusion_map(record),
+        (Table("Labels down, outputs across", ("", *names), rows),),
     )
 
 

@@ -219,6 +219,23 @@ class LossesRecord:
 
 
 @dataclass(frozen=True)
+class ClassScores:
+    """One class: precision, recall and F1, means over members, with their SDs (None of one member).
+
+    Attributes:
+        name: What it is called.
+        support: Labels of it.
+        scores: Mean and SD of precision, recall and F1.
+        taken_for: Of its labels, the share that is taken for each class, the mean over members.
+    """
+
+    name: str
+    support: int
+    scores: tuple[tuple[float, float | None], ...]
+    taken_for: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ReportRecord:
     """Everything a page shows.
 
@@ -242,6 +259,7 @@ class ReportRecord:
         pair: Two fresh members compared.
         losses: The losses on equal terms, where the loss is a column.
         diagnosis: What the doctor found before anything was trained.
+        classes: How each class fares on the test split, over the fresh members; empty where there are none or many.
         format: Version of this record.
     """
 
@@ -262,6 +280,7 @@ class ReportRecord:
     pair: Comparison | None
     losses: LossesRecord | None = None
     diagnosis: tuple[Finding, ...] = ()
+    classes: tuple[ClassScores, ...] = ()
     format: int = FORMAT
 
     @property
