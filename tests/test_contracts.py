@@ -169,9 +169,12 @@ def test_same_run(case, dtype, epochs):
     population, data = members(case, dtype), case.data()
     lowering = "vmap" if case.fallback is None else "loop"
     run = fit(population, data, case, ms.SGD(momentum=0.9, nesterov=True), epochs=epochs, lowering=lowering)
-    notes = []
+    notes, ends = (
+        [],
+        [0, 2],
+    )  # who differ in all that members may differ in; the one between them is there to disturb
     points, buffers, losses = trained(
-        population,
+        population[ends],
         data,
         "nesterov",
         steps=epochs * EPOCH,
@@ -180,16 +183,16 @@ def test_same_run(case, dtype, epochs):
         notes=notes,
         **case.goal,
     )
-    assert relative_error(points, population.points) > 1e-2, "training moved nothing: the test is empty"
-    assert relative_error(run.population.points, points) <= TOLERANCE[dtype]
-    assert buffers_error(run.population.buffers, buffers) <= TOLERANCE[dtype]
-    epoch_means = losses.view(3, epochs, EPOCH).mean(2)
-    assert np.allclose(run.history["train_loss"], epoch_means, rtol=10 * TOLERANCE[dtype])
+    assert relative_error(points, population.points[ends]) > 1e-2, "training moved nothing: the test is empty"
+    assert relative_error(run.population.points[ends], points) <= TOLERANCE[dtype]
+    assert buffers_error(run.population[ends].buffers, buffers) <= TOLERANCE[dtype]
+    epoch_means = losses.view(2, epochs, EPOCH).mean(2)
+    assert np.allclose(run.history["train_loss"][ends], epoch_means, rtol=10 * TOLERANCE[dtype])
     assert {f"{split}_{name}" for name in case.named for split in ("train", "validation")} <= set(run.history)
     for name in case.named:
         batches = np.array([[values[name] for values in member] for member in notes])
-        means = batches.reshape(3, epochs, EPOCH).mean(2)
-        assert np.allclose(run.history[f"train_{name}"], means, rtol=10 * TOLERANCE[dtype])
+        means = batches.reshape(2, epochs, EPOCH).mean(2)
+        assert np.allclose(run.history[f"train_{name}"][ends], means, rtol=10 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("case", sampled(CASES, 3), ids=str)
@@ -364,7 +367,7 @@ def test_any_members_in_any_order_and_shards():
     population = case.space(torch.float64).sample(seeds=24).with_columns(lr=rng.uniform(0.01, 0.1, 24))
     data = case.data()
     whole = fit(population, data, case, lowering="vmap", shard=24, epochs=2)
-    for _ in range(25):
+    for _ in range(8):
         rows = rng.permutation(24)[: rng.integers(1, 25)].tolist()
         shard = int(rng.integers(1, len(rows) + 1))
         run = fit(population[rows], data, case, lowering="vmap", shard=shard, epochs=2)
@@ -385,7 +388,7 @@ def test_random_numbers_are_the_members_own(name):
 
 
 # Compiling is seconds each; the other architectures' turn comes with the slow tests.
-COMPILED = ["MLP dropout", "residual BatchNorm"]
+COMPILED = ["MLP dropout"]
 
 
 def assert_one_graph(graph):
