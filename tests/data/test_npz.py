@@ -3,10 +3,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from modelspace.data import load
+from modelspace.data import load, whole
 from modelspace.errors import ModelspaceError
 
 INPUTS = np.arange(60, dtype=np.float32).reshape(20, 3)
@@ -146,3 +147,32 @@ def test_an_array_that_claims_more_than_there_is_is_damaged(tmp_path):
             archive.writestr(f"{name}.npy", npy((10**13,), b"0" * 100))
     with pytest.raises(ModelspaceError, match=r"'x\.npy' is damaged: it claims 40,000,000,000,000 bytes"):
         load(tmp_path / "lie.npz")
+
+
+def test_samples_that_are_predicted_on_keep_their_order(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.savez(tmp_path / "new.npz", x=x)
+    found = whole(str(tmp_path / "new.npz"))
+    assert found.inputs.tolist() == x.tolist()
+    assert found.labels is None
+    np.savez(tmp_path / "both.npz", inputs=x, labels=np.arange(6))
+    assert whole(tmp_path / "both.npz").labels.tolist() == list(range(6))
+    np.savez(tmp_path / "split.npz", x_train=x)
+    with pytest.raises(ModelspaceError, match="holds x_train: expected inputs, or x"):
+        whole(tmp_path / "split.npz")
+    with pytest.raises(ModelspaceError, match="no file"):
+        whole(tmp_path / "none.npz")
+
+
+def test_a_table_that_is_predicted_on_is_encoded_as_the_one_fitted_on():
+    frame = pd.DataFrame(
+        {"size": np.arange(10.0), "city": list("abababab") + ["a", "b"], "price": np.arange(10.0)}
+    )
+    data = load(frame, target="price")
+    new = frame.iloc[[3, 1]].drop(columns="price")
+    found = whole(new, like=data).inputs
+    assert torch.equal(found, data.encoder(new))
+    assert found[0, 0] > found[1, 0]
+    assert len(whole("digits")) == 359
+    with pytest.raises(ModelspaceError, match="encoded as the one that was fitted on"):
+        whole(new)

@@ -35,12 +35,7 @@ def read_npz(path: Path) -> Parts:
     Raises:
         ModelspaceError: the file is missing, no ``.npz``, damaged, lacks the arrays, or holds them pickled.
     """
-    if not path.is_file():
-        raise ModelspaceError(f"no file '{path}' (looked in {Path.cwd()})")
-    if not zipfile.is_zipfile(path):
-        raise ModelspaceError(
-            f"'{path}' is not a .npz file: write one with numpy.savez(path, inputs=…, labels=…)"
-        )
+    check_npz(path)
     with _opened(path) as archive:
         keys = _keys(archive.files, path)
         _check_size(archive, [key for pair in keys.values() for key in pair], path)
@@ -48,6 +43,45 @@ def read_npz(path: Path) -> Parts:
             part: (_array(archive, inputs, path), _array(archive, labels, path))
             for part, (inputs, labels) in keys.items()
         }
+
+
+def read_whole(path: Path) -> tuple[NDArray, NDArray | None]:
+    """The inputs of a ``.npz`` file that is not split, in its order, and the labels where it has some.
+
+    Args:
+        path: A file written by ``numpy.savez``: ``inputs``, ``x`` or ``X``; and perhaps ``labels``, ``y`` or ``Y``.
+
+    Raises:
+        ModelspaceError: as for ``read_npz``.
+    """
+    check_npz(path)
+    with _opened(path) as archive:
+        inputs, labels = (
+            next((key for key in names if key in archive.files), None) for names in zip(*_PAIRS, strict=True)
+        )
+        if inputs is None:
+            held = ", ".join(sorted(archive.files)) or "nothing"
+            raise ModelspaceError(
+                f"'{path}' holds {held}: expected inputs, or x, of samples that are not split"
+            )
+        keys = [key for key in (inputs, labels) if key is not None]
+        _check_size(archive, keys, path)
+        arrays = [_array(archive, key, path) for key in keys]
+    return arrays[0], arrays[1] if labels is not None else None
+
+
+def check_npz(path: Path) -> None:
+    """Refuse what is no ``.npz`` file.
+
+    Raises:
+        ModelspaceError: it is none, or not there.
+    """
+    if not path.is_file():
+        raise ModelspaceError(f"no file '{path}' (looked in {Path.cwd()})")
+    if not zipfile.is_zipfile(path):
+        raise ModelspaceError(
+            f"'{path}' is not a .npz file: write one with numpy.savez(path, inputs=…, labels=…)"
+        )
 
 
 def _opened(path: Path) -> np.lib.npyio.NpzFile:

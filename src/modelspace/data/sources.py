@@ -19,12 +19,12 @@ from torch.utils.data import (
 from modelspace.data.assemble import carve
 from modelspace.data.builtin import BUILTIN, DEFAULT_SPLITS
 from modelspace.data.check import check_data
-from modelspace.data.convert import ARRAYS, has_arrays, is_nest
+from modelspace.data.convert import ARRAYS, has_arrays, is_nest, split_of
 from modelspace.data.dataset import Data, Split
 from modelspace.data.frames import is_table, of_tables
 from modelspace.data.mapped import read_mapped
 from modelspace.data.materialise import tensors_or_items
-from modelspace.data.npz import read_npz
+from modelspace.data.npz import read_npz, read_whole
 from modelspace.errors import ModelspaceError, told, unknown_name
 from modelspace.loading import load_object
 
@@ -153,6 +153,38 @@ def load(
             raise ModelspaceError(f"data '{source}' is built in, without groups and weights: leave them out")
         return _named(BUILTIN[canonical](seed, splits), name)
     return _of_object(given, how, name, default=None if given is source else source)
+
+
+def whole(source: Any, like: Data | None = None) -> Split:
+    """Read all samples of a source in their order, neither split nor shuffled: those that are predicted on.
+
+    Args:
+        source: A path to a ``.npz`` file (``x``, or ``inputs``; labels may be left out) or to a table; a frame;
+            tensors or a nest; ``file.py:function``; or data that are split, of which the test samples are taken.
+        like: What was fitted on: the table whose columns a table is encoded by.
+
+    Raises:
+        ModelspaceError: it can't be read, or a table without the table that it is to be encoded like.
+
+    >>> import torch
+    >>> whole(torch.rand(5, 3))
+    Split(5 samples: inputs 3 float32, no labels)
+    """
+    given = _called(source, 0) if isinstance(source, str) and ":" in source else source
+    if is_table(given):
+        if like is None or like.encoder is None:
+            raise ModelspaceError(
+                "a table is encoded as the one that was fitted on, which is not known: give like=, the data loaded "
+                "from it"
+            )
+        return Split(like.encoder(given))
+    if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".npz")):
+        inputs, labels = read_whole(Path(given))
+        given = inputs if labels is None else (inputs, labels)
+    elif isinstance(given, str | Data | DataLoader) or _is_map_style(given):
+        loaded = load(given)
+        return loaded.test if len(loaded.test) else loaded.train
+    return split_of(given, "the samples: inputs", "the samples: labels")
 
 
 def _stays_in_file(source: Any) -> TypeGuard[str | Path]:
