@@ -165,10 +165,10 @@ def test_scores_of_foreignness(given):
     ("how", "loss", "match"),
     [
         ("mena", "cross_entropy", "unknown combination 'mena': did you mean 'mean'?"),
-        ("vote", None, "outputs whose loss is not known: give loss='cross_entropy'"),
-        ("mixture", "cross_entropy", "none of the outputs of 'cross_entropy' .*mean, geometric, vote"),
-        ("mean", "hinge", "stand for none: combine='vote'"),
-        ("geometric", "gaussian", "combinations here: mean, mixture"),
+        ("vote", None, "where the loss is not known; give loss='cross_entropy'"),
+        ("mixture", "cross_entropy", "no combination of outputs of 'cross_entropy' .*mean, geometric, vote"),
+        ("mean", "hinge", r"no combination of outputs of 'hinge' \(known: vote\)"),
+        ("geometric", "gaussian", "known: mean, mixture"),
     ],
 )
 def test_what_is_no_combination(how, loss, match):

@@ -15,8 +15,7 @@ from torch import nn
 import modelspace as ms
 from modelspace import ModelspaceError
 
-PLAN = {"lowering": "vmap", "shard": 4, "compile": False, "workers": 1, "threads": 1}
-SMALL = {"n_members": 2, "arguments": {"hidden": (16,)}, "plan": PLAN, "random_state": 0}
+SMALL = {"n_members": 2, "arguments": {"hidden": (16,)}, "random_state": 0}
 
 
 @pytest.mark.slow
@@ -88,9 +87,7 @@ def test_a_gaussian_says_how_wide_it_is(checked_once):
 def test_an_ensemble_is_better_than_a_member_on_digits():
     x, y = load_digits(return_X_y=True)
     few, many = (
-        cross_val_score(
-            ms.ModelspaceClassifier(n_members=n, epochs=30, plan=PLAN, random_state=0), x, y, cv=3
-        ).mean()
+        cross_val_score(ms.ModelspaceClassifier(n_members=n, epochs=30, random_state=0), x, y, cv=3).mean()
         for n in (1, 8)
     )
     assert many > few

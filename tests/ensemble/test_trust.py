@@ -135,15 +135,15 @@ def values(n, draws):
 )
 def test_coverage_is_the_beta_s(method, loss, make):
     """Over studies the counts covered are a beta-binomial, in mean and distribution."""
-    found, made, split = studies(method, loss, make, repeats=200)
+    found, made, split = studies(method, loss, make, repeats=120)
     n, m = 60, 300
     k = rank_of(n, 0.2)
     law = stats.betabinom(m, k, n + 1 - k)
-    assert found.mean() == pytest.approx(law.mean() / m, abs=4 * law.std() / m / np.sqrt(200))
-    u = law.cdf(np.round(found * m)) - np.random.default_rng(3).random(200) * law.pmf(np.round(found * m))
+    assert found.mean() == pytest.approx(law.mean() / m, abs=4 * law.std() / m / np.sqrt(120))
+    u = law.cdf(np.round(found * m)) - np.random.default_rng(3).random(120) * law.pmf(np.round(found * m))
     assert stats.kstest(u, "uniform").pvalue > 1e-3
     low, high = made.band(m)
-    assert 0.90 <= ((found >= low) & (found <= high)).mean() <= 0.99
+    assert 0.88 <= ((found >= low) & (found <= high)).mean() <= 0.99
     # What is counted is what the sets and intervals say.
     if loss == "cross_entropy":
         inside = made.sets(split.inputs).gather(1, split.labels[:, None])
@@ -195,7 +195,7 @@ def test_signs_have_sets_of_two():
     [
         ({"alpha": 1.5}, "between 0 and 1; received 1.5"),
         ({"method": "apps"}, "unknown conformal method 'apps': did you mean 'aps'"),
-        ({"method": "residual"}, r"not of these outputs \(classes\): lac or aps"),
+        ({"method": "residual"}, "not of outputs that are classes: lac or aps"),
     ],
 )
 def test_what_conformal_refuses(more, match):

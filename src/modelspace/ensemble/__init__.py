@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from modelspace.ensemble._combine import Uncertainty
-from modelspace.ensemble._curve import curve, equal_budget
-from modelspace.ensemble._members import Selection, select, snapshots, soup
+from modelspace.ensemble._members import Selection, curve, equal_budget, select, snapshots, soup
 from modelspace.ensemble._module import Ensemble
 from modelspace.ensemble._trust import Conformal, calibration, conformal, separation
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,13 @@ from modelspace.fit import fit
 from modelspace.losses import LocationScaleLoss, resolve
 from modelspace.space import ModelSpace
 
-_PLAN = {"lowering": "vmap", "compile": False, "workers": 1}
+_AT_ONCE = 32  # members
 
 
 def mlp(n_features: int, n_outputs: int, hidden: tuple[int, ...] = (64, 64)) -> nn.Sequential:
     """Make linear layers with ReLU between them."""
-    sizes = [n_features, *hidden]
-    layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
+    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise([n_features, *hidden])]
+    return nn.Sequential(*layers, nn.Linear([n_features, *hidden][-1], n_outputs))
 
 
 class _Estimator(BaseEstimator):
@@ -45,11 +43,9 @@ class _Estimator(BaseEstimator):
         loss: Any = None,
         optimizer: Any = "adam",
         lr: float = 0.01,
-        weight_decay: float = 0.0,
         epochs: int = 100,
         batch_size: int = 32,
         standardise: bool = True,
-        plan: Any = None,
         random_state: Any = None,
     ):
         self.architecture = architecture
@@ -59,38 +55,47 @@ class _Estimator(BaseEstimator):
         self.loss = loss
         self.optimizer = optimizer
         self.lr = lr
-        self.weight_decay = weight_decay
         self.epochs = epochs
         self.batch_size = batch_size
         self.standardise = standardise
-        self.plan = plan
         self.random_state = random_state
 
-    def _trained(self, x: np.ndarray, labels: Tensor, n_outputs: int, loss: Any) -> None:
+    def _trained(self, x: Any, labels: Tensor, n_outputs: int, loss: Any) -> None:
         """Train the members on all samples; none is set aside."""
-        scale = x.std(0) if self.standardise else np.ones(x.shape[1])
-        self.mean_ = x.mean(0) if self.standardise else np.zeros(x.shape[1])
-        self.scale_ = np.where(scale > 10 * np.finfo(float).eps * np.abs(self.mean_), scale, 1.0)
+        self.mean_, self.scale_ = self._scaling(x)
         inputs = self._inputs(x).float()
         make = partial(self.architecture or mlp, x.shape[1], n_outputs, **(self.arguments or {}))
-        space = ModelSpace(make, input_shape=(x.shape[1],))
         first = int(check_random_state(self.random_state).randint(2**31 - 1))
-        columns = {"lr": self.lr, **({"weight_decay": self.weight_decay} if self.weight_decay else {})}
-        population = space.sample(range(first, first + self.n_members), **{**columns, **(self.columns or {})})
-        train, empty = Split(inputs, labels), Split(inputs[:0], labels[:0])
+        seeds, columns = range(first, first + self.n_members), {"lr": self.lr, **(self.columns or {})}
+        population = ModelSpace(make, input_shape=(x.shape[1],)).sample(seeds, **columns)
+        train, none = Split(inputs, labels), Split(inputs[:0], labels[:0])
         run = fit(
             population,
-            Data(type(self).__name__, train, empty, empty),
+            Data(type(self).__name__, train, none, none),
             loss=loss,
             optimizer=self.optimizer,
             epochs=self.epochs,
             batch_size=self.batch_size,
             data_seed=first,
             metrics=[],
-            plan=_PLAN if self.plan is None else self.plan,
+            # Nothing is measured, so that the same seeds give the same numbers.
+            plan={
+                "lowering": "vmap",
+                "shard": min(len(population), _AT_ONCE),
+                "compile": False,
+                "threads": torch.get_num_threads(),
+                "workers": 1,
+            },
         )
         # In double precision a prediction is the same, to 1e-12, whatever samples are beside it.
         self.ensemble_ = Ensemble(run, loss=loss).double()
+
+    def _scaling(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is taken off each column, and what it is divided by."""
+        mean, sd = values.mean(0), values.std(0)
+        if not self.standardise:
+            return np.zeros_like(mean), np.ones_like(sd)
+        return mean, np.where(sd > 10 * np.finfo(float).eps * np.abs(mean), sd, 1.0)
 
     def _inputs(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy((x - self.mean_) / self.scale_)
@@ -98,8 +103,8 @@ class _Estimator(BaseEstimator):
     def _outputs(self, x: Any) -> Tensor:
         """The members' outputs for samples as they come."""
         check_is_fitted(self)
-        x = validate_data(self, x, dtype=np.float64, reset=False)
-        return self.ensemble_.over(self._inputs(x))
+        valid: Any = validate_data(self, x, dtype=np.float64, reset=False)
+        return self.ensemble_.over(self._inputs(valid))
 
 
 class ModelspaceClassifier(ClassifierMixin, _Estimator):
@@ -112,23 +117,20 @@ class ModelspaceClassifier(ClassifierMixin, _Estimator):
         architecture: A class or function of (n_features, n_outputs) that makes a network; an MLP where None.
         arguments: Further ones by name; of the MLP ``hidden``, (64, 64) where not given.
         n_members: Seeds. With ``columns`` there are as many of each setting.
-        columns: What differs between members, ``{"lr": [1e-3, 1e-2]}``.
+        columns: What differs between members, ``{"lr": [1e-3, 1e-2]}``, or another than ``lr`` for all.
         loss: A loss of logits and classes; cross-entropy where None.
-        optimizer: As ``fit`` takes it.
+        optimizer: As ``modelspace.fit`` takes it.
         lr: The learning rate.
-        weight_decay: The optimizer's.
         epochs: Passes over the samples.
         batch_size: Samples a step.
         standardise: Whether features are standardised first, by the training samples.
-        plan: As ``fit`` takes it; members at once, not compiled, where None.
         random_state: Of the members' seeds and the order of samples: a number, a ``RandomState``, or None.
 
     Attributes:
         classes_: The labels, in the order of the probabilities' columns.
         ensemble_: The ``Ensemble``, of standardised inputs.
-        mean_: Of each feature.
-        scale_: Its standard deviation.
-        n_features_in_: How many features there are.
+        mean_: What is taken off each feature.
+        scale_: What it is divided by then.
 
     Example:
         >>> import numpy as np
@@ -139,18 +141,13 @@ class ModelspaceClassifier(ClassifierMixin, _Estimator):
     """
 
     def fit(self, X: Any, y: Any) -> "ModelspaceClassifier":
-        """Train the members.
-
-        Args:
-            X: ``[n_samples, n_features]``.
-            y: A label a sample, of at least two classes.
-        """
+        """Train the members on ``X``, ``[n_samples, n_features]``, and a label a sample, of at least two classes."""
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"ModelspaceClassifier needs samples of at least 2 classes; there is one class: {self.classes_[0]!r}"
+                f"samples of at least 2 classes are needed; there is one class: {self.classes_[0]!r}"
             )
         loss = "cross_entropy" if self.loss is None else self.loss
         self._trained(x, torch.from_numpy(labels.astype(np.int64)), len(self.classes_), loss)
@@ -170,29 +167,16 @@ class ModelspaceClassifier(ClassifierMixin, _Estimator):
 class ModelspaceRegressor(RegressorMixin, _Estimator):
     """An ensemble of networks as a regressor of scikit-learn: the mean of members of several seeds.
 
-    Args:
-        architecture: A class or function of (n_features, n_outputs) that makes a network; an MLP where None.
-        arguments: Further ones by name; of the MLP ``hidden``, (64, 64) where not given.
-        n_members: Seeds. With ``columns`` there are as many of each setting.
-        columns: What differs between members, ``{"lr": [1e-3, 1e-2]}``.
-        loss: A loss of values; the squared error where None. With ``"gaussian"`` or ``"laplace"`` a network has two
-            outputs, a location and a log-scale, and the standard deviation is that of the mixture.
-        optimizer: As ``fit`` takes it.
-        lr: The learning rate.
-        weight_decay: The optimizer's.
-        epochs: Passes over the samples.
-        batch_size: Samples a step.
-        standardise: Whether features and targets are standardised first, by the training samples.
-        plan: As ``fit`` takes it; members at once, not compiled, where None.
-        random_state: Of the members' seeds and the order of samples: a number, a ``RandomState``, or None.
+    Its parameters are those of ``ModelspaceClassifier``. ``loss`` is one of values, the squared error where None;
+    with ``"gaussian"`` or ``"laplace"`` a network has two outputs, a location and a log-scale. Targets are
+    standardised with the features; there may be several.
 
     Attributes:
         ensemble_: The ``Ensemble``, of standardised inputs and targets.
-        mean_: Of each feature.
-        scale_: Its standard deviation.
-        target_mean_: Of each target.
-        target_scale_: Its standard deviation.
-        n_features_in_: How many features there are.
+        mean_: What is taken off each feature.
+        scale_: What it is divided by then.
+        target_mean_: What is taken off each target.
+        target_scale_: What it is divided by then.
 
     Example:
         >>> import numpy as np
@@ -203,24 +187,16 @@ class ModelspaceRegressor(RegressorMixin, _Estimator):
     """
 
     def fit(self, X: Any, y: Any) -> "ModelspaceRegressor":
-        """Train the members.
-
-        Args:
-            X: ``[n_samples, n_features]``.
-            y: ``[n_samples]``, or ``[n_samples, n_targets]``.
-        """
+        """Train the members on ``X``, ``[n_samples, n_features]``, and ``y``, ``[n_samples]`` or with targets."""
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
+        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         loss = resolve("least_squares" if self.loss is None else self.loss)
         located = isinstance(loss, LocationScaleLoss)
-        if located and y.ndim > 1 and y.shape[1] > 1:
-            raise ModelspaceError(f"loss '{loss.name}' is of one target; received {y.shape[1]}")
-        self._ndim = y.ndim
-        columns = y.reshape(len(y), -1)
-        scale = columns.std(0) if self.standardise else np.ones(columns.shape[1])
-        self.target_mean_ = columns.mean(0) if self.standardise else np.zeros(columns.shape[1])
-        self.target_scale_ = np.where(scale > 0, scale, 1.0)
-        labels = torch.from_numpy((columns - self.target_mean_) / self.target_scale_).float()
+        if located and targets.shape[1] > 1:
+            raise ModelspaceError(f"loss '{loss.name}' is of one target; received {targets.shape[1]}")
+        self._ndim = np.ndim(y)
+        self.target_mean_, self.target_scale_ = self._scaling(targets)
+        labels = torch.from_numpy((targets - self.target_mean_) / self.target_scale_).float()
         self._trained(x, labels[:, 0] if located else labels, 2 if located else labels.shape[1], loss)
         return self
 
@@ -233,13 +209,11 @@ class ModelspaceRegressor(RegressorMixin, _Estimator):
                 else that of the members' predictions, which is no width of an interval by itself.
         """
         outputs = self._outputs(X)
-        mean, sure = (
-            self.ensemble_.combined(outputs),
-            uncertainty_of(self.ensemble_.loss, outputs, self.ensemble_.weights),
-        )
-        variance = sure.epistemic if sure.total is None else sure.total
+        ensemble = self.ensemble_
+        mean, sure = ensemble.combined(outputs), uncertainty_of(ensemble.loss, outputs, ensemble.weights)
+        variance = sure.epistemic
         if sure.total is not None:
-            mean, variance = mean[:, :1], variance[:, None]
+            mean, variance = mean[:, :1], sure.total[:, None]
         found = (
             mean.numpy() * self.target_scale_ + self.target_mean_,
             variance.sqrt().numpy() * self.target_scale_,

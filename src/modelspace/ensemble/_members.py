@@ -1,6 +1,8 @@
-"""Which points become members: a selection on validation, snapshots of a training, averages of points."""
+"""Which points become members, and how many: selection, snapshots, soups; the score against the number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from math import comb
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -8,15 +10,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from modelspace import data as datasets
 from modelspace.ensemble._combine import combined, judge, kind_of, predictions, score
 from modelspace.ensemble._module import Ensemble
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.losses import Loss
+from modelspace.family import Family
+from modelspace.fit import fit
 from modelspace.metrics import Metric
 from modelspace.population import Population
-from modelspace.runs import Run, Status
-
-_WAYS = ("greedy", "diversity", "best")
+from modelspace.runs import Run, Status, best_of
 
 
 class Selection(NamedTuple):
@@ -40,17 +42,16 @@ def select(
     data: Any,
     size: int | None = None,
     *,
-    by: Literal["greedy", "diversity", "best"] = "greedy",
+    by: Literal["greedy", "diversity"] = "greedy",
     metric: str | Metric | Callable[..., Any] | None = None,
     split: str = "validation",
 ) -> Selection:
     """Choose members on samples that they were not trained on.
 
     ``greedy`` adds, one at a time and with replacement, the member with which the combination scores best, and keeps
-    the beginning that scored best of all: a member chosen three times weighs three. ``best`` takes those that score
-    best by themselves. ``diversity`` begins with the best and adds the one that is furthest, on average, from those
-    chosen: in the share of samples with another class, or the mean squared difference. It takes a bad member gladly,
-    so give it members that are about equally good.
+    the beginning that scored best of all: a member chosen three times weighs three. ``diversity`` begins with the
+    best and adds the one that is furthest, on average, from those chosen: in the share of samples with another class, or
+    the mean squared difference. It takes a bad member gladly, so give it members that are about equally good.
 
     The score is an optimistic one of the ensemble chosen: report it on other samples.
 
@@ -69,11 +70,11 @@ def select(
     Source:
         Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble selection from libraries of models", ICML 2004.
     """
-    if by not in _WAYS:
-        raise unknown_name("selection", by, _WAYS)
+    if by not in ("greedy", "diversity"):
+        raise unknown_name("selection", by, ("greedy", "diversity"))
     loss, how, count = ensemble.loss, ensemble.combine, len(ensemble)
     size = size if size is not None else count if by == "greedy" else (count + 1) // 2
-    if size < 1 or (by != "greedy" and size > count):
+    if size < 1 or (by == "diversity" and size > count):
         raise ModelspaceError(f"size is a number from 1 to {count}; received {size}")
     outputs, labels = ensemble.on_split(data, split)
     by_which = judge(loss, how, metric)
@@ -84,34 +85,27 @@ def select(
         kept = times.nonzero().flatten()
         return score(loss, combined(how, loss, outputs[kept], times[kept] / times.sum()), labels, by_which)
 
-    own = [sign * scored([k]) for k in range(count)]
-    ranking = sorted(range(count), key=lambda k: -np.inf if np.isnan(own[k]) else own[k], reverse=True)
-    order = ranking[:size] if by == "best" else ranking[:1]
-    if by == "diversity":
-        apart = _disagreement(loss, outputs)
+    apart = _disagreement(ensemble, outputs) if by == "diversity" else None
+    order: list[int] = []
     while len(order) < size:
-        if by == "diversity":
+        if order and apart is not None:
             left = [k for k in range(count) if k not in order]
             order.append(max(left, key=lambda k: float(apart[k, order].mean())))
         else:
             order.append(int(np.nanargmax([sign * scored([*order, k]) for k in range(count)])))
-    scores = [scored(order[: m + 1]) for m in range(len(order))]
+    scores = [scored(order[: m + 1]) for m in range(size)]
     if by == "greedy":
         best = int(np.nanargmax(sign * np.array(scores))) + 1
         order, scores = order[:best], scores[:best]
     times = np.bincount(order, minlength=count)
     kept = np.flatnonzero(times)
-    return Selection(
-        Ensemble(ensemble, members=kept, combine=how, weights=times[kept].tolist()),
-        order,
-        scores,
-        by_which.name,
-    )
+    chosen = Ensemble(ensemble, members=kept, combine=how, weights=times[kept].tolist())
+    return Selection(chosen, order, scores, by_which.name)
 
 
-def _disagreement(loss: Loss | None, outputs: Tensor) -> Tensor:
+def _disagreement(ensemble: Ensemble, outputs: Tensor) -> Tensor:
     """How far the predictions of each two members are apart, ``[K, K]``."""
-    p, kind = predictions(loss, outputs), kind_of(loss)
+    p, kind = predictions(ensemble.loss, outputs), kind_of(ensemble.loss)
     if kind in ("classes", "binary"):
         taken = (p.argmax(2) if kind == "classes" else p > 0.5).flatten(1)
         return torch.stack([(taken != own).double().mean(1) for own in taken])
@@ -122,7 +116,7 @@ def snapshots(run: Run, last: int | None = None, *, members: Sequence[int] | Non
     """Return points that members passed through while they trained, as a population: ``fit(…, record="points")``.
 
     With a cyclic schedule, record at the ends of the cycles and each is a member of its own. An average over a
-    trajectory is ``soup`` of them; one over all updates comes out of a fit with ``ema(…)`` or ``swa(…)`` as optimizer.
+    trajectory is ``soup`` of them; one over all updates comes out of a fit by ``ema(…)`` or ``swa(…)``.
 
     Args:
         run: One that recorded points.
@@ -143,8 +137,7 @@ def snapshots(run: Run, last: int | None = None, *, members: Sequence[int] | Non
         raise ModelspaceError("the run has no points of the way: fit(…, record='points')")
     space, end = run.population.space, run.population.buffers
     start = space.buffers_of(space.template)
-    moving = [n for n, v in end.items() if bool((v.cpu() != start[n].detach()).any())]
-    if moving:
+    if moving := [n for n, v in end.items() if bool((v.cpu() != start[n]).any())]:
         raise ModelspaceError(
             f"snapshots are points alone, and training changes {', '.join(moving)} too, which record='points' does "
             "not keep: without them the points are other functions"
@@ -158,7 +151,7 @@ def snapshots(run: Run, last: int | None = None, *, members: Sequence[int] | Non
             points.append(values[i])
     if not points:
         raise ModelspaceError("no point was recorded after the start")
-    buffers = {name: value[:1].cpu().expand(len(points), *value.shape[1:]) for name, value in end.items()}
+    buffers = {name: value.detach().expand(len(points), *value.shape) for name, value in start.items()}
     return Population(space, torch.stack(points).to(space.dtype), buffers, pd.DataFrame(rows))
 
 
@@ -207,30 +200,31 @@ def soup(
         raise unknown_name("soup", how, ("uniform", "greedy"))
     if how == "greedy" and data is None:
         raise ModelspaceError("a greedy soup is scored on samples not trained on: give data")
-    population, rows = (
-        (source, np.arange(len(source))) if isinstance(source, Population) else (source.population, None)
-    )
     if isinstance(source, Run):
-        rows = np.flatnonzero(source.status[source.kept] != Status.DIVERGED)
-    if rows is None or not len(rows):
+        population, rows = (
+            source.population,
+            np.flatnonzero(source.status[source.kept] != Status.DIVERGED).tolist(),
+        )
+        loss = Ensemble(source, members=rows[:1]).loss if loss is None and rows else loss
+    else:
+        population, rows = source, [*range(len(source))]
+    if not rows:
         raise ModelspaceError("a soup has at least one ingredient")
-    if how == "uniform":
-        return _mean(population, rows.tolist())
-    if isinstance(source, Run) and loss is None:
-        loss = Ensemble(source, members=rows[:1]).loss
 
-    def scored(point: Population) -> float:
-        one = Ensemble(point, loss=loss)
+    def scored(rows: list[int]) -> float:
+        one = Ensemble(_mean(population, rows), loss=loss)
         outputs, labels = one.on_split(data, split)
         by_which = judge(one.loss, one.combine, metric)
-        value = score(one.loss, one.combined(outputs), labels, by_which)
-        return -np.inf if np.isnan(value) else value if by_which.higher_is_better else -value
+        value = score(one.loss, one.combined(outputs), labels, by_which) * (
+            1 if by_which.higher_is_better else -1
+        )
+        return -np.inf if np.isnan(value) else value
 
-    own = {k: scored(population[[k]]) for k in rows.tolist()}
-    kept: list[int] = []
-    best = -np.inf
-    for k in sorted(own, key=lambda k: own[k], reverse=True):
-        if (found := scored(_mean(population, [*kept, k]))) >= best:
+    if how == "uniform":
+        return _mean(population, rows)
+    kept, best = [], -np.inf
+    for k in sorted(rows, key=lambda k: scored([k]), reverse=True):
+        if (found := scored([*kept, k])) >= best:
             kept, best = [*kept, k], found
     return _mean(population, kept)
 
@@ -250,3 +244,124 @@ def _mean(population: Population, rows: list[int]) -> Population:
     return Population(
         chosen.space, mean(chosen.points), {n: mean(b) for n, b in chosen.buffers.items()}, table
     )
+
+
+def curve(
+    ensemble: Ensemble,
+    data: Any,
+    *,
+    sizes: Iterable[int] | None = None,
+    metric: str | Metric | Callable[..., Any] | None = None,
+    split: str = "test",
+    subsets: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score ensembles of m = 1 … K of these members: the mean over all subsets of a size, or over some.
+
+    It is what a random m of these members score: no luck in which ones. Members weigh alike.
+
+    Args:
+        ensemble: The K members, and their combination.
+        data: A ``Split``, or what ``modelspace.data.load`` takes.
+        sizes: Which m; all from 1 to K where None.
+        metric: What is scored; the log-loss, the loss of a location and a scale, or the squared error where None.
+        split: Which part of the data.
+        subsets: How many of a size are scored at most; where there are no more, all of them.
+        seed: Of the draw of subsets.
+
+    Returns:
+        A row an m: ``score``; ``error``, its standard error over the draw of subsets, 0 where all are scored; ``sd``
+        over subsets; ``subsets`` scored; and whether that is ``exact``.
+
+    Raises:
+        ModelspaceError: a size that is not from 1 to K.
+    """
+    loss, how, count = ensemble.loss, ensemble.combine, len(ensemble)
+    wanted = list(range(1, count + 1) if sizes is None else sizes)
+    if any(not 1 <= m <= count for m in wanted):
+        raise ModelspaceError(f"sizes are from 1 to {count}, the members; received {wanted}")
+    outputs, labels = ensemble.on_split(data, split)
+    by_which, draws, rows = judge(loss, how, metric), np.random.default_rng(seed), []
+    for m in wanted:
+        exact = comb(count, m) <= subsets
+        drawn = (draws.choice(count, m, replace=False) for _ in range(subsets))
+        chosen: Iterable[Sequence[int]] = combinations(range(count), m) if exact else drawn  # pyright: ignore
+        alike = torch.full((m,), 1 / m, dtype=torch.float64)
+        found = [score(loss, combined(how, loss, outputs[list(s)], alike), labels, by_which) for s in chosen]
+        sd = float(np.std(found, ddof=0 if exact else 1))
+        rows.append((np.mean(found), 0.0 if exact else sd / len(found) ** 0.5, sd, len(found), exact))
+    table = pd.DataFrame(rows, pd.Index(wanted, name="members"), ["score", "error", "sd", "subsets", "exact"])
+    table.attrs["metric"] = by_which.name
+    return table
+
+
+def equal_budget(
+    family: Family,
+    data: Any,
+    budget: float | None = None,
+    *,
+    of: Literal["parameters", "flops", "memory"] = "parameters",
+    sizes: Sequence[int] = (1, 2, 4, 8),
+    ensembles: int = 4,
+    columns: Mapping[str, Any] | None = None,
+    over: str | None = None,
+    metric: str | Metric | Callable[..., Any] | None = None,
+    split: str = "test",
+    **options: Any,
+) -> pd.DataFrame:
+    """Hold one wide network against many narrow ones that cost the same together, sizes found by the family's laws.
+
+    For each number of members m, the member of the family whose cost is nearest to ``budget`` / m is trained with
+    m × ``ensembles`` seeds. Where ``columns`` hold several settings, each size's own is chosen by its median on
+    validation, since a narrow network wants another rate than a wide one; and independent ensembles of m are scored.
+
+    Args:
+        family: Spaces by a width, say, that ``Family.solve`` can solve for.
+        data: What ``fit`` takes.
+        budget: What all members of an ensemble cost together; that of the family's largest member where None.
+        of: What it is a budget of; FLOP are of forward and backward.
+        sizes: The numbers of members.
+        ensembles: How many of each size: the error is over them.
+        columns: Of the training, ``{"lr": [1e-3, 1e-2]}``.
+        over: Which hyper-parameter is solved for, where several are open.
+        metric: What is scored, as ``curve`` has it.
+        split: Which part of the data.
+        **options: Of ``fit``: ``epochs=``, ``loss=``, …
+
+    Returns:
+        A row a size: the family's hyper-parameters, ``parameters`` and ``flops`` of all members together, the columns
+        chosen, ``score`` (the mean over ensembles), its standard ``error``, and of how many ``ensembles``.
+
+    Raises:
+        ModelspaceError: all members of a size diverged, or what ``fit`` and ``Family.solve`` raise.
+    """
+    data, rows, name = datasets.load(data), [], ""
+    if budget is None:
+        names = {"parameters": ["n"], "flops": ["forward_flops", "backward_flops"], "memory": ["peak_bytes"]}[
+            of
+        ]
+        budget = float(family.table[names].sum(axis=1, skipna=False).max())
+    for size in sizes:
+        solution = family.solve(**{of: budget / size}, over=over)  # pyright: ignore[reportArgumentType]
+        member, space = solution.member, family.space(**solution.hyperparameters)
+        run = fit(space.sample(size * ensembles, **(columns or {})), data, **options)
+        settings, responses = run.responses()
+        best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
+        if best is None:
+            raise ModelspaceError(f"all members of {space.title} diverged: give lower rates in columns")
+        scores = []
+        for members in np.split(settings[best].rows, ensembles):
+            if (run.status[members] != Status.DIVERGED).any():
+                one = Ensemble(run, members=members)
+                outputs, labels = one.on_split(data, split)
+                by_which = judge(one.loss, one.combine, metric)
+                scores.append(score(one.loss, one.combined(outputs), labels, by_which))
+                name = by_which.name
+        flops = (member.forward_flops or np.nan) + (member.backward_flops or np.nan)
+        row = {n: v for n, v in solution.hyperparameters.items() if n in family.axes.listed}
+        row |= {"parameters": size * member.n, "flops": size * flops, **settings[best].columns}
+        error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else np.nan
+        rows.append({**row, "score": np.mean(scores), "error": error, "ensembles": len(scores)})
+    table = pd.DataFrame(rows, pd.Index(sizes, name="members"))
+    table.attrs["metric"] = name
+    return table

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from modelspace.compare import Calibration, CalibrationTally
 from modelspace.data import Data, Split
-from modelspace.ensemble._combine import Uncertainty, foreignness, kind_of, uncertainty_of
+from modelspace.ensemble._combine import foreignness, kind_of, uncertainty_of
 from modelspace.ensemble._module import Ensemble
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import LEFT_OUT
@@ -21,13 +20,10 @@ from modelspace.metrics import auroc
 from modelspace.show import percent
 
 Method = Literal["lac", "aps", "residual", "normalised"]
-_OF_CLASSES, _OF_VALUES = ("lac", "aps"), ("residual", "normalised")
-_BINS = 15
+_OF_CLASSES, _OF_VALUES = ("lac", "aps"), ("normalised", "residual")
 
 
-def calibration(
-    ensemble: Ensemble, data: Any, *, split: str = "test", bins: int = _BINS, seed: int = 0
-) -> Calibration:
+def calibration(ensemble: Ensemble, data: Any, *, split: str = "test", bins: int = 15) -> Calibration:
     """Hold the combined prediction's probabilities against what happens: the calibration error, beside its floor.
 
     The error of a perfectly calibrated prediction is not 0: √(2/π) Σ_b √(Σ_{i ∈ b} p_i (1 − p_i)) / N on average,
@@ -36,26 +32,23 @@ def calibration(
 
     Args:
         ensemble: Of classes; its temperature is applied.
-        data: A ``Split`` whose samples were neither trained on nor calibrated on, or what ``modelspace.data.load``
-            takes.
+        data: A ``Split`` that was neither trained on nor calibrated on, or what ``modelspace.data.load`` takes.
         split: Which part of it.
         bins: Of equal width, over the confidence.
-        seed: Of the bootstrap of its standard error.
 
     Raises:
         ModelspaceError: the prediction has no probabilities.
     """
     outputs, labels = ensemble.on_split(data, split)
     p = _probabilities(ensemble, outputs)
-    confidence, found = p.max(1)
     if kind_of(ensemble.loss) == "classes":
+        confidence, found = p.max(1)
         counted = labels != LEFT_OUT
         confidence, happened = confidence[counted], (found == labels)[counted]
     else:  # the probability of +1 is what is held against how often it happens
         confidence, happened = p[:, 1], labels > 0
-    confidence, happened = (x.double().reshape(1, -1) for x in (confidence, happened))
-    tally = CalibrationTally(bins, confidence.shape[1], seed)
-    tally.add(confidence, happened)
+    tally = CalibrationTally(bins, confidence.numel(), seed=0)
+    tally.add(*(x.double().reshape(1, -1) for x in (confidence, happened)))
     result = tally.result()
     assert result is not None
     return result
@@ -66,24 +59,18 @@ def _probabilities(ensemble: Ensemble, outputs: Tensor) -> Float[Tensor, "sample
     kind = kind_of(ensemble.loss)
     if kind not in ("classes", "binary"):
         raise ModelspaceError(
-            "there are no probabilities of classes: "
-            + (
-                "give Ensemble(…, loss='cross_entropy')"
-                if ensemble.loss is None
-                else f"the loss is {ensemble.loss}"
-            )
+            f"there are no probabilities of classes: the loss is {ensemble.loss or 'not known'}"
         )
     p = ensemble.combined(outputs.double())
     return p if kind == "classes" else torch.stack([1 - p, p], 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conformal:
     """Sets or intervals that hold the label with probability 1 − α at least, whatever the ensemble is worth.
 
-    Over calibration samples and a new one that are exchangeable. Given the calibration samples the coverage is one
-    draw of Beta(k, n + 1 − k), k = ⌈(n + 1)(1 − α)⌉, for scores without ties: ``band`` is where a count on m samples
-    should lie.
+    Over calibration samples and a new one that are exchangeable. Given n calibration samples the coverage is one draw
+    of Beta(k, n + 1 − k), k = ⌈(n + 1)(1 − α)⌉, for scores without ties.
 
     Attributes:
         ensemble: What predicts.
@@ -99,56 +86,51 @@ class Conformal:
     threshold: float
     samples: int
 
-    @property
-    def rank(self) -> int:
-        """k, which calibration score the threshold is, from the smallest."""
-        return rank_of(self.samples, self.alpha)
-
     def sets(self, inputs: Any) -> Bool[Tensor, "sample class"]:
         """Return which classes are in each sample's set; of scores, whether −1 and +1 are."""
-        self._require(_OF_CLASSES)
+        self._require(_OF_CLASSES, "sets of classes")
         p = _probabilities(self.ensemble, self.ensemble.over(inputs))
         return class_scores(p, self.method) <= self.threshold
 
     def intervals(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Return the ends of each sample's interval, ``[N, …]`` each; of several values at once, of their box."""
-        self._require(_OF_VALUES)
+        self._require(_OF_VALUES, "intervals of values")
         centre, spread = _located(self.ensemble, self.ensemble.over(inputs), self.method)
         return centre - self.threshold * spread, centre + self.threshold * spread
 
     def coverage(self, data: Any, split: str = "test") -> float:
         """Return how often the sets or intervals hold the label, on samples that were not calibrated on."""
-        outputs, labels = self.ensemble.on_split(data, split)
-        return float((_scores(self.ensemble, outputs, labels, self.method) <= self.threshold).double().mean())
+        scores = _scores(self.ensemble, data, split, self.method)
+        return float((scores <= self.threshold).double().mean())
 
     def band(self, samples: int | None = None, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval in which the coverage lies: of ever more samples, or counted on so many.
+        """Return the interval in which the coverage lies with this probability.
 
         Args:
-            samples: m; the coverage is then a beta-binomial count over m.
-            level: How probably.
+            samples: On how many it is counted: a beta-binomial count; of ever more where None.
+            level: The probability.
         """
-        k, n, ends = self.rank, self.samples, [(1 - level) / 2, (1 + level) / 2]
+        k, n, ends = rank_of(self.samples, self.alpha), self.samples, [(1 - level) / 2, (1 + level) / 2]
         if k > n:
             return 1.0, 1.0
-        found = stats.beta(k, n + 1 - k).ppf(ends)
-        if samples is not None:
-            found = stats.betabinom(samples, k, n + 1 - k).ppf(ends) / samples
-        return float(found[0]), float(found[1])
+        if samples is None:
+            low, high = stats.beta(k, n + 1 - k).ppf(ends)
+        else:
+            low, high = stats.betabinom(samples, k, n + 1 - k).ppf(ends) / samples
+        return float(low), float(high)
 
-    def _require(self, methods: tuple[str, ...]) -> None:
+    def _require(self, methods: tuple[str, ...], what: str) -> None:
         if self.method not in methods:
-            what = "sets of classes" if methods is _OF_CLASSES else "intervals of values"
             raise ModelspaceError(
                 f"method '{self.method}' makes no {what}: those are {' and '.join(methods)}"
             )
 
     def __repr__(self) -> str:
         low, high = self.band()
-        what = "sets" if self.method in _OF_CLASSES else "intervals"
         return (
-            f"Conformal {what} by {self.method} at {percent(1 - self.alpha, 1)}: threshold {self.threshold:.4g} of "
-            f"{self.samples:,} samples; coverage between {low:.3f} and {high:.3f} (95 %)"
+            f"Conformal {'sets' if self.method in _OF_CLASSES else 'intervals'} by {self.method} at "
+            f"{percent(1 - self.alpha, 1)}: threshold {self.threshold:.4g} of {self.samples:,} samples; coverage "
+            f"between {low:.3f} and {high:.3f} (95 %)"
         )
 
 
@@ -174,8 +156,7 @@ def conformal(
         ensemble: The members.
         data: A ``Split``, or what ``modelspace.data.load`` takes.
         alpha: How often a label may be missed, between 0 and 1.
-        method: ``lac`` or ``aps`` of classes, ``residual`` or ``normalised`` of values; ``lac`` and ``normalised``
-            where None.
+        method: ``lac`` or ``aps`` of classes, ``normalised`` or ``residual`` of values; the first where None.
         split: Which part of the data.
 
     Raises:
@@ -187,18 +168,17 @@ def conformal(
         "Classification with valid and adaptive coverage", NeurIPS 2020 (APS); Lei, G'Sell, Rinaldo, Tibshirani &
         Wasserman, "Distribution-free predictive inference for regression", JASA 113, 2018.
     """
+    known = _OF_CLASSES if kind_of(ensemble.loss) in ("classes", "binary") else _OF_VALUES
+    chosen: Any = method or known[0]
     if not 0 < alpha < 1:
         raise ModelspaceError(f"alpha is a share of samples between 0 and 1; received {alpha}")
-    known = _OF_CLASSES if kind_of(ensemble.loss) in ("classes", "binary") else _OF_VALUES
-    chosen: Any = method or (known[0] if known is _OF_CLASSES else "normalised")
     if chosen not in (*_OF_CLASSES, *_OF_VALUES):
         raise unknown_name("conformal method", chosen, (*_OF_CLASSES, *_OF_VALUES))
     if chosen not in known:
         raise ModelspaceError(
-            f"method '{chosen}' is not of these outputs ({kind_of(ensemble.loss)}): {' or '.join(known)}"
+            f"method '{chosen}' is not of outputs that are {kind_of(ensemble.loss)}: {' or '.join(known)}"
         )
-    outputs, labels = ensemble.on_split(data, split)
-    scores = _scores(ensemble, outputs, labels, chosen)
+    scores = _scores(ensemble, data, split, chosen)
     return Conformal(ensemble, chosen, alpha, quantile(scores, alpha), len(scores))
 
 
@@ -221,17 +201,18 @@ def class_scores(p: Float[Tensor, "sample class"], method: str) -> Float[Tensor,
     return torch.zeros_like(p).scatter(1, order, ordered.cumsum(1))
 
 
-def _scores(ensemble: Ensemble, outputs: Tensor, labels: Tensor, method: str) -> Float[Tensor, "sample"]:
+def _scores(ensemble: Ensemble, data: Any, split: str, method: str) -> Float[Tensor, "sample"]:
+    """How badly each label fits."""
+    outputs, labels = ensemble.on_split(data, split)
     if method in _OF_CLASSES:
-        classes = labels.long() if kind_of(ensemble.loss) == "classes" else (labels > 0).long()
-        if classes.ndim != 1:
+        if labels.ndim != 1:
             raise ModelspaceError(
                 f"conformal sets are of one label a sample; received labels {list(labels.shape)}"
             )
+        classes = labels.long() if kind_of(ensemble.loss) == "classes" else (labels > 0).long()
         return class_scores(_probabilities(ensemble, outputs), method).gather(1, classes[:, None])[:, 0]
     centre, spread = _located(ensemble, outputs, method)
-    labels = labels.double().reshape(centre.shape) if labels.numel() == centre.numel() else labels.double()
-    scores = (labels - centre).abs() / spread
+    scores = (labels.double().reshape(centre.shape) - centre).abs() / spread
     return scores.flatten(1).amax(1) if scores.ndim > 1 else scores
 
 
@@ -239,13 +220,12 @@ def _located(ensemble: Ensemble, outputs: Tensor, method: str) -> tuple[Tensor, 
     """The middle of each interval, and what a threshold of 1 is wide to either side."""
     outputs = outputs.double()
     centre = ensemble.combined(outputs)
-    if kind_of(ensemble.loss) == "location-scale" and ensemble.combine == "mixture":
-        centre = centre[:, 0]
+    centre = centre[:, 0] if ensemble.combine == "mixture" else centre
     if method == "residual":
         return centre, torch.ones_like(centre)
-    if len(ensemble) < 2 and kind_of(ensemble.loss) == "values":
+    sure = uncertainty_of(ensemble.loss, outputs, ensemble.weights)
+    if len(ensemble) < 2 and sure.total is None:
         raise ModelspaceError("one member has no spread to be normalised by: method='residual'")
-    sure: Uncertainty = uncertainty_of(ensemble.loss, outputs, ensemble.weights)
     variance = sure.epistemic if sure.total is None else sure.total
     return centre, variance.sqrt().clamp(min=torch.finfo(torch.float64).tiny)
 
@@ -260,25 +240,22 @@ def separation(ensemble: Ensemble, inside: Any, outside: Any, *, split: str = "t
         split: Which part, of a ``Data``.
 
     Returns:
-        A row a score (see ``Ensemble.foreignness``): ``auroc``, 0.5 by chance, and ``error``, its standard error by
-        Hanley and McNeil.
+        A row a score: ``auroc``, 0.5 by chance, and ``error``, its standard error by Hanley and McNeil. Of classes
+        the scores are ``max_probability`` (1 − max p̄), ``entropy`` H(p̄), ``mutual_information``, and of logits
+        ``energy``, −Σ w_k log Σ_c e^(z_kc); of values ``variance``, of the members' predictions.
 
     Source:
-        Hanley & McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
-        Radiology 143, 1982.
+        Hendrycks & Gimpel, "A baseline for detecting misclassified and out-of-distribution examples", ICLR 2017; Liu,
+        Wang, Owens & Li, "Energy-based out-of-distribution detection", NeurIPS 2020; Hanley & McNeil, "The meaning
+        and use of the area under a receiver operating characteristic (ROC) curve", Radiology 143, 1982.
     """
-    found = []
-    for given in (inside, outside):
-        part = given.part(split) if isinstance(given, Data) else given
-        inputs = part.inputs if isinstance(part, Split) else part
-        found.append(foreignness(ensemble.loss, ensemble.over(inputs), ensemble.weights))
-    near, far = found
+    parts = [given.part(split) if isinstance(given, Data) else given for given in (inside, outside)]
+    samples = [part.inputs if isinstance(part, Split) else part for part in parts]
+    near, far = (foreignness(ensemble.loss, ensemble.over(x), ensemble.weights) for x in samples)
     rows = {}
     for name, familiar in near.items():
         n, m = len(familiar), len(far[name])
-        labels = torch.cat([torch.zeros(n), torch.ones(m)]).long()
-        area = float(auroc(torch.cat([familiar, far[name]]), labels))
-        q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-        variance = (area * (1 - area) + (m - 1) * (q1 - area**2) + (n - 1) * (q2 - area**2)) / (n * m)
-        rows[name] = (area, float(np.sqrt(max(variance, 0.0))))
+        a = float(auroc(torch.cat([familiar, far[name]]), torch.tensor([0] * n + [1] * m)))
+        spread = a * (1 - a) + (m - 1) * (a / (2 - a) - a**2) + (n - 1) * (2 * a**2 / (1 + a) - a**2)
+        rows[name] = a, max(spread / (n * m), 0.0) ** 0.5
     return pd.DataFrame.from_dict(rows, orient="index", columns=["auroc", "error"]).rename_axis("score")
