@@ -53,7 +53,7 @@ def test_outputs_are_the_members(case):
         for ours, real in zip(found, outputs, strict=True):
             assert torch.allclose(ours[k], real, rtol=1e-4, atol=1e-5)
     if case.name in QUICK:
-        assert [stack.batched for stack in ensemble.stacks] == [True]
+        assert [stack.way in ("vmap", "lowered") for stack in ensemble.stacks] == [True]
     again = modules_outputs(ensemble.members, inputs)
     assert all(
         torch.allclose(ours[k], real[0], atol=1e-5) for k, real in enumerate(again) for ours in found[:1]
@@ -198,7 +198,7 @@ def test_what_is_refused():
         (lambda: ms.Ensemble(modules, weights=[1.0, -1.0]), "weights are 2 numbers of at least 0"),
         (lambda: ms.Ensemble(modules).over(torch.zeros(0, 6)), "no samples"),
         (lambda: ms.Ensemble(modules).over(torch.zeros(4, 5)), "Linear"),
-        (lambda: ms.Ensemble(modules).plain(), "their shape is not known"),
+        (lambda: ms.Ensemble(modules).plain(), "what they are is not known"),
         (lambda: ms.Ensemble(modules).plain(torch.zeros(1, 6)), "give at least two"),
         (lambda: ms.Ensemble(modules).export("net.bin"), r"to \.pt2 or \.onnx; received 'net\.bin'"),
         (lambda: ms.Ensemble(modules).calibrate(None), "the mean of the outputs has none"),

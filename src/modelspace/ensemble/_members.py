@@ -50,8 +50,8 @@ def select(
 
     ``greedy`` adds, one at a time and with replacement, the member with which the combination scores best, and keeps
     the beginning that scored best of all: a member chosen three times weighs three. ``diversity`` begins with the
-    best and adds the one that is furthest, on average, from those chosen: in the share of samples with another class, or
-    the mean squared difference. It takes a bad member gladly, so give it members that are about equally good.
+    best and adds the one that is furthest, on average, from those chosen: in the share of samples with another
+    class, or the mean squared difference. It takes a bad member gladly, so give it members that are about as good.
 
     The score is an optimistic one of the ensemble chosen: report it on other samples.
 

@@ -262,54 +262,53 @@ class Ensemble(nn.Module):
             torch.export.save(self._program(inputs), path)
             return
         try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
+            import onnx  # noqa: F401  # pyright: ignore[reportMissingImports]
+            import onnxscript  # noqa: F401  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ModelspaceError(
                 f"ONNX needs a package that can't be imported ({error}): pip install 'torch-modelspace[onnx]'"
             ) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the exporter itself calls
-            torch.onnx.export(
-                self._program(inputs), (), path, dynamo=True, verbose=False, external_data=False
-            )
+            torch.onnx.export(self._program(inputs), (), path, verbose=False, external_data=False)
 
     def _program(self, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
         """The forward as a program, of the first way to trace it that gives what it gives."""
         if not inputs and self._shape is None:
             raise ModelspaceError(
-                "give samples as the forward takes them, plain(x): their shape is not known"
+                "give samples as the forward takes them, plain(x): what they are is not known"
             )
-        given: Any = inputs or (torch.zeros(FEW, *(self._shape or ()), dtype=self._dtype),)
+        draws = torch.Generator().manual_seed(0)
+        given: Any = inputs or (torch.randn(FEW, *(self._shape or ()), generator=draws, dtype=self._dtype),)
         if samples(given) < FEW:
             raise ModelspaceError("of one sample a batch can't be told from a constant: give at least two")
         # Sizes that are equal in a trace are taken for one.
         given = on(self.weights.device, take(given, torch.arange(_TRACED) % samples(given)))
         with evaluating(self):
             expected = self(*given)
-            for way in ("vmap", "lowered", "loop"):
-                with suppress(*(() if way == "loop" else (Exception,))):
-                    program = self._traced(way, given)
+            for loop in (False, True):
+                with suppress(*(() if loop else (Exception,))):
+                    program = self._traced(given, loop=loop)
                     if not apart(program.module()(*given), expected):
                         return program
         raise ModelspaceError(
-            "the traced program computes something else: the forward looks at values of its inputs"
+            "the traced program computes something else: the forward looks at its inputs' values"
         )
 
-    def _traced(self, way: str, given: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    def _traced(self, given: tuple[Any, ...], *, loop: bool) -> torch.export.ExportedProgram:
         state = {n: t.detach() for n, t in (*self.named_parameters(), *self.named_buffers())}
+        ways = [stack.way for stack in self._stacks]
         try:
             for stack in self._stacks:
-                stack.traced_by = way
-            traced = make_fx(lambda state, *x: functional_call(self, state, x), tracing_mode="symbolic")(
-                state, *given
-            )
+                stack.way = "loop" if loop else stack.way
+            tracer = make_fx(lambda state, *x: functional_call(self, state, x), tracing_mode="symbolic")
+            graph = _Graph(tracer(state, *given), state).eval()
         finally:
-            for stack in self._stacks:
-                stack.traced_by = None
+            for stack, way in zip(self._stacks, ways, strict=True):
+                stack.way = way
         batch = torch.export.Dim("batch")
         sizes = (mapped(lambda _: {0: batch}, given),)
-        return torch.export.export(_Graph(traced, state).eval(), given, dynamic_shapes=sizes)
+        return torch.export.export(graph, given, dynamic_shapes=sizes)
 
     @property
     def members(self) -> list[nn.Module]:
@@ -337,13 +336,13 @@ class Ensemble(nn.Module):
         return len(self.weights)
 
     def _facts(self) -> dict[str, str]:
-        ways = {True: "batched", False: "one by one", None: "batched if the first call allows"}
+        ways = {"loop": "one by one", None: "batched if the first call allows"}
         uneven = float(self.weights.max() - self.weights.min()) > 1e-9
         return {
             "members": ", ".join(f"{len(stack.rows)} {type(stack.net).__name__}" for stack in self._stacks),
             "parameters": f"{sum(p.numel() for p in self.parameters()):,} on {self.weights.device}",
             "prediction": f"{self._said}; loss: {self.loss or 'not known'}",
-            "computed": ", ".join(dict.fromkeys(ways[stack.batched] for stack in self._stacks)),
+            "computed": ", ".join(dict.fromkeys(ways.get(stack.way, "batched") for stack in self._stacks)),
             "weights": ", ".join(f"{w:.3g}" for w in self.weights.tolist()[:16]) if uneven else "alike",
             "temperature": f"{float(self.temperature):.4g}",
         }

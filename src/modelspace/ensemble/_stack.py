@@ -23,6 +23,8 @@ from modelspace.runs import Run, Status
 from modelspace.space import samples_as
 
 FEW = 2  # samples on which the batched form is held against the members themselves
+# Under vmap as it is, which is as fast and can be traced; with the engine's lowerings; or one member after the other.
+WAYS = ("vmap", "lowered", "loop")
 Named = dict[str, Tensor]
 
 
@@ -36,8 +38,8 @@ class Stack(nn.Module):
 
     def __init__(self, modules: Sequence[nn.Module], rows: Sequence[int]):
         super().__init__()
-        self.rows, self.shared, self.batched = tuple(rows), set[str](), None
-        self.traced_by: str | None = None
+        self.rows, self.shared = tuple(rows), set[str]()
+        self.way: str | None = None  # one of ``WAYS``, once it is known
         self._real = [modules[0], modules[-1]]  # until the first call
         self.net = copy.deepcopy(modules[0])
         made: dict[int, Tensor] = {}  # all names of a tied tensor get the one
@@ -62,13 +64,13 @@ class Stack(nn.Module):
         """Return the members' outputs, ``[c, …]``: batched where that was seen to be what each computes."""
         # torch.export has no vmap (pytorch#153063): a graph for each member is what it gets; ``plain`` does better.
         exporting = torch.compiler.is_exporting()
-        if self._real and not exporting:
+        if self.way is None and not exporting:
             self._decide(inputs, named)
-        if exporting or not self.batched or self.traced_by == "loop":
-            own, shared = self._tensors()
+        own, shared = self._tensors()
+        if exporting or self.way == "loop":
             rows = ({**shared, **{n: t[k] for n, t in own.items()}} for k in range(len(self.rows)))
             return stacked([self._called(tensors, inputs, named) for tensors in rows])
-        return self._vmapped(*self._tensors(), inputs, named)
+        return self._vmapped(own, shared, inputs, named)
 
     def _tensors(self) -> tuple[Named, Named]:
         """The members' own tensors by name, and those that they share."""
@@ -77,8 +79,7 @@ class Stack(nn.Module):
 
     def _vmapped(self, own: Named, shared: Named, inputs: Any, named: Any) -> Nest:
         def one(tensors: Named) -> Nest:
-            # A convolution's lowering measures which form is faster, which no trace can.
-            with nullcontext() if self.traced_by == "vmap" else lowered(None, batched=True):
+            with nullcontext() if self.way == "vmap" else lowered(None, batched=True):
                 return self._called({**shared, **tensors}, inputs, named)
 
         return torch.vmap(one, randomness="different" if self.training else "same")(own)
@@ -110,13 +111,17 @@ class Stack(nn.Module):
                     "nor buffer, such as a closure over its layers; modelspace.predict computes a population of it"
                 )
             own = {n: torch.stack([member[n] for member in held]) for n in held[0] if n not in self.shared}
-            try:
-                with seeded(0):
-                    why = _difference(self._vmapped(own, held[0], few, more), stacked(real))
-            except Exception as error:
-                why = first_line(error)
-        self.batched, self._real = not why, []
+            for self.way in WAYS[:-1]:
+                try:
+                    with seeded(0):
+                        why = _difference(self._vmapped(own, held[0], few, more), stacked(real))
+                except Exception as error:
+                    why = first_line(error)
+                if not why:
+                    break
+        self._real = []
         if why:
+            self.way = "loop"
             warnings.warn(f"{name}: no batched form ({why}): members are computed one by one", stacklevel=2)
 
     def member(self, k: int) -> nn.Module:
@@ -183,7 +188,7 @@ class Members(NamedTuple):
         modules: The members.
         table: A row a member.
         loss: What they were trained for.
-        input_shape: One sample's.
+        input_shape: One sample's, of floating-point numbers.
     """
 
     modules: list[nn.Module]
@@ -203,7 +208,8 @@ def members_of(source: Any, which: Any, *, any_loss: bool) -> Members:
     if isinstance(source, Population):
         rows = _rows(len(source), source.table, which)
         table = source.table.iloc[rows].reset_index(drop=True)
-        return Members(source[rows].modules(), table, None, source.space.input_shape)
+        shape = source.space.input_shape if source.space.sample_dtype.is_floating_point else None
+        return Members(source[rows].modules(), table, None, shape)
     if isinstance(source, Run):
         table, status = source.table.iloc[source.kept].reset_index(drop=True), source.status[source.kept]
         rows = _rows(len(table), table, which)

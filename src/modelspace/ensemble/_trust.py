@@ -21,6 +21,7 @@ from modelspace.show import percent
 
 Method = Literal["lac", "aps", "residual", "normalised"]
 _OF_CLASSES, _OF_VALUES = ("lac", "aps"), ("normalised", "residual")
+_CALIBRATION, _NEW = 0, 1  # seeds of what ``aps`` draws
 
 
 def calibration(ensemble: Ensemble, data: Any, *, split: str = "test", bins: int = 15) -> Calibration:
@@ -90,7 +91,7 @@ class Conformal:
         """Return which classes are in each sample's set; of scores, whether −1 and +1 are."""
         self._require(_OF_CLASSES, "sets of classes")
         p = _probabilities(self.ensemble, self.ensemble.over(inputs))
-        return class_scores(p, self.method) <= self.threshold
+        return class_scores(p, self.method, _NEW) <= self.threshold
 
     def intervals(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Return the ends of each sample's interval, ``[N, …]`` each; of several values at once, of their box."""
@@ -100,7 +101,7 @@ class Conformal:
 
     def coverage(self, data: Any, split: str = "test") -> float:
         """Return how often the sets or intervals hold the label, on samples that were not calibrated on."""
-        scores = _scores(self.ensemble, data, split, self.method)
+        scores = _scores(self.ensemble, data, split, self.method, _NEW)
         return float((scores <= self.threshold).double().mean())
 
     def band(self, samples: int | None = None, level: float = 0.95) -> tuple[float, float]:
@@ -146,7 +147,8 @@ def conformal(
 
     A score says how badly a label fits; q is the ⌈(n + 1)(1 − α)⌉-th smallest score of n calibration samples, and a
     set holds every label whose score is at most q. ``lac``, 1 − p̄_y: the smallest sets on average, empty ones among
-    them. ``aps``, Σ p̄_c over the classes with p̄_c ≥ p̄_y: large where the prediction is unsure; not randomised.
+    them. ``aps``, Σ p̄_c over the classes likelier than y, and u p̄_y with u uniform in [0, 1], drawn anew for each
+    sample: large where the prediction is unsure.
     ``residual``, |y − ȳ|: intervals of one width. ``normalised``, |y − ȳ| / s with s the standard deviation of the
     mixture, or of the members' predictions: wide where members disagree. Of several values a sample the largest.
 
@@ -178,7 +180,7 @@ def conformal(
         raise ModelspaceError(
             f"method '{chosen}' is not of outputs that are {kind_of(ensemble.loss)}: {' or '.join(known)}"
         )
-    scores = _scores(ensemble, data, split, chosen)
+    scores = _scores(ensemble, data, split, chosen, _CALIBRATION)
     return Conformal(ensemble, chosen, alpha, quantile(scores, alpha), len(scores))
 
 
@@ -193,15 +195,16 @@ def quantile(scores: Float[Tensor, "sample"], alpha: float) -> float:
     return inf if k > len(scores) else float(scores.sort().values[k - 1])
 
 
-def class_scores(p: Float[Tensor, "sample class"], method: str) -> Float[Tensor, "sample class"]:
+def class_scores(p: Float[Tensor, "sample class"], method: str, seed: int) -> Float[Tensor, "sample class"]:
     """Return how badly each class would fit, from the classes' probabilities."""
     if method == "lac":
         return 1 - p
     ordered, order = p.sort(dim=1, descending=True, stable=True)
-    return torch.zeros_like(p).scatter(1, order, ordered.cumsum(1))
+    u = torch.rand(len(p), 1, generator=torch.Generator().manual_seed(seed), dtype=p.dtype)
+    return torch.zeros_like(p).scatter(1, order, ordered.cumsum(1) - (1 - u) * ordered)
 
 
-def _scores(ensemble: Ensemble, data: Any, split: str, method: str) -> Float[Tensor, "sample"]:
+def _scores(ensemble: Ensemble, data: Any, split: str, method: str, seed: int) -> Float[Tensor, "sample"]:
     """How badly each label fits."""
     outputs, labels = ensemble.on_split(data, split)
     if method in _OF_CLASSES:
@@ -210,7 +213,7 @@ def _scores(ensemble: Ensemble, data: Any, split: str, method: str) -> Float[Ten
                 f"conformal sets are of one label a sample; received labels {list(labels.shape)}"
             )
         classes = labels.long() if kind_of(ensemble.loss) == "classes" else (labels > 0).long()
-        return class_scores(_probabilities(ensemble, outputs), method).gather(1, classes[:, None])[:, 0]
+        return class_scores(_probabilities(ensemble, outputs), method, seed).gather(1, classes[:, None])[:, 0]
     centre, spread = _located(ensemble, outputs, method)
     scores = (labels.double().reshape(centre.shape) - centre).abs() / spread
     return scores.flatten(1).amax(1) if scores.ndim > 1 else scores
