@@ -62,15 +62,15 @@ class Net(nn.Sequential):
 
 def test_equal_budgets_are_equal(checked_once):
     x = torch.randn(120, 4)
-    data = ms.data.load((x, (x[:, 0] * x[:, 1] > 0).long()))
+    data = ms.data.load((x, (x[:, 0] > 0).long()))
     family = ms.Family(Net, width=[8, 16], input_shape=(4,), memory=False)
     table = equal_budget(
         family,
         data,
         sizes=(1, 4),
         ensembles=3,
-        columns={"lr": [1e-2, 1e-9]},
-        epochs=3,
+        columns={"lr": [1e-9, 3e-2]},
+        epochs=6,
         plan={"lowering": "vmap", "compile": False, "workers": 1, "shard": 8},
     )
     assert table.index.tolist() == [1, 4]
@@ -79,9 +79,10 @@ def test_equal_budgets_are_equal(checked_once):
     assert table.parameters[4] == pytest.approx(table.parameters[1], rel=0.06)
     assert table.width[4] == 4
     assert table.flops[4] == pytest.approx(table.flops[1], rel=0.1)
-    assert table.lr.tolist() == [1e-2, 1e-2]
+    assert table.lr.tolist() == [3e-2, 3e-2]
     assert table.ensembles.tolist() == [3, 3]
     assert (table.error > 0).all()
+    assert (table.score < 0.6).all()  # log 2 is that of members that have not moved
     assert table.attrs == {"metric": "log_loss"}
     with pytest.raises(ModelspaceError, match="out of reach"):
         equal_budget(family, data, sizes=(1000,), epochs=1)

@@ -131,9 +131,24 @@ def test_what_is_frozen_and_tied_is_held_once():
     assert sum(p.numel() for p in ensemble.parameters()) == 3 * population.space.dimension + sum(
         v.numel() for v in shared.values()
     ) + 3 * sum(population.space.frozen[name].numel() for name in population.space.own_frozen)
+    for module in ensemble.members:  # copies: nothing of the ensemble moves with them
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(1.0)
+    assert all(torch.equal(v, dict(ensemble.stacks[0].net.named_parameters())[n]) for n, v in shared.items())
     case = next(case for case in CASES if case.name == "tied embedding")
     population = case.space().sample(seeds=3)
     assert sum(p.numel() for p in ms.Ensemble(population).parameters()) == 3 * population.space.dimension
+
+
+def test_a_network_that_writes_into_its_input_leaves_the_caller_s():
+    members = [nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 3)) for _ in range(2)]
+    x = torch.randn(4, 6)
+    before, ensemble = x.clone(), ms.Ensemble(members)
+    for way in ("vmap", "loop"):
+        ensemble(x)
+        ensemble.stacks[0].way = way
+        assert torch.equal(x, before)
 
 
 def test_a_network_without_a_batched_form_is_computed_one_by_one():
@@ -243,7 +258,8 @@ LOADS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*LOADS])
 def test_it_ships_without_this_library(kind, tmp_path):
     """A batched graph of PyTorch's operations, loaded where modelspace can't be imported, for a batch of any size."""
     if kind == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
@@ -259,6 +275,18 @@ def test_it_ships_without_this_library(kind, tmp_path):
     code = ALONE.format(load=LOADS[kind])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "alone\n", done.stderr
+
+
+def test_sizes_that_are_equal_by_chance_are_not_taken_for_one():
+    """Three samples, three members, three outputs."""
+
+    class Net(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + x.new_zeros(len(x), 3)
+
+    ensemble = ms.Ensemble([Net(6, 3) for _ in range(3)], loss="cross_entropy")
+    plain, x = ensemble.plain(torch.randn(3, 6)), torch.randn(5, 6)
+    assert torch.allclose(plain(x), ensemble(x), atol=1e-6)
 
 
 def test_torch_s_own_export_takes_it():

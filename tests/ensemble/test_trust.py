@@ -212,3 +212,16 @@ def test_foreign_inputs_are_told_apart():
     assert ((found.error >= 0) & (found.error < 0.06)).all()
     chance = separation(ensemble, near, near)
     assert chance.auroc.to_numpy() == pytest.approx(np.full(4, 0.5))
+
+
+def test_the_error_of_an_area_is_its_spread():
+    ensemble, draws = fixed("cross_entropy", size=2), torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(60):
+        near, far = torch.randn(2, 40, generator=draws).double() + torch.tensor([[2.5], [1.5]])
+        rows = [
+            separation(ensemble, *(torch.stack([z, 0 * z], 1) for z in (near, far))).loc["max_probability"]
+        ]
+        found.append((rows[0].auroc, rows[0].error))
+    areas, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(areas.std(), rel=0.25)
