@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from modelspace.engine import SCORED_AT_ONCE, apart, probe
 from modelspace.ensemble import _combine
 from modelspace.ensemble._combine import COMBINATIONS, Uncertainty, judge, kind_of, score
 from modelspace.ensemble._stack import FEW, Members, Stack, evaluating, layout_of, members_of
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, first_line
 from modelspace.losses import Loss, prediction
 from modelspace.metrics import Metric
 from modelspace.nest import Nest, arguments, in_order, mapped, on, samples, take, unweighted
@@ -286,13 +285,17 @@ class Ensemble(nn.Module):
         given = on(self.weights.device, take(given, torch.arange(_TRACED) % samples(given)))
         with evaluating(self):
             expected = self(*given)
+            why = ""
             for loop in (False, True):
-                with suppress(*(() if loop else (Exception,))):
-                    program = self._traced(given, loop=loop)
+                try:
+                    program, why = self._traced(given, loop=loop), "its outputs are others"
                     if not apart(program.module()(*given), expected):
                         return program
+                except Exception as error:
+                    why = first_line(error)
         raise ModelspaceError(
-            "the traced program computes something else: the forward looks at its inputs' values"
+            f"no program of any number of samples ({why}): the forward looks at its inputs' values, or takes their "
+            "number as len(x), which is a constant to a trace where x.shape[0] is none"
         )
 
     def _traced(self, given: tuple[Any, ...], *, loop: bool) -> torch.export.ExportedProgram:
