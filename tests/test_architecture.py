@@ -34,17 +34,18 @@ LAYERS = [
     ["runs"],
     ["reference", "fit", "doctor"],
     ["compare", "verify", "distribute"],
-    ["explore"],
+    ["explore", "ensemble"],
     ["report", "export"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Methods that a room above performs (run.report, family.plot, losses.plot, runner="ray"): it is looked for by
+# Methods that a room above performs (run.report, run.ensemble, family.plot, runner="ray"): it is looked for by
 # name when it is asked for, never when a module is imported.
 PERFORMED = {
     *((name, "report") for name in ("runs", "compare", "explore", "family", "losses")),
     ("runs", "compare"),
     ("fit", "distribute"),
+    ("runs", "ensemble"),
 }
 # Metrics are losses that one reads; the helpers of the first layer are told to build on the error alone.
 SIBLINGS = {
@@ -64,6 +65,8 @@ ONLY_IN = {
     "mlflow": "export",
     "wandb": "export",
     "pyarrow": "export",
+    "onnx": "ensemble",
+    "onnxscript": "ensemble",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelspace import data, distribute, examples, export, losses, metrics, optimizers, report
+    from modelspace import data, distribute, ensemble, examples, export, losses, metrics, optimizers, report
     from modelspace.compare import (
         Comparison,
         LossComparison,
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     )
     from modelspace.cost import Difference, Inspection, diff, inspect
     from modelspace.doctor import Diagnosis, Finding, doctor
-    from modelspace.engine import Confusion, Ensemble, Plan, confusion, evaluate, predict
+    from modelspace.engine import Confusion, Plan, confusion, evaluate, predict
+    from modelspace.ensemble import Ensemble, ModelspaceClassifier, ModelspaceRegressor
     from modelspace.errors import ModelspaceError
     from modelspace.explore import Exploration, explore
     from modelspace.family import Family
@@ -49,7 +50,9 @@ __all__ = [
     "Inspection",
     "LossComparison",
     "ModelSpace",
+    "ModelspaceClassifier",
     "ModelspaceError",
+    "ModelspaceRegressor",
     "Plan",
     "Population",
     "RMSprop",
@@ -65,6 +68,7 @@ __all__ = [
     "diff",
     "distribute",
     "doctor",
+    "ensemble",
     "evaluate",
     "examples",
     "explore",
@@ -98,7 +102,8 @@ _HOMES = {
         "versus",
     ),
     "modelspace.doctor": ("Diagnosis", "Finding", "doctor"),
-    "modelspace.engine": ("Confusion", "Ensemble", "Plan", "confusion", "evaluate", "predict"),
+    "modelspace.engine": ("Confusion", "Plan", "confusion", "evaluate", "predict"),
+    "modelspace.ensemble": ("Ensemble", "ModelspaceClassifier", "ModelspaceRegressor"),
     "modelspace.errors": ("ModelspaceError",),
     "modelspace.explore": ("Exploration", "explore"),
     "modelspace.fit": ("EarlyStopping", "Record", "Trainer", "fit"),

@@ -92,4 +92,4 @@ def test_predictions_are_the_modules_outputs():
     run = ms.fit(population.with_columns(lr=0.01), data, epochs=1, plan=PLAN)
     ensemble = run.ensemble()
     with torch.no_grad():
-        assert torch.allclose(run.predict(data.test.inputs), ensemble.eval()(data.test.inputs), atol=1e-6)
+        assert torch.allclose(run.predict(data.test.inputs), ensemble.outputs(data.test.inputs), atol=1e-6)

@@ -1,6 +1,6 @@
 """Two points of a space, or of two spaces, held against each other; the losses of a run on equal terms; verdicts."""
 
-from modelspace.compare.calibration import Calibration
+from modelspace.compare.calibration import Calibration, CalibrationTally
 from modelspace.compare.comparison import BlockDistance, Comparison, compare
 from modelspace.compare.evidence import LossComparison, LossResult, NoiseResult
 from modelspace.compare.losses import compare_losses
@@ -13,6 +13,7 @@ from modelspace.compare.versus import versus, versus_runs
 __all__ = [
     "BlockDistance",
     "Calibration",
+    "CalibrationTally",
     "Comparison",
     "Contestant",
     "LossComparison",

@@ -42,7 +42,7 @@ from modelspace.engine.plan import (
     step_of,
     using_threads,
 )
-from modelspace.engine.predict import Ensemble, predict
+from modelspace.engine.predict import predict
 from modelspace.engine.program import CompileError, compiled
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
@@ -56,7 +56,6 @@ __all__ = [
     "CompileError",
     "Confusion",
     "Draws",
-    "Ensemble",
     "Function",
     "Gradient",
     "Lowering",

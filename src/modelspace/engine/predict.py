@@ -1,11 +1,10 @@
-"""The outputs of every member on given inputs, and members as one module."""
+"""The outputs of every member on given inputs."""
 
 from collections.abc import Iterator
 from math import ceil
 from typing import Any
 
 import torch
-from torch import nn
 
 from modelspace.data import Split
 from modelspace.engine.evaluate import SCORED_AT_ONCE, members_at_once, probe
@@ -13,7 +12,7 @@ from modelspace.engine.function import Function, stacked_outputs
 from modelspace.engine.witness import unbatched_outputs
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.memory import free_bytes
-from modelspace.nest import Nest, in_order, mapped_together, on, samples, stacked, take, tensors
+from modelspace.nest import Nest, in_order, mapped_together, on, samples, take, tensors
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.show import bytes_text
@@ -99,31 +98,3 @@ def walked(
     for start in range(0, len(population), shard):
         rows = slice(start, min(start + shard, len(population)))
         yield rows, outputs(population[rows])
-
-
-class Ensemble(nn.Module):
-    """Members as one plain module, whose outputs are theirs, ``[K, N, …]``.
-
-    It is made of ordinary modules: it is trained further, saved, exported and moved like any other. Scores of classes
-    are combined by the caller, ``ensemble(x).softmax(-1).mean(0)`` for instance.
-
-    Attributes:
-        members: The modules, in the members' order.
-
-    Example:
-        >>> import modelspace as ms
-        >>> from modelspace.examples import DummyNet
-        >>> ensemble = ms.Ensemble(ms.ModelSpace(DummyNet).sample(seeds=3).modules())
-        >>> ensemble(torch.zeros(5, 3, 7, 7)).shape
-        torch.Size([3, 5, 10])
-    """
-
-    def __init__(self, members: list[nn.Module]):
-        super().__init__()
-        if not members:
-            raise ModelspaceError("an ensemble has at least one member")
-        self.members = nn.ModuleList(members)
-
-    def forward(self, *inputs: Any, **named: Any) -> Nest:
-        """Return the outputs of every member."""
-        return stacked([member(*inputs, **named) for member in self.members])

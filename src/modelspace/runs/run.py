@@ -7,7 +7,7 @@ from functools import cached_property
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 
 from modelspace import data as datasets
 from modelspace.code import changed, python_version
-from modelspace.engine import Ensemble, Plan, predict
+from modelspace.engine import Plan, predict
 from modelspace.errors import ModelspaceError
 from modelspace.loading import file_of_target, load_architecture
 from modelspace.memory import Memory, free_bytes
@@ -32,6 +32,9 @@ from modelspace.runs.settings import Distribution, Response, Setting, Status, re
 from modelspace.runs.shards import Keys, Result, Shapes, checked, keys_of, read, result_of
 from modelspace.space import ModelSpace
 from modelspace.tensorfile import DamagedError
+
+if TYPE_CHECKING:
+    from modelspace.ensemble import Ensemble
 
 
 class Source(Protocol):
@@ -234,14 +237,16 @@ class Run:
         """Compute the outputs of every kept member, ``[K, N, …]``: see ``modelspace.predict``."""
         return predict(self.population, inputs)
 
-    def ensemble(self) -> Ensemble:
-        """Return the kept members that did not diverge as one plain module: see ``modelspace.Ensemble``.
+    def ensemble(self, **options: Any) -> "Ensemble":
+        """Return the kept members that did not diverge as one module: see ``modelspace.Ensemble``.
+
+        Args:
+            **options: Its own: ``members=``, ``combine=``, ``loss=``, ``weights=``.
 
         Raises:
             ModelspaceError: there are none.
         """
-        whole = self.status[self.kept] != Status.DIVERGED
-        return Ensemble([self.population.module(int(k)) for k in np.flatnonzero(whole)])
+        return import_module("modelspace.ensemble").Ensemble(self, **options)
 
     def versus(self, *others: "Run", by: str | None = None, data: Any = None, **options: Any) -> Any:
         """Tell which values of a column, or which of several runs, are better, by the members that there are.
