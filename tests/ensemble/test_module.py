@@ -295,7 +295,9 @@ def test_a_number_of_samples_that_is_a_constant_is_refused():
         def forward(self, x):
             return super().forward(x) + x.new_zeros(len(x), 3)
 
-    with pytest.raises(ModelspaceError, match=r"no program of any number .*Constraints violated.* x\.shape\[0\]"):
+    with pytest.raises(
+        ModelspaceError, match=r"no program of any number .*Constraints violated.* x\.shape\[0\]"
+    ):
         ms.Ensemble([Net(6, 3)]).plain(torch.randn(3, 6))
 
 

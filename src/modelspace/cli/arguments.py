@@ -99,10 +99,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_data(parser: argparse.ArgumentParser, *, required: bool, flag: str = "--data") -> None:
     """--data and how it is split."""
     parser.add_argument(
-        "--data",
+        flag,
+        dest="data",
         required=required,
         metavar="DATA",
         help="digits, digits-7x7, mnist1d, a .npz file, a table (.csv or .parquet, with --target), or "

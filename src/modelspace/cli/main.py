@@ -20,6 +20,7 @@ _VERBS = {
     "doctor": "find mistakes in a model and its loss in seconds, before training",
     "verify": "hold the population against the plain PyTorch loop, on your own architecture",
     "fit": "train seeds × columns as one program",
+    "predict": "what the members of a run say of new samples together, and how unsure they are",
     "compare": "two points: same space, same point, how different as functions",
     "versus": "which of two or more ways to train is better, in pairs of fresh seeds until it is sure",
     "losses": "the catalogue of losses: formulas, properties, curves",
@@ -41,6 +42,7 @@ examples:
   modelspace explore mynet.py:CNN --data digits --lr 1e-4:1e-1:12 --out runs/cnn
   modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
   modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
+  modelspace predict runs/mlp --data new.npz --trust --out predictions.csv
   modelspace versus nets.py:Relu nets.py:Tanh --data digits --lr 1e-4:1e-1:8
   modelspace losses --kind margin --convex
   modelspace runs

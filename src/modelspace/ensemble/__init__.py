@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from modelspace.ensemble._combine import Uncertainty
+from modelspace.ensemble._combine import COMBINATIONS, Uncertainty
+from modelspace.ensemble._frame import predictions
 from modelspace.ensemble._members import Selection, curve, equal_budget, select, snapshots, soup
 from modelspace.ensemble._module import Ensemble
 from modelspace.ensemble._trust import Conformal, calibration, conformal, separation
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from modelspace.ensemble._estimator import ModelspaceClassifier, ModelspaceRegressor
 
 __all__ = [
+    "COMBINATIONS",
     "Conformal",
     "Ensemble",
     "ModelspaceClassifier",
@@ -21,6 +23,7 @@ __all__ = [
     "conformal",
     "curve",
     "equal_budget",
+    "predictions",
     "select",
     "separation",
     "snapshots",

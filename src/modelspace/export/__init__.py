@@ -9,12 +9,12 @@ import os
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.export import _mlflow, _tensorboard, _wandb, table
 from modelspace.export.record import name_of, record_of, table_of
-from modelspace.export.table import write_csv
+from modelspace.export.table import check_table, write_csv, write_table
 from modelspace.runs import Run
 
 TARGETS = ("csv", "parquet", "tensorboard", "mlflow", "wandb")
 
-__all__ = ["TARGETS", "check", "export", "name_of", "write_csv"]
+__all__ = ["TARGETS", "check", "check_table", "export", "name_of", "write_csv", "write_table"]
 
 
 def export(

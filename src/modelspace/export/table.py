@@ -60,6 +60,27 @@ def _text(cell: Any) -> Any:
     return cell
 
 
+def check_table(place: str) -> None:
+    """Whether a table could be written, as its file's suffix says.
+
+    Raises:
+        ModelspaceError: the suffix is neither ``.csv`` nor ``.parquet``, it is a folder, or the package is missing.
+    """
+    kind = Path(place).suffix.lower().removeprefix(".")
+    if kind not in ("csv", "parquet"):
+        raise ModelspaceError(f"'{place}' is no name of a table: it must end in .csv or .parquet")
+    check(kind, place)
+
+
+def write_table(table: pd.DataFrame, place: str) -> None:
+    """Write a table, whole or not at all, as its file's suffix says.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    write(table, place, None)
+
+
 def write(table: pd.DataFrame, place: str, part: str | None) -> None:
     """Write a table, whole or not at all; the file's suffix says how.
 

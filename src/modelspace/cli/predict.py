@@ -1,0 +1,159 @@
+"""``modelspace predict``: what the members of a run say of new samples, together, and how unsure they are."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modelspace import data as datasets
+from modelspace.cli import accounts, arguments, results
+from modelspace.cli.arguments import add_json
+from modelspace.cli.parser import Verb
+from modelspace.ensemble import COMBINATIONS, Ensemble, predictions
+from modelspace.errors import ModelspaceError
+from modelspace.export import check_table, write_csv, write_table
+from modelspace.loading import load_architecture
+from modelspace.progress import notice
+from modelspace.runs import Run, best_of, is_run, open_run
+from modelspace.show import say
+from modelspace.space import ModelSpace
+
+USAGE = "%(prog)s RUN --data NEW (--trust | --architecture TARGET) [options]"
+DESCRIPTION = """\
+What the members of a finished run say of new samples: one prediction of all of them, the probability of each class,
+the share of members that agree, and how unsure they are, in a part that more data would not change (aleatoric) and
+one that members disagree in (epistemic); of values, the prediction and its standard deviation. RUN is what --out
+named; of explore's folder its fresh seeds. Of several settings the best by the median validation score is taken.
+With labels in NEW the scores are said too, the ensemble's beside its members'."""
+EPILOG = """\
+examples:
+  modelspace predict runs/dummynet --data new.npz --trust --out predictions.csv
+  modelspace predict runs/prices --data new.csv --fitted-on prices.csv --target price --trust --out new.parquet
+  modelspace predict runs/seeds --data digits-7x7 --architecture nets.py:Net --where 'lr < 0.01' --combine vote
+  modelspace predict runs/mlp --data new.npz --fitted-on digits --calibrate --trust > predictions.csv"""
+_APART = ("task", "fold", "objective")  # columns whose members were trained for different things
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--data",
+        dest="new",
+        required=True,
+        metavar="NEW",
+        help="a .npz file with x (and perhaps y), a table, file.py:function, or data by name: its test split",
+    )
+    arguments.add_data(parser, required=False, flag="--fitted-on")
+    who = parser.add_argument_group("members")
+    who.add_argument(
+        "--trust", action="store_true", help="execute the architecture's file that the run names"
+    )
+    who.add_argument(
+        "--architecture", metavar="TARGET", help="where the architecture is now; the file is executed"
+    )
+    who.add_argument("--where", metavar="QUERY", help="which, by the run's table: 'lr < 0.01'; or all")
+    how = parser.add_argument_group("prediction")
+    how.add_argument("--combine", choices=list(COMBINATIONS), help="what suits the loss by default")
+    how.add_argument(
+        "--calibrate", action="store_true", help="fit a temperature on the validation split of --fitted-on"
+    )
+    how.add_argument("--out", metavar="FILE", help=".csv or .parquet (by default, CSV on standard output)")
+    add_json(parser)
+
+
+def _call(options: argparse.Namespace) -> int:
+    """Predict, say the scores where there are labels, write the table."""
+    if options.out:
+        check_table(options.out)
+    folder = Path(options.run)
+    if not is_run(folder) and is_run(folder / "fresh"):
+        folder = folder / "fresh"
+    run = _opened(folder, options)
+    like = arguments.load_data(options)
+    new = datasets.whole(options.new, like)
+    chosen, said = _members(run, options.where)
+    ensemble = Ensemble(run, members=chosen, combine=options.combine)
+    if options.calibrate:
+        if like is None:
+            raise ModelspaceError(
+                "--calibrate fits a temperature on validation samples: give --fitted-on DATA"
+            )
+        ensemble.calibrate(like)
+    table = predictions(ensemble, new, like.class_names if like else None)
+    scores = ensemble.evaluate(new) if new.labels is not None else None
+    notice(f"{len(ensemble)} members{said}, {ensemble.combine} of their predictions, {len(table):,} samples")
+    if scores is not None and not options.json:
+        notice(scores.to_string(float_format="{:.4g}".format))
+    if options.out:
+        write_table(table, options.out)
+    if options.json:
+        summary: dict[str, Any] = {
+            "members": len(ensemble),
+            "combine": ensemble.combine,
+            "samples": len(table),
+        }
+        summary |= {"temperature": float(ensemble.temperature), "written": options.out}
+        summary |= {"scores": None if scores is None else scores.to_dict("index")}
+        summary |= {} if options.out else {"predictions": table.to_dict("records")}
+        results.print_json(summary)
+    elif options.out:
+        say(f"written: {options.out}")
+    else:
+        write_csv(table, sys.stdout, index=False)
+    return 0
+
+
+def _opened(folder: Path, options: argparse.Namespace) -> Run:
+    """The run with its architecture, which is executed as it is asked for."""
+    if options.architecture is None:
+        if not options.trust:
+            target = accounts.opened(folder).about["target"]
+            raise ModelspaceError(
+                f"points without their architecture are numbers: give --trust to execute {target or 'its file'}, "
+                "which the run names, or --architecture TARGET"
+            )
+        accounts.opened(folder)
+        return open_run(folder, trust=True)
+    about = accounts.opened(folder).about
+    space = ModelSpace(
+        load_architecture(options.architecture),
+        input_shape=about["input_shape"],
+        input_dtype=getattr(torch, about["input_type"]),
+        dtype=getattr(torch, about["spec"]["type"].removeprefix("torch.")),
+        **about["hyperparameters"],
+    )
+    return open_run(folder, space)
+
+
+def _members(run: Run, query: str | None) -> tuple[Any, str]:
+    """Which of the kept members are asked, and how that is said."""
+    if query is not None:
+        return (None, "") if query == "all" else (query, f" with {query}")
+    known = {c: set(run.members[c].tolist()) for c in _APART if c in run.members}
+    apart = next((name for name, values in known.items() if len(values) > 1), None)
+    if apart is not None:
+        raise ModelspaceError(
+            f"members of several values of {apart} were trained for different things: choose those of one, "
+            f"--where '{apart} == {next(iter(known[apart]))!r}'"
+        )
+    settings, responses = run.responses()
+    if len(settings) == 1:
+        return None, ""
+    best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
+    if best is None:
+        raise ModelspaceError("no member of this run finished with a score: choose some by --where")
+    place = {int(k): i for i, k in enumerate(run.kept)}
+    rows = [place[int(k)] for k in settings[best].rows if int(k) in place]
+    if not rows:
+        raise ModelspaceError("the members of the best setting were not kept: choose others by --where")
+    at = ", ".join(
+        f"{n} = {v:g}" if isinstance(v, float) else f"{n} = {v}" for n, v in settings[best].columns.items()
+    )
+    return np.array(rows), f" of the best of {len(settings)} settings ({at})"
+
+
+VERBS = {"predict": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}
