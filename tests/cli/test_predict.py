@@ -76,6 +76,7 @@ def test_a_table_is_encoded_as_the_one_that_was_fitted_on(folder, capsys):
     table = ("--target", "price")
     words = ("fit", "nets.py:Price", "--data", "prices.csv", *table, "--loss", "mse")
     assert main((*words, "--lr", "0.1", "--out", "run", *QUICK)) == 0
+    capsys.readouterr()
     words = ("predict", "run", "--data", "offers.csv", "--trust")
     found = pd.read_csv(io.StringIO(printed(capsys, *words, "--fitted-on", "prices.csv", *table)))
     run, data = ms.open_run("run", trust=True), ms.data.load("prices.csv", target="price")
