@@ -249,6 +249,14 @@ def line_of(error: BaseException | None) -> str:
     return found
 
 
+def defined_at(function: Any) -> str:
+    """Return ``file.py:12`` of the line where a function begins; nothing where there is no source."""
+    try:
+        return _text(inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1])
+    except (OSError, TypeError):
+        return ""
+
+
 def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:
     """Yield the nodes of a function's syntax tree and their lines in its file; none where there is no source."""
     try:
