@@ -1,6 +1,9 @@
 """The verb: exit status, keys, and one line for each mistake."""
 
+import io
 import json
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 import pytest
 from support.commands import refused
@@ -193,6 +196,20 @@ def test_a_function_makes_the_optimizer(capsys, nets):
     )
 
 
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "process"])
+def again(request, monkeypatch):
+    """The second examination in this process, which takes no seconds, or in its own as for a user."""
+
+    def here(command, **_):
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            status = main(command[3:])
+        return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+    if not request.param:
+        monkeypatch.setattr("modelspace.cli.checks.subprocess.run", here)
+
+
+@pytest.mark.usefixtures("again")
 def test_diff_writes_nothing_and_fix_does(capsys, nets):
     words = ("nets.py:Net", "--input", "4", "--ignore", "cannot-overfit")
     status, out, _ = run(capsys, *words, "--diff")
@@ -205,6 +222,7 @@ def test_diff_writes_nothing_and_fix_does(capsys, nets):
     assert nets.read_text() == LISTED.replace("[nn.Linear(4, 4)]", "nn.ModuleList([nn.Linear(4, 4)])")
 
 
+@pytest.mark.usefixtures("again")
 def test_a_fix_that_breaks_the_model_is_taken_back(capsys, nets):
     # A ModuleList can't be added to a list.
     text = LISTED.replace("self.layers[0](x)", "([] + self.layers)[0](x)")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from pre_commit.clientlib import load_config, load_manifest
+from torch import nn
 
-from modelspace.cli import main
+from modelspace.cli import main, pytest_plugin
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "doctor.md").read_text("utf-8")
@@ -53,12 +54,12 @@ def ran(folder, *words, **files):
     paths = [str(ROOT / "src"), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "120"}
     command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env={**os.environ, **own}, check=False
-    )
+    given = {"cwd": folder, "env": {**os.environ, **own}}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **given)
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow  # seconds, to import PyTorch once more
 def test_the_fixture_and_the_setting(tmp_path):
     setting = "--input 4 --loss cross_entropy --only softmax-before-cross-entropy"
     lines = "".join(f'"{words} {setting}",' for words in ("nets.py:Sound", "nets.py:Sick", "nets.py:Soun"))
@@ -71,18 +72,25 @@ def test_the_fixture_and_the_setting(tmp_path):
     assert "pytest_plugin.py" not in said
 
 
+def test_the_fixture_fails_with_what_was_found():
+    examined = pytest_plugin.modelspace_doctor.__wrapped__()
+    given = {"inputs": (4,), "loss": "cross_entropy", "only": ["softmax-before-cross-entropy"]}
+    assert examined(nn.Linear(4, 3), **given).checked == ("softmax-before-cross-entropy",)
+    with pytest.raises(pytest.fail.Exception, match="ERROR softmax-before-cross-entropy"):
+        examined(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), **given)
+
+
 def test_the_setting_s_tests_can_be_chosen(tmp_path):
     """Of a file that is named, or without their marker, they are none."""
-    project = "[tool.pytest.ini_options]\nmodelspace_doctor = ['a.py:A --input 4', 'b.py:B']\n"
+    project = "[tool.pytest.ini_options]\nmodelspace_doctor = ['a.py:A --seed 4', 'b.py:B']\n"
     (tmp_path / "test_one.py").write_text("def test_one():\n    pass\n")
     (tmp_path / "pyproject.toml").write_text(project)
-    models = ["pyproject.toml::a.py:A --input 4", "pyproject.toml::b.py:B"]
+    models = ["pyproject.toml::a.py:A --seed 4", "pyproject.toml::b.py:B"]
     for words, chosen in (
         ([], ["test_one.py::test_one", *models]),
-        (["."], ["test_one.py::test_one", *models]),
         (["test_one.py"], ["test_one.py::test_one"]),
-        (["-m", "not modelspace_doctor"], ["test_one.py::test_one"]),
-        (["-k", "b.py"], models[1:]),
+        ([".", "-m", "not modelspace_doctor"], ["test_one.py::test_one"]),
+        ([".", "-k", "b.py"], models[1:]),
     ):
         _, said = ran(tmp_path, "--collect-only", "-q", *words)
         assert re.findall(r"^\S+::.+", said, re.M) == chosen

@@ -9,6 +9,7 @@ import modelspace as ms
 from modelspace.doctor import repairs
 from modelspace.loading import load_architecture
 
+RULES = ("batch-reshape", "unregistered-layers", "batch-first", "train-eval-gap")
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 
 
@@ -29,7 +30,7 @@ def repaired(tmp_path, monkeypatch):
     def repair(text, shape, **given):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         source = load_architecture("nets.py:Net")
-        made = repairs(ms.doctor(source, inputs=shape, ignore=["cannot-overfit"], **given), source())
+        made = repairs(ms.doctor(source, inputs=shape, only=RULES, **given), source())
         return made, made.after.get(path, b"").decode()
 
     return repair

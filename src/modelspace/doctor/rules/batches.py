@@ -152,9 +152,7 @@ def batch_mixing(subject: Subject) -> Seen:
     if not bool((moved > 0).any()):
         return
     mixing = _mixing(first, second)
-    if mixing is not None and any(
-        call.layer is mixing.layer for call, _ in _taking_the_batch_for_time(first, subject)
-    ):
+    if mixing is not None and _after_one_that_takes_the_batch_for_time(mixing, first, subject):
         return  # batch-first says more
     yield (
         mixing.where if mixing is not None else subject.end,
@@ -258,6 +256,12 @@ def batch_first(subject: Subject) -> Seen:
             f"{float(moved.max()):.3g} (it is of size {size:.3g})",
             fix,
         )
+
+
+def _after_one_that_takes_the_batch_for_time(mixing: Operation, trace: Trace, subject: Subject) -> bool:
+    layers = [call.layer for call, _ in _taking_the_batch_for_time(trace, subject)]
+    before = trace.operations[: trace.operations.index(mixing) + 1]
+    return any(operation.layer is layer for operation in before for layer in layers)
 
 
 def _taking_the_batch_for_time(trace: Trace, subject: Subject) -> list[tuple[Call, int]]:

@@ -154,13 +154,17 @@ def _compared(
             return None
         if not torch.equal(before.nan_to_num(), again.nan_to_num()) or not bool(before.isfinite().any()):
             return None
-        moved = (after - before).abs().nan_to_num(0, 0, 0)
+        kept = torch.ones_like(before, dtype=torch.bool)
         for dimension in range(1, before.ndim):
             if before.shape[dimension] == hidden.shape[1]:  # of positions: [N, T, …], or [N, C, T]
                 view = [len(hidden), *[1] * (before.ndim - 1)]
                 view[dimension] = hidden.shape[1]
-                moved = moved.masked_fill(hidden.reshape(view), 0.0)
-        gap = float(moved.max()) / (float(before.abs().nan_to_num(0, 0, 0).max()) or 1.0)
+                kept &= ~hidden.reshape(view)
+        values = before[kept].nan_to_num(0, 0, 0)
+        size = float(values.abs().max())
+        if not float(values.max() - values.min()) > _IN_FLOAT32 * size:
+            return None  # read this way, the mask leaves nothing at all of what is kept
+        gap = float((after - before)[kept].abs().nan_to_num(0, 0, 0).max()) / size
         acts = unmasked.shape != before.shape or not torch.allclose(unmasked, before, equal_nan=True)
         return (gap if gap > (_IN_FLOAT64 if double else _IN_FLOAT32) else 0.0), acts
     return None
