@@ -232,6 +232,14 @@ def test_a_fix_that_breaks_the_model_is_taken_back(capsys, nets):
     assert nets.read_text() == text
 
 
+def test_a_fix_that_changes_nothing_is_taken_back(capsys, nets, monkeypatch):
+    words = ("nets.py:Net", "--input", "4", "--only", "unregistered-layers")
+    before = SimpleNamespace(returncode=1, stdout=run(capsys, *words, "--json")[1], stderr="")
+    monkeypatch.setattr("modelspace.cli.checks.subprocess.run", lambda *_, **__: before)
+    assert "with them, unregistered-layers would be found" in refused(capsys, "doctor", *words, "--fix")
+    assert nets.read_text() == LISTED
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -106,6 +106,7 @@ class Actions(nn.Module):
     [
         *((net, (7, 4), None) for net in (Added, ByHead, Packed, Convolved, Hidden, Causal)),
         (Packed, (5, 4), None),  # as long as a probe's batch
+        (Causal, (5, 4), None),
         (Actions, (7,), None),
         (ConvolvedThenMasked, (7, 4), "warning"),
     ],
@@ -145,6 +146,17 @@ class Recurrent(nn.Module):
         return self.last(self.rnn(self.given(x))[0])
 
 
+class PackedWithState(nn.Module):
+    """The first tensor that the layer is given is its state, of which dimension 1 is the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(5, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(packed(x), x.mean(1)[None])[1][-1]
+
+
 def packed(x):
     return nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), x.shape[1]), batch_first=True)
 
@@ -156,11 +168,14 @@ def packed(x):
         (lambda: Recurrent(lambda x: x, True, lambda out: out[:, -1]), (5, 5)),
         (lambda: Recurrent(lambda x: x[None]), (5,)),
         (lambda: Recurrent(packed, True, lambda out: out.data), (6, 5)),
+        (PackedWithState, (6, 5)),
+        # Every pair of a batch, which batch-mixing speaks of.
+        (lambda: Recurrent(lambda x: x[:, None] + x[None]), (5,)),
         # Windows of a series as further samples, time first.
         (lambda: Recurrent(lambda x: x.reshape(-1, 3, 5).transpose(0, 1), False,
                            lambda out: out[-1].reshape(-1, 16)), (6, 5)),
     ],
-    ids=["transposed", "batch first", "one instant", "packed", "windows"],
+    ids=["transposed", "batch first", "one instant", "packed", "packed with state", "pairs", "windows"],
 )  # fmt: skip
 def test_layers_that_are_given_what_they_take_are_passed(made, shape):
     found = ms.doctor(made, inputs=shape, only=["batch-first"])

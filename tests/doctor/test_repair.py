@@ -104,6 +104,11 @@ FIXED = {
         (7, 5),
         ("(16),  # hidden", "(16), batch_first=True,  # hidden"),
     ),
+    "LSTM with letters of two bytes": (
+        net(["self.lstm = nn.LSTM(len('ééééé'), 16)", *LSTM], [SEQUENCE]),
+        (7, 5),
+        ("'ééééé'), 16)", "'ééééé'), 16, batch_first=True)"),
+    ),
     "LSTM with False": (
         net(["self.lstm = nn.LSTM(5, 16, batch_first=False)", *LSTM], [SEQUENCE]),
         (7, 5),

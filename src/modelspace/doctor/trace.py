@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError, is_ours
@@ -78,6 +79,7 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     training: bool = False
+    packed: bool = False
 
     @property
     def where(self) -> str:
@@ -172,7 +174,8 @@ def _calls(module: nn.Module, trace: Trace) -> Iterator[list[Call]]:
     names = {layer: name for name, layer in module.named_modules()}
 
     def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-        begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), training=layer.training))
+        packed = any(isinstance(x, PackedSequence) for x in (*args, *kwargs.values()))
+        begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), [], [], layer.training, packed))
 
     def leave(layer: nn.Module, args: tuple, output: Any) -> None:
         call = begun.pop()

@@ -266,11 +266,9 @@ def _after_one_that_takes_the_batch_for_time(mixing: Operation, trace: Trace, su
 
 def _taking_the_batch_for_time(trace: Trace, subject: Subject) -> list[tuple[Call, int]]:
     """List calls of sequence layers whose dimension of time goes with the size of the batch, and that dimension."""
-    calls = [call for call in trace.calls if isinstance(call.layer, _SEQUENCES) and call.inputs]
-    if not calls:
-        return []
-    larger = subject.traced(training=False, batch=BATCH + 2)
-    others = [call for call in larger.calls if isinstance(call.layer, _SEQUENCES) and call.inputs]
+    calls, others = list(_of_sequences(trace)), list[Call]()
+    if calls:
+        others = list(_of_sequences(subject.traced(training=False, batch=BATCH + 2)))
     found = []
     for call, other in zip(calls, others, strict=False):
         a, b = call.inputs[0].shape, other.inputs[0].shape
@@ -278,13 +276,18 @@ def _taking_the_batch_for_time(trace: Trace, subject: Subject) -> list[tuple[Cal
             break
         follows = [m != n and m * (BATCH + 2) == n * BATCH for m, n in zip(a, b, strict=True)]
         time = int(bool(call.layer.batch_first))
-        # A packed sequence is [steps, features], and has integers beside it that say so.
-        packed = any(not x.is_floating_point() for x in call.inputs)
-        if (len(a) == 3 and follows[time] and not follows[1 - time]) or (
-            len(a) == 2 and follows[0] and not packed
-        ):
-            found.append((call, time if len(a) == 3 else 0))
+        if len(a) == 3 and follows[time] and not follows[1 - time]:
+            found.append((call, time))
+        elif len(a) == 2 and follows[0]:
+            found.append((call, 0))
     return found
+
+
+def _of_sequences(trace: Trace) -> Iterator[Call]:
+    """Yield calls of sequence layers; a packed sequence says itself what is what."""
+    for call in trace.calls:
+        if isinstance(call.layer, _SEQUENCES) and call.inputs and not call.packed:
+            yield call
 
 
 @rule("warning")
