@@ -214,7 +214,10 @@ def test_diff_writes_nothing_and_fix_does(capsys, nets):
     words = ("nets.py:Net", "--input", "4", "--ignore", "cannot-overfit")
     status, out, _ = run(capsys, *words, "--diff")
     assert status == 1
-    assert "+        self.layers = nn.ModuleList([nn.Linear(4, 4)])  # kept\n" in out
+    assert out.splitlines()[:2] == ["--- a/nets.py", "+++ b/nets.py"]
+    changed = [line for line in out.splitlines()[2:] if line[:1] in "+-"]
+    old = "        self.layers = [nn.Linear(4, 4)]  # kept"
+    assert changed == [f"-{old}", f"+{old}".replace("[nn.Linear(4, 4)]", "nn.ModuleList([nn.Linear(4, 4)])")]
     assert nets.read_text() == LISTED
     status, out, err = run(capsys, *words, "--fix")
     assert (status, out.startswith("Net: nothing found")) == (0, True)

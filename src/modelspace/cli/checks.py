@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
-from pathlib import Path
+from difflib import unified_diff
 
 import torch
 from torch import nn
@@ -26,7 +27,17 @@ from modelspace.cli.parser import Verb, add_options, as_flags, chosen
 from modelspace.cli.results import print_json
 from modelspace.compare import compare
 from modelspace.construction import Architecture
-from modelspace.doctor import RULES, Diagnosis, annotations, doctor, repairs, sarif, write_baseline
+from modelspace.doctor import (
+    RULES,
+    Diagnosis,
+    Repairs,
+    annotations,
+    doctor,
+    repairs,
+    sarif,
+    write_baseline,
+    write_whole,
+)
 from modelspace.errors import ModelspaceError
 from modelspace.loading import file_of_target, load_architecture
 from modelspace.plain import structured
@@ -105,7 +116,7 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix",
         action="store_true",
-        help="write fixes of one token into your source (flatten(1), nn.ModuleList, batch_first, dropout's training) "
+        help="write fixes of one token into your source (flatten(1), nn.ModuleList, batch_first) "
         "and examine again; what doesn't help is taken back",
     )
     parser.add_argument("--rules", action=_Rules, nargs=0, help="list all rules and end")
@@ -151,14 +162,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _placed(found: Diagnosis, target: str) -> Diagnosis:
     """Give findings that have no source, as of layers that PyTorch wrote, the line that has the target's name."""
-    path = file_of_target(target)
-    if path is None or all(f.file for f in found.findings):
+    file = file_of_target(target)
+    if file is None or all(f.file for f in found.findings):
         return found
-    file = path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path
     name = re.escape(target.rpartition(":")[2])
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     named = (i for i, text in enumerate(lines, 1) if re.match(rf"(?:def |class )?{name}\b", text))
-    place = {"file": file.as_posix(), "line": next(named, 0)}
+    place = {"file": os.path.relpath(file), "line": next(named, 0)}
     return replace(found, findings=tuple(f if f.file else replace(f, **place) for f in found.findings))
 
 
@@ -178,40 +188,46 @@ def _repaired(options: argparse.Namespace, found: Diagnosis, architecture: Archi
     with redirect_stdout(sys.stderr):
         made = repairs(found, architecture.as_given())
     said = [f"not fixed: {finding.rule} at {finding.where}: {why}" for finding, why in made.left]
-    if options.diff or not made.after:
-        sys.stdout.write(made.diff())
-        sys.stderr.write("".join(f"modelspace: {line}\n" for line in said))
-        if not options.diff:
-            _print(options, found)
-        return 0 if found.healthy else 1
-    before = {f.fingerprint for f in (*found.findings, *found.known)}
-    made.write()
-    try:
-        words = [word for word in options.words if word not in ("--fix", "--json")] + ["--format", "json"]
-        code = "import sys; from modelspace.cli import main; sys.exit(main(sys.argv[1:]))"
-        again = subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
-        )
-        if again.returncode not in (0, 1):
-            raise ModelspaceError(again.stderr.strip().rpartition("\n")[2] or "the examination ended at once")
-        after = structured(json.loads(again.stdout), Diagnosis, "the diagnosis")
-        new = [f for f in after.findings if f.fingerprint not in before and f.severity != "info"]
-        left = {f.fingerprint for f in made.fixed} & {f.fingerprint for f in after.findings}
-        if new or left:
-            rules = ", ".join(sorted({f.rule for f in after.findings if f in new or f.fingerprint in left}))
-            raise ModelspaceError(f"{rules} would be found")
-    except BaseException as error:
-        made.undo()
-        if not isinstance(error, ModelspaceError):
-            raise
-        files = ", ".join(path.name for path in made.after)
-        raise ModelspaceError(
-            f"the fixes are taken back, {files} is as it was: with them, {error}"
-        ) from error
-    said = [f"fixed: {finding.rule} at {finding.where}" for finding in made.fixed] + said
+    if options.diff:
+        for path, new in made.after.items():
+            texts = (text.decode().splitlines(keepends=True) for text in (made.before[path], new))
+            sys.stdout.writelines(unified_diff(*texts, f"a/{path.name}", f"b/{path.name}"))
+    elif made.after:
+        said = [f"fixed: {finding.rule} at {finding.where}" for finding in made.fixed] + said
+        write_whole(made.after)
+        try:
+            found = _again(options, found, made)
+        except BaseException as error:
+            write_whole(made.before)
+            if not isinstance(error, ModelspaceError):
+                raise
+            files = ", ".join(path.name for path in made.after)
+            raise ModelspaceError(
+                f"the fixes are taken back, {files} is as it was: with them, {error}"
+            ) from error
     sys.stderr.write("".join(f"modelspace: {line}\n" for line in said))
-    _print(options, after)
-    return 0 if after.healthy else 1
+    if not options.diff:
+        _print(options, found)
+    return 0 if found.healthy else 1
+
+
+def _again(options: argparse.Namespace, found: Diagnosis, made: Repairs) -> Diagnosis:
+    """Examine what has been written.
+
+    Raises:
+        ModelspaceError: the model no longer runs, a finding has stayed, or another has come.
+    """
+    words = [word for word in options.words if word not in ("--fix", "--json")] + ["--format", "json"]
+    code = "import sys; from modelspace.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise ModelspaceError(done.stderr.strip().rpartition("\n")[2] or "the examination ended at once")
+    after = structured(json.loads(done.stdout), Diagnosis, "the diagnosis")
+    old = {f.fingerprint for f in (*found.findings, *found.known)} - {f.fingerprint for f in made.fixed}
+    rules = sorted({f.rule for f in after.findings if f.fingerprint not in old and f.severity != "info"})
+    if rules:
+        raise ModelspaceError(f"{', '.join(rules)} would be found")
+    return after
 
 
 _VERIFY = "%(prog)s TARGET (--input SHAPE | --data DATA) [options]"

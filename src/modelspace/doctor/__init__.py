@@ -3,7 +3,7 @@
 from modelspace.doctor.diagnosis import Diagnosis
 from modelspace.doctor.examine import doctor
 from modelspace.doctor.exchange import annotations, sarif, write_baseline
-from modelspace.doctor.repair import Repairs, repairs
+from modelspace.doctor.repair import Repairs, repairs, write_whole
 from modelspace.doctor.rule import Finding, Rule
 from modelspace.doctor.rules import RULES
 
@@ -18,4 +18,5 @@ __all__ = [
     "repairs",
     "sarif",
     "write_baseline",
+    "write_whole",
 ]
