@@ -70,10 +70,8 @@ def measured(faults: Sequence[Any]) -> list[dict[str, Any]]:
             sum(map(bool, side)) for side in ((s - w for s, w in reports), (w for _, w in reports))
         )
         rates = {"recall": found / len(faults), "precision": found / max(found + alarms, 1)}
-        records.append(
-            {"tool": name, "faults": len(faults), "found": found, "alarms": alarms, **rates}
-            | {"seconds": seconds / (2 * len(faults))}
-        )
+        counts = {"tool": name, "faults": len(faults), "found": found, "alarms": alarms}
+        records.append({**counts, **rates, "seconds": seconds / (2 * len(faults))})
     return records
 
 
@@ -138,8 +136,7 @@ def _preflight(faults: Sequence[Any]) -> Reports:
             for side in (True, False):
                 Path(folder, f"{i}_{side}.py").write_text(script(fault, faulty=side), encoding="utf-8")
         command = [sys.executable, "-m", "torch_preflight", "check", folder, "--format", "json", "-j", "1"]
-        paths = os.pathsep.join(filter(None, sys.path))
-        environment = {**os.environ, "PYTHONPATH": paths}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     found: dict[str, set[str]] = {}
     for one in json.loads(done.stdout)["diagnostics"]:

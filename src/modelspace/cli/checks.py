@@ -190,8 +190,10 @@ def _repaired(options: argparse.Namespace, found: Diagnosis, architecture: Archi
     said = [f"not fixed: {finding.rule} at {finding.where}: {why}" for finding, why in made.left]
     if options.diff:
         for path, new in made.after.items():
-            texts = (text.decode().splitlines(keepends=True) for text in (made.before[path], new))
-            sys.stdout.writelines(unified_diff(*texts, f"a/{path.name}", f"b/{path.name}"))
+            old, new = (text.decode().splitlines(keepends=True) for text in (made.before[path], new))
+            sys.stdout.writelines(
+                unified_diff(old, new, *(f"{side}/{os.path.relpath(path)}" for side in "ab"))
+            )
     elif made.after:
         said = [f"fixed: {finding.rule} at {finding.where}" for finding in made.fixed] + said
         write_whole(made.after)

@@ -98,9 +98,9 @@ class _Source:
         start, end = ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
         return self.starts[start[0] - 1] + start[1], self.starts[end[0] - 1] + end[1]
 
-    def around(self, line: int, kind: type[Any]) -> list[Any]:
-        """List the nodes of a kind that a line is part of, inmost last."""
-        nodes = (node for node in ast.walk(self.tree) if isinstance(node, kind))
+    def around(self, line: int, *kinds: type[ast.AST]) -> list[Any]:
+        """List the nodes of some kinds that a line is part of, inmost last."""
+        nodes: list[Any] = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
         return [node for node in nodes if node.lineno <= line <= node.end_lineno]
 
     def nn(self) -> str:
@@ -187,7 +187,7 @@ def _assignment(module: nn.Module, path: str, sources: _Sources) -> tuple[_Sourc
     """Find the one ``self.NAME = …`` that makes an attribute, and return its right side."""
     file, line = _only(built_at(module, path), f"an assignment of self.{path.rpartition('.')[2]}")
     source = _source(file, sources)
-    found = [node.value for node in source.around(line, ast.Assign | ast.AnnAssign) if node.value is not None]
+    found = [node.value for node in source.around(line, ast.Assign, ast.AnnAssign) if node.value is not None]
     return source, _only(found, f"an assignment on line {line}")
 
 

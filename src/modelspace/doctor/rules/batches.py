@@ -217,43 +217,35 @@ _AROUND = (nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLaye
 def batch_first(subject: Subject) -> Seen:
     """A recurrent or attention layer takes the batch for time."""
     suspects = _taking_the_batch_for_time(subject.trace, subject)
-    if not suspects:
-        return
-    first, second = _forwards(subject)
+    first, second = _forwards(subject) if suspects else (subject.trace, subject.trace)
     seen: set[str] = set()
     for suspect, dimension in suspects:
-        path = suspect.path
-        names = path.split(".")
-        for i in range(len(names)):
-            around = ".".join(names[:i])
-            if isinstance(first.module.get_submodule(around), _AROUND):
-                path = around
-                break
+        names = suspect.path.split(".")
+        heads = (".".join(names[:i]) for i in range(len(names)))
+        path = next((p for p in heads if isinstance(first.module.get_submodule(p), _AROUND)), suspect.path)
+        index = subject.trace.calls.index(suspect)
+        pair = [call for trace in (first, second) for call in trace.calls[index : index + 1] if call.outputs]
+        outputs = [call.outputs[0].movedim(dimension, 0) for call in pair if call.path == suspect.path]
         kind = re.sub(r"\d+", "*", path)  # of the equal layers of a stack one is enough
-        if kind in seen:
-            continue
-        pair = [call for trace in (first, second) for call in trace.calls if call.path == suspect.path]
-        outputs = [call.outputs[0].movedim(dimension, 0) for call in (pair[0], pair[-1]) if call.outputs]
-        if len(outputs) < 2 or outputs[0].shape != outputs[1].shape or outputs[0].shape[0] != BATCH:
+        if kind in seen or len(outputs) < 2 or any(x.shape[0] != BATCH for x in outputs):
             continue
         moved = _moved(*outputs)
         if not bool((moved > 0).any()):
             continue
         seen.add(kind)
-        layer = first.module.get_submodule(path)
-        shape, name = list(suspect.inputs[0].shape), type(layer).__name__
-        size = float(outputs[0].abs().max())
+        layer, shape = first.module.get_submodule(path), list(suspect.inputs[0].shape)
+        how = f"batch_first={dimension == 1} has time in dimension {dimension} and the batch in the other"
+        fix = (
+            f"nn.{type(layer).__name__}(…, batch_first={dimension == 0})     # or x.transpose(0, 1) around it"
+        )
         if len(shape) == 2:
             how = "two dimensions are one sequence without a batch"
             fix = f"{path or 'layer'}(x.unsqueeze(1))     # [batch, 1, features], with batch_first=True"
-        else:
-            how = f"batch_first={dimension == 1} has time in dimension {dimension} and the batch in the other"
-            fix = f"nn.{name}(…, batch_first={dimension == 0})     # or x.transpose(0, 1) before and after it"
         yield (
             place(path, layer),
             f"it is given {shape}, whose dimension {dimension} is the batch, and {how}: another first sample moves "
             f"what it gives for {int((moved > 0).sum())} of the {BATCH - 1} others, by up to "
-            f"{float(moved.max()):.3g} (it is of size {size:.3g})",
+            f"{float(moved.max()):.3g} (it is of size {float(outputs[0].abs().max()):.3g})",
             fix,
         )
 
