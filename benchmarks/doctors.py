@@ -13,13 +13,13 @@ own optimizer).
 """
 
 import ast
-import inspect
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -138,12 +138,11 @@ def _preflight(faults: Sequence[Any]) -> Reports:
         command = [sys.executable, "-m", "torch_preflight", "check", folder, "--format", "json", "-j", "1"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = defaultdict(set)
     for one in json.loads(done.stdout)["diagnostics"]:
-        if one["severity"] in ("error", "warning"):
-            found.setdefault(Path(one["path"]).stem, set()).add(one["code"])
-    for i in range(len(faults)):
-        yield found.get(f"{i}_True", set()), found.get(f"{i}_False", set())
+        if one["severity"] != "note":
+            found[Path(one["path"]).stem].add(one["code"])
+    yield from ((found[f"{i}_True"], found[f"{i}_False"]) for i in range(len(faults)))
 
 
 TOOLS = {"modelspace": _ours, "torch-preflight": _preflight, "torch-audit": _audit, "torchtest2": _torchtest2}
@@ -151,8 +150,8 @@ TOOLS = {"modelspace": _ours, "torch-preflight": _preflight, "torch-audit": _aud
 
 @cache
 def _modules() -> list[tuple[Any, ast.Module]]:
-    names = {sys.modules[f"doctor.ailments.{family}"] for family in zoo._FAMILIES}
-    return [(module, ast.parse(inspect.getsource(module))) for module in names]
+    modules = (sys.modules[f"doctor.ailments.{family}"] for family in zoo._FAMILIES)
+    return [(module, ast.parse(Path(module.__file__).read_text("utf-8"))) for module in modules]
 
 
 def script(fault: Any, *, faulty: bool) -> str:
@@ -164,7 +163,7 @@ def script(fault: Any, *, faulty: bool) -> str:
         for node in [*_named(tree, fault.name), None]
     )
     imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    kept = [n for n in imports if "doctor" not in ast.unparse(n) and "modelspace" not in ast.unparse(n)]
+    kept = [text for text in map(ast.unparse, imports) if "doctor" not in text and "modelspace" not in text]
     parts: list[ast.stmt] = [
         n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom | ast.Expr)
     ]
@@ -177,7 +176,7 @@ def script(fault: Any, *, faulty: bool) -> str:
     if isinstance(loss, str):
         called = f"torch.nn.functional.{loss}" if hasattr(F, loss) else "torch.nn.SoftMarginLoss()"
     loop = _LOOP.format(shape=", ".join(map(str, fault.shape)), model=model, loss=called)
-    return "\n".join(["import torch", *map(ast.unparse, (*kept, *parts)), loop])
+    return "\n".join(["import torch", *kept, *map(ast.unparse, parts), loop])
 
 
 def _named(tree: ast.Module, name: str) -> list[ast.Call]:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -45,8 +46,11 @@ def _file(name: str, root: nn.Module) -> str | None:
     """Find the file that a phrase calls by its path from here, or outside by its name alone."""
     if Path(name).is_file():
         return shown(name)
-    files = {getattr(module, "__file__", None) or "" for module in [*sys.modules.values()]}
-    named = {file for file in files if Path(file).name == name}
+    # By their dictionaries: some packages' modules import something when they are asked.
+    loaded = [
+        vars(module).get("__file__") for module in [*sys.modules.values()] if isinstance(module, ModuleType)
+    ]
+    named = {file for file in loaded if isinstance(file, str) and Path(file).name == name}
     own = {inspect.getsourcefile(type(layer)) for layer in root.modules() if not of_torch(type(layer))}
     chosen = named if len(named) == 1 else named & own
     return shown(chosen.pop()) if len(chosen) == 1 else None

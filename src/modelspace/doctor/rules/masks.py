@@ -16,16 +16,9 @@ from modelspace.nest import Nest, arguments, mapped, named_leaves, spoken, take
 # Names under which padding is said; of attn_mask and tgt_mask, which say who looks at whom, nothing is known.
 _MASKS = frozenset(
     {
-        *("mask", "attention_mask", "key_padding_mask", "padding_mask", "pad_mask", "src_key_padding_mask"),
-        *(
-            "src_padding_mask",
-            "src_mask",
-            "input_mask",
-            "token_mask",
-            "seq_mask",
-            "sequence_mask",
-            "valid_mask",
-        ),
+        *("mask", "attention_mask", "padding_mask", "pad_mask", "key_padding_mask", "src_padding_mask"),
+        *("src_key_padding_mask", "src_mask", "input_mask", "token_mask", "valid_mask"),
+        *("seq_mask", "sequence_mask"),
     }
 )
 # What is no content of its position: to change it would tell nothing.
