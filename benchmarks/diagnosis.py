@@ -66,7 +66,7 @@ def beside(records: Sequence[dict[str, Any]]) -> None:
     columns = (
         "of what: {tool} | faults: {faults} | found: {found} | recall: {recall:.2f} | false alarms: {alarms}"
     )
-    columns += " | precision: {precision:.2f} | seconds a model: {seconds:.3f} | : {missing}"
+    columns += " | precision: {precision:.2f} | CPU seconds a model: {seconds:.3f} | : {missing}"
     note = "The models are those that our rules were written for: of others our recall is not known."
     Console(highlight=False, width=120).print(*table("", columns, records, note))
 
