@@ -8,10 +8,11 @@ READY := .venv/.ready
 # What only the benchmarks, or the slow tests, need is installed when they are first asked for.
 PEERS := .venv/.bench
 COUNTERS := .venv/.counters
+DOCTORS := .venv/.doctors
 ZOO := .venv/.zoo
 SITE := .venv/.docs
 
-.PHONY: help venv explore test test-types test-all tiny bench bench-anatomy lint docs clean
+.PHONY: help venv explore test test-types test-all tiny bench bench-anatomy bench-doctor lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -62,6 +63,14 @@ $(COUNTERS): $(READY)
 
 bench-anatomy: $(COUNTERS) ## counters of parameters and FLOP, each against counts by hand
 	@$(BIN)/python -m benchmarks.anatomy
+
+$(DOCTORS): $(READY)
+	@echo "installing torch-preflight, torch-audit and torchtest2, which the doctor is compared with (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[doctors]' \
+		&& touch $(DOCTORS) || echo "they can't be installed here: their rows say so" >&2
+
+bench-doctor: $(DOCTORS) ## the doctor's recall, precision and time, beside three other doctors
+	@$(BIN)/python -m benchmarks.diagnosis
 
 lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright

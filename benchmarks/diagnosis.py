@@ -2,7 +2,9 @@
 
 The mistakes are those of ``tests/doctor/zoo.py``: faulty models as people wrote them, each with a corrected twin. A
 fault is *found* if the rule that it is filed under fires on it; a *false alarm* is any finding of severity warning or
-error on a twin. Exit status 1: a fault was missed, a twin alarmed, or a rule ended with an exception.
+error on a twin. Then the doctor is held beside three others on the same models, as ``benchmarks/doctors.py`` tells.
+
+Exit status 1: a fault was missed, a twin alarmed, or a rule ended with an exception.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from doctor import zoo
 from doctor.ailments.fault import examine
 from rich.console import Console
 
+from benchmarks import doctors
 from benchmarks.tables import each, table
 from modelspace.doctor import RULES
 
@@ -58,9 +61,20 @@ def show(results: Sequence[dict[str, Any]]) -> None:
     console.print(f"{sum(seconds):.1f} s in all, {max(seconds):.1f} s at most for a fault and its twin")
 
 
+def beside(records: Sequence[dict[str, Any]]) -> None:
+    """Print a row for each tool; of one that isn't installed, that it isn't."""
+    columns = (
+        "of what: {tool} | faults: {faults} | found: {found} | recall: {recall:.2f} | false alarms: {alarms}"
+    )
+    columns += " | precision: {precision:.2f} | CPU seconds a model: {seconds:.3f} | : {missing}"
+    note = "The models are those that our rules were written for: of others our recall is not known."
+    Console(highlight=False, width=120).print(*table("", columns, records, note))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Examine, print; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.diagnosis", description=__doc__)
+    parser.add_argument("--alone", action="store_true", help="without the other doctors")
     every = "every fault as one JSON object, on standard output"
     parser.add_argument("--json", action="store_true", help=every)
     asked = parser.parse_args(arguments)
@@ -70,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps(results) + "\n")
     else:
         show(results)
+        if not asked.alone:
+            beside(doctors.measured(zoo.FAULTS))
     return int(any(not r["found"] or r["alarms"] or r["broken"] for r in results))
 
 

@@ -19,6 +19,7 @@ from benchmarks import (
     anatomy,
     anatomy_size,
     diagnosis,
+    doctors,
     fits,
     machine,
     peers,
@@ -374,7 +375,40 @@ def test_the_diagnosis_says_what_was_missed(monkeypatch, capsys):
     monkeypatch.setattr(diagnosis.zoo, "FAULTS", [fault])
     assert (diagnosis.main([]), "missed: " in capsys.readouterr().out) == (0, False)
     monkeypatch.setattr(diagnosis.zoo, "FAULTS", [replace(fault, faulty=fault.corrected)])
-    assert (diagnosis.main([]), "missed: " in capsys.readouterr().out) == (1, True)
+    assert (diagnosis.main(["--alone"]), "missed: " in capsys.readouterr().out) == (1, True)
+
+
+def test_the_doctors_are_counted_alike(monkeypatch, capsys):
+    faults = [
+        fault for fault in diagnosis.zoo.FAULTS if fault.rule not in ("inplace-hook", "bias-before-norm")
+    ][:4]
+
+    def absent(faults):
+        import no_such_doctor  # noqa: F401  # pyright: ignore
+
+    # A report on both sides tells the two apart no more than none does.
+    reports = [({"a"}, set()), ({"a", "b"}, {"b"}), ({"b"}, {"b"}), (set(), set())]
+    monkeypatch.setattr(doctors, "TOOLS", {"one": lambda faults: iter(reports), "other": absent})
+    one, other = doctors.measured(faults)
+    assert (one["faults"], one["found"], one["alarms"]) == (4, 2, 2)
+    assert (one["recall"], one["precision"]) == (0.5, 0.5)
+    assert other == {"tool": "other", "missing": "not installed"}
+    diagnosis.beside([one, other])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["other", "not", "installed"] in lines
+    assert next(line[:-1] for line in lines if line[:1] == ["one"]) == ["one", "4", "2", "0.50", "2", "0.50"]
+
+
+def test_each_side_of_a_fault_is_a_script_with_its_own_class():
+    for fault in diagnosis.zoo.FAULTS:
+        for faulty in (True, False):
+            compile(doctors.script(fault, faulty=faulty), fault.name, "exec")
+    sick, well = (
+        doctors.script(next(f for f in diagnosis.zoo.FAULTS if f.name == "mean over padding"), faulty=side)
+        for side in (True, False)
+    )
+    assert ("class Averaged" in sick, "class Averaged" in well) == (True, False)
+    assert "class Deaf" not in sick + well
 
 
 @pytest.mark.slow

@@ -332,8 +332,9 @@ TRAPS = [
         (False, rule, nn.Sequential(*NORMED), (4,))
         for rule in ("batch-mixing", "train-eval-gap", "nondeterminism")
     ),
-    (False, "batch-mixing", lambda: Attention(True), (6, 4)),
-    (True, "batch-mixing", lambda: Attention(False), (6, 4)),
+    (False, "batch-first", lambda: Attention(True), (6, 4)),
+    (True, "batch-first", lambda: Attention(False), (6, 4)),
+    (False, "batch-mixing", lambda: Attention(False), (6, 4)),  # batch-first says more
     (False, "train-eval-gap", Depth, (6,)),
     (False, "linear-chain", nn.Sequential(nn.Linear(16, 2), nn.Linear(2, 16)), (16,)),
     (False, "linear-chain", nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1)), (4, 6, 6)),

@@ -18,9 +18,10 @@ _FAMILIES = (
         "saturation",
         "reshapes",
         "batches",
+        "masks",
     ),
     *("modes", "chance", "seeds", "registration", "unused", "gradients", "frozen", "ties", "constants"),
-    *("precision", "start", "symmetry", "depth", "inplace", "backward"),
+    *("precision", "start", "symmetry", "depth", "inplace", "backward", "optimizers"),
 )
 FAULTS: tuple[Fault, ...] = tuple(
     fault for family in _FAMILIES for fault in import_module(f"doctor.ailments.{family}").FAULTS

@@ -92,7 +92,7 @@ def add_target(parser: argparse.ArgumentParser, *, number: str | None = None) ->
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
     """--json."""
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, and nothing else there"

@@ -123,7 +123,7 @@ def _parser(words: Sequence[str]) -> Parser:
             verb = home.VERBS[name]
             sub.usage, sub.description, sub.epilog = verb.usage, verb.description, verb.epilog
             verb.configure(sub)
-            sub.set_defaults(call=verb.call, parser=sub)
+            sub.set_defaults(call=verb.call, parser=sub, words=[*words])
     return parser
 
 

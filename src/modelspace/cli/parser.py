@@ -17,6 +17,7 @@ _SAID = (
     ("samples in place of their shape", "--data DATA", "--data"),
     ("Spec(shape, torch.long, below=N)", "--tokens N", "--tokens"),
     ("ms.inspect", "modelspace inspect", "--help"),
+    ("write_baseline(found, path)", "--write-baseline", "--write-baseline"),
     ("ms.Family", "modelspace family", "--help"),
 )
 

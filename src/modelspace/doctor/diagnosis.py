@@ -20,6 +20,9 @@ class Diagnosis:
         checked: Names of the rules that were tried.
         skipped: Name of each rule that was not, with the reason.
         seconds: Time that it took, in seconds.
+        known: Findings that the baseline has, the worst first; they are no ``findings``.
+        gone: What the baseline has and this examination looked for and did not find: rule and place.
+        baseline: The baseline's file; empty where there is none.
     """
 
     title: str
@@ -27,10 +30,13 @@ class Diagnosis:
     checked: tuple[str, ...]
     skipped: dict[str, str]
     seconds: float
+    known: tuple[Finding, ...] = ()
+    gone: tuple[str, ...] = ()
+    baseline: str = ""
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no finding above ``"info"``."""
+        """Whether there is no finding above ``"info"``, other than known ones."""
         return all(finding.severity == "info" for finding in self.findings)
 
     def of(self, rule: str) -> tuple[Finding, ...]:
@@ -44,23 +50,22 @@ class Diagnosis:
     @property
     def counted(self) -> str:
         """How many of each severity, and the rules' names: ``1 warning (batch-reshape), 1 info (inplace-hook)``."""
-        parts = []
-        for severity in SEVERITIES:
-            rules = [finding.rule for finding in self.findings if finding.severity == severity]
-            if rules:
-                plural = "s" if len(rules) > 1 and severity != "info" else ""
-                parts.append(f"{len(rules)} {severity}{plural} ({', '.join(dict.fromkeys(rules))})")
-        return ", ".join(parts) or "nothing found"
+        return _counted(self.findings) or "nothing found"
 
     def __str__(self) -> str:
         # Names of layers and classes are a stranger's, and so may be what an error says.
-        return printable("\n\n".join([*map(_block, self.findings), self._last_line()]))
+        return printable("\n\n".join([*map(_block, self.findings), self.last_line]))
 
     def __repr__(self) -> str:
         return str(self)
 
-    def _last_line(self) -> str:
-        line = f"{self.title}: {self.counted}; {len(self.checked)} rules checked in {self.seconds:.1f} s"
+    @property
+    def last_line(self) -> str:
+        """The model, how much of what, what is known and gone, and what could not be checked and why."""
+        line = f"{self.title}: {self.counted}"
+        line += f"; known: {_counted(self.known)}" if self.known else ""
+        line += f"; gone since {self.baseline} was written: {', '.join(self.gone)}" if self.gone else ""
+        line += f"; {len(self.checked)} rules checked in {self.seconds:.1f} s"
         by_reason: dict[str, list[str]] = {}
         for rule, reason in self.skipped.items():
             by_reason.setdefault(reason, []).append(rule)
@@ -74,7 +79,17 @@ class Diagnosis:
             for f in self.findings
         )
         head = "<tr><th>severity</th><th>rule</th><th>where</th><th>what</th></tr>" if rows else ""
-        return f"<table>{head}{rows}</table><p>{escape(self._last_line())}</p>"
+        return f"<table>{head}{rows}</table><p>{escape(self.last_line)}</p>"
+
+
+def _counted(findings: tuple[Finding, ...]) -> str:
+    parts = []
+    for severity in SEVERITIES:
+        rules = [finding.rule for finding in findings if finding.severity == severity]
+        if rules:
+            plural = "s" if len(rules) > 1 and severity != "info" else ""
+            parts.append(f"{len(rules)} {severity}{plural} ({', '.join(dict.fromkeys(rules))})")
+    return ", ".join(parts)
 
 
 def _block(finding: Finding) -> str:

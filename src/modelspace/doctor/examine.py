@@ -1,22 +1,24 @@
 """``doctor``: every rule tried on one model."""
 
+import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelspace.construction import Architecture, Source
 from modelspace.data import Data, Split, load
 from modelspace.doctor.diagnosis import Diagnosis
+from modelspace.doctor.exchange import held_against, identified
 from modelspace.doctor.rule import NEEDS, SEVERITIES, Finding, Inapplicable, Rule
 from modelspace.doctor.rules import RULES
 from modelspace.doctor.samples import private_randomness
 from modelspace.doctor.subject import LARGEST_PARAMETERS, Subject
 from modelspace.errors import ModelspaceError, first_line, printable, unknown_name
 from modelspace.losses import resolve
-from modelspace.nest import described
+from modelspace.nest import Nest, described
 from modelspace.progress import progress
 from modelspace.space import ModelSpace
 
@@ -33,9 +35,11 @@ def doctor(
     data: Any = None,
     classes: int | None = None,
     formula: Any = None,
+    optimizer: Any = None,
     tokens: int | None = None,
     only: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
+    baseline: str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Find, in seconds and before any training, what costs days: mistakes in a model and its loss.
@@ -52,9 +56,12 @@ def doctor(
         data: A data set, as ``fit`` takes it, instead of ``inputs`` and ``labels``.
         classes: The number of classes that there are.
         formula: The loss that ``loss`` is meant to be, by name or as a function: are they the same?
+        optimizer: What trains it: a ``torch.optim`` optimizer, or a list of them, of the built module that is
+            examined; or a function of the module that returns one. Does it have every parameter, once?
         tokens: Samples are integers below this, where they are made up.
         only: The rules to try; all where None.
         ignore: Rules not to try.
+        baseline: A file of findings that are known, which are none of the diagnosis's; ``write_baseline`` writes it.
         seed: Of the module, the samples, and everything random.
 
     Returns:
@@ -73,7 +80,7 @@ def doctor(
     start = time.perf_counter()
     chosen = _chosen(only, ignore)
     with private_randomness(seed):
-        subject = _subject(space, loss, inputs, labels, data, classes, formula, tokens, seed)
+        subject = _subject(space, loss, inputs, labels, data, classes, formula, optimizer, tokens, seed)
     findings, checked, skipped = list[Finding](), list[str](), dict[str, str]()
     with progress(f"examining {printable(subject.title)}", len(chosen), "rules") as advance:
         failure = _failure(subject)
@@ -94,7 +101,11 @@ def doctor(
     if failure is not None and not any(f.severity == "error" for f in findings):
         raise failure
     findings.sort(key=lambda f: SEVERITIES.index(f.severity))
-    return Diagnosis(subject.title, tuple(findings), tuple(checked), skipped, time.perf_counter() - start)
+    named = (
+        identified(findings, subject.title, subject.skeleton, subject.architecture.source) if findings else []
+    )
+    found = Diagnosis(subject.title, tuple(named), tuple(checked), skipped, time.perf_counter() - start)
+    return found if baseline is None else held_against(found, baseline)
 
 
 def _chosen(only: Iterable[str] | None, ignore: Iterable[str]) -> list[Rule]:
@@ -112,6 +123,7 @@ def _missing(rule: Rule, subject: Subject, failure: ModelspaceError | None) -> s
         "loss": subject.given_loss is not None,
         "data": subject.labels is not None,
         "formula": subject.formula is not None,
+        "optimizer": subject.optimizer is not None,
     }
     said = NEEDS if subject.several is None else {**NEEDS, "inputs": f"inputs are several: {subject.several}"}
     absent = [said[need] for need in rule.needs if need in NEEDS and not has[need]]
@@ -142,6 +154,7 @@ def _subject(
     data: Any,
     classes: int | None,
     formula: Any,
+    optimizer: Any,
     tokens: int | None,
     seed: int,
 ) -> Subject:
@@ -150,10 +163,12 @@ def _subject(
     samples: Tensor | None = None
     shape: tuple[int, ...] | None = None
     several: str | None = None
+    nest: Nest = None
     if data is not None:
         split = data if isinstance(data, Split) else (data if isinstance(data, Data) else load(data)).train
         enough = split.take(slice(_ENOUGH_SAMPLES))
         several = None if isinstance(enough.inputs, Tensor) else described(enough.inputs)
+        nest = None if several is None else enough.inputs
         samples = enough.inputs if several is None else None
         labels = enough.labels if isinstance(enough.labels, Tensor) and several is None else None
     elif isinstance(inputs, Tensor):
@@ -180,7 +195,31 @@ def _subject(
         formula=None if formula is None else resolve(formula),
         samples=samples,
         several=several,
+        nest=nest,
+        optimizer=_optimizer(optimizer, architecture),
+        of_loss=tuple(loss.parameters()) if isinstance(loss, nn.Module) else (),
         labels=labels,
         classes=classes,
         seed=seed,
     )
+
+
+def _optimizer(given: Any, architecture: Architecture) -> Any:
+    """Return the optimizers, or what makes them of a module, if they can be held against the architecture."""
+    if given is None:
+        return None
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    if several and all(isinstance(each, torch.optim.Optimizer) for each in several):
+        if not isinstance(architecture.source, nn.Module):
+            raise ModelspaceError(
+                f"optimizer has the parameters of a built module, and {architecture.name} is none: give the module, "
+                "or a function of the module that returns its optimizer"
+            )
+        return several
+    if not callable(given) or isinstance(given, type):
+        kind = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+        raise ModelspaceError(
+            f"optimizer is {kind}: give a torch.optim optimizer of the module, a list of them, or a function of the "
+            "module that returns one"
+        )
+    return given

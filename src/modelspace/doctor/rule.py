@@ -20,6 +20,7 @@ NEEDS = {
     "loss": "needs loss=",
     "data": "needs data= or labels=",
     "formula": "needs formula=",
+    "optimizer": "needs optimizer=",
 }
 
 
@@ -39,6 +40,10 @@ class Finding:
         evidence: One sentence with the numbers that were measured.
         fix: Code to paste.
         summary: The rule's statement.
+        file: The source file that it is in, as seen from the working folder; empty where that is not known.
+        line: The line there: the one of ``where``, else the one that builds the layer or defines the model; 0 where
+            that is not known.
+        fingerprint: What makes it this finding, whatever lines it moves to: rule, severity, model and ``where``.
     """
 
     rule: str
@@ -47,6 +52,9 @@ class Finding:
     evidence: str
     fix: str
     summary: str
+    file: str = ""
+    line: int = 0
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from modelspace.doctor.samples import known_tokens, made_inputs, made_labels, se
 from modelspace.doctor.trace import Operation, Trace, first_tensor, output_of, record
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
+from modelspace.nest import Nest
 
 # Samples in a probe's batch: a prime that sizes within a model are unlikely to be.
 BATCH = 5
@@ -38,8 +40,11 @@ class Subject:
         formula: The formula that the user takes the loss for.
         samples: The user's own samples.
         several: What they are where they are several tensors, which the rules do not look at.
+        nest: They themselves.
         labels: Their labels.
         classes: The number of classes that the user declared.
+        optimizer: The user's optimizers, or a function that makes them of a module.
+        of_loss: Parameters that are the loss's own.
         seed: Of the module and of everything random.
     """
 
@@ -51,8 +56,11 @@ class Subject:
     formula: Loss | None = None
     samples: Tensor | None = None
     several: str | None = None
+    nest: Nest = None
     labels: Tensor | None = None
     classes: int | None = None
+    optimizer: Any = None
+    of_loss: tuple[Tensor, ...] = ()
     seed: int = 0
 
     @property

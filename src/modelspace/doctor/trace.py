@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 from modelspace.errors import ModelspaceError, is_ours
@@ -78,6 +79,7 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     training: bool = False
+    packed: bool = False
 
     @property
     def where(self) -> str:
@@ -172,7 +174,8 @@ def _calls(module: nn.Module, trace: Trace) -> Iterator[list[Call]]:
     names = {layer: name for name, layer in module.named_modules()}
 
     def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-        begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), training=layer.training))
+        packed = any(isinstance(x, PackedSequence) for x in (*args, *kwargs.values()))
+        begun.append(Call(names[layer], layer, tensors_in((args, kwargs)), [], [], layer.training, packed))
 
     def leave(layer: nn.Module, args: tuple, output: Any) -> None:
         call = begun.pop()
@@ -247,6 +250,14 @@ def line_of(error: BaseException | None) -> str:
             found = _text(trail.tb_frame.f_code.co_filename, trail.tb_lineno)
         trail = trail.tb_next
     return found
+
+
+def defined_at(function: Any) -> str:
+    """Return ``file.py:12`` of the line where a function begins; nothing where there is no source."""
+    try:
+        return _text(inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1])
+    except (OSError, TypeError):
+        return ""
 
 
 def source_of(function: Any) -> Iterator[tuple[ast.AST, int]]:

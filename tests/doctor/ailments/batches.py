@@ -33,6 +33,38 @@ class DigitRNN(nn.Module):
         return self.classifier(out[:, -1, :])
 
 
+class LastState(nn.Module):
+    def __init__(self, batch_first=False):
+        super().__init__()
+        self.gru = nn.GRU(5, 10, batch_first=batch_first)
+        self.fc = nn.Linear(10, 4)
+
+    def forward(self, x):
+        return self.fc(self.gru(x)[1][-1])
+
+
+class Unbatched(nn.Module):
+    def __init__(self, timed=lambda x: x):
+        super().__init__()
+        self.timed = timed
+        self.lstm = nn.LSTM(7, 10, batch_first=True)
+        self.fc = nn.Linear(10, 4)
+
+    def forward(self, x):
+        return self.fc(self.lstm(self.timed(x))[0].reshape(len(x), -1))
+
+
+class TransposedTwice(nn.Module):
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 10, batch_first=batch_first)
+        self.fc = nn.Linear(10, 4)
+
+    def forward(self, x):
+        out, _ = self.lstm(x.transpose(0, 1))
+        return self.fc(out[-1])
+
+
 class AttentionPooling(nn.Module):
     def __init__(self, dim=0):
         super().__init__()
@@ -124,7 +156,7 @@ class Descriptor(nn.Module):
 
 FAULTS = (
     *under(
-        "batch-mixing",
+        "batch-first",
         # Exorust/TorchLeet#5: High training loss and test error; the answer depends on the neighbours in the batch.
         Fault(
             "transformer layer without batch_first",
@@ -134,6 +166,15 @@ FAULTS = (
         ),
         # pytorch/pytorch#1538: Another result with batch_first than without.
         Fault("LSTM over the batch", DigitRNN, lambda: DigitRNN(batch_first=True), (6, 6)),
+        # The last state is that of the last sample, and the rows are instants.
+        Fault("GRU whose last state is taken", LastState, lambda: LastState(batch_first=True), (6, 5)),
+        # An LSTM that is given [batch, features] reads one sequence of samples.
+        Fault("LSTM without time", Unbatched, lambda: Unbatched(lambda x: x.unsqueeze(1)), (7,)),
+        # Time first by hand, and batch_first=True by the template.
+        Fault("transposed twice", TransposedTwice, lambda: TransposedTwice(batch_first=False), (6, 5)),
+    ),
+    *under(
+        "batch-mixing",
         # PetrochukM/PyTorch-NLP#2: The weights are always 1 where the batch has one sample.
         Fault(
             "attention weights sum to one over the batch",

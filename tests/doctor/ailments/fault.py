@@ -26,6 +26,8 @@ class Fault:
         data: What makes the data, for a mistake that lies between model and data.
         corrected_data: The twin's data where the data is the fix; None: the same.
         formula: The formula that the user takes the loss for, by its name in the catalogue of losses.
+        optimizer: What makes the optimizer of a module.
+        corrected_optimizer: The twin's.
         rule: The rule that must fire on the faulty side, and stay silent on the corrected one.
     """
 
@@ -40,6 +42,8 @@ class Fault:
     data: Callable[[], Data] | None = None
     corrected_data: Callable[[], Data] | None = None
     formula: str | None = None
+    optimizer: Callable[[nn.Module], Any] | None = None
+    corrected_optimizer: Callable[[nn.Module], Any] | None = None
     rule: str = ""
 
     def __str__(self):
@@ -62,6 +66,7 @@ def examine(fault: Fault, *, faulty: bool, only: Sequence[str] | None = None) ->
         loss=loss,
         classes=fault.classes,
         formula=fault.formula,
+        optimizer=fault.optimizer if faulty else fault.corrected_optimizer,
         tokens=fault.tokens or None,
         only=only,
         **({"data": data()} if data is not None else {"inputs": fault.shape}),

@@ -24,10 +24,11 @@ _LABELS = {
 
 
 class Side:
-    def __init__(self, fault, make, loss, data):
+    def __init__(self, fault, make, loss, data, optimizer):
         self.make, self.twin, self.loss, self.data = make, fault.corrected, loss, data
         self.shape, self.tokens = fault.shape, fault.tokens
         self.classes, self.formula = fault.classes, fault.formula
+        self.optimizer = optimizer
 
     @property
     def name(self):
@@ -79,13 +80,13 @@ class Side:
 
 
 def faulty(fault):
-    return Side(fault, fault.faulty, fault.loss, fault.data)
+    return Side(fault, fault.faulty, fault.loss, fault.data, fault.optimizer)
 
 
 def corrected(fault):
     loss = fault.loss if fault.corrected_loss is None else fault.corrected_loss
     data = fault.data if fault.corrected_data is None else fault.corrected_data
-    return Side(fault, fault.corrected, loss, data)
+    return Side(fault, fault.corrected, loss, data, fault.corrected_optimizer)
 
 
 def shaken(side, seed=0):

@@ -1,5 +1,6 @@
 """What shows, without the doctor, that the forward or the backward is not what it seems."""
 
+import inspect
 from itertools import pairwise
 
 import torch
@@ -45,6 +46,31 @@ def batch_mixing(side):
         if not torch.allclose(here[row], outputs_at(model, mixed)[row], atol=1e-5):
             return True
     return False
+
+
+def batch_first(side):
+    """A recurrent or attention layer is there, and samples are not apart: their rows mix, or are not theirs."""
+    layers = (nn.RNNBase, nn.MultiheadAttention)
+    if not any(isinstance(layer, layers) for layer in side.model().modules()):
+        return False
+    return batch_mixing(side) or len(outputs_at(side.model().eval(), side.inputs(4))) != 4
+
+
+def ignored_mask(side):
+    """Other values where the mask says padding give other outputs where it says none."""
+    model = side.model().eval()
+    names = [n for n in inspect.signature(model.forward).parameters if n.endswith("mask")]
+    if not names or len(side.shape) > 2:
+        return False
+    inputs, others = side.inputs(4, seed=1), side.inputs(4, seed=2)
+    kept = torch.arange(side.shape[0]) < torch.tensor([side.shape[0], 5, 3, 2])[:, None]
+    others = torch.where(kept.reshape(*kept.shape, *[1] * (inputs.ndim - 2)), inputs, others)
+    mask = ~kept if "key_padding" in names[0] else kept
+    with torch.no_grad():
+        first, second = (model(x, **{names[0]: mask}) for x in (inputs, others))
+    if first.ndim > 2:  # [N, C, position]
+        first, second = (x.transpose(1, 2)[kept] for x in (first, second))
+    return not torch.allclose(first, second, atol=1e-5)
 
 
 def batch_norm_single(side):

@@ -183,3 +183,38 @@ def unseeded_draws(side):
     """``torch.manual_seed(0)`` gives two different models."""
     first, second = (dict(side.model(0).state_dict()) for _ in range(2))
     return any(not torch.equal(value, second[name]) for name, value in first.items())
+
+
+def optimizer_coverage(side):
+    """One step of gradient descent moves a parameter otherwise than by lr times its gradient."""
+    if side.optimizer is None:
+        return False
+    model = side.model()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizers = side.optimizer(model)
+    optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+    if any(group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups):
+        return False
+    inputs, labels = side.batch(8)
+    side.value(model(inputs), labels).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    stepped = {name: before[name] - 0.1 * parameter.grad for name, parameter in model.named_parameters()}
+    return not all(torch.allclose(stepped[name], parameter) for name, parameter in model.named_parameters())
+
+
+def decayed_biases(side):
+    """Where no gradient is, vectors move all the same."""
+    if side.optimizer is None:
+        return False
+    model = side.model()
+    optimizers = side.optimizer(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+        optimizer.step()
+    return any(p.ndim < 2 and not torch.equal(p, before[name]) for name, p in model.named_parameters())

@@ -11,7 +11,9 @@ from modelspace.doctor.rules import (
     heads,
     initialisation,
     losses,
+    masks,
     modes,
+    optimizers,
     placement,
     randomness,
     redundancy,
@@ -22,8 +24,8 @@ from modelspace.doctor.rules import (
 )
 
 _PAGES = (
-    *(heads, shapes, losses, batches, modes, registration, gradients, backward, placement),
-    *(initialisation, symmetry, redundancy, training, randomness),
+    *(heads, shapes, losses, batches, masks, modes, registration, gradients, backward, placement),
+    *(initialisation, symmetry, redundancy, training, randomness, optimizers),
 )
 RULES: tuple[Rule, ...] = tuple(
     found for page in _PAGES for found in vars(page).values() if isinstance(found, Rule)

@@ -1,5 +1,6 @@
 """Batches whose samples don't stay apart: reshapes over the batch, outputs that mix, norms of a single sample."""
 
+import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from modelspace.doctor.rule import Inapplicable, Seen, rule
 from modelspace.doctor.samples import seed_all
 from modelspace.doctor.subject import BATCH, Subject
-from modelspace.doctor.trace import Operation, Trace, record
+from modelspace.doctor.trace import Call, Operation, Trace, place, record
 
 # Sizes tried: from one to five times the declared one, which holds 32 for 7, but no more than these many.
 _REACH, _MOST_SIZES = 5, 40
@@ -137,6 +138,34 @@ _TOLERANCE, _IN_FLOAT64 = 1e-5, 1e-10
 @rule("error")
 def batch_mixing(subject: Subject) -> Seen:
     """The outputs of one sample depend on the others of its batch, in evaluation mode."""
+    first, second = _forwards(subject)
+    before, after = first.outputs.detach(), second.outputs.detach()
+    if not before.ndim or before.shape[0] != BATCH:
+        raise Inapplicable("the outputs have not one row a sample; see batch-reshape")
+    if not torch.equal(
+        before, _recorded(subject, subject.inputs(), double=before.dtype == torch.float64).outputs
+    ):
+        raise Inapplicable("two evaluations differ; see nondeterminism")
+    if after.shape != before.shape:
+        raise Inapplicable("the shape of the outputs depends on the values of the inputs")
+    moved = _moved(before, after)
+    if not bool((moved > 0).any()):
+        return
+    mixing = _mixing(first, second)
+    if mixing is not None and _after_one_that_takes_the_batch_for_time(mixing, first, subject):
+        return  # batch-first says more
+    yield (
+        mixing.where if mixing is not None else subject.end,
+        f"in evaluation mode, another first sample moves the outputs of {int((moved > 0).sum())} of the {BATCH - 1} "
+        f"others, by up to {float(moved.max()):.3g} (outputs are of size {float(before.abs().max()):.3g})",
+        "# a sample's outputs may depend on that sample alone: name the dimensions that are reduced\n"
+        "weights = scores.softmax(dim=-1)     # not dim=0\n"
+        "nn.BatchNorm1d(n, track_running_stats=True)",
+    )
+
+
+def _forwards(subject: Subject) -> tuple[Trace, Trace]:
+    """Record two forwards, the second with another first sample."""
     inputs = subject.inputs()
     changed = inputs.clone()
     changed[0] = subject.inputs(BATCH + 1, scale=3.0, seed=subject.seed + 1)[-1]
@@ -144,25 +173,7 @@ def batch_mixing(subject: Subject) -> Seen:
         first, second = (_recorded(subject, x, double=True) for x in (inputs, changed))
     except Exception:  # a forward with types of its own
         first, second = (_recorded(subject, x, double=False) for x in (inputs, changed))
-    before, after = first.outputs.detach(), second.outputs.detach()
-    if not before.ndim or before.shape[0] != BATCH:
-        raise Inapplicable("the outputs have not one row a sample; see batch-reshape")
-    if not torch.equal(before, _recorded(subject, inputs, double=before.dtype == torch.float64).outputs):
-        raise Inapplicable("two evaluations differ; see nondeterminism")
-    if after.shape != before.shape:
-        raise Inapplicable("the shape of the outputs depends on the values of the inputs")
-    moved = _moved(before, after)
-    if not bool((moved > 0).any()):
-        return
-    yield (
-        _place_of_mixing(first, second) or subject.end,
-        f"in evaluation mode, another first sample moves the outputs of {int((moved > 0).sum())} of the {BATCH - 1} "
-        f"others, by up to {float(moved.max()):.3g} (outputs are of size {float(before.abs().max()):.3g})",
-        "# a sample's outputs may depend on that sample alone: name the dimensions that are reduced\n"
-        "weights = scores.softmax(dim=-1)     # not dim=0\n"
-        "x = nn.MultiheadAttention(…, batch_first=True)     # for [batch, time, features]\n"
-        "nn.BatchNorm1d(n, track_running_stats=True)",
-    )
+    return first, second
 
 
 def _recorded(subject: Subject, inputs: Tensor, *, double: bool) -> Trace:
@@ -184,17 +195,91 @@ def _moved(before: Tensor, after: Tensor) -> Tensor:
     return torch.where(moved > rounding, moved, 0.0)
 
 
-def _place_of_mixing(first: Trace, second: Trace) -> str:
+def _mixing(first: Trace, second: Trace) -> Operation | None:
     """Return the first operation whose outputs mix, if the two forwards took the same way."""
     if len(first.operations) != len(second.operations):
-        return ""
+        return None
     for one, other in zip(first.operations, second.operations, strict=True):
         for a, b in zip(one.outputs, other.outputs, strict=False):
             if a.shape != b.shape or not a.is_floating_point() or not a.numel() or a.shape[:1] != (BATCH,):
                 continue
             if bool((_moved(a, b) > 0).any()):
-                return one.where
-    return ""
+                return one
+    return None
+
+
+# Their dimensions of batch and time are told apart by batch_first alone, whatever the sizes.
+_SEQUENCES = (nn.RNNBase, nn.MultiheadAttention)
+_AROUND = (nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+
+@rule("error")
+def batch_first(subject: Subject) -> Seen:
+    """A recurrent or attention layer takes the batch for time."""
+    suspects = _taking_the_batch_for_time(subject.trace, subject)
+    first, second = _forwards(subject) if suspects else (subject.trace, subject.trace)
+    seen: set[str] = set()
+    for suspect, dimension in suspects:
+        names = suspect.path.split(".")
+        heads = (".".join(names[:i]) for i in range(len(names)))
+        path = next((p for p in heads if isinstance(first.module.get_submodule(p), _AROUND)), suspect.path)
+        index = subject.trace.calls.index(suspect)
+        pair = [call for trace in (first, second) for call in trace.calls[index : index + 1] if call.outputs]
+        outputs = [call.outputs[0].movedim(dimension, 0) for call in pair if call.path == suspect.path]
+        kind = re.sub(r"\d+", "*", path)  # of the equal layers of a stack one is enough
+        if kind in seen or len(outputs) < 2 or any(x.shape[0] != BATCH for x in outputs):
+            continue
+        moved = _moved(*outputs)
+        if not bool((moved > 0).any()):
+            continue
+        seen.add(kind)
+        layer, shape = first.module.get_submodule(path), list(suspect.inputs[0].shape)
+        how = f"batch_first={dimension == 1} has time in dimension {dimension} and the batch in the other"
+        fix = (
+            f"nn.{type(layer).__name__}(…, batch_first={dimension == 0})     # or x.transpose(0, 1) around it"
+        )
+        if len(shape) == 2:
+            how = "two dimensions are one sequence without a batch"
+            fix = f"{path or 'layer'}(x.unsqueeze(1))     # [batch, 1, features], with batch_first=True"
+        yield (
+            place(path, layer),
+            f"it is given {shape}, whose dimension {dimension} is the batch, and {how}: another first sample moves "
+            f"what it gives for {int((moved > 0).sum())} of the {BATCH - 1} others, by up to "
+            f"{float(moved.max()):.3g} (it is of size {float(outputs[0].abs().max()):.3g})",
+            fix,
+        )
+
+
+def _after_one_that_takes_the_batch_for_time(mixing: Operation, trace: Trace, subject: Subject) -> bool:
+    layers = [call.layer for call, _ in _taking_the_batch_for_time(trace, subject)]
+    before = trace.operations[: trace.operations.index(mixing) + 1]
+    return any(operation.layer is layer for operation in before for layer in layers)
+
+
+def _taking_the_batch_for_time(trace: Trace, subject: Subject) -> list[tuple[Call, int]]:
+    """List calls of sequence layers whose dimension of time goes with the size of the batch, and that dimension."""
+    calls, others = list(_of_sequences(trace)), list[Call]()
+    if calls:
+        others = list(_of_sequences(subject.traced(training=False, batch=BATCH + 2)))
+    found = []
+    for call, other in zip(calls, others, strict=False):
+        a, b = call.inputs[0].shape, other.inputs[0].shape
+        if call.path != other.path or len(a) != len(b):
+            break
+        follows = [m != n and m * (BATCH + 2) == n * BATCH for m, n in zip(a, b, strict=True)]
+        time = int(bool(call.layer.batch_first))
+        if len(a) == 3 and follows[time] and not follows[1 - time]:
+            found.append((call, time))
+        elif len(a) == 2 and follows[0]:
+            found.append((call, 0))
+    return found
+
+
+def _of_sequences(trace: Trace) -> Iterator[Call]:
+    """Yield calls of sequence layers; a packed sequence says itself what is what."""
+    for call in trace.calls:
+        if isinstance(call.layer, _SEQUENCES) and call.inputs and not call.packed:
+            yield call
 
 
 @rule("warning")
