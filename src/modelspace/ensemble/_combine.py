@@ -200,7 +200,7 @@ def uncertainty_of(loss: Loss | None, outputs: Outputs, weights: Weights) -> Unc
 
 
 def foreignness(loss: Loss | None, outputs: Outputs, weights: Weights) -> dict[str, Float[Tensor, "sample"]]:
-    """Score how foreign each input is, the larger the more so; the places of a sample, such as pixels, are averaged."""
+    """Score how foreign each input is, the larger the more so; places of a sample, such as pixels, are averaged."""
     sure, kind = uncertainty_of(loss, outputs, weights), kind_of(loss)
     found = {"variance": sure.epistemic}
     if loss is not None and sure.total is not None and kind != "location-scale":
