@@ -21,6 +21,7 @@ from modelspace.nest import arguments, only_tensors, tensors
 PLAN = {"lowering": "vmap", "shard": 8, "compile": False, "workers": 1}
 QUICK = ("DummyNet", "MLP tanh", "residual BatchNorm", "tied embedding", "frozen backbone", "LSTM", "dropout")
 UNSTACKED = ("closures over layers", "features kept by a hook")
+ACCELERATORS = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
 MLP = ms.ModelSpace(lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), input_shape=(6,))
 
 
@@ -120,6 +121,20 @@ def test_members_of_several_layouts_and_rates():
     with torch.no_grad():  # of one call, members drop units of their own
         outputs = ms.Ensemble([population.module(2)] * 2).train().outputs(ones)
     assert not torch.equal(outputs[0], outputs[1]) or population.table.dropout[2] == 0
+
+
+@pytest.mark.parametrize("device", ACCELERATORS or ["cpu"])
+def test_it_moves_to_a_device(device):
+    case = next(case for case in CASES if case.name == "residual BatchNorm")
+    ensemble, x = ms.Ensemble(case.space().sample(seeds=3), loss="cross_entropy"), case.data().test.inputs
+    with torch.no_grad():
+        expected = ensemble(x)
+        for moved in (
+            ensemble.to(device),
+            ms.Ensemble(case.space().sample(seeds=3), loss="cross_entropy").to(device),
+        ):
+            assert torch.allclose(moved(x.to(device)).cpu(), expected, atol=1e-4)
+            assert moved.over(x).device.type == "cpu"
 
 
 def test_what_is_frozen_and_tied_is_held_once():

@@ -200,12 +200,7 @@ def uncertainty_of(loss: Loss | None, outputs: Outputs, weights: Weights) -> Unc
 
 
 def foreignness(loss: Loss | None, outputs: Outputs, weights: Weights) -> dict[str, Float[Tensor, "sample"]]:
-    """Score how foreign each input is to what members were trained on, the larger the more so.
-
-    Of classes ``max_probability`` (1 − max p̄), ``entropy`` H(p̄), ``mutual_information``, and of logits and scores
-    ``energy``, −Σ w_k log Σ_c e^(z_kc); of values ``variance``, of the members' predictions. The places of a sample,
-    such as pixels, are averaged.
-    """
+    """Score how foreign each input is, the larger the more so; places of a sample, such as pixels, are averaged."""
     sure, kind = uncertainty_of(loss, outputs, weights), kind_of(loss)
     found = {"variance": sure.epistemic}
     if loss is not None and sure.total is not None and kind != "location-scale":

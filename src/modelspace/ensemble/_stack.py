@@ -182,14 +182,7 @@ def layout_of(module: nn.Module) -> tuple[Any, ...]:
 
 
 class Members(NamedTuple):
-    """What an ensemble is made of; None for what is not known.
-
-    Attributes:
-        modules: The members.
-        table: A row a member.
-        loss: What they were trained for.
-        input_shape: One sample's, of floating-point numbers.
-    """
+    """What an ensemble is made of: modules, a table of them, their loss, the shape of a sample; None if not known."""
 
     modules: list[nn.Module]
     table: pd.DataFrame | None = None

@@ -89,13 +89,11 @@ class Conformal:
 
     def sets(self, inputs: Any) -> Bool[Tensor, "sample class"]:
         """Return which classes are in each sample's set; of scores, whether −1 and +1 are."""
-        self._require(_OF_CLASSES, "sets of classes")
         p = _probabilities(self.ensemble, self.ensemble.over(inputs))
         return class_scores(p, self.method, _NEW) <= self.threshold
 
     def intervals(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Return the ends of each sample's interval, ``[N, …]`` each; of several values at once, of their box."""
-        self._require(_OF_VALUES, "intervals of values")
         centre, spread = _located(self.ensemble, self.ensemble.over(inputs), self.method)
         return centre - self.threshold * spread, centre + self.threshold * spread
 
@@ -119,12 +117,6 @@ class Conformal:
         else:
             low, high = stats.betabinom(samples, k, n + 1 - k).ppf(ends) / samples
         return float(low), float(high)
-
-    def _require(self, methods: tuple[str, ...], what: str) -> None:
-        if self.method not in methods:
-            raise ModelspaceError(
-                f"method '{self.method}' makes no {what}: those are {' and '.join(methods)}"
-            )
 
     def __repr__(self) -> str:
         low, high = self.band()
@@ -221,6 +213,8 @@ def _scores(ensemble: Ensemble, data: Any, split: str, method: str, seed: int) -
 
 def _located(ensemble: Ensemble, outputs: Tensor, method: str) -> tuple[Tensor, Tensor]:
     """The middle of each interval, and what a threshold of 1 is wide to either side."""
+    if method not in _OF_VALUES:
+        raise ModelspaceError(f"'{method}' makes sets of classes, and no intervals of values")
     outputs = outputs.double()
     centre = ensemble.combined(outputs)
     centre = centre[:, 0] if ensemble.combine == "mixture" else centre
@@ -245,7 +239,7 @@ def separation(ensemble: Ensemble, inside: Any, outside: Any, *, split: str = "t
     Returns:
         A row a score: ``auroc``, 0.5 by chance, and ``error``, its standard error by Hanley and McNeil. Of classes
         the scores are ``max_probability`` (1 − max p̄), ``entropy`` H(p̄), ``mutual_information``, and of logits
-        ``energy``, −Σ w_k log Σ_c e^(z_kc); of values ``variance``, of the members' predictions.
+        and scores ``energy``, −Σ w_k log Σ_c e^(z_kc); of values ``variance``, of the members' predictions.
 
     Source:
         Hendrycks & Gimpel, "A baseline for detecting misclassified and out-of-distribution examples", ICLR 2017; Liu,
