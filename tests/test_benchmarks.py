@@ -186,6 +186,7 @@ def test_a_quick_run_of_other_objectives_and_data(name, here, tmp_path):
     assert (found["workload"], batched) == (name, True)
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_each_question(here, tmp_path):
     path, names = tmp_path / "results.json", ("mlp-32", *workloads.PARTS, *workloads.EXTRAS)
     words = f"--quick --repeats 1 --members 4 --json {path} --only {' --only '.join(names)}"

@@ -89,7 +89,11 @@ def blocks(page, language):
     )
 
 
-@every_page
+# The longest page takes half a minute; each of its jobs is a test of its own room too.
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=p.name, marks=[pytest.mark.slow] if p.name == "work.md" else []) for p in PAGES],
+)
 def test_a_page_s_python_runs(page, tmp_path, monkeypatch):
     """In order and in one namespace, as a reader would type it, from the repository's root but writing elsewhere."""
     for name in ("examples", "README.md"):

@@ -122,7 +122,7 @@ def together(name, outputs, labels):
     return loop
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(4, 60), classes=st.integers(2, 6))
 def test_metrics_of_classes_are_scikit_learns(seed, count, classes):
     generator = np.random.default_rng(seed)

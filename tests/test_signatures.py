@@ -29,6 +29,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_a_small_fit_keeps_its_signatures():
     done = run("-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-q", "tests/test_tiny.py")
     assert done.returncode == 0, done.stdout

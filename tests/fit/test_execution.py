@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import plans
 from support.cases import BATCH, named
-from support.sampled import sampled
 
 import modelspace as ms
 from modelspace.fit import pieces
@@ -122,8 +121,9 @@ print(run.plan.shard, (run.status == "finished").all())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
-@pytest.mark.parametrize("how", sampled(["predicted", "unpredicted"], 2))
+@pytest.mark.parametrize("how", ["predicted", "unpredicted"])
 def test_a_machine_that_is_really_out_of_memory(how):
     done = subprocess.run([sys.executable, "-c", SCARCE, how], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

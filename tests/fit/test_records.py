@@ -91,10 +91,11 @@ TIMES = {
 }
 
 
-EVERY = [*product(TIMES, [{"lowering": "vmap"}, {"lowering": "loop"}]), ("", {"compile": True})]
+EVERY = [*product(TIMES, [{"lowering": "vmap"}, {"lowering": "loop"}])]
+COMPILED = pytest.param("", {"compile": True}, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("times", "how"), sampled(EVERY, 2), ids=str)
+@pytest.mark.parametrize(("times", "how"), [*sampled(EVERY, 2), COMPILED], ids=str)
 def test_what_is_recorded_is_what_a_loop_sees(times, how):
     times, steps = TIMES[times]
     record = [R(what, **times) for what in (*NAMES, size)]
