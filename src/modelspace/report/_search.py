@@ -1,0 +1,261 @@
+"""A search in figures, each by itself or all on one page: functions from its table to pictures."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.report import _document as document
+from modelspace.report._canvas import LIGHT, empty_figure, plain_text, score_ticks, stroke
+from modelspace.report._document import Plot, Table
+from modelspace.show import number
+
+if TYPE_CHECKING:
+    from modelspace.search import Search
+
+_COSTS = {
+    "parameters": "coordinates",
+    "flops": "FLOP of a batch, forward and backward",
+    "memory": "peak bytes",
+}
+_SAID = {
+    "history": "The score of every setting, and the best until then, as they were asked for.",
+    "slice": "The score against each parameter, all others as they came.",
+    "parallel": "A line a setting across all parameters; its colour is the score.",
+    "front": "Score against cost; the line joins the settings that no other beats in both.",
+    "importance": "The share of the scores' variance that each parameter explains alone, and its bootstrap error.",
+}
+_STATES = {"finished": "main", "stopped": "muted"}
+_GRID = 40
+
+
+def plot_search(
+    search: "Search", kind: str, path: str | os.PathLike[str] | None = None, **chosen: Any
+) -> go.Figure:
+    """Draw a search, and write it as one HTML page that needs no network.
+
+    Args:
+        search: The search.
+        kind: One of ``history``, ``slice``, ``contour``, ``parallel``, ``front`` and ``importance``.
+        path: Where the page goes, whole or not at all; not written where None.
+        **chosen: What the kind takes beside.
+
+    Raises:
+        ModelspaceError: an unknown kind or parameter, or the place can't be written to.
+    """
+    if kind not in _KINDS:
+        raise unknown_name("plot", kind, _KINDS)
+    figure = _KINDS[kind](search, **chosen)
+    if path is not None:
+        document.write(figure.to_html(include_plotlyjs=True, full_html=True), path)
+    return figure
+
+
+def write_search(search: "Search", path: str | os.PathLike[str], *, command: str | None = None) -> None:
+    """Write a search's page: what was found, its figures, and every setting.
+
+    Args:
+        search: The search.
+        path: Where the page goes, whole or not at all.
+        command: The command line to print for a reader who wants to do it again.
+
+    Raises:
+        ModelspaceError: the place can't be written to.
+    """
+    plots = []
+    for kind, caption in _SAID.items():
+        try:
+            plots.append(
+                Plot(kind, caption, f"{caption} Its numbers are in the table.", _KINDS[kind](search))
+            )
+        except ModelspaceError:  # too few trials, or costs that are not known
+            continue
+    table = search.table.reset_index()
+    rows = [tuple(_cell(value) for value in row) for row in table.itertuples(index=False)]
+    facts = [("searched", ", ".join(map(str, search.parameters))), ("data", search.data)]
+    facts += [("settings", f"{len(table):,}"), ("members", f"{int(table['seeds'].sum()):,}")]
+    page = document.rendered(
+        "inspection.html.j2",
+        kind="A search",
+        headings=("What was searched", "What it showed", "Every setting"),
+        title=f"{search.title} on {search.data}",
+        digits="",
+        facts=facts + ([("again", command)] if command else []),
+        highlights=[line.strip() for line in search.lines()],
+        totals=[],
+        plots=plots,
+        table=Table("Every setting that was tried", tuple(map(str, table)), rows),
+    )
+    document.write(page, path)
+
+
+def _history(search: "Search") -> go.Figure:
+    table, figure = search.table, empty_figure(340)
+    for state, colour in _STATES.items():
+        own = table[table["state"] == state]
+        figure.add_scatter(
+            x=own.index, y=own["score"], mode="markers", name=state, marker={"color": LIGHT[colour]}
+        )
+    finished = table["score"].where(table["state"] == "finished")
+    best = finished.cummax() if search.higher_is_better else finished.cummin()
+    figure.add_scatter(x=table.index, y=best.ffill(), mode="lines", name="best", line=stroke("other", 2))
+    figure.update_xaxes(title_text="setting, in the order asked for")
+    return _scored(figure, search)
+
+
+def _slice(search: "Search") -> go.Figure:
+    table, names = _finished(search), _varied(search)
+    figure = make_subplots(rows=1, cols=max(1, len(names)), shared_yaxes=True)
+    for column, name in enumerate(names, 1):
+        own = table[table[name].notna()]
+        figure.add_scatter(
+            x=_coordinates(search, name, own[name])[0],
+            y=own["score"],
+            mode="markers",
+            marker={"color": own.index, "colorscale": "Cividis", "size": 7},
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title_text=plain_text(name), **_axis(search, name), row=1, col=column)
+    return _scored(figure.update_layout(height=320, plot_bgcolor=LIGHT["paper"]), search, row=1, col=1)
+
+
+def _contour(search: "Search", x: str | None = None, y: str | None = None) -> go.Figure:
+    from scipy.interpolate import griddata  # two seconds, which no other figure waits for
+
+    names = _varied(search)
+    for name in (x, y):
+        if name is not None and name not in names:
+            raise unknown_name("parameter", name, names)
+    first, second = (
+        (x, y) if x and y else ([*filter(None, (x, y)), *(n for n in names if n not in (x, y))] * 2)[:2]
+    )
+    table = _finished(search).dropna(subset=[first, second])
+    if first == second or len(table) < 4:
+        raise ModelspaceError("a contour is over two parameters, of at least four settings that have both")
+    axes = [_coordinates(search, name, table[name]) for name in (first, second)]
+    inside = [np.asarray([where(v) for v in values], dtype=float) for values, where in axes]
+    lines = [np.linspace(v.min(), v.max(), _GRID) for v in inside]
+    z = griddata(np.stack(inside, 1), table["score"], tuple(np.meshgrid(*lines)), method="nearest")
+    figure = empty_figure(420)
+    scale = {"colorscale": "Cividis", "reversescale": not search.higher_is_better}
+    figure.add_contour(
+        x=lines[0], y=lines[1], z=z, **scale, contours={"coloring": "heatmap"}, hoverinfo="skip"
+    )
+    hover = [f"setting {i}: {number(s)}" for i, s in zip(table.index, table["score"], strict=True)]
+    dots = {"size": 6, "color": LIGHT["paper"], "line": stroke("ink", 1)}
+    figure.add_scatter(x=inside[0], y=inside[1], mode="markers", marker=dots, text=hover, hoverinfo="text")
+    for name, axis in ((first, figure.update_xaxes), (second, figure.update_yaxes)):
+        parameter, log = _span(search, name)
+        axis(title_text=plain_text(f"log₁₀ {name}" if log else name))
+        if parameter is not None:
+            shown = [plain_text(str(v)) for v in parameter]
+            axis(tickvals=list(range(len(shown))), ticktext=shown)
+    return figure.update_layout(showlegend=False)
+
+
+def _parallel(search: "Search") -> go.Figure:
+    table = _finished(search)
+    dimensions: list[dict[str, Any]] = []
+    for name in _varied(search):
+        values, where = _coordinates(search, name, table[name])
+        choices, log = _span(search, name)
+        numbers = [np.nan if pd.isna(v) else float(where(v)) for v in values]
+        told = (
+            {}
+            if choices is None
+            else {"tickvals": list(range(len(choices))), "ticktext": list(map(str, choices))}
+        )
+        label = plain_text(f"log₁₀ {name}" if log else name)
+        dimensions.append({"label": label, "values": numbers, **told})
+    dimensions.append({"label": search.metric, "values": table["score"].tolist()})
+    line = {"color": table["score"], "colorscale": "Cividis", "reversescale": not search.higher_is_better}
+    figure = empty_figure(400)
+    return figure.add_trace(go.Parcoords(dimensions=dimensions, line=line))
+
+
+def _front(search: "Search", cost: str = "parameters") -> go.Figure:
+    front, table = search.front(cost), _finished(search)
+    figure = empty_figure(360)
+    hover = [f"setting {i}" for i in table.index]
+    figure.add_scatter(
+        x=table[cost],
+        y=table["score"],
+        mode="markers",
+        name="settings",
+        marker={"color": LIGHT["muted"]},
+        text=hover,
+    )
+    line = {"line": {**stroke("main", 2), "shape": "hv"}, "marker": {"size": 8}}
+    figure.add_scatter(x=front[cost], y=front["score"], mode="lines+markers", name="front", **line)
+    figure.update_xaxes(title_text=_COSTS[cost], type="log")
+    return _scored(figure, search)
+
+
+def _importance(search: "Search", **how: Any) -> go.Figure:
+    table = search.importance(**how).iloc[::-1]
+    figure = empty_figure(110 + 34 * len(table))
+    names = [plain_text(name) for name in table["parameter"]]
+    errors = {"type": "data", "array": table["error"], "color": LIGHT["ink"]}
+    figure.add_bar(
+        x=table["importance"], y=names, orientation="h", error_x=errors, marker={"color": LIGHT["main"]}
+    )
+    return figure.update_xaxes(title_text="share of the variance", rangemode="tozero")
+
+
+_KINDS = {
+    "history": _history,
+    "slice": _slice,
+    "contour": _contour,
+    "parallel": _parallel,
+    "front": _front,
+    "importance": _importance,
+}
+
+
+def _finished(search: "Search") -> pd.DataFrame:
+    table = search.table
+    return table[table["state"] == "finished"]
+
+
+def _varied(search: "Search") -> list[str]:
+    """The parameters that have more than one value."""
+    table = search.table
+    return [n for n in dict.fromkeys(p.name for p in search.parameters) if table[n].astype(str).nunique() > 1]
+
+
+def _span(search: "Search", name: str) -> tuple[list[Any] | None, bool]:
+    """The choices of a parameter, None where it is a range; and whether its axis is logarithmic."""
+    own = [p for p in search.parameters if p.name == name]
+    if all(p.ordered or not isinstance(p.values, tuple) for p in own):
+        return None, all(getattr(p.values, "log", False) for p in own)
+    return list(dict.fromkeys(v for p in own if isinstance(p.values, tuple) for v in p.values)), False
+
+
+def _coordinates(search: "Search", name: str, values: pd.Series) -> tuple[list[Any], Any]:
+    """The values as an axis shows them, and where each lies on a linear one."""
+    choices, log = _span(search, name)
+    if choices is None:
+        return values.tolist(), np.log10 if log else float
+    return [plain_text(str(v)) for v in values], [plain_text(str(v)) for v in choices].index
+
+
+def _axis(search: "Search", name: str) -> dict[str, Any]:
+    choices, log = _span(search, name)
+    return {"type": "log" if log else "linear" if choices is None else "category", "gridcolor": LIGHT["grid"]}
+
+
+def _scored(figure: go.Figure, search: "Search", **where: Any) -> go.Figure:
+    title = f"validation {plain_text(search.metric.replace('_', ' '))}"
+    return figure.update_yaxes(title_text=title, **score_ticks(search.metric), **where)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if np.isnan(value) else f"{value:.6g}"
+    return "–" if value is None else str(value)
