@@ -49,7 +49,7 @@ FULL = {
 }
 QUICK = {"width": [4, 16], "depth": [1, 2], "lr": ms.logspace(1e-4, 1e-1, 6), "weight_decay": [0.0, 1e-2]}
 SETS = ("digits", "wine", "breast_cancer")
-ASKED = {"trials": 64, "batch": 16, "seeds": 2, "race": 8}
+ASKED = {"trials": 128, "batch": 32, "alike": 8, "seeds": 2, "race": 8}
 
 
 class MLP(nn.Module):
@@ -125,7 +125,7 @@ def ours(known: Truth, grid: dict[str, list[Any]], seed: int) -> dict[str, float
             trial.epochs = epochs
 
     study = Suggester(parameters_of(grid), "tpe", seed, [True], ASKED["batch"])
-    found, close = hunt(study, lambda _: {}, look_up, True, ends=[EPOCHS], **ASKED)
+    found, close = hunt(study, lambda _: {}, look_up, True, own=("width", "depth"), ends=[EPOCHS], **ASKED)
     best = found[close[0]]
     members = sum(len(trial.scores) for trial in found)
     return {

@@ -18,7 +18,24 @@ class Net(nn.Module):
     def forward(self, x):
         return self.net(x)
 """
-QUICK = ["--data", "digits-7x7", "--trials", "4", "--batch", "2", "--race", "1", "--fresh-seeds", "2", "--epochs", "1", "--batch-size", "200", "--plan", "vmap"]
+QUICK = [
+    "--data",
+    "digits-7x7",
+    "--trials",
+    "4",
+    "--batch",
+    "2",
+    "--race",
+    "1",
+    "--fresh-seeds",
+    "2",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "200",
+    "--plan",
+    "vmap",
+]
 
 
 @pytest.fixture
@@ -54,13 +71,13 @@ def test_what_is_found_is_printed_and_written(net, capsys, tmp_path):
     assert (tmp_path / "search.db").is_file()
     again = json.loads(printed(capsys, *words, "--out", out, "--json"))
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
-    said = printed(capsys, *words)
+    said = printed(capsys, *words, "--out", out)
     assert "search of Net on" in said
     assert "looked better than fresh seeds are by" in said
 
 
 REFUSED = [
-    (("--over", "lr"), "--over lr: write NAME=VALUES, like lr=1e-4:1e-1"),
+    (("--over", "lr"), "--over lr: write NAME=VALUES, like --lr 1e-4:1e-1"),
     (("--over", "lr=1e-1:1e-4"), "lr: a range is"),
     (("--over", "lr=0.1,0.2", "--over", "lr=0.3"), "--over lr: given more than once"),
     (("--over", "momentum=0.5,0.9@optimizer=sgd"), "depends on optimizer, which is not chosen"),
@@ -68,7 +85,7 @@ REFUSED = [
     (("--over", "lr=0.1,0.2", "--sampler", "tp"), "invalid choice: 'tp'"),
     (("--over", "lr=0.1,0.2", "--stop", "half"), "invalid choice: 'half'"),
     (("--over", "lr=0.1,0.2", "--goals", "speed"), "unknown goal"),
-    (("--over", "lr=0.1,0.2", "--parameters", "10"), "no setting within parameters=10"),
+    (("--over", "lr=0.1,0.2", "--parameters", "10"), "no setting within --parameters 10"),
     (("--over", "lr=0.1,0.2", "--fresh"), "goes on with what is in its folder"),
     (("--over", "seed=1,2"), "seed is no choice"),
     (("--over", "lr=1e300"), "all 1 settings diverged"),

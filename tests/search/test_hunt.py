@@ -115,8 +115,8 @@ def test_a_setting_of_which_a_seed_diverged_is_the_worst():
 
 
 def test_what_is_over_budget_is_never_trained():
-    found, _, _ = hunted(costs=lambda setting: {"parameters": 1.0} if setting["x"] < 0.5 else None)
-    assert len(found) == 32
+    found, _, _ = hunted(costs=lambda setting: {"parameters": 1.0} if setting["x"] < 0.5 else None, trials=16)
+    assert len(found) == 16
     assert max(t.setting["x"] for t in found) < 0.5
     found, close, calls = hunted(costs=lambda _: None)
     assert (found, close, calls) == ([], [], [])
@@ -147,3 +147,14 @@ def test_several_goals_find_a_front():
     )
     first, last = ([abs(t.setting["y"]) for t in part] for part in (found[:32], found[-32:]))
     assert np.mean(last) < 0.9 * np.mean(first)
+
+
+def test_settings_in_a_row_share_an_architecture():
+    over = {"x": (-1.0, 1.0), "width": [4, 8, 16], "kind": {"a": {}, "b": {"heads": [1, 2, 4]}}}
+    own = ("width", "kind", "heads")
+    for sampler in ("random", "tpe"):
+        found, _, _ = hunted(lambda s, *_: s["x"], over, sampler=sampler, alike=4, own=own, race=1)
+        for i in range(0, 32, 4):
+            assert len({tuple(t.setting.get(n) for n in own) for t in found[i : i + 4]}) == 1
+        assert len({t.setting["x"] for t in found}) == 32
+        assert len({t.setting["width"] for t in found}) > 1

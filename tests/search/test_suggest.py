@@ -86,7 +86,9 @@ def tried(count, score):
 
 @pytest.mark.parametrize(("kind", "trials"), [("fanova", 24), ("ped-anova", 200)])
 def test_what_alone_matters_has_all_the_importance(kind, trials):
-    table = importances(PARAMETERS, tried(trials, lambda s: s["x"]), [True], kind, 2, 0).set_index("parameter")
+    table = importances(PARAMETERS, tried(trials, lambda s: s["x"]), [True], kind, 2, 0).set_index(
+        "parameter"
+    )
     always = table.loc[["x", "lr", "width", "kind"]]
     assert always["importance"].idxmax() == "x"
     assert always["importance"]["x"] > 0.6

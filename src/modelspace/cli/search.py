@@ -40,7 +40,8 @@ examples:
       --parameters 20000 --trials 128 --out runs/mlp
   modelspace search nets.py:MLP --data digits --over lr=1e-4:1e-1 --over width=16,32 --epochs 81 --stop halving
   modelspace search nets.py:MLP --data digits --over width=8:128 --over lr=1e-4:1e-1 --goals score,parameters"""
-_OPTIONS = "trials batch race fresh_seeds sampler search_seed goals parameters flops memory seconds stop reduction rungs"
+_NUMBERS = "trials batch alike race fresh_seeds search_seed parameters flops memory seconds reduction rungs"
+_OPTIONS = f"{_NUMBERS} sampler goals stop"
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:

@@ -112,71 +112,48 @@ def _slice(search: "Search") -> go.Figure:
     figure = make_subplots(rows=1, cols=max(1, len(names)), shared_yaxes=True)
     for column, name in enumerate(names, 1):
         own = table[table[name].notna()]
+        x, axis = _axis(search, name, own)
+        dots = {"color": own.index, "colorscale": "Cividis", "size": 7}
         figure.add_scatter(
-            x=_coordinates(search, name, own[name])[0],
-            y=own["score"],
-            mode="markers",
-            marker={"color": own.index, "colorscale": "Cividis", "size": 7},
-            showlegend=False,
-            row=1,
-            col=column,
+            x=x, y=own["score"], mode="markers", marker=dots, showlegend=False, row=1, col=column
         )
-        figure.update_xaxes(title_text=plain_text(name), **_axis(search, name), row=1, col=column)
+        figure.update_xaxes(**axis, gridcolor=LIGHT["grid"], row=1, col=column)
     return _scored(figure.update_layout(height=320, plot_bgcolor=LIGHT["paper"]), search, row=1, col=1)
 
 
 def _contour(search: "Search", x: str | None = None, y: str | None = None) -> go.Figure:
     from scipy.interpolate import griddata  # two seconds, which no other figure waits for
 
-    names = _varied(search)
-    for name in (x, y):
-        if name is not None and name not in names:
+    names, asked = _varied(search), [name for name in (x, y) if name is not None]
+    for name in asked:
+        if name not in names:
             raise unknown_name("parameter", name, names)
-    first, second = (
-        (x, y) if x and y else ([*filter(None, (x, y)), *(n for n in names if n not in (x, y))] * 2)[:2]
-    )
-    table = _finished(search).dropna(subset=[first, second])
-    if first == second or len(table) < 4:
+    chosen = [*asked, *(name for name in names if name not in asked)][:2]
+    table = _finished(search).dropna(subset=chosen)
+    if len({*chosen}) < 2 or len(table) < 4:
         raise ModelspaceError("a contour is over two parameters, of at least four settings that have both")
-    axes = [_coordinates(search, name, table[name]) for name in (first, second)]
-    inside = [np.asarray([where(v) for v in values], dtype=float) for values, where in axes]
-    lines = [np.linspace(v.min(), v.max(), _GRID) for v in inside]
-    z = griddata(np.stack(inside, 1), table["score"], tuple(np.meshgrid(*lines)), method="nearest")
-    figure = empty_figure(420)
+    (across, x_axis), (up, y_axis) = (_axis(search, name, table) for name in chosen)
+    lines = [np.linspace(min(values), max(values), _GRID) for values in (across, up)]
+    z = griddata(np.stack([across, up], 1), table["score"], tuple(np.meshgrid(*lines)), method="nearest")
+    figure = empty_figure(420).update_layout(showlegend=False)
     scale = {"colorscale": "Cividis", "reversescale": not search.higher_is_better}
     figure.add_contour(
         x=lines[0], y=lines[1], z=z, **scale, contours={"coloring": "heatmap"}, hoverinfo="skip"
     )
     hover = [f"setting {i}: {number(s)}" for i, s in zip(table.index, table["score"], strict=True)]
     dots = {"size": 6, "color": LIGHT["paper"], "line": stroke("ink", 1)}
-    figure.add_scatter(x=inside[0], y=inside[1], mode="markers", marker=dots, text=hover, hoverinfo="text")
-    for name, axis in ((first, figure.update_xaxes), (second, figure.update_yaxes)):
-        parameter, log = _span(search, name)
-        axis(title_text=plain_text(f"log₁₀ {name}" if log else name))
-        if parameter is not None:
-            shown = [plain_text(str(v)) for v in parameter]
-            axis(tickvals=list(range(len(shown))), ticktext=shown)
-    return figure.update_layout(showlegend=False)
+    figure.add_scatter(x=across, y=up, mode="markers", marker=dots, text=hover, hoverinfo="text")
+    return figure.update_xaxes(**x_axis).update_yaxes(**y_axis)
 
 
 def _parallel(search: "Search") -> go.Figure:
-    table = _finished(search)
-    dimensions: list[dict[str, Any]] = []
+    table, dimensions = _finished(search), []
     for name in _varied(search):
-        values, where = _coordinates(search, name, table[name])
-        choices, log = _span(search, name)
-        numbers = [np.nan if pd.isna(v) else float(where(v)) for v in values]
-        told = (
-            {}
-            if choices is None
-            else {"tickvals": list(range(len(choices))), "ticktext": list(map(str, choices))}
-        )
-        label = plain_text(f"log₁₀ {name}" if log else name)
-        dimensions.append({"label": label, "values": numbers, **told})
+        values, axis = _axis(search, name, table)
+        dimensions.append({"values": values, "label": axis.pop("title_text"), **axis})
     dimensions.append({"label": search.metric, "values": table["score"].tolist()})
     line = {"color": table["score"], "colorscale": "Cividis", "reversescale": not search.higher_is_better}
-    figure = empty_figure(400)
-    return figure.add_trace(go.Parcoords(dimensions=dimensions, line=line))
+    return empty_figure(400).add_trace(go.Parcoords(dimensions=dimensions, line=line))
 
 
 def _front(search: "Search", cost: str = "parameters") -> go.Figure:
@@ -229,25 +206,18 @@ def _varied(search: "Search") -> list[str]:
     return [n for n in dict.fromkeys(p.name for p in search.parameters) if table[n].astype(str).nunique() > 1]
 
 
-def _span(search: "Search", name: str) -> tuple[list[Any] | None, bool]:
-    """The choices of a parameter, None where it is a range; and whether its axis is logarithmic."""
-    own = [p for p in search.parameters if p.name == name]
+def _axis(search: "Search", name: str, table: pd.DataFrame) -> tuple[list[float], dict[str, Any]]:
+    """Where the values of a parameter lie, NaN where it was not chosen; and what the axis says."""
+    own, values = [p for p in search.parameters if p.name == name], table[name].tolist()
     if all(p.ordered or not isinstance(p.values, tuple) for p in own):
-        return None, all(getattr(p.values, "log", False) for p in own)
-    return list(dict.fromkeys(v for p in own if isinstance(p.values, tuple) for v in p.values)), False
-
-
-def _coordinates(search: "Search", name: str, values: pd.Series) -> tuple[list[Any], Any]:
-    """The values as an axis shows them, and where each lies on a linear one."""
-    choices, log = _span(search, name)
-    if choices is None:
-        return values.tolist(), np.log10 if log else float
-    return [plain_text(str(v)) for v in values], [plain_text(str(v)) for v in choices].index
-
-
-def _axis(search: "Search", name: str) -> dict[str, Any]:
-    choices, log = _span(search, name)
-    return {"type": "log" if log else "linear" if choices is None else "category", "gridcolor": LIGHT["grid"]}
+        log = all(getattr(p.values, "log", False) for p in own)
+        numbers = np.asarray(values, dtype=np.float64)
+        title = plain_text(f"log₁₀ {name}" if log else name)
+        return (np.log10(numbers) if log else numbers).tolist(), {"title_text": title}
+    choices = list(dict.fromkeys(str(v) for p in own if isinstance(p.values, tuple) for v in p.values))
+    places = [float(choices.index(str(v))) if str(v) in choices else np.nan for v in values]
+    ticks = {"tickvals": list(range(len(choices))), "ticktext": [plain_text(v) for v in choices]}
+    return places, {"title_text": plain_text(name), **ticks}
 
 
 def _scored(figure: go.Figure, search: "Search", **where: Any) -> go.Figure:

@@ -74,7 +74,8 @@ class Search:
         fresh: The run of fresh seeds at the winner's setting.
         test: Their test scores, one row a member.
         distribution: Of their headline test score.
-        comparison: Of the first two of them, as points and as functions.
+        pair: The first two of them that finished, positions in ``fresh.population``.
+        comparison: Of these two, as points and as functions.
         refused: How many suggestions were over budget or could not be built, and were never trained.
         seconds: Of all fits, the fresh ones too.
     """
@@ -89,6 +90,7 @@ class Search:
     fresh: Run
     test: pd.DataFrame
     distribution: Distribution
+    pair: tuple[int, int]
     comparison: Comparison | None
     refused: int
     seconds: float
@@ -271,18 +273,22 @@ class Search:
             else "  no other setting is close",
         ]
 
+    @property
+    def _top(self) -> pd.DataFrame:
+        table = self.table
+        order = table["score"].sort_values(ascending=not self.higher_is_better, kind="stable").index
+        return table.loc[order].head(_SHOWN)
+
     def __repr__(self) -> str:
-        order = self.table["score"].sort_values(ascending=not self.higher_is_better, kind="stable").index
-        return "\n".join([*self.lines(), self.table.loc[order].head(_SHOWN).to_string()])
+        return "\n".join([*self.lines(), self._top.to_string()])
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{escape(line.strip())}</li>" for line in self.lines())
-        order = self.table["score"].sort_values(ascending=not self.higher_is_better, kind="stable").index
-        return f"<div><ul>{lines}</ul>{self.table.loc[order].head(_SHOWN).to_html(escape=True)}</div>"
+        return f"<div><ul>{lines}</ul>{self._top.to_html(escape=True)}</div>"
 
 
 def told(trial: Trial, among: Sequence[Trial], goals: Sequence[str], higher: bool) -> Told:
-    """Return what a study is told of a setting: one that diverged has the worst score there is; None of it where none."""
+    """Return what a study is told of a setting: one that diverged has the worst score there is, if there is one."""
     value = trial.score
     if np.isnan(value):
         seen = [other.score for other in among if not np.isnan(other.score)]

@@ -77,10 +77,17 @@ class Suggester:
             made = _sampler(optuna, sampler, seed, len(higher), batch)
             self._study = optuna.create_study(directions=_directions(higher), sampler=made)
 
-    def ask(self) -> Suggestion:
-        """Suggest a setting."""
+    def ask(self, held: Mapping[str, Any] | None = None) -> Suggestion:
+        """Suggest a setting.
+
+        Args:
+            held: Values that it is to have; all are suggested where None.
+        """
         setting: dict[str, Any] = {}
         with _optuna():
+            if held:
+                own = [p for p in self._parameters if p.name in held and p.active(held) and _varies(p)]
+                self._study.enqueue_trial({p.key: _placed(p, held[p.name]) for p in own})
             trial = self._study.ask()
             for parameter in self._parameters:
                 if parameter.active(setting):
@@ -232,9 +239,8 @@ def _frozen(optuna: ModuleType, parameters: Sequence[Parameter], told: Told, *, 
     params, distributions = {}, {}
     for parameter in (p for p in parameters if _has(told, p)):
         value, key = told.setting[parameter.name], parameter.key
-        if isinstance(parameter.values, tuple):
-            value = _storable(value) if plain else parameter.values.index(value)
-        params[key], distributions[key] = value, _distribution(optuna, parameter, plain=plain)
+        params[key] = _storable(value) if plain else _placed(parameter, value)
+        distributions[key] = _distribution(optuna, parameter, plain=plain)
     steps = {} if told.stopped is None or told.values is None else {told.stopped: told.values[0]}
     return optuna.trial.create_trial(
         state=state,
@@ -282,6 +288,11 @@ def _has(told: Told, parameter: Parameter) -> bool:
 
 def _varies(parameter: Parameter) -> bool:
     return isinstance(parameter.values, Span) or len(parameter.values) > 1
+
+
+def _placed(parameter: Parameter, value: Any) -> Any:
+    """A value as it is suggested: of a choice, its place."""
+    return value if isinstance(parameter.values, Span) else parameter.values.index(value)
 
 
 def _storable(value: Any) -> Any:

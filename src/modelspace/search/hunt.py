@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from modelspace.family import Family
 from modelspace.fit import fit
 from modelspace.losses import Loss, Objective
 from modelspace.optimizers import Optimizer
-from modelspace.plain import plain
+from modelspace.plain import parsed, plain
 from modelspace.population import Population
 from modelspace.runs import Run, Status
 from modelspace.search._over import Parameter, Span, parameters_of
@@ -35,6 +36,15 @@ from modelspace.space import TRAINING, ModelSpace
 NOTES = "search.json"
 _PATIENCE = 50  # suggestions, for one that is new and within budget
 _CONTENDERS = 8  # settings that are given more seeds, at most
+Costs = Callable[[Mapping[str, Any]], dict[str, float] | None]
+Train = Callable[[str, Sequence[tuple[Trial, int]], int], None]
+
+
+class _Note(TypedDict):
+    """What became of a fit: its seconds, and its members' scores, None of one that diverged."""
+
+    seconds: float
+    scores: list[float | None]
 
 
 @the_users_told()
@@ -43,8 +53,9 @@ def search(
     data: Any,
     *,
     over: Mapping[str, Any] | None = None,
-    trials: int = 64,
-    batch: int = 16,
+    trials: int = 128,
+    batch: int = 32,
+    alike: int = 8,
     seeds: int = 2,
     race: int = 8,
     fresh_seeds: int = 64,
@@ -87,6 +98,7 @@ def search(
             choices with what depends on them, ``{"adam": {}, "sgd": {"momentum": (0.5, 0.99, "linear")}}``.
         trials: Settings.
         batch: Settings that are asked for and trained together.
+        alike: So many in a row share an architecture, and so a program: what differs in columns alone costs little.
         seeds: Members of each setting.
         race: The most seeds that one of the best gets; no race where that is no more than ``seeds``.
         fresh_seeds: New seeds fitted at the choice, at least 2.
@@ -126,23 +138,21 @@ def search(
     """
     data = datasets.load(data)
     check_confirmable(data, fresh_seeds, "a search")
-    for name, value in {"trials": trials, "batch": batch, "seeds": seeds, "race": race}.items():
+    asked: dict[str, Any] = {"trials": trials, "batch": batch, "alike": alike, "seeds": seeds, "race": race}
+    for name, value in asked.items():
         if value < 1:
             raise ModelspaceError(f"{name} must be at least 1; received {value}")
-    goals = tuple(goals)
-    for goal in goals:
-        if goal not in ("score", *COSTS):
-            raise unknown_name("goal", goal, ("score", *COSTS))
+    if unknown := [goal for goal in goals if goal not in ("score", *COSTS)]:
+        raise unknown_name("goal", unknown[0], ("score", *COSTS))
     if "score" not in goals or (stop is not None and len(goals) > 1):
         raise ModelspaceError(
             f"goals are score and costs, and with several nobody is stopped; received {', '.join(goals)}"
         )
     if settings.pop("fresh", False):
         raise ModelspaceError("a search goes on with what is in its folder: give another one, not fresh=True")
-    over = dict(over or {})
     if isinstance(space, Family):
-        over = {**{name: list(values) for name, values in space.axes.listed.items()}, **over}
-    chosen = parameters_of(over)
+        over = {**{name: list(values) for name, values in space.axes.listed.items()}, **(over or {})}
+    chosen = parameters_of(over or {})
     if not chosen:
         raise ModelspaceError("nothing to choose: over={'lr': (1e-4, 1e-1), 'width': [16, 32]}")
     budget = {"parameters": parameters, "flops": flops, "memory": memory}
@@ -156,58 +166,33 @@ def search(
     sampler = sampler or ("tpe" if len(goals) == 1 else "nsga2")
     study = Suggester(chosen, sampler, search_seed, [higher and g == "score" for g in goals], batch)
     ends = lengths(epochs, stop, reduction, rungs)
+    # Only where all points are kept can members go on from rung to rung; and a run's folder is one architecture's.
+    keep, apart = ("all", rules.own) if len(ends) > 1 else (settings.get("keep", "scores"), set())
 
     def fitted(table: pd.DataFrame, **own: Any) -> Run:
-        # Only where all points are kept can members go on from rung to rung.
-        keep = "all" if len(ends) > 1 else settings.get("keep", "scores")
         members = Population.from_seeds(rules.space, table, torch.device(device))
         return fit(members, data, **{**settings, "keep": keep, **own})
 
     with _folder(out, needed=len(ends) > 1) as folder:
-        # Members that go on are in a folder of their own architecture's: what a run is depends on it.
-        trainer = _Trainer(fitted, measure.score, folder, ends[-1], rules.own if len(ends) > 1 else set())
-        found, close = hunt(
-            study,
-            rules.costs,
-            trainer.train,
-            higher,
-            goals,
-            trials=trials,
-            batch=batch,
-            seeds=seeds,
-            race=race,
-            ends=ends,
-            stop=stop,
-            reduction=reduction,
-            enough=lambda: seconds is not None and trainer.seconds >= seconds,
-        )
+        trainer = _Trainer(fitted, measure.score, folder, ends[-1], apart)
+        asked = {**asked, "own": rules.own, "ends": ends, "stop": stop, "reduction": reduction}
+        asked["enough"] = lambda: seconds is not None and trainer.seconds >= seconds
+        found, close = hunt(study, rules.costs, trainer.train, higher, goals, **asked)
         if not found:
             raise ModelspaceError(rules.nothing())
         best = found[close[0]].setting
         used = {seed for trial in found for seed in trial.scores}
         where = None if out is None else Path(out) / f"fresh-{_digest(best)}"
         last = confirm(rules.space, data, best, used, fresh_seeds, measure, settings, device, where)
-    return Search(
-        rules.space.name,
-        data.name,
-        chosen,
-        found,
-        close,
-        measure.metric,
-        goals,
-        last.fresh,
-        last.test,
-        last.distribution,
-        last.comparison,
-        rules.refused,
-        trainer.seconds + last.fresh.seconds,
-    )
+    taken = trainer.seconds + last.fresh.seconds
+    about = (rules.space.name, data.name, chosen, found, close, measure.metric, tuple(goals))
+    return Search(*about, *last, rules.refused, taken)
 
 
 def hunt(
     study: Suggester,
-    costs: Callable[[Mapping[str, Any]], dict[str, float] | None],
-    train: Callable[[str, Sequence[tuple[Trial, int]], int], None],
+    costs: Costs,
+    train: Train,
     higher: bool,
     goals: Sequence[str] = ("score",),
     *,
@@ -216,38 +201,27 @@ def hunt(
     seeds: int,
     race: int,
     ends: Sequence[int],
+    alike: int = 1,
+    own: Collection[str] = (),
     stop: str | None = None,
     reduction: int = 3,
     enough: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Trial], list[int]]:
     """Search, whoever trains: ask, train from rung to rung, tell; at last race.
 
-    Args:
-        study: Suggests.
-        costs: What a setting costs; None where it is not to be tried.
-        train: Given a name, settings with seeds, and epochs, enters the scores.
-        higher: Whether more of the score is better.
-        goals: The score and costs.
-        trials: Settings, at most.
-        batch: Of them at once.
-        seeds: Of each.
-        race: The most that one of the best gets.
-        ends: The epochs of each rung.
-        stop: Who goes on from one.
-        reduction: Of halving.
-        enough: Whether no more are to be asked for.
-
-    Returns:
-        Every setting, and the numbers of the best and of those near it; none where there were none to try.
+    ``costs`` gives None where a setting is not to be tried; ``train``, given a name, settings with seeds, and epochs,
+    enters the scores; ``own`` are the parameters that make another program. Returned are every setting, and the
+    numbers of the best and of those near it: none where there were none to try.
 
     Raises:
         ModelspaceError: all diverged.
     """
     found: list[Trial] = []
     seen: dict[int, list[float]] = {end: [] for end in ends}
-    number = 0
-    while len(found) < trials and not enough():
-        asked = _asked(study, costs, found, min(batch, trials - len(found)), number)
+    for number in count():
+        if len(found) >= trials or enough():
+            break
+        asked = _asked(study, costs, found, min(batch, trials - len(found)), number, alike, own)
         if not asked:
             break
         new = alive = [trial for _, trial in asked]
@@ -264,43 +238,42 @@ def hunt(
         found += new
         for suggestion, trial in asked:
             study.tell(suggestion, told(trial, found, goals, higher))
-        number += 1
     return found, _race(train, found, race, higher) if found else []
 
 
 def _asked(
     study: Suggester,
-    costs: Callable[[Mapping[str, Any]], dict[str, float] | None],
+    costs: Costs,
     found: Sequence[Trial],
-    count: int,
+    most: int,
     batch: int,
+    alike: int,
+    own: Collection[str],
 ) -> list[tuple[Suggestion, Trial]]:
     """Ask for settings that are new and within budget; fewer where the sampler has no more."""
     known = {_digest(trial.setting) for trial in found}
     asked: list[tuple[Suggestion, Trial]] = []
-    for _ in range(_PATIENCE * count):
-        suggestion = study.ask()
+    held: dict[str, Any] | None = None
+    for _ in range(_PATIENCE * most):
+        suggestion = study.ask(held)
         setting, key = suggestion.setting, _digest(suggestion.setting)
         cost = None if key in known else costs(setting)
         if cost is None:
             study.tell(suggestion, Told(setting, None, None if key in known else 0))
+            held = None
             continue
         known.add(key)
         asked.append((suggestion, Trial(len(found) + len(asked), batch, setting, cost)))
-        if len(asked) == count:
+        if len(asked) == most:
             break
+        held = {n: v for n, v in setting.items() if n in own} if len(asked) % alike else None
     return asked
 
 
-def _race(
-    train: Callable[[str, Sequence[tuple[Trial, int]], int], None],
-    found: Sequence[Trial],
-    most: int,
-    higher: bool,
-) -> list[int]:
+def _race(train: Train, found: Sequence[Trial], most: int, higher: bool) -> list[int]:
     """Give the best, and those near it, more seeds until one is ahead; the numbers of those near it at the end."""
-    number, racing = 0, [trial.number for trial in found if trial.state != "stopped"]
-    while True:
+    racing = [trial.number for trial in found if trial.state != "stopped"]
+    for number in count():
         racing = contenders({i: found[i].worths(higher) for i in racing}, _CONTENDERS)
         if not racing:
             raise ModelspaceError(
@@ -308,10 +281,10 @@ def _race(
             )
         have = len(found[racing[0]].scores)
         if len(racing) < 2 or have >= most:
-            return racing
+            break
         pairs = [(found[i], seed) for i in racing for seed in range(have, min(most, 2 * have))]
         train(f"race-{number}", pairs, found[racing[0]].epochs)
-        number += 1
+    return racing
 
 
 class _Rules:
@@ -441,7 +414,7 @@ class _Trainer:
                 trial.scores[seed] = np.nan if score is None else score
                 trial.epochs = epochs
 
-    def _trained(self, table: pd.DataFrame, epochs: int, place: str) -> dict[str, Any]:
+    def _trained(self, table: pd.DataFrame, epochs: int, place: str) -> _Note:
         began = time.perf_counter()
         run = self._fit(table, epochs=epochs, out=None if self._folder is None else self._folder / place)
         if run.interrupted:
@@ -452,7 +425,7 @@ class _Trainer:
             "scores": [None if np.isnan(score) else float(score) for score in scores],
         }
 
-    def _noted(self, key: str, note: dict[str, Any]) -> dict[str, Any]:
+    def _noted(self, key: str, note: _Note) -> _Note:
         """Note what became of a fit; how long it took the first time is what counts."""
         note["seconds"] = self._notes.get(key, note)["seconds"]
         self._notes[key] = note
@@ -462,7 +435,7 @@ class _Trainer:
         return note
 
 
-def _read_notes(folder: Path | None) -> dict[str, Any]:
+def _read_notes(folder: Path | None) -> dict[str, _Note]:
     """Return what became of the fits of a search, by what they are.
 
     Raises:
@@ -472,14 +445,10 @@ def _read_notes(folder: Path | None) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
-        for note in notes.values():
-            float(note["seconds"])
-            [float(score) for score in note["scores"] if score is not None]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ModelspaceError(
-            f"{path} is damaged ({first_line(error)}): remove it, and what it says is read from its fits again"
-        ) from error
+        notes = parsed(path.read_text(encoding="utf-8"), dict[str, _Note], "it")
+    except (OSError, ValueError) as error:
+        why = first_line(error)
+        raise ModelspaceError(f"{path} is damaged ({why}): without it, its fits are read again") from error
     return notes
 
 
