@@ -1,19 +1,18 @@
 """A search against the truth: ``python -m benchmarks.search``.
 
-A grid of settings of an MLP family is trained whole, every setting with many seeds, on three data sets: the truth. Each
-sampler is then replayed against it: what it chooses, its *regret* is the best setting's mean test score less that of the
-chosen one (in points of accuracy; means over the grid's seeds). Beside it the winner's curse: the score by which the
-choice was made less its setting's true mean, on validation.
+A grid of settings of an MLP family is trained whole, every setting with many seeds, on three data sets: the truth.
+Each sampler is replayed against it. Its *regret* is the best setting's mean test score less that of the one that it
+chooses, its *curse* the score by which it chose less that setting's true mean on validation: in points of accuracy.
 
   ours     batches × seeds as one population, TPE, a race of the best: what ``ms.search`` does
-  optuna   Optuna's own TPE, one trial at a time of one seed each; the best score wins
+  optuna   Optuna's own TPE, a trial at a time, of one seed; the best score wins
   random   the same with settings at random
 
-Seconds are those of training alone. Ours are measured: ``ms.search`` runs for real. Optuna's and random's are the number of
-networks times the seconds of one plain PyTorch loop in a process that is warm already, which is kind to them. The ratio is
-the seconds that Optuna needs, in the median over its replays, until its regret is no larger than ours, over ours.
+Seconds are those of training. Ours are measured, ``ms.search`` runs for real. Optuna's and random's are their number
+of networks times the seconds of the plain PyTorch loop for one, in a process that is warm already, which is kind to
+them; '× seconds' is what they need until their regret (median over replays) is no larger than ours, over ours.
 
-``housing``: 64 MLPs of one to three blocks with rates and decays of their own in one run, on data made up in the size of
+At last 64 MLPs of one to three blocks with rates and decays of their own in one run, on data made up in the size of
 California housing (20,640 × 8): seconds and score. TabPack (arXiv 2607.05380) trains as many on the real data.
 """
 
@@ -22,11 +21,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import torch
 from sklearn import datasets
@@ -37,10 +37,11 @@ from benchmarks.machine import RESULTS, environment, file_name
 from benchmarks.tables import draw, table
 from modelspace.reference import train
 from modelspace.search import Trial, parameters_of
-from modelspace.search._suggest import Suggester, Told
+from modelspace.search._suggest import Suggester
 from modelspace.search.hunt import hunt
 
 EPOCHS, BATCH = 20, 32
+RECIPE: dict[str, Any] = {"optimizer": "adamw", "epochs": EPOCHS, "batch_size": BATCH}
 FULL = {
     "width": [4, 8, 16, 32, 64],
     "depth": [1, 2],
@@ -50,6 +51,7 @@ FULL = {
 QUICK = {"width": [4, 16], "depth": [1, 2], "lr": ms.logspace(1e-4, 1e-1, 6), "weight_decay": [0.0, 1e-2]}
 SETS = ("digits", "wine", "breast_cancer")
 ASKED = {"trials": 128, "batch": 32, "alike": 8, "seeds": 2, "race": 8}
+FEW = {**ASKED, "trials": 24, "batch": 12, "alike": 6}
 
 
 class MLP(nn.Module):
@@ -58,9 +60,7 @@ class MLP(nn.Module):
     def __init__(self, inputs: int = 64, width: int = 16, depth: int = 1, classes: int = 10):
         super().__init__()
         sizes = [inputs, *[width] * depth]
-        hidden = [
-            layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())
-        ]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.net = nn.Sequential(*hidden, nn.Linear(width, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ def truth(space: ms.ModelSpace, data: Any, grid: dict[str, list[Any]], seeds: in
     for width, depth in product(grid["width"], grid["depth"]):
         own = space.variant(width=width, depth=depth)
         columns = {"lr": grid["lr"], "weight_decay": grid["weight_decay"]}
-        run = ms.fit(own.sample(seeds, **columns), data, optimizer="adamw", epochs=EPOCHS, batch_size=BATCH)
+        run = ms.fit(own.sample(seeds, **columns), data, **RECIPE)
         tested = ms.evaluate(run.population, data, ["accuracy"])["accuracy"].to_numpy()
         seen = run.table["validation_accuracy"].to_numpy()
         for values, name in ((seen, "validation"), (tested, "test")):
@@ -99,9 +99,7 @@ class Truth:
 
     def __init__(self, made: dict[str, Any]):
         self.rows = {self.key(setting): i for i, setting in enumerate(made["settings"])}
-        self.validation, self.test = (
-            np.nan_to_num(np.array(made[n]), nan=0.0) for n in ("validation", "test")
-        )
+        self.validation, self.test = (np.nan_to_num(np.array(made[n])) for n in ("validation", "test"))
         self.best = self.test.mean(1).max()
 
     @staticmethod
@@ -115,7 +113,7 @@ class Truth:
         return float(100 * (seen - self.validation[self.rows[self.key(setting)]].mean()))
 
 
-def ours(known: Truth, grid: dict[str, list[Any]], seed: int) -> dict[str, float]:
+def ours(known: Truth, grid: dict[str, list[Any]], asked: dict[str, int], seed: int) -> dict[str, float]:
     """One replay of the whole search, its seeds drawn from the truth's."""
     order = np.random.default_rng(seed).permutation(known.validation.shape[1])
 
@@ -124,29 +122,25 @@ def ours(known: Truth, grid: dict[str, list[Any]], seed: int) -> dict[str, float
             trial.scores[own] = known.validation[known.rows[known.key(trial.setting)], order[own]]
             trial.epochs = epochs
 
-    study = Suggester(parameters_of(grid), "tpe", seed, [True], ASKED["batch"])
-    found, close = hunt(study, lambda _: {}, look_up, True, own=("width", "depth"), ends=[EPOCHS], **ASKED)
+    study = Suggester(parameters_of(grid), "tpe", seed, [True], asked["batch"])
+    found, close = hunt(study, lambda _: {}, look_up, True, own=("width", "depth"), ends=[EPOCHS], **asked)
     best = found[close[0]]
-    members = sum(len(trial.scores) for trial in found)
-    return {
-        "regret": known.regret(best.setting),
-        "curse": known.curse(best.setting, best.score),
-        "members": members,
-    }
+    told = {"regret": known.regret(best.setting), "curse": known.curse(best.setting, best.score)}
+    return {**told, "members": sum(len(trial.scores) for trial in found)}
 
 
-def one_by_one(
-    known: Truth, grid: dict[str, list[Any]], sampler: str, seed: int, most: int
-) -> list[tuple[float, float]]:
-    """Regret and curse of the best so far, after each of so many trials of one seed."""
+def one_by_one(known: Truth, grid: dict[str, list[Any]], sampler: str, seed: int, most: int) -> list[Any]:
+    """Regret and curse of the best so far, after each of so many trials of one seed, by Optuna's defaults."""
     drawn, path, seen, best = np.random.default_rng(seed), [], -1.0, {}
-    study = Suggester(parameters_of(grid), sampler, seed, [True], 1)
+    made = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler](seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=made)
     for _ in range(most):
-        suggestion = study.ask()
-        score = float(drawn.choice(known.validation[known.rows[known.key(suggestion.setting)]]))
-        study.tell(suggestion, Told(suggestion.setting, [score]))
+        trial = study.ask()
+        setting = {name: values[trial.suggest_int(name, 0, len(values) - 1)] for name, values in grid.items()}
+        score = float(drawn.choice(known.validation[known.rows[known.key(setting)]]))
+        study.tell(trial, score)
         if score > seen:
-            seen, best = score, suggestion.setting
+            seen, best = score, setting
         path.append((known.regret(best), known.curse(best, seen)))
     return path
 
@@ -168,36 +162,27 @@ def one_network(space: ms.ModelSpace, data: Any, grid: dict[str, list[Any]]) -> 
     return float(np.mean(found))
 
 
-def question(name: str, grid: dict[str, list[Any]], seeds: int, replays: int, runs: int) -> dict[str, Any]:
+def question(
+    name: str, grid: dict[str, list[Any]], asked: dict[str, int], seeds: int, replays: int, runs: int
+) -> dict[str, Any]:
     """Everything about one data set."""
     space, data = loaded(name)
     made = truth(space, data, grid, seeds)
     known = Truth(made)
-    replayed = [ours(known, grid, seed) for seed in range(replays)]
-    most = min(512, 4 * len(made["settings"]))
-    curves = {
-        s: np.array([one_by_one(known, grid, s, seed, most) for seed in range(replays)])
-        for s in ("tpe", "random")
-    }
-    real = []
+    replayed = [ours(known, grid, asked, seed) for seed in range(replays)]
+    most = min(512, 2 * len(made["settings"]))
+    real, curves = [], {}
+    for sampler in ("tpe", "random"):
+        curves[sampler] = np.array([one_by_one(known, grid, sampler, seed, most) for seed in range(replays)])
     for seed in range(runs):
-        settings = {
-            "optimizer": "adamw",
-            "epochs": EPOCHS,
-            "batch_size": BATCH,
-            "search_seed": seed,
-            "fresh_seeds": 2,
-        }
-        found = ms.search(space, data, over=grid, **ASKED, **settings)
+        found = ms.search(space, data, over=grid, search_seed=seed, fresh_seeds=2, **asked, **RECIPE)
         real.append({"seconds": found.seconds - found.fresh.seconds, "regret": known.regret(found.best)})
     each, mine = one_network(space, data, grid), float(np.median([r["regret"] for r in replayed]))
     seconds = float(np.median([r["seconds"] for r in real]))
-    row: dict[str, Any] = {
-        "data": name, "settings": len(made["settings"]), "seeds": seeds, "truth_seconds": made["seconds"],
-        "ours": quartiles([r["regret"] for r in replayed]), "ours_curse": quartiles([r["curse"] for r in replayed]),
-        "members": float(np.mean([r["members"] for r in replayed])), "seconds": seconds, "network_seconds": each,
-        "real": real,
-    }  # fmt: skip
+    row: dict[str, Any] = {"data": name, "settings": len(made["settings"]), "seeds": seeds, "real": real}
+    row |= {"truth_seconds": made["seconds"], "seconds": seconds, "network_seconds": each}
+    row |= {f"ours{n}": quartiles([r[k] for r in replayed]) for n, k in (("", "regret"), ("_curse", "curse"))}
+    row["members"] = float(np.mean([r["members"] for r in replayed]))
     for sampler, curve in curves.items():
         middle = np.median(curve[:, :, 0], axis=0)
         there = np.flatnonzero(middle <= mine)
@@ -216,48 +201,23 @@ def quartiles(values: Any) -> list[float]:
     return np.quantile(values, [0.25, 0.5, 0.75]).round(3).tolist()
 
 
-class Blocks(nn.Module):
-    """Blocks of a linear layer, a ReLU and dropout, and a number at the end."""
-
-    def __init__(self, blocks: int = 1, width: int = 128):
-        super().__init__()
-        sizes = [8, *[width] * blocks]
-        layers = [
-            l
-            for a, b in zip(sizes, sizes[1:], strict=False)
-            for l in (nn.Linear(a, b), nn.ReLU(), nn.Dropout(0.1))
-        ]
-        self.net = nn.Sequential(*layers, nn.Linear(width, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
-
-
 def housing(epochs: int, samples: int) -> dict[str, Any]:
     """64 MLPs in one run."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(samples, 8, generator=generator)
-    y = (
-        torch.sin(2 * x[:, :1])
-        + x[:, 1:2] * x[:, 2:3]
-        + x[:, 3:4].abs()
-        + 0.3 * torch.randn(samples, 1, generator=generator)
-    )
+    x, noise = (torch.randn(samples, columns, generator=generator) for columns in (8, 1))
+    y = torch.sin(2 * x[:, :1]) + x[:, 1:2] * x[:, 2:3] + x[:, 3:4].abs() + 0.3 * noise
     data = ms.data.load((x, (y - y.mean()) / y.std()), seed=0)
-    drawn, rows = np.random.default_rng(0), []
-    for seed in range(64):
-        lr, decay = 10 ** drawn.uniform(-3.5, -2), 10 ** drawn.uniform(-5, -1)
-        rows.append({"seed": seed, "blocks": seed % 3 + 1, "lr": lr, "weight_decay": decay})
-    space = ms.ModelSpace(Blocks, input_shape=(8,))
-    members = ms.Population.from_seeds(space, pd.DataFrame(rows))
-    run = ms.fit(members, data, loss="mse", optimizer="adamw", epochs=epochs, batch_size=256)
-    best = int(run.table["validation_loss"].idxmin())
+    drawn = np.random.default_rng(0)
+    rates, decays = 10 ** drawn.uniform(-3.5, -2, 64), 10 ** drawn.uniform(-5, -1, 64)
+    members = {"seed": range(64), "depth": np.arange(64) % 3 + 1, "lr": rates, "weight_decay": decays}
+    space = ms.ModelSpace(MLP, input_shape=(8,), inputs=8, width=128, classes=1)
+    population = ms.Population.from_seeds(space, pd.DataFrame(members))
+    run = ms.fit(population, data, loss="mse", optimizer="adamw", epochs=epochs, batch_size=256)
+    best = int(run.table["validation_loss"].argmin())
     test = ms.evaluate(run.population, data, ["loss"], loss="mse")["loss"].to_numpy()
-    noise = float(0.3**2 / y.var())
-    return {
-        "members": 64, "samples": samples, "epochs": epochs, "seconds": run.seconds, "best": run.members.iloc[best].to_dict(),
-        "r2": float(1 - test[best]), "r2_possible": 1 - noise, "r2_median": float(1 - np.median(test)),
-    }  # fmt: skip
+    found = {"members": 64, "samples": samples, "epochs": epochs, "seconds": run.seconds}
+    scores = {"r2": float(1 - test[best]), "r2_possible": float(1 - 0.3**2 / y.var())}
+    return {**found, **scores, "best": run.members.iloc[best].to_dict()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -268,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a small grid on one set: a minute or two")
     parser.add_argument("--out", type=Path, help="the result file (default: in benchmarks/results, by date)")
     options = parser.parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     small = options.quick
     names, grid = (SETS[1:2], QUICK) if small else (SETS, FULL)
     rows = [
@@ -278,26 +239,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = environment()
     path = options.out or RESULTS / file_name(where).replace(".json", "-search.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"environment": where, "asked": ASKED, "sets": rows, "housing": house}, indent=1) + "\n"
-    )
+    made = {"environment": where, "asked": how[1], "sets": rows, "housing": house}
+    path.write_text(json.dumps(made, indent=1) + "\n")
     sys.stdout.write(f"written to {path}\n")
     return 0
 
 
 def shown(rows: Sequence[dict[str, Any]], house: dict[str, Any]) -> list[Any]:
     columns = (
-        "data: {data} | grid: {settings} × {seeds} | ours: {ours[1]:.2f} | curse: {ours_curse[1]:.2f} | networks: {members:.0f}"
-        " | seconds: {seconds:.1f} | optuna, 64: {tpe[at_64][1]:.2f} | its curse: {tpe[curse][1]:.2f} | trials to ours: "
-        "{tpe[trials]} | × seconds: {tpe[ratio]:.1f} | random, 64: {random[at_64][1]:.2f} | × seconds : {random[ratio]:.1f}"
+        "data: {data} | grid: {settings} × {seeds} | ours: {ours[1]:.2f} | curse: {ours_curse[1]:.2f} | "
+        "networks: {members:.0f} | seconds: {seconds:.1f} | optuna, 64: {tpe[at_64][1]:.2f} | its curse: "
+        "{tpe[curse][1]:.2f} | trials to ours: {tpe[trials]} | × seconds: {tpe[ratio]:.1f} | "
+        "random, 64: {random[at_64][1]:.2f} | × seconds : {random[ratio]:.1f}"
     )
-    note = "regret and curse in points of accuracy, medians over replays; trials None: not within 512, the ratio is a lower bound"
-    told = "members: {members} | samples: {samples} | epochs: {epochs} | seconds: {seconds:.1f} | R² of the best: {r2:.4f}"
+    note = "medians over replays; trials None: not within those replayed, and the ratio is a lower bound"
+    told = (
+        "members: {members} | samples: {samples} | epochs: {epochs} | seconds: {seconds:.1f} | "
+        "R² of the best: {r2:.4f} | possible: {r2_possible:.4f}"
+    )
     found = table("Regret against the truth", columns, rows, note)
-    return [
-        *found,
-        *table("MLPs in the size of California housing", f"{told} | possible: {{r2_possible:.4f}}", [house]),
-    ]
+    return [*found, *table("MLPs in the size of California housing", told, [house])]
 
 
 if __name__ == "__main__":

@@ -139,8 +139,8 @@ def test_the_same_call_is_the_same_search_and_goes_on_from_its_folder(found, mon
     more = searched(out=found.fresh.folder.parent, trials=9)
     assert more.table["lr"].tolist()[:6] == found.table["lr"].tolist()
     assert len(more.trials) == 9
-    with pytest.raises(ModelspaceError, match="holds another run: .*samples"):
-        data = separable()
+    data = separable()
+    with pytest.raises(ModelspaceError, match=r"holds another run: .*samples"):
         searched(out=found.fresh.folder.parent, data=replace(data, train=data.validation))
 
 
@@ -168,7 +168,7 @@ def test_a_family_says_what_is_over_budget_and_what_can_t_be_built():
     assert (found.table["parameters"] == 10 * found.table["width"] + 3).all()
     with pytest.raises(
         ModelspaceError,
-        match=r"no setting within parameters=10 in \d+ suggestions: the least parameters among those suggested are 23",
+        match=r"within parameters=10 in \d+ suggestions: the least parameters among .* are 23",
     ):
         searched(family, {"lr": [0.1]}, parameters=10, sampler="random")
 
@@ -241,7 +241,7 @@ def test_what_optuna_is_for_is_said_without_it(monkeypatch):
 
 def test_damaged_notes_are_named(tmp_path):
     (tmp_path / "search.json").write_text('{"batch-000": {"seconds": "long"}}')
-    with pytest.raises(ModelspaceError, match="search.json is damaged"):
+    with pytest.raises(ModelspaceError, match=r"search\.json is damaged"):
         searched(out=tmp_path)
 
 

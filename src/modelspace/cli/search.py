@@ -145,7 +145,7 @@ def _summary(found: Search, folder: Path | None) -> dict[str, Any]:
         "trials": len(found.trials),
         "refused": found.refused,
         "contenders": [found.trials[i].setting for i in found.contenders],
-        "members": int(found.table["seeds"].sum()) + len(found.fresh.members),
+        "members": len(found.members) + len(found.fresh.members),
         "interrupted": found.interrupted,
         "seconds": found.seconds,
     }

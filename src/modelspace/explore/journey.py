@@ -293,8 +293,9 @@ def confirm(
     finished = ended_well(fresh.status)
     if fresh.interrupted and not finished.any():
         raise Interrupted(fresh)
-    goal = {name: settings.get(name) for name in ("loss", "objective")}
-    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", measure.metric])), **goal)
+    measured = list(dict.fromkeys(["loss", measure.metric]))
+    loss, objective = settings.get("loss"), settings.get("objective")
+    test = evaluate(fresh.population, data, measured, loss=loss, objective=objective)
     test["status"] = fresh.status
     first_two = [int(k) for k in test[finished].index[:2]]
     comparison = None

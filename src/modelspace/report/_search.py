@@ -77,7 +77,7 @@ def write_search(search: "Search", path: str | os.PathLike[str], *, command: str
     table = search.table.reset_index()
     rows = [tuple(_cell(value) for value in row) for row in table.itertuples(index=False)]
     facts = [("searched", ", ".join(map(str, search.parameters))), ("data", search.data)]
-    facts += [("settings", f"{len(table):,}"), ("members", f"{int(table['seeds'].sum()):,}")]
+    facts += [("settings", f"{len(table):,}"), ("members", f"{len(search.members):,}")]
     page = document.rendered(
         "inspection.html.j2",
         kind="A search",
@@ -96,7 +96,7 @@ def write_search(search: "Search", path: str | os.PathLike[str], *, command: str
 def _history(search: "Search") -> go.Figure:
     table, figure = search.table, empty_figure(340)
     for state, colour in _STATES.items():
-        own = table[table["state"] == state]
+        own = table.loc[table["state"] == state]
         figure.add_scatter(
             x=own.index, y=own["score"], mode="markers", name=state, marker={"color": LIGHT[colour]}
         )
@@ -111,7 +111,7 @@ def _slice(search: "Search") -> go.Figure:
     table, names = _finished(search), _varied(search)
     figure = make_subplots(rows=1, cols=max(1, len(names)), shared_yaxes=True)
     for column, name in enumerate(names, 1):
-        own = table[table[name].notna()]
+        own = table.loc[table[name].notna()]
         x, axis = _axis(search, name, own)
         dots = {"color": own.index, "colorscale": "Cividis", "size": 7}
         figure.add_scatter(
@@ -197,13 +197,13 @@ _KINDS = {
 
 def _finished(search: "Search") -> pd.DataFrame:
     table = search.table
-    return table[table["state"] == "finished"]
+    return table.loc[table["state"] == "finished"]
 
 
 def _varied(search: "Search") -> list[str]:
     """The parameters that have more than one value."""
-    table = search.table
-    return [n for n in dict.fromkeys(p.name for p in search.parameters) if table[n].astype(str).nunique() > 1]
+    table = search.table.astype(str)
+    return [n for n in dict.fromkeys(p.name for p in search.parameters) if len({*table[n]}) > 1]
 
 
 def _axis(search: "Search", name: str, table: pd.DataFrame) -> tuple[list[float], dict[str, Any]]:

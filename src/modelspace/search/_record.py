@@ -175,10 +175,10 @@ class Search:
             raise ModelspaceError(
                 f"the {cost} of these settings are not known: give the space input_shape=(…)"
             )
-        table = table[table["state"] == "finished"].assign(_worth=lambda t: t["score"] * self._sign)
+        table = table.loc[table["state"] == "finished"].assign(_worth=lambda t: t["score"] * self._sign)
         table = table.sort_values([cost, "_worth"], ascending=[True, False], kind="stable")
         best = table["_worth"].cummax().shift(fill_value=-np.inf)
-        return table[table["_worth"] > best].drop(columns="_worth")
+        return table.loc[table["_worth"] > best].drop(columns="_worth")
 
     def importance(self, kind: str = "fanova", *, resamples: int = 20, seed: int = 0) -> pd.DataFrame:
         """Return how much each parameter mattered, with its error.
@@ -276,8 +276,7 @@ class Search:
     @property
     def _top(self) -> pd.DataFrame:
         table = self.table
-        order = table["score"].sort_values(ascending=not self.higher_is_better, kind="stable").index
-        return table.loc[order].head(_SHOWN)
+        return table.sort_values("score", ascending=not self.higher_is_better, kind="stable").head(_SHOWN)
 
     def __repr__(self) -> str:
         return "\n".join([*self.lines(), self._top.to_string()])

@@ -34,7 +34,7 @@ from modelspace.search._suggest import Suggester, Suggestion, Told
 from modelspace.space import TRAINING, ModelSpace
 
 NOTES = "search.json"
-_PATIENCE = 50  # suggestions, for one that is new and within budget
+_PATIENCE = 25  # suggestions, for one that is new and within budget
 _CONTENDERS = 8  # settings that are given more seeds, at most
 Costs = Callable[[Mapping[str, Any]], dict[str, float] | None]
 Train = Callable[[str, Sequence[tuple[Trial, int]], int], None]
