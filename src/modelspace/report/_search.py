@@ -29,6 +29,7 @@ _SAID = {
     "front": "Score against cost; the line joins the settings that no other beats in both.",
     "importance": "The share of the scores' variance that each parameter explains alone, and its bootstrap error.",
 }
+_QUICKLY = {"importance": {"resamples": 8}}
 _STATES = {"finished": "main", "stopped": "muted"}
 _GRID = 40
 
