@@ -1,10 +1,10 @@
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ PLAN = {"lowering": "vmap", "shard": 64, "compile": False, "threads": 1, "worker
 FAST = {
     "trials": 6,
     "batch": 3,
+    "alike": 2,
     "seeds": 2,
     "race": 4,
     "fresh_seeds": 3,
@@ -173,7 +174,7 @@ def test_a_family_says_what_is_over_budget_and_what_can_t_be_built():
         searched(family, {"lr": [0.1]}, parameters=10, sampler="random")
 
 
-@pytest.mark.parametrize("budget", ["flops", "memory"])
+@pytest.mark.parametrize("budget", ["flops", pytest.param("memory", marks=pytest.mark.slow)])
 def test_a_budget_is_of_one_space_s_variants_too(budget):
     least = space().variant(width=2).anatomy()
     most = {"flops": least.forward_flops + least.backward_flops, "memory": least.peak_bytes}[budget]
@@ -261,37 +262,14 @@ def test_figures_and_page(found, tmp_path):
         found.plot("contour", x="widht")
 
 
+LONG = {"trials": 12, "batch": 4, "stop": "halving", "reduction": 2, "rungs": 2, "epochs": 4, "race": 8}
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-from search import test_search as t
-t.searched(out={out!r}, trials=12, batch=4, stop="halving", reduction=2, rungs=2, epochs=4, race=8)
+from search.test_search import LONG, searched
+print("ready", flush=True)
+searched(out={out!r}, **LONG)
 """
-
-
-def killed_search(tmp_path, times):
-    """Kill a search at random moments, until it ends; its table."""
-    from pathlib import Path
-
-    tests = str(Path(__file__).parents[1])
-    out = tmp_path / "killed"
-    script = KILLED.format(tests=tests, out=str(out))
-    chosen, ends = random.Random(0), 0
-    for _ in range(times):
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-        began = time.monotonic()
-        # The imports take a few seconds, in which nothing can be lost: wait until there is something.
-        while (
-            process.poll() is None
-            and not (out.is_dir() and any(out.iterdir()))
-            and time.monotonic() - began < 60
-        ):
-            time.sleep(0.05)
-        time.sleep(chosen.uniform(0, 4))
-        ends += process.poll() is not None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return out, ends
 
 
 @pytest.mark.slow
@@ -321,18 +299,20 @@ def test_a_search_cut_short_after_any_fit_ends_with_the_same_table(tmp_path, mon
 
 @pytest.mark.slow
 def test_killed_fifty_times_a_search_ends_with_the_same_table(tmp_path):
-    settings = {
-        "trials": 12,
-        "batch": 4,
-        "stop": "halving",
-        "reduction": 2,
-        "rungs": 2,
-        "epochs": 4,
-        "race": 8,
-    }
-    out, ends = killed_search(tmp_path, 50)
-    assert ends < 50
-    same(searched(**settings), searched(**settings, out=out))
+    """Killed at random moments after its imports, in which nothing can be lost; each time it goes on from there."""
+    script = KILLED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path / "a"))
+    drawn, whole = random.Random(0), 0
+    for _ in range(50):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(drawn.uniform(0, 1.5))
+        whole += process.poll() is not None
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert whole < 25
+    same(searched(**LONG), searched(**LONG, out=tmp_path / "a"))
 
 
 def test_notes_hold_what_is_needed_and_no_more(found):

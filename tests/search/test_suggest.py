@@ -84,7 +84,9 @@ def tried(count, score):
     return [Told(setting, [float(score(setting))], about={"seeds": 2}) for setting in settings]
 
 
-@pytest.mark.parametrize(("kind", "trials"), [("fanova", 24), ("ped-anova", 200)])
+@pytest.mark.parametrize(
+    ("kind", "trials"), [pytest.param("fanova", 24, marks=pytest.mark.slow), ("ped-anova", 200)]
+)
 def test_what_alone_matters_has_all_the_importance(kind, trials):
     table = importances(PARAMETERS, tried(trials, lambda s: s["x"]), [True], kind, 2, 0).set_index(
         "parameter"
