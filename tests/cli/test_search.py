@@ -80,7 +80,7 @@ REFUSED = [
     (("--over", "lr"), "--over lr: write NAME=VALUES, like --lr 1e-4:1e-1"),
     (("--over", "lr=1e-1:1e-4"), "lr: a range is"),
     (("--over", "lr=0.1,0.2", "--over", "lr=0.3"), "--over lr: given more than once"),
-    (("--over", "momentum=0.5,0.9@optimizer=sgd"), "depends on optimizer, which is not chosen"),
+    (("--over", "momentum=0.5,0.9@optimizer=sgd"), "what depends on what, and optimizer is not chosen"),
     (("--over", "lr=0.1,0.2", "--seeds", "3,5"), "--seeds is how many a setting has"),
     (("--over", "lr=0.1,0.2", "--sampler", "tp"), "invalid choice: 'tp'"),
     (("--over", "lr=0.1,0.2", "--stop", "half"), "invalid choice: 'half'"),

@@ -72,13 +72,13 @@ REFUSED = [
     ({"seed": [1, 2]}, "seed is no choice"),
     ({"label_noise": [0.0, 0.1]}, "label_noise is no choice"),
     ({"momentum@optimizer": [0.5]}, "NAME@OTHER=VALUE"),
-    ({"momentum@optimizer=sgd": [0.5]}, "depends on optimizer, which is not chosen"),
+    ({"momentum@optimizer=sgd": [0.5]}, "momentum: what depends on what, and optimizer is not chosen"),
     (
         {"optimizer": ["adam"], "momentum@optimizer=sgd": [0.5]},
         "depends on optimizer=sgd, and the choices are adam",
     ),
     ({"lr": [0.1], "optimizer": {"adam": {"lr": [0.2]}}}, "lr is given twice"),
-    ({"a@b=1": [1, 2], "b@a=1": [1, 2]}, "a, b depend on each other"),
+    ({"a@b=1": [1, 2], "b@a=1": [1, 2]}, r"a, b: what depends on what\\?"),
 ]
 
 

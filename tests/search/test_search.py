@@ -221,6 +221,7 @@ REFUSED = [
     ({"goals": ["parameters"]}, "goals are score and costs"),
     ({"goals": ["scores"]}, "did you mean 'score'"),
     ({"goals": ["score", "flops"], "stop": "median"}, "with several nobody is stopped"),
+    ({"given": ms.ModelSpace(Net), "flops": 9}, "the flops of Net are not known: give it input_shape="),
     ({"fresh": True}, "give another one, not fresh=True"),
     ({"over": {"lr": [1e300]}}, "all 1 settings diverged"),
     ({"over": {"momentun": [0.5, 0.9]}}, "momentun"),
@@ -229,9 +230,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("settings", "said"), REFUSED, ids=[str(s) for s, _ in REFUSED])
 def test_what_a_search_needs_is_said(settings, said):
-    settings = {"over": OVER, **FAST, **settings}
+    settings = {"given": space(), "over": OVER, **FAST, **settings}
     with pytest.raises(ModelspaceError, match=said):
-        ms.search(space(), separable(), **settings)
+        ms.search(settings.pop("given"), separable(), **settings)
 
 
 def test_what_optuna_is_for_is_said_without_it(monkeypatch):

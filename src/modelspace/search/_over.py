@@ -80,11 +80,7 @@ class Parameter:
 
     def __str__(self) -> str:
         values = str(self.values) if isinstance(self.values, Span) else ",".join(map(str, self.values))
-        return (
-            f"{self.key} in {values}"
-            if self.when is None
-            else f"{self.name}={values} where {_said(self.when)}"
-        )
+        return f"{self.name}={values}" + ("" if self.when is None else f"@{self.when[0]}={self.when[1]}")
 
 
 def parameters_of(over: Mapping[str, Any]) -> list[Parameter]:
@@ -102,25 +98,39 @@ def parameters_of(over: Mapping[str, Any]) -> list[Parameter]:
         >>> over = {"lr": "1e-4:1e-1", "optimizer": {"adam": {}, "sgd": {"momentum": (0.5, 0.99, "linear")}}}
         >>> for parameter in parameters_of(over):
         ...     print(parameter)
-        lr in 0.0001:0.1
-        optimizer in adam,sgd
-        momentum=0.5:0.99:linear where optimizer is sgd
+        lr=0.0001:0.1
+        optimizer=adam,sgd
+        momentum=0.5:0.99:linear@optimizer=sgd
     """
-    found: list[Parameter] = []
+    left: list[Parameter] = []
     for key, given in over.items():
         name, at, condition = key.partition("@")
-        found += _read(name, given, _condition(key, condition) if at else None)
-    known = {parameter.name: parameter for parameter in found if isinstance(parameter.values, tuple)}
-    found = [_with_condition(parameter, known) for parameter in found]
-    for i, parameter in enumerate(found):
-        same = [other for other in found[:i] if other.name == parameter.name]
-        if any(
-            other.when is None or parameter.when is None or other.when == parameter.when for other in same
-        ):
+        left += _read(name, given, _condition(key, condition) if at else None)
+    done: list[Parameter] = []
+    while left:
+        there = {parameter.name: parameter for parameter in done}
+        ready = [p for p in left if p.when is None or p.when[0] in there]
+        if not ready:
+            unknown = {p.when[0] for p in left if p.when} - {p.name for p in left}
+            why = f", and {', '.join(sorted(unknown))} is not chosen" if unknown else ""
+            raise ModelspaceError(f"{', '.join(p.name for p in left)}: what depends on what{why}?")
+        parameter = ready[0]
+        if parameter.when is not None:
+            parent, value = parameter.when
+            values = there[parent].values
+            if isinstance(values, Span) or value not in values:
+                said = values if isinstance(values, Span) else ", ".join(map(str, values))
+                raise ModelspaceError(
+                    f"{parameter.name} depends on {parent}={value}, and the choices are {said}"
+                )
+        same = [other.when for other in done if other.name == parameter.name]
+        if same and (None in same or parameter.when is None or parameter.when in same):
             raise ModelspaceError(
                 f"{parameter.name} is given twice: once, or once for each value it depends on"
             )
-    return _ordered(found)
+        done.append(parameter)
+        left.remove(parameter)
+    return done
 
 
 def _read(name: str, given: Any, when: tuple[str, Any] | None) -> list[Parameter]:
@@ -131,7 +141,7 @@ def _read(name: str, given: Any, when: tuple[str, Any] | None) -> list[Parameter
             "noise a condition; seeds= says how many a setting has"
         )
     below = given if isinstance(given, Mapping) else {}
-    values = tuple(given) if isinstance(given, Mapping) else values_of(name, given)
+    values = tuple(given) if isinstance(given, Mapping) else _values(name, given)
     allowed = {**RANGES, **ranges()}.get(name)
     numbers = [values.low, values.high] if isinstance(values, Span) else list(values)
     if allowed is not None and (problems := [p for n in numbers for p in check(name, n, allowed)]):
@@ -143,16 +153,8 @@ def _read(name: str, given: Any, when: tuple[str, Any] | None) -> list[Parameter
     return found
 
 
-def values_of(name: str, given: Any) -> Span | tuple[Any, ...]:
-    """Read a range or choices.
-
-    Args:
-        name: Of what, for messages.
-        given: As it was written.
-
-    Raises:
-        ModelspaceError: it is neither.
-    """
+def _values(name: str, given: Any) -> Span | tuple[Any, ...]:
+    """A range or choices."""
     if isinstance(given, Span):
         return given
     if isinstance(given, str):
@@ -199,38 +201,6 @@ def _condition(key: str, text: str) -> tuple[str, Any]:
             f"'{key}': what depends on another is NAME@OTHER=VALUE, like momentum@optimizer=sgd"
         )
     return parent, _literal(value)
-
-
-def _with_condition(parameter: Parameter, known: Mapping[str, Parameter]) -> Parameter:
-    """Hold what a parameter depends on against what there is."""
-    if parameter.when is None:
-        return parameter
-    parent, value = parameter.when
-    if parent not in known:
-        raise ModelspaceError(
-            f"{parameter.name} depends on {parent}, which is not chosen among values: give its choices too"
-        )
-    if value not in known[parent].values:  # pyright: ignore[reportOperatorIssue]
-        choices = ", ".join(map(str, known[parent].values))  # pyright: ignore[reportArgumentType]
-        raise ModelspaceError(f"{parameter.name} depends on {parent}={value}, and the choices are {choices}")
-    return parameter
-
-
-def _ordered(found: list[Parameter]) -> list[Parameter]:
-    """Parents before what depends on them, otherwise as they were given."""
-    done: list[Parameter] = []
-    left = list(found)
-    while left:
-        ready = [p for p in left if p.when is None or p.when[0] in {d.name for d in done}]
-        if not ready:
-            raise ModelspaceError(f"{', '.join(p.name for p in left)} depend on each other")
-        done.append(ready[0])
-        left.remove(ready[0])
-    return done
-
-
-def _said(when: tuple[str, Any]) -> str:
-    return f"{when[0]} is {when[1]}"
 
 
 def _is_number(value: Any) -> bool:

@@ -304,7 +304,7 @@ class _Rules:
         goals: Sequence[str],
     ):
         self._family = given if isinstance(given, Family) else None
-        self._budget, self._memory = budget, "memory" in (*budget, *goals)
+        self._budget, self._asked = budget, {*budget, *goals} - {"score"}
         names = {parameter.name for parameter in parameters}
         if isinstance(given, Family):
             for name in given.axes.fixed.keys() & names:
@@ -336,28 +336,26 @@ class _Rules:
         return None
 
     def _measured(self, arguments: Mapping[str, Any]) -> dict[str, float]:
-        """Coordinates, and where a sample's shape is known FLOP, and bytes where they are asked for."""
-        peak = None
+        """Coordinates, FLOP where a sample's shape is known, and bytes where they are asked for."""
+        forward, backward, peak = None, None, None
         if self._family is not None:  # by law, where one holds
             listed = {name: self.space.hyperparameters[name] for name in self._family.axes.listed}
-            member = self._family.member(**{**listed, **arguments})
-            size, forward, backward, peak = (
-                member.n,
-                member.forward_flops,
-                member.backward_flops,
-                member.peak_bytes,
-            )
+            cost = self._family.member(**{**listed, **arguments})
+            size, forward, backward, peak = cost.n, cost.forward_flops, cost.backward_flops, cost.peak_bytes
         else:
             space = self.space.variant(**arguments) if arguments else self.space
-            size, forward, backward = space.dimension, None, None
-            within = size <= self._budget.get("parameters", np.inf)
-            if within and (self._memory or "flops" in self._budget or space.input_shape is not None):
+            size = space.dimension
+            if size <= self._budget.get("parameters", np.inf) and space.input_shape is not None:
                 cost = space.anatomy()
                 forward, backward, peak = cost.forward_flops, cost.backward_flops, cost.peak_bytes
         found: dict[str, float] = {"parameters": size}
-        if forward is not None and backward is not None:
-            found["flops"] = forward + backward
-        return found | ({"memory": peak} if self._memory and peak is not None else {})
+        found |= {} if forward is None or backward is None else {"flops": forward + backward}
+        found |= {"memory": peak} if peak is not None and "memory" in self._asked else {}
+        if (unknown := self._asked - {*found}) and size <= self._budget.get("parameters", np.inf):
+            raise ModelspaceError(
+                f"the {unknown.pop()} of {self.space.name} are not known: give it input_shape=(…)"
+            )
+        return found
 
     def nothing(self) -> str:
         """Say why no setting was tried."""
