@@ -54,6 +54,10 @@ def test_choices_with_what_depends_on_them_are_written_in_two_ways():
     assert not by_name["lr"].active({"optimizer": "adam"})
 
 
+def test_a_condition_may_hold_for_all():
+    assert parameters_of({"label_noise": 0.2}) == [Parameter("label_noise", (0.2,))]
+
+
 def test_a_name_may_depend_on_two_values_of_one():
     found = parameters_of({"optimizer": {"sgd": {"lr": (1e-2, 1.0)}, "adam": {"lr": (1e-4, 1e-2)}}})
     assert [p.key for p in found] == ["optimizer", "lr@optimizer=sgd", "lr@optimizer=adam"]

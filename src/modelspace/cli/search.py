@@ -66,7 +66,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         goals={"type": lambda text: text.split(","), "metavar": "GOAL[,GOAL]"},
     )
     own.add_argument("--optuna", metavar="URL", help="write the trials there as a study: sqlite:///search.db")
-    parser.set_defaults(seeds=range(2))
+    parser.set_defaults(seeds=range(2), keep="scores")
     arguments.add_json(parser)
 
 

@@ -23,8 +23,9 @@ from modelspace.losses import ranges
 from modelspace.optimizers import RANGES
 
 _SCALES = ("log", "linear")
-# What is no choice: randomness, or a condition under which scores can't be compared.
-_CONDITIONS = ("seed", "data_seed", "fold", "bootstrap", "samples", "task", "label_noise", "source", "phase")
+# What is no choice: randomness, and conditions under which scores can't be compared, of which one value may hold.
+_RANDOM = ("seed", "data_seed", "fold", "bootstrap", "task", "source", "phase")
+_CONDITIONS = ("samples", "label_noise")
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,14 @@ def parameters_of(over: Mapping[str, Any]) -> list[Parameter]:
 
 def _read(name: str, given: Any, when: tuple[str, Any] | None) -> list[Parameter]:
     """A parameter and those that depend on it."""
-    if name in _CONDITIONS or not name:
+    below = given if isinstance(given, Mapping) else {}
+    values = tuple(given) if isinstance(given, Mapping) else _values(name, given)
+    several = isinstance(values, Span) or len(values) > 1
+    if not name or name in _RANDOM or (name in _CONDITIONS and several):
         raise ModelspaceError(
             f"{name or 'a parameter without a name'} is no choice: seeds and samples are what scores vary over, "
             "noise a condition; seeds= says how many a setting has"
         )
-    below = given if isinstance(given, Mapping) else {}
-    values = tuple(given) if isinstance(given, Mapping) else _values(name, given)
     allowed = {**RANGES, **ranges()}.get(name)
     numbers = [values.low, values.high] if isinstance(values, Span) else list(values)
     if allowed is not None and (problems := [p for n in numbers for p in check(name, n, allowed)]):
