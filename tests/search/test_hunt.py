@@ -115,8 +115,8 @@ def test_a_setting_of_which_a_seed_diverged_is_the_worst():
 
 
 def test_what_is_over_budget_is_never_trained():
-    found, _, _ = hunted(costs=lambda setting: {"parameters": 1.0} if setting["x"] < 0.5 else None, trials=16)
-    assert len(found) == 16
+    found, _, _ = hunted(costs=lambda setting: {"parameters": 1.0} if setting["x"] < 0.5 else None, trials=32)
+    assert len(found) == 32
     assert max(t.setting["x"] for t in found) < 0.5
     found, close, calls = hunted(costs=lambda _: None)
     assert (found, close, calls) == ([], [], [])
