@@ -230,10 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     small = options.quick
-    names, grid = (SETS[1:2], QUICK) if small else (SETS, FULL)
-    rows = [
-        question(name, grid, 12 if small else 32, 10 if small else 50, 1 if small else 5) for name in names
-    ]
+    names, *how = (SETS[1:2], QUICK, FEW, 8, 8, 1) if small else (SETS, FULL, ASKED, 32, 50, 5)
+    rows = [question(name, *how) for name in names]
     house = housing(2 if small else 50, 2000 if small else 20640)
     draw("", shown(rows, house), width=170)
     where = environment()
