@@ -147,15 +147,15 @@ def test_the_same_call_is_the_same_search_and_goes_on_from_its_folder(found, mon
 
 @pytest.mark.parametrize("stop", ["halving", pytest.param("median", marks=pytest.mark.slow)])
 def test_who_goes_on_goes_on_from_where_it_was(stop, tmp_path):
-    settings = {"stop": stop, "reduction": 2, "rungs": 2, "epochs": 4, "batch": 6, "race": 1}
+    settings = {"stop": stop, "reduction": 4, "rungs": 2, "epochs": 8, "batch": 4, "trials": 8, "race": 1}
     found = searched(**settings, out=tmp_path)
     same(found, searched(**settings, out=tmp_path))
     states = found.table["state"]
     assert set(states) == {"finished", "stopped"}
-    assert (found.table["epochs"] == np.where(states == "finished", 4, 2)).all()
+    assert (found.table["epochs"] == np.where(states == "finished", 8, 2)).all()
     trial = next(t for t in found.trials if t.state == "finished")
     population = space().sample(2, **{n: [v] for n, v in trial.setting.items()})
-    run = ms.fit(population, separable(), epochs=4, batch_size=30, plan=PLAN)
+    run = ms.fit(population, separable(), epochs=8, batch_size=30, plan=PLAN)
     assert [*trial.scores.values()] == pytest.approx(run.table["validation_accuracy"].tolist())
 
 
