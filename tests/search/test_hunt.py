@@ -158,3 +158,9 @@ def test_settings_in_a_row_share_an_architecture():
             assert len({tuple(t.setting.get(n) for n in own) for t in found[i : i + 4]}) == 1
         assert len({t.setting["x"] for t in found}) == 32
         assert len({t.setting["width"] for t in found}) > 1
+
+
+def test_a_sampler_that_repeats_itself_does_not_end_the_search():
+    over = {"x": [*range(12)], "y": [*range(12)]}
+    found, _, _ = hunted(lambda s, *_: -abs(s["x"] - 5) - abs(s["y"] - 5), over, trials=100, batch=25, race=1)
+    assert len({(t.setting["x"], t.setting["y"]) for t in found}) == 100

@@ -76,15 +76,22 @@ class Suggester:
         with _optuna() as optuna:
             made = _sampler(optuna, sampler, seed, len(higher), batch)
             self._study = optuna.create_study(directions=_directions(higher), sampler=made)
+            self._random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
 
-    def ask(self, held: Mapping[str, Any] | None = None) -> Suggestion:
+    def ask(self, held: Mapping[str, Any] | None = None, *, anew: bool = False) -> Suggestion:
         """Suggest a setting.
 
         Args:
             held: Values that it is to have; all are suggested where None.
+            anew: Whether it is to be drawn at random: a sampler may suggest what it knows again and again.
         """
         setting: dict[str, Any] = {}
         with _optuna():
+            if anew:
+                other, held = self._random.ask(), {}
+                for parameter in self._parameters:
+                    if parameter.active(held):
+                        held[parameter.name] = _suggested(other, parameter)
             if held:
                 own = [p for p in self._parameters if p.name in held and p.active(held) and _varies(p)]
                 self._study.enqueue_trial({p.key: _placed(p, held[p.name]) for p in own})

@@ -35,6 +35,7 @@ from modelspace.space import TRAINING, ModelSpace
 
 NOTES = "search.json"
 _PATIENCE = 25  # suggestions, for one that is new and within budget
+_IDLE = 8  # suggestions in a row that are known or refused, after which one is drawn at random
 _CONTENDERS = 8  # settings that are given more seeds, at most
 Costs = Callable[[Mapping[str, Any]], dict[str, float] | None]
 Train = Callable[[str, Sequence[tuple[Trial, int]], int], None]
@@ -254,15 +255,17 @@ def _asked(
     known = {_digest(trial.setting) for trial in found}
     asked: list[tuple[Suggestion, Trial]] = []
     held: dict[str, Any] | None = None
+    idle = 0
     for _ in range(_PATIENCE * most):
-        suggestion = study.ask(held)
+        suggestion = study.ask(held, anew=idle > _IDLE)
         setting, key = suggestion.setting, _digest(suggestion.setting)
         cost = None if key in known else costs(setting)
         if cost is None:
             study.tell(suggestion, Told(setting, None, None if key in known else 0))
-            held = None
+            held, idle = None, idle + 1
             continue
         known.add(key)
+        idle = 0
         asked.append((suggestion, Trial(len(found) + len(asked), batch, setting, cost)))
         if len(asked) == most:
             break
