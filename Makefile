@@ -12,7 +12,7 @@ DOCTORS := .venv/.doctors
 ZOO := .venv/.zoo
 SITE := .venv/.docs
 
-.PHONY: help venv explore test test-types test-all tiny bench bench-anatomy bench-doctor lint docs clean
+.PHONY: help venv explore test test-types test-all tiny bench bench-anatomy bench-doctor bench-search lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -71,6 +71,9 @@ $(DOCTORS): $(READY)
 
 bench-doctor: $(DOCTORS) ## the doctor's recall, precision and time, beside three other doctors
 	@$(BIN)/python -m benchmarks.diagnosis
+
+bench-search: $(READY) ## a search, Optuna alone and random, replayed against a grid that was trained whole
+	@$(BIN)/python -m benchmarks.search
 
 lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright

@@ -35,14 +35,15 @@ LAYERS = [
     ["reference", "fit", "doctor"],
     ["compare", "verify", "distribute"],
     ["explore", "ensemble"],
+    ["search"],
     ["report", "export"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Methods that a room above performs (run.report, run.ensemble, family.plot, runner="ray"): it is looked for by
+# Methods that a room above performs (run.report, run.ensemble, search.plot, runner="ray"): it is looked for by
 # name when it is asked for, never when a module is imported.
 PERFORMED = {
-    *((name, "report") for name in ("runs", "compare", "explore", "family", "losses")),
+    *((name, "report") for name in ("runs", "compare", "explore", "family", "losses", "search")),
     ("runs", "compare"),
     ("fit", "distribute"),
     ("runs", "ensemble"),
@@ -68,6 +69,7 @@ ONLY_IN = {
     "onnx": "ensemble",
     "onnxscript": "ensemble",
     "pytest": "cli",
+    "optuna": "search",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

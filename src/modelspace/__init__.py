@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modelspace.optimizers import SGD, Adam, AdamW, RMSprop
     from modelspace.population import Population, load, logspace, population_of, save
     from modelspace.runs import Run, open_run
+    from modelspace.search import Search, search
     from modelspace.space import ModelSpace
     from modelspace.verify import Verification, verify
 
@@ -58,6 +59,7 @@ __all__ = [
     "RMSprop",
     "Record",
     "Run",
+    "Search",
     "Trainer",
     "Verdict",
     "Verification",
@@ -86,6 +88,7 @@ __all__ = [
     "predict",
     "report",
     "save",
+    "search",
     "verify",
     "versus",
 ]
@@ -110,6 +113,7 @@ _HOMES = {
     "modelspace.runs": ("Run", "open_run"),
     "modelspace.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "modelspace.population": ("Population", "load", "logspace", "population_of", "save"),
+    "modelspace.search": ("Search", "search"),
     "modelspace.space": ("ModelSpace",),
     "modelspace.family": ("Family",),
     "modelspace.cost": ("Difference", "Inspection", "diff", "inspect"),

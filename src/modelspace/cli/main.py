@@ -19,6 +19,7 @@ _VERBS = {
     "family": "measure a family: n, FLOP and memory by hyper-parameter, as formulas; find the member for a budget",
     "doctor": "find mistakes in a model and its loss in seconds, before training",
     "verify": "hold the population against the plain PyTorch loop, on your own architecture",
+    "search": "hyper-parameters under a budget: every trial over seeds, the winner confirmed on fresh ones",
     "fit": "train seeds × columns as one program",
     "predict": "what the members of a run say of new samples together, and how unsure they are",
     "compare": "two points: same space, same point, how different as functions",
@@ -40,6 +41,7 @@ examples:
   modelspace verify modelspace.examples:DummyNet --input 3x7x7
   modelspace explore                    # the built-in example, and a report of it in runs/dummynet
   modelspace explore mynet.py:CNN --data digits --lr 1e-4:1e-1:12 --out runs/cnn
+  modelspace search mynet.py:MLP --data digits --over lr=1e-4:1e-1 --over width=8:128 --out runs/search
   modelspace fit mynet.py:MLP --model.width 64 --data mydata.npz --seeds 256 --lr 1e-3 --out runs/mlp
   modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
   modelspace predict runs/mlp --data new.npz --trust --out predictions.csv

@@ -1,5 +1,23 @@
-"""The whole journey through one space."""
+"""The whole journey through one space, and how a choice is judged and confirmed."""
 
-from modelspace.explore.journey import Exploration, Interrupted, explore
+from modelspace.explore.journey import (
+    Confirmation,
+    Exploration,
+    Interrupted,
+    Measure,
+    check_confirmable,
+    confirm,
+    explore,
+    measure_of,
+)
 
-__all__ = ["Exploration", "Interrupted", "explore"]
+__all__ = [
+    "Confirmation",
+    "Exploration",
+    "Interrupted",
+    "Measure",
+    "check_confirmable",
+    "confirm",
+    "explore",
+    "measure_of",
+]

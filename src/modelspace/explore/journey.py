@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from modelspace.fit import fit
 from modelspace.losses import Choice, Loss, Objective, Objectives
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
-from modelspace.population import LARGEST_SEED
+from modelspace.population import LARGEST_SEED, Population
 from modelspace.runs import Distribution, Response, Run, Setting, best_of, ended_well, responses_of
 from modelspace.space import ModelSpace, check_number
 
@@ -141,24 +141,17 @@ def explore(
     """
     data = datasets.load(data)
     columns = dict(columns or {})
-    if fresh_seeds < 2:
-        raise ModelspaceError(f"a distribution needs at least 2 fresh seeds; received {fresh_seeds}")
-    check_number(fresh_seeds)
-    for name in ("validation", "test"):
-        if len(data.splits[name]) == 0:
-            raise ModelspaceError(f"exploring needs a {name} split, but that of {data.name} is empty")
+    check_confirmable(data, fresh_seeds, "exploring")
     goal = {"loss": loss, "objective": objective}
     settings = {**goal, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size, **settings}
     population = space.sample(seeds, **columns)
-    minimised = goal_of(population, data, loss, objective)
-    among = minimised.among if isinstance(minimised, Choice) else (minimised,)
-    metric = "accuracy" if all(usual(each, data.classes) for each in among) else "loss"
-    _refuse_incomparable(columns, metric, minimised)
-    diagnosis = _diagnosis(space, among[0], data)
+    measure = measure_of(population, data, columns, **goal, taker="explore")
+    diagnosis = _diagnosis(space, measure.among[0], data)
     sweep = fit(population.to(device), data, **settings, out=_part(out, "sweep"))
     if sweep.interrupted:
         raise Interrupted(sweep)
-    scores, higher = sweep.table[f"validation_{metric}"].to_numpy(dtype=np.float64), metric != "loss"
+    higher = measure.higher_is_better
+    scores = sweep.table[measure.score].to_numpy(dtype=np.float64)
     tried, responses = responses_of(sweep.members, scores, sweep.status, higher_is_better=higher)
     best = best_of(responses, higher_is_better=higher)
     if best is None:
@@ -167,50 +160,168 @@ def explore(
         )
     chosen = tried[best].columns
     used = {int(s) for s in sweep.members["seed"]}
-    first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(fresh_seeds)))
-    population = space.sample(range(first, first + fresh_seeds), **{n: [v] for n, v in chosen.items()})
-    if "data_seed" in columns:
+    own_order = "data_seed" in columns
+    where = _part(out, "fresh")
+    try:
+        confirmed = confirm(
+            space, data, chosen, used, fresh_seeds, measure, settings, device, where, own_order=own_order
+        )
+    except Interrupted:
+        raise Interrupted(sweep) from None
+    return Exploration(
+        confirmed.fresh.population.space,
+        data,
+        sweep,
+        _table(tried, responses),
+        chosen,
+        *confirmed,
+        measure.metric,
+        diagnosis,
+    )
+
+
+class Measure(NamedTuple):
+    """What settings are judged by.
+
+    Attributes:
+        minimised: What is minimised.
+        metric: The headline score: accuracy for classes, otherwise the loss.
+    """
+
+    minimised: Loss
+    metric: str
+
+    @property
+    def among(self) -> Sequence[Loss]:
+        """The losses among which members have theirs."""
+        return self.minimised.among if isinstance(self.minimised, Choice) else (self.minimised,)
+
+    @property
+    def score(self) -> str:
+        """The curve whose last value counts."""
+        return f"validation_{self.metric}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the score."""
+        return self.metric != "loss"
+
+
+def measure_of(
+    population: Population, data: Data, columns: Mapping[str, Any], *, loss: Any, objective: Any, taker: str
+) -> Measure:
+    """Return what settings are judged by.
+
+    Args:
+        population: Some of them.
+        data: What is learned.
+        columns: What is chosen, by name: its values.
+        loss: As of ``fit``.
+        objective: As of ``fit``.
+        taker: Who asks, for messages.
+
+    Raises:
+        ModelspaceError: a validation score can't choose among these values.
+    """
+    minimised = goal_of(population, data, loss, objective)
+    measure = Measure(minimised, "loss")
+    if all(usual(each, data.classes) for each in measure.among):
+        measure = Measure(minimised, "accuracy")
+    _refuse_incomparable(columns, measure, taker)
+    return measure
+
+
+def check_confirmable(data: Data, fresh_seeds: int, doing: str) -> None:
+    """Refuse what a choice can't be made or confirmed with.
+
+    Raises:
+        ModelspaceError: fewer than 2 fresh seeds or more than 10⁸, or an empty validation or test split.
+    """
+    if fresh_seeds < 2:
+        raise ModelspaceError(f"a distribution needs at least 2 fresh seeds; received {fresh_seeds}")
+    check_number(fresh_seeds)
+    for name in ("validation", "test"):
+        if len(data.splits[name]) == 0:
+            raise ModelspaceError(f"{doing} needs a {name} split, but that of {data.name} is empty")
+
+
+class Confirmation(NamedTuple):
+    """What a choice is worth: fresh seeds on the test split; the attributes are those of ``Exploration``."""
+
+    fresh: Run
+    test: pd.DataFrame
+    distribution: Distribution
+    pair: tuple[int, int]
+    comparison: Comparison | None
+
+
+def confirm(
+    space: ModelSpace,
+    data: Data,
+    chosen: Mapping[str, Any],
+    used: set[int],
+    seeds: int,
+    measure: Measure,
+    settings: Mapping[str, Any],
+    device: torch.device | str,
+    out: Path | None,
+    *,
+    own_order: bool = False,
+) -> Confirmation:
+    """Fit fresh seeds at a choice, test them, and compare the first two that finished.
+
+    Args:
+        space: The space.
+        data: What is learned.
+        chosen: The columns, one value each.
+        used: Seeds that are not fresh.
+        seeds: How many fresh ones.
+        measure: What the choice was made by.
+        settings: Those of ``fit``.
+        device: Where to compute.
+        out: The run's folder.
+        own_order: Whether each has its own order of the data.
+
+    Raises:
+        Interrupted: Ctrl-C before any of them was finished.
+    """
+    first = next(s for s in range(LARGEST_SEED) if all(s + i not in used for i in range(seeds)))
+    population = space.sample(range(first, first + seeds), **{n: [v] for n, v in chosen.items()})
+    if own_order:
         population = population.with_columns(data_seed=population.table["seed"])
-    fresh = fit(population.to(device), data, **{**settings, "keep": "all"}, out=_part(out, "fresh"))
+    fresh = fit(population.to(device), data, **{**settings, "keep": "all"}, out=out)
     finished = ended_well(fresh.status)
     if fresh.interrupted and not finished.any():
-        raise Interrupted(sweep)
-    test = evaluate(fresh.population, data, list(dict.fromkeys(["loss", metric])), **goal)
+        raise Interrupted(fresh)
+    measured = list(dict.fromkeys(["loss", measure.metric]))
+    loss, objective = settings.get("loss"), settings.get("objective")
+    test = evaluate(fresh.population, data, measured, loss=loss, objective=objective)
     test["status"] = fresh.status
-    counted = test[finished]
-    first_two = [int(k) for k in counted.index[:2]]
-    comparison, space = None, fresh.population.space
+    first_two = [int(k) for k in test[finished].index[:2]]
+    comparison = None
+    if len(first_two) == 2:
+        comparison = _compared(fresh.population, first_two, data, chosen, measure.minimised)
+    distribution = Distribution.of(test[measure.metric], fresh.status)
+    pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
+    return Confirmation(fresh, test, distribution, pair, comparison)
+
+
+def _compared(
+    population: Population, pair: Sequence[int], data: Data, chosen: Mapping[str, Any], minimised: Loss
+) -> Comparison:
+    """Two members held against each other on the test split."""
     if not isinstance(minimised, Objective):
         minimised = losses.resolve(chosen.get("loss", minimised)).on(data.train.labels)
     own = {name: value for name, value in chosen.items() if name in minimised.hyperparameters()}
-    if len(first_two) == 2:
-        a, b = first_two
-        seed_names = (f"seed {test['seed'][a]}", f"seed {test['seed'][b]}")
-        comparison = compare(
-            fresh.population.module(a),
-            fresh.population.module(b),
-            inputs=data.test.inputs,
-            labels=data.test.labels,
-            loss=minimised.at(own) if isinstance(minimised, Objective) else minimised,
-            names=seed_names,
-            space=space,
-        )
-    distribution = Distribution.of(test[metric], fresh.status)
-    pair = (first_two[0], first_two[-1]) if first_two else (0, 0)
-    table = _table(tried, responses)
-    return Exploration(
-        space,
-        data,
-        sweep,
-        table,
-        chosen,
-        fresh,
-        test,
-        distribution,
-        pair,
-        comparison,
-        metric,
-        diagnosis,
+    a, b = pair
+    return compare(
+        population.module(a),
+        population.module(b),
+        inputs=data.test.inputs,
+        labels=data.test.labels,
+        loss=minimised.at(own) if isinstance(minimised, Objective) else minimised,
+        names=(f"seed {population.table['seed'][a]}", f"seed {population.table['seed'][b]}"),
+        space=population.space,
     )
 
 
@@ -221,16 +332,16 @@ def _diagnosis(space: ModelSpace, loss: Loss, data: Data) -> Diagnosis | None:
         return None
 
 
-def _refuse_incomparable(columns: Mapping[str, Any], metric: str, minimised: Loss) -> None:
+def _refuse_incomparable(columns: Mapping[str, Any], measure: Measure, taker: str) -> None:
     """Columns among whose values a validation score can't choose."""
-    noise = columns.get("label_noise")
+    minimised, noise = measure.minimised, columns.get("label_noise")
     if isinstance(noise, Iterable) and len(set(noise)) > 1:
         raise ModelspaceError(
-            "label_noise is a condition, not a choice: explore takes one value of it; fit takes several"
+            f"label_noise is a condition, not a choice: {taker} takes one value of it; fit takes several"
         )
     if isinstance(minimised, Objectives):
         raise ModelspaceError(
-            "objectives can't be chosen among by their own values: explore takes one; fit takes several"
+            f"objectives can't be chosen among by their own values: {taker} takes one; fit takes several"
         )
     own = minimised.hyperparameters() if isinstance(minimised, Objective) else {}
     for name in own:
@@ -238,11 +349,11 @@ def _refuse_incomparable(columns: Mapping[str, Any], metric: str, minimised: Los
         if isinstance(values, Iterable) and len(set(values)) > 1:
             raise ModelspaceError(
                 f"{name} is a parameter of objective '{minimised.name}', among whose values its own can't choose: "
-                "explore takes one of them; fit takes several"
+                f"{taker} takes one of them; fit takes several"
             )
-    if metric == "loss" and "loss" in columns:
+    if measure.metric == "loss" and "loss" in columns:
         raise ModelspaceError(
-            "losses can't be chosen among by their own values: explore takes several where labels are classes, "
+            f"losses can't be chosen among by their own values: {taker} takes several where labels are classes, "
             "and chooses by accuracy; fit takes several of any kind"
         )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from modelspace.report._inspection import write_inspection
     from modelspace.report._page import write_exploration, write_record, write_run
+    from modelspace.report._search import plot_search, write_search
     from modelspace.report._verdict import write_verdict
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "curves_figure",
     "curves_of",
     "plot_family",
+    "plot_search",
     "record_of_exploration",
     "record_of_run",
     "scaling_figure",
@@ -39,6 +41,7 @@ __all__ = [
     "write_inspection",
     "write_record",
     "write_run",
+    "write_search",
     "write_verdict",
 ]
 
@@ -48,6 +51,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     apart = {"write_inspection": "_inspection", "write_verdict": "_verdict"}
+    apart |= {"plot_search": "_search", "write_search": "_search"}
     home = apart.get(name, "_page" if name.startswith("write_") else "_curves")
     home = "_curves" if "curves" in name else home
     return getattr(import_module(f"{__name__}.{home}"), name)

@@ -50,6 +50,8 @@ def inspection_page(inspection: Inspection) -> str:
     ]
     return document.rendered(
         "inspection.html.j2",
+        kind="Anatomy of an architecture",
+        headings=("What it is", "Where it is", "Layer by layer"),
         title=inspection.title,
         digits=str(inspection.dimension),
         facts=inspection.facts(),

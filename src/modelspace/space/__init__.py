@@ -1,7 +1,7 @@
 """A space of functions: one architecture with fixed hyper-parameters, before anything is trained; and its points."""
 
 from modelspace.cost import Anatomy, Layer
-from modelspace.space._columns import LARGEST_SEED, SEEDS, check_number, logspace
+from modelspace.space._columns import LARGEST_SEED, SEEDS, TRAINING, check_number, logspace
 from modelspace.space._layout import Block, Layout, layout_of
 from modelspace.space._space import ModelSpace, Population, Reading, joined, samples_as
 from modelspace.space._stacks import Stack
@@ -9,6 +9,7 @@ from modelspace.space._stacks import Stack
 __all__ = [
     "LARGEST_SEED",
     "SEEDS",
+    "TRAINING",
     "Anatomy",
     "Block",
     "Layer",
