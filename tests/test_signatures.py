@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 WRONG = """
 from support import typed
 typed.install()

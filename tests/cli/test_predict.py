@@ -12,7 +12,15 @@ from support.commands import printed
 import modelspace as ms
 from modelspace.cli import main
 
-NET = "from torch import nn\n\ndef Net(out=3):\n    return nn.Linear(4, out)\n\ndef Price():\n    return nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))\n"
+NET = """
+from torch import nn
+
+def Net(out=3):
+    return nn.Linear(4, out)
+
+def Price():
+    return nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+"""
 QUICK = ("--epochs", "1", "--plan", "vmap", "--seeds", "3")
 
 
