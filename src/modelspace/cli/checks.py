@@ -192,7 +192,7 @@ def _repaired(options: argparse.Namespace, found: Diagnosis, architecture: Archi
         for path, new in made.after.items():
             old, new = (text.decode().splitlines(keepends=True) for text in (made.before[path], new))
             sys.stdout.writelines(
-                unified_diff(old, new, *(f"{side}/{os.path.relpath(path)}" for side in "ab"))
+                unified_diff(old, new, f"a/{os.path.relpath(path)}", f"b/{os.path.relpath(path)}")
             )
     elif made.after:
         said = [f"fixed: {finding.rule} at {finding.where}" for finding in made.fixed] + said
