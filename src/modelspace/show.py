@@ -62,7 +62,7 @@ def spread(value: float | None, metric: str) -> str:
     """Return a difference of scores: ``0.34 points`` of a percentage, or a plain number."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:.2f} points" if percent_like(metric) else number(value)
+    return f"{100 * value:.2f} points".replace("-", "−") if percent_like(metric) else number(value)
 
 
 def byte_unit(size: float) -> tuple[int, str]:

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.report import _document as document
-from modelspace.report._canvas import LIGHT, empty_figure, plain_text, score_ticks, stroke
+from modelspace.report._canvas import LIGHT, axis_style, empty_figure, plain_text, score_ticks, stroke
 from modelspace.report._document import Plot, Table
 from modelspace.show import number
 
 if TYPE_CHECKING:
     from modelspace.search import Search
 
+_MOST_LINES = 200
 _COSTS = {
     "parameters": "coordinates",
     "flops": "FLOP of a batch, forward and backward",
@@ -119,7 +121,13 @@ def _slice(search: "Search") -> go.Figure:
             x=x, y=own["score"], mode="markers", marker=dots, showlegend=False, row=1, col=column
         )
         figure.update_xaxes(**axis, gridcolor=LIGHT["grid"], row=1, col=column)
-    return _scored(figure.update_layout(height=320, plot_bgcolor=LIGHT["paper"]), search, row=1, col=1)
+    base = empty_figure(320).to_plotly_json()["layout"]
+    figure.update_layout({name: value for name, value in base.items() if "axis" not in name})
+    for axes, how in ((figure.for_each_xaxis, False), (figure.for_each_yaxis, True)):
+        axes(
+            lambda axis, how=how: axis.update({k: v for k, v in axis_style(grid=how).items() if k != "title"})
+        )
+    return _scored(figure, search, row=1, col=1)
 
 
 def _contour(search: "Search", x: str | None = None, y: str | None = None) -> go.Figure:
@@ -148,13 +156,32 @@ def _contour(search: "Search", x: str | None = None, y: str | None = None) -> go
 
 
 def _parallel(search: "Search") -> go.Figure:
-    table, dimensions = _finished(search), []
-    for name in _varied(search):
-        values, axis = _axis(search, name, table)
-        dimensions.append({"values": values, "label": axis.pop("title_text"), **axis})
-    dimensions.append({"label": search.metric, "values": table["score"].tolist()})
-    line = {"color": table["score"], "colorscale": "Cividis", "reversescale": not search.higher_is_better}
-    return empty_figure(400).add_trace(go.Parcoords(dimensions=dimensions, line=line))
+    """Draw a line a setting across all parameters, its colour the rank of its score: in SVG, which needs no WebGL."""
+    table = _finished(search).sort_values("score", ascending=search.higher_is_better).tail(_MOST_LINES)
+    axes = [(*_axis(search, name, table), name) for name in _varied(search)]
+    axes.append((table["score"].tolist(), {"title_text": plain_text(search.metric)}, search.metric))
+    figure, heights = empty_figure(400), []
+    for at, (values, axis, _) in enumerate(axes):
+        known = [v for v in axis.get("tickvals", values) if np.isfinite(v)] or [0.0]
+        low, high = min(known), max(known)
+        heights.append([(v - low) / (high - low) if high > low else 0.5 for v in values])
+        texts = axis.get("ticktext") or [number(low), number(high)]
+        places = [0.5] if high == low else np.linspace(0, 1, len(texts)).tolist()
+        for place, text in zip(places, texts, strict=False):
+            figure.add_annotation(
+                x=at, y=place, text=text, showarrow=False, xanchor="left", xshift=5, font_size=11
+            )
+        figure.add_vline(x=at, line=stroke("muted", 1))
+    colours = sample_colorscale("Cividis", np.linspace(0, 1, max(2, len(table))))
+    for i, (index, line) in enumerate(zip(table.index, zip(*heights, strict=True), strict=True)):
+        y = [value if np.isfinite(value) else None for value in line]
+        style = {"color": colours[i], "width": 1.5}
+        figure.add_scatter(
+            y=y, mode="lines", line=style, name=f"setting {index}", hoverinfo="name", showlegend=False
+        )
+    titles = {"tickvals": list(range(len(axes))), "ticktext": [axis["title_text"] for _, axis, _ in axes]}
+    figure.update_xaxes(**titles, range=[-0.15, len(axes) - 0.6], showline=False, ticks="")
+    return figure.update_yaxes(visible=False, range=[-0.06, 1.06])
 
 
 def _front(search: "Search", cost: str = "parameters") -> go.Figure:
