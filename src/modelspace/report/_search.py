@@ -124,9 +124,7 @@ def _slice(search: "Search") -> go.Figure:
     base = empty_figure(320).to_plotly_json()["layout"]
     figure.update_layout({name: value for name, value in base.items() if "axis" not in name})
     for axes, how in ((figure.for_each_xaxis, False), (figure.for_each_yaxis, True)):
-        axes(
-            lambda axis, how=how: axis.update({k: v for k, v in axis_style(grid=how).items() if k != "title"})
-        )
+        axes(lambda axis, how=how: axis.update({**axis_style(grid=how), "nticks": 4}))
     return _scored(figure, search, row=1, col=1)
 
 
