@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -149,6 +149,16 @@ class Terminal(Console):
         """Yield what is drawn, its text printable."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def setting_text(columns: Mapping[str, Any]) -> str:
+    """Return a setting's columns and values in words; empty where there are none.
+
+    Example:
+        >>> setting_text({"lr": 0.01, "optimizer": "adam"})
+        'lr = 0.01, optimizer = adam'
+    """
+    return ", ".join(f"{n} = {v:g}" if isinstance(v, float) else f"{n} = {v}" for n, v in columns.items())
 
 
 def say(text: str) -> None:

@@ -16,7 +16,7 @@ from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import choice_remarks, record_of_exploration, write_record
 from modelspace.runs import check_outputs
-from modelspace.show import formula, say
+from modelspace.show import formula, say, setting_text
 
 USAGE = "%(prog)s [TARGET --data DATA] [--COLUMN V …] [options]"
 DESCRIPTION = """\
@@ -75,11 +75,12 @@ def _call(options: argparse.Namespace) -> int:
         notice("interrupted: nothing was chosen; what follows is the run until then")
         return finish(interrupt.run, data, options.out, exported, as_json=options.json)
     summary = _summary(found, folder)
-    record = record_of_exploration(found, command=arguments.command_line())
-    if folder:
+    shown = folder or not options.json
+    record = record_of_exploration(found, command=arguments.command_line()) if shown else None
+    if folder and record:
         results.write_folder(folder, {**summary, "report": record}, *_members(found))
         write_record(record, folder / "report.html")
-    if options.json:
+    if options.json or record is None:
         results.print_json(summary)
     else:
         say("\n".join(_lines(found, folder, choice_remarks(record))))
@@ -164,7 +165,7 @@ def _lines(found: Exploration, folder: Path | None, remarks: Sequence[str]) -> l
         lines.append(f"  {'memory':<14}{str(sweep.memory).removeprefix('memory: ')}")
     lines += [*_response_lines(found), *(f"  {remark}" for remark in remarks), ""]
     fresh = found.fresh
-    at = ", ".join(f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in found.chosen.items())
+    at = setting_text(found.chosen)
     lines.append(
         f"{len(fresh.members)} fresh seeds{' at ' + at if at else ''}, {found.metric} on the test split"
     )

@@ -18,7 +18,7 @@ from modelspace.export import check_table, write_csv, write_table
 from modelspace.loading import load_architecture
 from modelspace.progress import notice
 from modelspace.runs import Run, best_of, is_run, open_run
-from modelspace.show import say
+from modelspace.show import say, setting_text
 from modelspace.space import ModelSpace
 
 USAGE = "%(prog)s RUN --data NEW (--trust | --architecture TARGET) [options]"
@@ -150,10 +150,9 @@ def _members(run: Run, query: str | None) -> tuple[Any, str]:
     rows = [place[int(k)] for k in settings[best].rows if int(k) in place]
     if not rows:
         raise ModelspaceError("the members of the best setting were not kept: choose others by --where")
-    at = ", ".join(
-        f"{n} = {v:g}" if isinstance(v, float) else f"{n} = {v}" for n, v in settings[best].columns.items()
-    )
-    return np.array(rows), f" of the best of {len(settings)} settings ({at})"
+    return np.array(
+        rows
+    ), f" of the best of {len(settings)} settings ({setting_text(settings[best].columns)})"
 
 
 VERBS = {"predict": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

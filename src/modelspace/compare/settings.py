@@ -11,6 +11,7 @@ from modelspace import losses
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Loss
 from modelspace.runs import RANDOM, Status, best_of, responses_of
+from modelspace.show import setting_text
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class Chosen:
     @property
     def setting(self) -> str:
         """``lr = 0.01, gamma = 2``; empty where nothing else is a column."""
-        return ", ".join(
-            f"{n} = {v:g}" if isinstance(v, float) else f"{n} = {v}" for n, v in self.values.items()
-        )
+        return setting_text(self.values)
 
 
 def chosen_settings(members: pd.DataFrame, status: np.ndarray, accuracy: np.ndarray | None) -> list[Chosen]:

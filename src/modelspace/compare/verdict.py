@@ -13,7 +13,7 @@ from modelspace.compare.evidence import aligned, html_table
 from modelspace.compare.pairs import Pair
 from modelspace.compare.superiority import exact_interval, sequential_interval
 from modelspace.runs import Distribution
-from modelspace.show import number, score, spread
+from modelspace.show import number, score, setting_text, spread
 
 _SOURCES = {"seed": "initialisation", "data_seed": "data order", "split": "division of the data"}
 _SIGNS = {"±": "$\\pm$", "–": "--", "−": "$-$", ">": "$>$", "<": "$<$", "×": "$\\times$"}
@@ -52,8 +52,7 @@ class Contestant:
     @property
     def at(self) -> str:
         """The setting in words: ``lr = 0.01``; a dash where there is none."""
-        said = (f"{n} = {v:g}" if isinstance(v, float) else f"{n} = {v}" for n, v in self.setting.items())
-        return ", ".join(said) or "–"
+        return setting_text(self.setting) or "–"
 
 
 @dataclass(frozen=True, repr=False)

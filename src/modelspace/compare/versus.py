@@ -17,7 +17,7 @@ from modelspace import metrics
 from modelspace.compare.pairs import paired
 from modelspace.compare.superiority import THRESHOLD, holm, pairs_needed, variance_components
 from modelspace.compare.verdict import Contestant, Verdict
-from modelspace.data import Data, resplit
+from modelspace.data import Data, check_divisible, resplit
 from modelspace.engine import evaluate, goal_of, predict
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.fit import fit
@@ -176,7 +176,8 @@ def versus(
         count = min(look, pairs) - done
         seeds = np.arange(first + done, first + done + count)
         table = pd.DataFrame({s: seeds if s in vary else first for s in SOURCES})
-        drawn = [scoring.drawn(arm, table, f"pairs-{i}-{done}") for i, arm in enumerate(arms)]
+        divided = scoring.divided(table)
+        drawn = [scoring.drawn(arm, table, divided, f"pairs-{i}-{done}") for i, arm in enumerate(arms)]
         if not all(drawn):
             break  # Ctrl-C: what was finished before is judged
         done, look = done + count, 2 * look
@@ -189,8 +190,9 @@ def versus(
     if components and sources:
         levels = [range(first + pairs, first + pairs + components) if s in vary else [first] for s in SOURCES]
         table = pd.DataFrame(list(product(*levels)), columns=pd.Index(SOURCES))
+        divided = scoring.divided(table)
         for i, arm in enumerate(arms):
-            scoring.crossed(arm, table, sources, components, f"crossed-{i}")
+            scoring.crossed(arm, table, divided, sources, components, f"crossed-{i}")
     test = loaded.test
     share = len(test) / len(loaded.train) if "split" in vary else None
     return _verdict(
@@ -258,9 +260,14 @@ class _Scoring:
             name, Population.from_seeds(population.space, chosen), tried[best].columns, len(table), len(rows)
         )
 
-    def drawn(self, arm: _Arm, table: pd.DataFrame, name: str) -> bool:
+    def divided(self, table: pd.DataFrame) -> Data:
+        """The data, divided anew for each value of ``split`` in ascending order, where there are several."""
+        splits = np.unique(table["split"])
+        return resplit(self.data, splits.tolist()) if len(splits) > 1 else self.data
+
+    def drawn(self, arm: _Arm, table: pd.DataFrame, data: Data, name: str) -> bool:
         """Train and score a contestant's member of each pair; False where that was interrupted."""
-        run, data = self.at(arm, table, name)
+        run = self.at(arm, table, data, name)
         if run.interrupted:
             return False
         scores = self.scores(run, data, "test")
@@ -275,20 +282,20 @@ class _Scoring:
             arm.disagreement = _disagreement(run, data)
         return True
 
-    def at(self, arm: _Arm, table: pd.DataFrame, name: str) -> tuple[Run, Data]:
-        """Train a contestant at the rows of (seed, data_seed, split)."""
+    def at(self, arm: _Arm, table: pd.DataFrame, data: Data, name: str) -> Run:
+        """Train a contestant at the rows of (seed, data_seed, split) of a table, on its divided data."""
         assert arm.population is not None
         rows = arm.population.table.loc[np.zeros(len(table), dtype=int)].reset_index(drop=True)
         rows = rows.assign(seed=table["seed"].to_numpy(), data_seed=table["data_seed"].to_numpy())
-        data, splits = self.data, table["split"].to_numpy()
-        if len(np.unique(splits)) > 1:
-            values, task = np.unique(splits, return_inverse=True)
-            data, rows = resplit(self.data, values.tolist()), rows.assign(task=task)
-        return self.fitted(Population.from_seeds(arm.population.space, rows), data, name), data
+        if data is not self.data:
+            rows = rows.assign(task=np.unique(table["split"], return_inverse=True)[1])
+        return self.fitted(Population.from_seeds(arm.population.space, rows), data, name)
 
-    def crossed(self, arm: _Arm, table: pd.DataFrame, sources: Sequence[str], levels: int, name: str) -> None:
+    def crossed(
+        self, arm: _Arm, table: pd.DataFrame, data: Data, sources: Sequence[str], levels: int, name: str
+    ) -> None:
         """Estimate what each source of randomness brings, by a crossed design."""
-        run, data = self.at(arm, table, name)
+        run = self.at(arm, table, data, name)
         scores = self.scores(run, data, "test")
         if run.interrupted or (run.status == Status.DIVERGED).any() or not np.isfinite(scores).all():
             notice(
@@ -493,7 +500,7 @@ def _possible(vary: tuple[str, ...], data: Data) -> tuple[str, ...]:
     if "split" not in vary:
         return vary
     try:
-        resplit(data, [0])
+        check_divisible(data)
     except ModelspaceError as error:
         notice(f"{error}; all pairs share the data's own splits")
         return tuple(source for source in vary if source != "split")

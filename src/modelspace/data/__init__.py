@@ -3,7 +3,7 @@
 Everything goes through ``load``. Nothing is downloaded and nothing is unpickled.
 """
 
-from modelspace.data.assemble import of_label_columns, of_splits, of_tasks, resplit
+from modelspace.data.assemble import check_divisible, of_label_columns, of_splits, of_tasks, resplit
 from modelspace.data.builtin import digits, digits_7x7, mnist1d
 from modelspace.data.check import check_classes, check_data, check_labels
 from modelspace.data.dataset import Data, Split
@@ -23,6 +23,7 @@ __all__ = [
     "Views",
     "check_classes",
     "check_data",
+    "check_divisible",
     "check_labels",
     "digits",
     "digits_7x7",

@@ -182,6 +182,18 @@ def of_label_columns(
     return Data(name, *(made[part] for part in _NAMES), tasks=ids)
 
 
+def check_divisible(data: Data) -> None:
+    """Refuse data that ``resplit`` can't divide anew.
+
+    Raises:
+        ModelspaceError: they are tasks already, or not in memory.
+    """
+    whole = all(split.whole for split in data.splits.values() if len(split))
+    if data.tasks or not whole or any(map(is_mapped, tensors(data.train.inputs))):
+        why = "are several tasks" if data.tasks else "are not held in memory"
+        raise ModelspaceError(f"the samples of data '{data.name}' {why}: they can't be divided anew")
+
+
 def resplit(data: Data, seeds: Iterable[int]) -> Data:
     """Divide all samples of a data set anew, once for each seed: each division is a task.
 
@@ -203,14 +215,8 @@ def resplit(data: Data, seeds: Iterable[int]) -> Data:
     >>> resplit(digits(), range(8))
     Data('digits': 8 tasks, 8624 train, 2880 validation, 2872 test; inputs 1x8x8 float32, 10 classes)
     """
+    check_divisible(data)
     parts = [split for split in data.splits.values() if len(split)]
-    if (
-        data.tasks
-        or not all(split.whole for split in parts)
-        or any(map(is_mapped, tensors(data.train.inputs)))
-    ):
-        why = "are several tasks" if data.tasks else "are not held in memory"
-        raise ModelspaceError(f"the samples of data '{data.name}' {why}: they can't be divided anew")
     join = (lambda *x: torch.cat(x),)
     inputs = mapped_together(*join, *(split.inputs for split in parts))
     labels = None
