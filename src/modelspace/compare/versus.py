@@ -198,8 +198,8 @@ def versus(
     return _verdict(
         arms,
         matches,
-        scoring,
-        "test",
+        loaded.name,
+        (metric, higher, "test"),
         len(test),
         tuple(sources),
         (threshold, equal_within, level, sequential),
@@ -359,19 +359,17 @@ def versus_runs(
         arm.scores, arm.status = {key: arm.scores[key] for key in common}, [of[key] for key in common]
     matches = _matches(arms, higher, False, threshold, equal_within, level)
     shared = [c for c in _PAIRING if all(c in run.members for run in runs)] or ["seed"]
-    held = scoring or _Scoring(None, score, higher, goal, torch.device("cpu"), None, {})  # pyright: ignore[reportArgumentType]
     samples = len(loaded.splits[split]) if loaded is not None else None
     return _verdict(
         arms,
         matches,
-        held,
-        split,
+        runs[0].data,
+        (score, higher, split),
         samples,
         tuple(shared),
         (threshold, equal_within, level, False),
         None,
         began,
-        runs[0].data,
     )
 
 
@@ -556,22 +554,21 @@ def _disagreement(run: Run, data: Data) -> float | None:
 def _verdict(
     arms: Sequence[_Arm],
     matches: Sequence[Any],
-    scoring: _Scoring,
-    split: str,
+    data: str,
+    scored: tuple[str, bool, str],
     samples: int | None,
     vary: tuple[str, ...],
     asked: tuple[float, float | None, float, bool],
     share: float | None,
     began: float,
-    name: str | None = None,
 ) -> Verdict:
-    made = []
+    (metric, higher, split), made = scored, []
     for arm in arms:
         scores = tuple(arm.scores.values())
         values = [np.nan if value is None else value for value in scores]
         distribution = Distribution.of(values, np.array(arm.status, dtype=object))
         noise, mean = None, distribution.mean
-        if scoring.metric == "accuracy" and samples and mean is not None:
+        if metric == "accuracy" and samples and mean is not None:
             noise = ((1 - mean) * (mean if "split" in vary else _HALF) / samples) ** 0.5
         made.append(
             Contestant(
@@ -588,11 +585,11 @@ def _verdict(
         )
     threshold, equal_within, level, sequential = asked
     return Verdict(
-        data=name or scoring.data.name,
+        data=data,
         split=split,
         samples=samples,
-        metric=scoring.metric,
-        higher_is_better=scoring.higher,
+        metric=metric,
+        higher_is_better=higher,
         vary=vary,
         threshold=threshold,
         equal_within=equal_within,
