@@ -33,6 +33,7 @@ LAYERS = [
     ["engine"],
     ["runs"],
     ["reference", "fit", "doctor"],
+    ["geometry"],
     ["compare", "verify", "distribute"],
     ["explore", "ensemble"],
     ["search"],
