@@ -425,6 +425,17 @@ def test_compiled_is_eager_and_compiled_once(case, compilations):
     assert buffers_error(run.population.buffers, eager.population.buffers) <= 1e-9
 
 
+@pytest.mark.parametrize("case", sampled(BATCHED, 8), ids=str)
+def test_traced_is_eager_bit_for_bit(case, monkeypatch):
+    population, data = packed(case), case.data()
+    eager = fit(population, data, case, lowering="vmap", shard=3)
+    monkeypatch.setattr("modelspace.engine.plan._TRACE_CALLS", 1)
+    run = fit(population, data, case, lowering="vmap", shard=3)
+    assert (run.plan.traced, eager.plan.traced) == (not case.alone, False)
+    assert same(run.population.points, eager.population.points)
+    assert all(same(run.population.buffers[n], value) for n, value in eager.population.buffers.items())
+
+
 # Contract 4: isolation
 
 

@@ -17,13 +17,13 @@ from modelspace.processes import process_index
 
 
 def timed(vmap, loop=lambda shard: 0.004 * shard):
-    """A build whose steps take as long as told, in seconds by shard."""
+    """A build whose steps take as long as told, in seconds by shard, and can't be traced."""
     built = []
 
     def build(lowering, shard):
         built.append((lowering, shard))
         seconds = (vmap if lowering == "vmap" else loop)(shard)
-        return lambda: time.sleep(seconds), ()
+        return lambda told: time.sleep(float(told)), (torch.tensor(seconds),)
 
     return build, built
 
@@ -42,7 +42,7 @@ def test_the_fastest_shard_a_member_is_taken():
     plan, step = choose_plan(build, members=64, calls=10, compile=False)
     assert (plan.lowering, plan.shard, plan.compiled) == ("vmap", 16, False)
     assert "× the loop, best of shards 8, 16, 32" in plan.reason
-    step()
+    step(torch.tensor(0.0))
 
 
 def test_measuring_stops_when_shards_get_clearly_worse():
@@ -247,12 +247,33 @@ def test_what_is_decided_is_not_measured():
 
     calls = []
     choices = {"threads": 1, "workers": 1, "compile": False}
-    plan, _ = choose_plan(build, 10, 100, lowering="vmap", shard=4, **choices)
+    plan, _ = choose_plan(build, 10, 66, lowering="vmap", shard=4, **choices)
     assert calls == ["vmap"]  # whether it has a batched form
     assert (plan.lowering, plan.shard, plan.compiled, plan.reason) == ("vmap", 4, False, "as asked")
-    plan, _ = choose_plan(build, 10, 100, lowering="loop", **choices)
+    plan, _ = choose_plan(build, 10, 66, lowering="loop", **choices)
     assert calls == ["vmap"]
     assert (plan.lowering, plan.shard) == ("loop", 10)
+    plan, step = choose_plan(build, 10, 67, lowering="vmap", shard=4, **choices)  # 3 × 67 calls repay tracing
+    assert calls == ["vmap"] * 3
+    assert (plan.traced, str(plan)) == (True, "traced vmap, shards of 4 members, 1 thread: as asked")
+    assert torch.equal(step(torch.ones(4, 3)), 2 * torch.ones(4, 3))
+    assert calls == ["vmap"] * 3, "Python is called again"
+
+
+@pytest.mark.parametrize("calls", [1, 10**6])
+def test_a_step_is_traced_where_that_is_repaid(calls):
+    def build(lowering, size):
+        def step(values):
+            for _ in range(300):
+                torch.overrides.is_tensor_like(values)  # Python, which a list of operations has not
+            return values * 2
+
+        return step, (torch.zeros(size, 3),)
+
+    plan, step = choose_plan(build, 8, calls, lowering="vmap", threads=1, workers=1, compile=False)
+    assert plan.traced is (calls > 1)
+    assert ("× untraced" in plan.reason) is plan.traced
+    assert torch.equal(step(torch.ones(plan.shard, 3)), 2 * torch.ones(plan.shard, 3))
 
 
 @pytest.mark.slow

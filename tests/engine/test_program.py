@@ -10,7 +10,15 @@ from support.plans import fit
 from torch import nn
 
 from modelspace import ModelSpace
-from modelspace.engine import Batch, CompileError, Function, compiled, using_threads, vmap_gradient
+from modelspace.engine import (
+    Batch,
+    CompileError,
+    Function,
+    compiled,
+    traced,
+    using_threads,
+    vmap_gradient,
+)
 from modelspace.engine import program as programs
 from modelspace.engine.measurements import Timing
 from modelspace.engine.program import is_compiled, signature
@@ -26,9 +34,10 @@ def arguments(rows=3):
     return torch.ones(rows, 2), {"sum": torch.zeros(rows, 2)}, 0.5
 
 
-def test_a_program_computes_the_function_and_is_made_once(compilations):
+@pytest.mark.parametrize("make", [compiled, traced])
+def test_a_program_computes_the_function_and_is_made_once(compilations, make):
     given = arguments()
-    program = compiled(step, *given, key="test_compile")
+    program = make(step, *given, key="test_compile")
     assert torch.equal(given[0], torch.ones(3, 2)), "compiling wrote into the examples"
     assert torch.equal(given[1]["sum"], torch.zeros(3, 2))
     for _ in range(2):
@@ -41,10 +50,10 @@ def test_a_program_computes_the_function_and_is_made_once(compilations):
     assert torch.allclose(found["norm"], wanted["norm"])
     assert torch.equal(found["same"][0], wanted["same"][0])
 
-    assert len(compilations) == 1
-    assert compiled(step, *arguments(), key="test_compile") is program
-    assert len(compilations) == 1
-    assert is_compiled(arguments(), "test_compile")
+    assert len(compilations) == (make is compiled)
+    assert make(step, *arguments(), key="test_compile") is program
+    assert len(compilations) == (make is compiled)
+    assert is_compiled(arguments(), "test_compile") or make is traced
     assert not is_compiled(arguments(4), "test_compile")
     assert not is_compiled(arguments(), None)
 
@@ -59,9 +68,29 @@ def test_the_signature_is_shapes_types_devices_and_constants():
     assert signature(arguments(), "other") != base
 
 
-def test_what_cannot_be_traced_is_said():
+@pytest.mark.parametrize("without", ["", "torch.jit", "tensors"])
+def test_a_traced_list_is_called_by_python_where_there_is_no_interpreter(monkeypatch, without):
+    if without == "torch.jit":
+        monkeypatch.delattr(torch, "jit")
+    more = ("constant",) if without == "tensors" else ()
+
+    def function(x):
+        kept = x.detach().view(2, 2)  # no operation of the list
+        kept.add_(1)
+        return (torch.tanh(kept).permute(1, 0), *more)
+
+    given, expected = torch.randn(2, 2), torch.randn(2, 2)
+    expected.copy_(given)
+    program = traced(function, given)
+    assert torch.equal(program(given)[0], function(expected)[0])
+    assert torch.equal(given, expected)
+    assert program(given)[1:] == more
+
+
+@pytest.mark.parametrize("make", [compiled, traced])
+def test_what_cannot_be_traced_is_said(make):
     with pytest.raises(CompileError, match=r"data-dependent|item|Dynamic|value"):
-        compiled(lambda x: x + 1 if x.sum() > 0 else x, torch.ones(2))
+        make(lambda x: x + 1 if x.sum() > 0 else x, torch.ones(2))
 
 
 def test_a_missing_compiler_is_said(monkeypatch):

@@ -43,7 +43,7 @@ from modelspace.engine.plan import (
     using_threads,
 )
 from modelspace.engine.predict import predict
-from modelspace.engine.program import CompileError, compiled
+from modelspace.engine.program import CompileError, compiled, traced
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
 from modelspace.engine.values import MemberValues
@@ -96,6 +96,7 @@ __all__ = [
     "step_of",
     "stream_seed",
     "terms_of",
+    "traced",
     "tried",
     "unbatched_outputs",
     "using_threads",

@@ -1,9 +1,9 @@
 """The plan: how a population is computed, chosen by a short measurement at the start of a run.
 
-Candidates are the plain loop, ``vmap`` in shards of several sizes, and the compiled step, the last two on a GPU as
-CUDA graphs where that is faster; each with threads, or in processes of one thread. A shard is the members computed
-together from start to end; its best size differs by device, architecture and batch, so it is measured. What was
-measured is remembered, so that a second run of the same kind measures nothing.
+Candidates are the plain loop, ``vmap`` in shards of several sizes, the same as a traced list of operations, and the
+compiled step; on a GPU as CUDA graphs where that is faster; each with threads, or in processes of one thread. A shard
+is the members computed together from start to end; its best size differs by device, architecture and batch, so it is
+measured. What was measured is remembered, so that a second run of the same kind measures nothing.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from modelspace.engine.measurements import Measurements, Timing, timing_in_processes, timing_of_calls
-from modelspace.engine.program import CompileError, compiled, graphed, is_compiled, is_graph
+from modelspace.engine.program import CompileError, compiled, graphed, is_compiled, is_graph, traced
 from modelspace.errors import ModelspaceError
 from modelspace.processes import is_out_of_memory
 from modelspace.progress import notice
@@ -30,6 +30,9 @@ Build = Callable[[Lowering, int], tuple[Step, tuple[Any, ...]]]
 _COMPILE_SECONDS = 12.0  # what compiling one step takes on a small machine, as a first guess
 _COMPILE_GAIN = 2.0  # how much faster the compiled step of a small net is, as a first guess
 _WORTH_A_TRY = 10  # times that cost: a run of such a length tries compiling, whatever the guess
+_TRACE_SECONDS = 0.4  # what tracing one step takes, as a first guess
+_TRACE_WORTH = 4  # times that cost: a run of such a length tries it
+_TRACE_CALLS = 200  # the same where nothing is measured
 _LOOP_SHARD = 16
 _LOOP_TIMED = 4  # members on which the loop is timed
 _LONG_SECONDS = 60.0  # from here on a second and third shard size are worth compiling
@@ -54,6 +57,7 @@ class Plan:
         seconds: What choosing cost, compilation included.
         workers: Processes that share the shards.
         one_by_one: The operations without a batched form, which alone are computed member by member.
+        traced: Whether the step is a list of its operations, called without Python between them: the same bits.
     """
 
     lowering: Lowering
@@ -65,9 +69,10 @@ class Plan:
     seconds: float = 0.0
     workers: int = 1
     one_by_one: tuple[str, ...] = ()
+    traced: bool = False
 
     def __str__(self) -> str:
-        how = "compiled " if self.compiled else ""
+        how = "compiled " if self.compiled else "traced " if self.traced else ""
         members = f"{self.shard} members" if self.shard > 1 else "1 member"
         threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
         if self.workers > 1:
@@ -163,12 +168,13 @@ def choose_plan(
     search = _Search(*given, measurements)
     with using_threads(means[0][0]):
         way, reason, fallback = search.best(lowering, unbatched)
-        step = search.programs.get(way) or step_of(build, way.lowering, way.shard)[0]
+        step = search.programs.get(way) or search.step(way)
     measurements.keep()
     if is_graph(step):
         reason = f"{reason}, a CUDA graph"
     taken, workers = time.perf_counter() - start, way.workers
-    plan = Plan(way.lowering, way.shard, way.compiled, way.threads, reason, fallback, taken, workers)
+    given = way.lowering, way.shard, way.compiled, way.threads, reason, fallback, taken, workers
+    plan = Plan(*given, traced=way.traced)
     return plan, step
 
 
@@ -199,6 +205,7 @@ class _Way(NamedTuple):
     compiled: bool = False
     threads: int = 1
     workers: int = 1
+    traced: bool = False
 
 
 @dataclass
@@ -221,6 +228,7 @@ class _Search:
     )
     times: dict[_Way, float] = field(default_factory=dict)  # seconds a member and step
     programs: dict[_Way, Step] = field(default_factory=dict)  # the compiled steps
+    lists: dict[_Way, Step] = field(default_factory=dict)  # the traced ones
 
     def best(
         self, lowering: Lowering | None, unbatched: Callable[[], str | None]
@@ -246,11 +254,16 @@ class _Search:
         # Of shards that are nearly the fastest the smallest is taken: less memory, finer checkpoints.
         least = min(map(self._seconds, eager))
         fast = [way for way in eager if self._seconds(way) <= 1.05 * least]
-        best = batched = self._by_means(min(fast, key=lambda way: way.shard))
+        untraced = min(fast, key=lambda way: way.shard)
+        batched = self._by_means(self._or_traced(untraced, loop))
+        best = batched
         if lowering is None and self._seconds(loop) < self._seconds(batched):
             best = min(self._by_means(loop), batched, key=self._total)
         sizes = sorted(way.shard for way in eager)
-        reason = self._against(loop, batched, f"best of shards {', '.join(map(str, sizes))}")
+        note = f"best of shards {', '.join(map(str, sizes))}"
+        if batched.traced:
+            note += f", {self._gain(untraced, batched):.1f} × untraced"
+        reason = self._against(loop, batched, note)
         if not self.measurements.new:
             reason += ", measured earlier"
         if self.compile is not False and (self.compile or not self.unrolled()):
@@ -265,7 +278,9 @@ class _Search:
         if lowering == "vmap":
             self._try_batched()
         threads, workers = self.means[0]
-        return _Way(lowering, balanced(self.members, shard), threads=threads, workers=workers)
+        way = _Way(lowering, balanced(self.members, shard), threads=threads, workers=workers)
+        long = self.calls * ceil(self.members / way.shard) >= _TRACE_CALLS
+        return self._traced(way) if lowering == "vmap" and long else way
 
     def _try_batched(self) -> None:
         """Call the step of two members; what has no batched form is named in the error."""
@@ -276,6 +291,12 @@ class _Search:
             if is_out_of_memory(error):
                 raise
             raise ModelspaceError(no_batched_form(error)) from error
+
+    def step(self, way: _Way) -> Step:
+        """Return the step of a way that is not compiled."""
+        if way.traced:
+            return self.lists.get(way) or self._listed(way)[0]
+        return step_of(self.build, way.lowering, way.shard)[0]
 
     # The candidates
 
@@ -293,6 +314,8 @@ class _Search:
             return False
         if self.compile is False:
             return True
+        if self._total(loop) > _TRACE_WORTH * self._tracing:
+            return False
         cost = self.measurements.seconds.get("compilation") or _COMPILE_SECONDS
         soon = self._total(loop) * (1 - 1 / _COMPILE_GAIN) < cost
         return soon and not self._is_compiled(loop._replace(lowering="vmap", compiled=True))
@@ -339,9 +362,44 @@ class _Search:
             self.times[timed[0]] = self._seconds(way)
         return min(timed, key=lambda way: self._total(way) * (_WAITING if way.threads > 1 else 1.0))
 
+    @property
+    def _tracing(self) -> float:
+        """What tracing a step is expected to take."""
+        return self.measurements.seconds.get("tracing") or _TRACE_SECONDS
+
+    def _or_traced(self, way: _Way, loop: _Way) -> _Way:
+        """Return the way with its step traced, where the run is long enough to try that, and it is faster."""
+        if min(self._total(way), self._total(loop)) <= _TRACE_WORTH * self._tracing:
+            return way
+        return min(self._traced(way), way, key=self._total)
+
+    def _traced(self, way: _Way) -> _Way:
+        """Return the way with its step traced; as it is where it can't be, or a GPU computes."""
+        if self.unrolled() or self.sizes is _ON_A_GPU:
+            return way
+        began, listed = time.perf_counter(), way._replace(traced=True)
+        try:
+            self._listed(listed)
+        except CompileError:
+            return way
+        self.measurements.seconds.setdefault("tracing", time.perf_counter() - began)
+        return listed
+
+    def _listed(self, way: _Way) -> tuple[Step, tuple[Any, ...]]:
+        """Trace a way's step; return it, and arguments to call it with."""
+        with using_threads(way.threads):
+            step, arguments = self.build("vmap", way.shard)
+            self.lists[way] = traced(step, *arguments, key=self.key)
+        return self.lists[way], arguments
+
+    def _gain(self, way: _Way, other: _Way) -> float:
+        return self._seconds(way) / self._seconds(other)
+
     def _or_compiled(self, best: _Way, batched: _Way, loop: _Way, reason: str) -> tuple[_Way, str]:
         """Return the best so far, or the compiled step if it is expected to repay its compilation, and then does."""
-        way = self._sized(batched._replace(compiled=True), min(batched.shard, self.sizes.compiled))
+        way = self._sized(
+            batched._replace(compiled=True, traced=False), min(batched.shard, self.sizes.compiled)
+        )
         cost = self.measurements.seconds.get("compilation") or _COMPILE_SECONDS
         guess = self._seconds(batched) / _COMPILE_GAIN
         saved = self._total(best) - self._total(batched, guess)
@@ -369,8 +427,7 @@ class _Search:
         fastest = min(self.programs, key=self._total)
         if self.compile is None and self._total(fastest) >= self._total(best):
             return best, f"{reason}; compiling gains nothing"
-        gain = self._seconds(batched) / self._seconds(fastest)
-        return fastest, self._against(loop, fastest, f"{gain:.1f} × eager")
+        return fastest, self._against(loop, fastest, f"{self._gain(batched, fastest):.1f} × eager")
 
     # What they cost
 
@@ -391,7 +448,8 @@ class _Search:
 
     def _timed(self, way: _Way) -> Timing:
         try:
-            return self._timing(way, *step_of(self.build, way.lowering, way.shard))
+            made = self._listed(way) if way.traced else step_of(self.build, way.lowering, way.shard)
+            return self._timing(way, *made)
         except Exception as error:
             if not is_out_of_memory(error) or way.shard == 1:
                 raise

@@ -8,7 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from modelspace.engine import Lowering, Plan, Scoring, balanced, choose_plan, compiled, shard_sizes, step_of
+from modelspace.engine import (
+    Lowering,
+    Plan,
+    Scoring,
+    balanced,
+    choose_plan,
+    compiled,
+    shard_sizes,
+    step_of,
+    traced,
+)
 from modelspace.errors import ModelspaceError
 from modelspace.fit.footprint import footprint as footprint_of
 from modelspace.fit.memory import check, largest_shard, predict
@@ -57,9 +67,9 @@ def program(task: Task, plan: Plan, step: Callable[..., Stepped] | None = None) 
         plan: The plan.
         step: Its step; made anew where None.
     """
-    if step is None and plan.compiled:
+    if step is None and (plan.compiled or plan.traced):
         step, arguments = build(task, plan.lowering, plan.shard)
-        step = compiled(step, *arguments)
+        step = (compiled if plan.compiled else traced)(step, *arguments)
     elif step is None:
         step, _ = step_of(partial(build, task), plan.lowering, plan.shard)
     part = task.data.validation if task.views is None else task.views.scored
