@@ -132,7 +132,7 @@ def test_a_hostile_name_is_only_text():
 
     net = nn.Sequential()
     net.add_module(HOSTILE.replace(".", ""), nn.Linear(4, 3))
-    text = inspection_page(inspect(net, (4,)))
+    text = inspection_page(inspect(net, (4,))).html
     assert "<script>alert" not in text
     assert "<img" not in text
     assert Reader(text).unclosed == []

@@ -143,7 +143,7 @@ def test_a_picture_needs_matplotlib(capsys, tmp_path, monkeypatch):
         (("hinge", "--convex"), "names choose losses and so does --convex"),
         (("hinge", "huber", "--plot", "x.html"), "no axis in common"),
         (("gaussian", "--plot", "x.html"), "'gaussian' has no curve"),
-        (("hinge", "--plot", "x.pdf"), "--plot writes FILE.html or FILE.png; received 'x.pdf'"),
+        (("hinge", "--plot", "x.bmp"), "a figure's name ends in .html, .png, .svg, .pdf; received x.bmp"),
         (("--conwex",), "unknown argument '--conwex'"),
     ],
 )

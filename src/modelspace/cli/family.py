@@ -97,7 +97,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="the relative distance that --prefer may cost (0.05)",
     )
     solve.add_argument("--at", metavar="KEY=V,…", help="values of the hyper-parameters that aren't unknown")
-    parser.add_argument("--plot", metavar="FILE.html", help="write scaling plots as one page without network")
+    parser.add_argument("--plot", metavar="FILE", help="draw scaling plots: FILE.html, .png, .svg or .pdf")
     add_json(parser)
 
 

@@ -11,7 +11,14 @@ from modelspace.cli.parser import Verb
 from modelspace.data import Data
 from modelspace.errors import ModelspaceError
 from modelspace.fit import fit
-from modelspace.report import ReportRecord, record_of_run, write_record
+from modelspace.report import (
+    Page,
+    ReportRecord,
+    exploration_plots,
+    record_of_run,
+    write_pictures,
+    write_record,
+)
 from modelspace.runs import Run, check_outputs
 from modelspace.show import say
 
@@ -99,32 +106,47 @@ def finish(
 
 _REPORT_USAGE = "%(prog)s FOLDER [options]"
 _REPORT_DESCRIPTION = """\
-Draw the page of a finished run again, from the summary.json that `explore` or `fit --out` left. The page is one
-self-contained file: it opens offline, reads without scripts, and prints."""
+Draw the page of something finished again, from what `explore`, `fit`, `versus`, `search`, `landscape` or `curvature`
+left in --out FOLDER. The page is one self-contained file: it opens offline, reads without scripts, and prints. Its
+figures are written for a paper by --pictures: PNG of 300 dots an inch, and SVG whose text is text."""
 _REPORT_EPILOG = """\
-example:
-  modelspace report runs/dummynet"""
+examples:
+  modelspace report runs/dummynet
+  modelspace report runs/dummynet --pictures figures"""
 
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``report``."""
-    parser.add_argument("folder", metavar="FOLDER", help="a run's folder, which holds summary.json")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="what --out named: it holds summary.json or page.json"
+    )
     parser.add_argument("--to", metavar="FILE", help="where the page goes (FOLDER/report.html)")
+    parser.add_argument("--pictures", metavar="FOLDER", help="write its figures there, as PNG and as SVG")
     add_json(parser)
 
 
 def _report(options: argparse.Namespace) -> int:
     """Draw the page."""
-    folder = Path(options.folder)
-    try:
-        record = ReportRecord.from_plain(results.read_summary(folder)["report"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelspaceError(
-            f"{folder / 'summary.json'} is not a run's summary: {type(error).__name__}: {error}"
-        ) from error
+    folder, pictures = Path(options.folder), arguments.output_folder(options.pictures)
     path = Path(options.to) if options.to else folder / "report.html"
-    write_record(record, path)
-    say(json.dumps({"report": str(path)}) if options.json else str(path))
+    if (folder / "page.json").is_file():
+        page = Page.kept(folder)
+        page.write(path)
+        plots = page.plots
+    else:
+        try:
+            record = ReportRecord.from_plain(results.read_summary(folder)["report"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelspaceError(
+                f"{folder / 'summary.json'} is not a run's summary: {type(error).__name__}: {error}"
+            ) from error
+        write_record(record, path)
+        plots = exploration_plots(record) if pictures else []
+    made = [] if pictures is None else write_pictures(plots, pictures)
+    if options.json:
+        say(json.dumps({"report": str(path), "pictures": list(map(str, made))}))
+    else:
+        say("\n".join(map(str, [path, *made])))
     return 0
 
 

@@ -97,9 +97,9 @@ def _inspect(options: argparse.Namespace) -> int:
         step["optimizer"] = step["optimizer"] or "adam"
     found = inspect(load_architecture(options.target), **step, **_measured(options))
     if options.html:
-        from modelspace.report import write_inspection
+        from modelspace.report import write_page
 
-        write_inspection(found, options.html)
+        write_page(found, options.html)
     if options.json:
         print_json(_summary(found))
     else:

@@ -9,14 +9,13 @@ from typing import Any
 from rich.table import Table
 
 from modelspace import losses
-from modelspace.atomic import whole_file
 from modelspace.cli.arguments import add_json
 from modelspace.cli.parser import Verb
 from modelspace.cli.results import print_json
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.losses import KINDS, Loss, has_curve
 from modelspace.plain import plain
-from modelspace.report import write_curves_html, write_curves_png
+from modelspace.report import curves_figure, write_figure
 from modelspace.show import Terminal, number, say
 
 USAGE = "%(prog)s [NAME …] [--kind KIND] [--convex] [--calibrated] [--proper] [options]"
@@ -63,7 +62,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        help="write value, slope and curvature as pictures: FILE.html, or FILE.png (needs matplotlib)",
+        help="draw value, slope and curvature: FILE.html, FILE.png, FILE.svg or FILE.pdf",
     )
     add_json(parser)
 
@@ -99,12 +98,9 @@ def _plot(names: list[str], file: str, *, chosen: bool) -> None:
     """The curves of the losses; of a filtered catalogue, of those that have one."""
     drawable = [name for name in names if chosen or has_curve(losses.CATALOGUE[name])]
     found = losses.curves(*drawable)
-    write = {".html": write_curves_html, ".png": write_curves_png}
-    ending = next((end for end in write if file.endswith(end)), None)
-    if ending is None:
-        raise ModelspaceError(f"--plot writes FILE.html or FILE.png; received '{file}'")
-    with whole_file(file) as path:
-        write[ending](found, path)
+    figure = curves_figure(found, height=460)
+    title = {"text": f"Over the {found[0].axis}", "font": {"size": 16}}
+    write_figure(figure.update_layout(title=title, margin={"t": 100}), file)
 
 
 def _plain(name: str) -> dict[str, Any]:

@@ -5,21 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from modelspace import data as datasets
-from modelspace.cli import accounts, arguments, results
+from modelspace.cli import arguments, results, trained
 from modelspace.cli.arguments import add_json
 from modelspace.cli.parser import Verb
 from modelspace.ensemble import COMBINATIONS, Ensemble, predictions
 from modelspace.errors import ModelspaceError
 from modelspace.export import check_table, write_csv, write_table
-from modelspace.loading import load_architecture
 from modelspace.progress import notice
-from modelspace.runs import Run, best_of, is_run, open_run
-from modelspace.show import say, setting_text
-from modelspace.space import ModelSpace
+from modelspace.show import say
 
 USAGE = "%(prog)s RUN --data NEW (--trust | --architecture TARGET) [options]"
 DESCRIPTION = """\
@@ -34,7 +28,6 @@ examples:
   modelspace predict runs/prices --data new.csv --fitted-on prices.csv --target price --trust --out new.parquet
   modelspace predict runs/seeds --data digits-7x7 --architecture nets.py:Net --where 'lr < 0.01' --combine vote
   modelspace predict runs/mlp --data new.npz --fitted-on digits --calibrate --trust > predictions.csv"""
-_APART = ("task", "fold", "objective")  # columns whose members were trained for different things
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +41,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="a .npz file with x (and perhaps y), a table, file.py:function, or data by name: its test split",
     )
     arguments.add_data(parser, required=False, flag="--fitted-on")
-    who = parser.add_argument_group("members")
-    who.add_argument(
-        "--trust", action="store_true", help="execute the architecture's file that the run names"
-    )
-    who.add_argument(
-        "--architecture", metavar="TARGET", help="where the architecture is now; the file is executed"
-    )
-    who.add_argument("--where", metavar="QUERY", help="which, by the run's table: 'lr < 0.01'; or all")
+    trained.add_who(parser)
     how = parser.add_argument_group("prediction")
     how.add_argument("--combine", choices=list(COMBINATIONS), help="what suits the loss by default")
     how.add_argument(
@@ -69,13 +55,10 @@ def _call(options: argparse.Namespace) -> int:
     """Predict, say the scores where there are labels, write the table."""
     if options.out:
         check_table(options.out)
-    folder = Path(options.run)
-    if not is_run(folder) and is_run(folder / "fresh"):
-        folder = folder / "fresh"
-    run = _opened(folder, options)
+    run = trained.opened(trained.folder_of(options.run) or Path(options.run), options)
     like = arguments.load_data(options)
     new = datasets.whole(options.new, like)
-    chosen, said = _members(run, options.where)
+    chosen, said = trained.members(run, options.where)
     ensemble = Ensemble(run, members=chosen, combine=options.combine)
     if options.calibrate:
         if like is None:
@@ -105,54 +88,6 @@ def _call(options: argparse.Namespace) -> int:
     else:
         write_csv(table, sys.stdout, index=False)
     return 0
-
-
-def _opened(folder: Path, options: argparse.Namespace) -> Run:
-    """The run with its architecture, which is executed as it is asked for."""
-    if options.architecture is None:
-        if not options.trust:
-            target = accounts.opened(folder).about["target"]
-            raise ModelspaceError(
-                f"points without their architecture are numbers: give --trust to execute {target or 'its file'}, "
-                "which the run names, or --architecture TARGET"
-            )
-        accounts.opened(folder)
-        return open_run(folder, trust=True)
-    about = accounts.opened(folder).about
-    space = ModelSpace(
-        load_architecture(options.architecture),
-        input_shape=about["input_shape"],
-        input_dtype=getattr(torch, about["input_type"]),
-        dtype=getattr(torch, about["spec"]["type"].removeprefix("torch.")),
-        **about["hyperparameters"],
-    )
-    return open_run(folder, space)
-
-
-def _members(run: Run, query: str | None) -> tuple[Any, str]:
-    """Which of the kept members are asked, and how that is said."""
-    if query is not None:
-        return (None, "") if query == "all" else (query, f" with {query}")
-    known = {c: set(run.members[c].tolist()) for c in _APART if c in run.members}
-    apart = next((name for name, values in known.items() if len(values) > 1), None)
-    if apart is not None:
-        raise ModelspaceError(
-            f"members of several values of {apart} were trained for different things: choose those of one, "
-            f"--where '{apart} == {next(iter(known[apart]))!r}'"
-        )
-    settings, responses = run.responses()
-    if len(settings) == 1:
-        return None, ""
-    best = best_of(responses, higher_is_better=run.monitor in run.higher_is_better)
-    if best is None:
-        raise ModelspaceError("no member of this run finished with a score: choose some by --where")
-    place = {int(k): i for i, k in enumerate(run.kept)}
-    rows = [place[int(k)] for k in settings[best].rows if int(k) in place]
-    if not rows:
-        raise ModelspaceError("the members of the best setting were not kept: choose others by --where")
-    return np.array(
-        rows
-    ), f" of the best of {len(settings)} settings ({setting_text(settings[best].columns)})"
 
 
 VERBS = {"predict": Verb(USAGE, DESCRIPTION, EPILOG, _configure, _call)}

@@ -13,7 +13,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.explore import Interrupted
 from modelspace.export import write_csv
 from modelspace.progress import notice
-from modelspace.report import write_search
+from modelspace.report import page_of
 from modelspace.runs import check_outputs
 from modelspace.search import SAMPLERS, STOPS, Search, search
 from modelspace.show import say
@@ -99,7 +99,7 @@ def _call(options: argparse.Namespace) -> int:
     if folder:
         results.write_folder(folder, summary, *_members(found))
         write_csv(found.table, folder / "trials.csv", index_label="trial")
-        write_search(found, folder / "report.html", command=arguments.command_line())
+        page_of(found, command=arguments.command_line()).keep(folder)
     if options.json:
         results.print_json(summary)
     else:

@@ -10,6 +10,7 @@ from modelspace.cli.parser import Verb, add_options, chosen
 from modelspace.compare import Verdict, versus
 from modelspace.errors import ModelspaceError
 from modelspace.plain import plain
+from modelspace.report import page_of
 from modelspace.show import say
 
 USAGE = (
@@ -87,7 +88,7 @@ def _call(options: argparse.Namespace) -> int:
         **arguments.fit_settings(options),
     )
     if folder:
-        found.report(folder / "report.html")
+        page_of(found).keep(folder)
         with whole_file(folder / "verdict.json") as path:
             path.write_text(json.dumps(_plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if options.json:

@@ -362,13 +362,13 @@ class Verdict:
             tables.append("\n".join([*body, *cells[1:], r"\bottomrule", r"\end{tabular}"]))
         return "\n\n".join(tables)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a self-contained HTML page.
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_verdict(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     def __repr__(self) -> str:
         parts = [self.title, "", aligned(*self.summary()), "", aligned(*self.duels())]

@@ -224,7 +224,7 @@ class Family:
         """Scaling plots: n, FLOP and memory against each integer hyper-parameter, on logarithmic axes.
 
         Args:
-            path: Where one HTML page that needs no network goes; not written where None.
+            path: Where it goes, by its ending .html, .png, .svg or .pdf; not written where None.
 
         Returns:
             The plotly figure.

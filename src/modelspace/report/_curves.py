@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -13,7 +12,7 @@ from plotly.subplots import make_subplots
 from modelspace.errors import ModelspaceError
 from modelspace.losses import Curve
 from modelspace.report._canvas import LIGHT, axis_style, colour, dash, empty_figure, plain_text, stroke
-from modelspace.report._document import write
+from modelspace.report._document import write_figure
 
 if TYPE_CHECKING:
     from modelspace.family import Family
@@ -80,50 +79,6 @@ def curves_figure(curves: Sequence[Curve], height: int = 380, places: Sequence[i
             upright = {"x0": 0, "x1": 0, "y0": low, "y1": high, "xref": f"x{axis}", "yref": f"y{axis}"}
             figure.add_shape(type="line", **upright, line=stroke("muted", 1, "dot"))
     return figure
-
-
-def write_curves_html(curves: Sequence[Curve], path: Path) -> None:
-    """Write the curves of losses as one self-contained HTML file.
-
-    Args:
-        curves: At least one, all of one line.
-        path: Where.
-    """
-    figure = curves_figure(curves, height=460)
-    title = {"text": f"Over the {curves[0].axis}", "font": {"size": 16}}
-    figure.update_layout(title=title, margin={"t": 100})
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
-
-
-def write_curves_png(curves: Sequence[Curve], path: Path) -> None:
-    """Write the curves of losses as one PNG picture, 1500 × 450 pixels.
-
-    Args:
-        curves: At least one, all of one line.
-        path: Where.
-
-    Raises:
-        ModelspaceError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ModelspaceError(
-            "a PNG is drawn by matplotlib, which is not installed: pip install matplotlib, or write FILE.html"
-        ) from None
-    figure = Figure(figsize=(15, 4.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    for i, (name, _) in enumerate(_PANELS):
-        axes = figure.add_subplot(1, len(_PANELS), i + 1)
-        for each in curves:
-            axes.plot(each.points, getattr(each, name), label=each.loss)
-        axes.set_xlabel(curves[0].axis)
-        axes.set_title(name)
-        axes.axhline(0, color="grey", linewidth=0.6)
-        if not i:
-            axes.legend(frameon=False)
-    figure.savefig(path, format="png")
 
 
 @dataclass(frozen=True)
@@ -210,11 +165,11 @@ def scaling_figure(curves: Sequence[ScalingCurve], title: str) -> go.Figure:
 
 
 def plot_family(family: "Family", path: str | os.PathLike[str] | None = None) -> go.Figure:
-    """Draw a family's scaling plots, and write them as one HTML page that needs no network.
+    """Draw a family's scaling plots, and write them as one HTML page that needs no network, or as a picture.
 
     Args:
         family: The family.
-        path: Where the page goes, whole or not at all; not written where None.
+        path: Where it goes, by its ending .html, .png, .svg or .pdf; not written where None.
 
     Returns:
         The figure.
@@ -224,7 +179,7 @@ def plot_family(family: "Family", path: str | os.PathLike[str] | None = None) ->
     """
     figure = scaling_figure(curves_of(family), family.title)
     if path is not None:
-        write(figure.to_html(include_plotlyjs=True, full_html=True), path)
+        write_figure(figure, path)
     return figure
 
 

@@ -1,12 +1,16 @@
-"""A self-contained page: tables and figures with their captions, what it inlines, and the policy for its scripts."""
+"""A self-contained page: tables and figures with their captions, what it inlines, and the policy for its scripts.
+
+Most pages are a ``Page``, which is plain values too: it can be kept beside its HTML and drawn again.
+"""
 
 import base64
 import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,18 +19,26 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from modelspace.atomic import whole_file
+from modelspace.errors import ModelspaceError, first_line
+from modelspace.plain import plain, structured
+from modelspace.progress import notice
 from modelspace.report._canvas import DARK, LIGHT
+from modelspace.report._picture import ENDINGS, write_picture
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, its headings, its rows as text, and how many leading columns are words."""
+    """A table: its caption, its headings, its rows as text, and how many leading columns are words.
+
+    The row that is ``marked`` is the chosen one; the first column of a ``tree`` is indented by its spaces.
+    """
 
     caption: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     words: int = 1
     marked: int | None = None
+    tree: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,151 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: its heading, its paragraphs, its figures, its tables."""
+    """A part of a page: its heading, its facts (name and value), its paragraphs, its figures, its tables."""
 
     heading: str
     paragraphs: Sequence[str] = ()
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
+    facts: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: what kind it is, its title, what it says first, and its sections.
+
+    Attributes:
+        kind: Above the title.
+        title: Itself.
+        verdict: Sentences that stand out.
+        sections: In their order.
+        digits: n, where the page is about one space: H = { f_p : p ∈ ℝⁿ } stands below the title.
+        highlights: Sentences of a list.
+    """
+
+    kind: str
+    title: str
+    verdict: Sequence[str]
+    sections: Sequence[Section]
+    digits: str = ""
+    highlights: Sequence[str] = ()
+
+    @property
+    def plots(self) -> list[Plot]:
+        """All figures."""
+        return [plot for section in self.sections for plot in section.plots]
+
+    @property
+    def html(self) -> str:
+        """The whole document; every string of it is escaped."""
+        return rendered("sections.html.j2", page=self)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the page, whole or not at all.
+
+        Raises:
+            ModelspaceError: the place can't be written to.
+        """
+        write(self.html, path)
+
+    def keep(self, folder: Path) -> None:
+        """Write the page into a folder as ``report.html``, and as ``page.json``, from which it can be drawn again.
+
+        Raises:
+            ModelspaceError: the folder can't be written to.
+        """
+        parts = [
+            replace(s, plots=[replace(p, figure=json.loads(p.figure.to_json() or "{}")) for p in s.plots])
+            for s in self.sections
+        ]
+        write(json.dumps(plain(replace(self, sections=parts)), allow_nan=False), folder / "page.json")
+        self.write(folder / "report.html")
+
+    @classmethod
+    def kept(cls, folder: Path) -> "Page":
+        """Return the page that ``keep`` wrote.
+
+        Raises:
+            ModelspaceError: there is none, or it is damaged.
+        """
+        path = folder / "page.json"
+        try:
+            made = structured(json.loads(path.read_text(encoding="utf-8")), _Kept, "page")
+            return cls(**{**vars(made), "sections": [section.drawn() for section in made.sections]})
+        except (OSError, ValueError) as error:
+            raise ModelspaceError(f"{path} is no page of this program's: {first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class _KeptPlot:
+    key: str
+    caption: str
+    alternative: str
+    figure: dict[str, Any]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class _KeptSection:
+    heading: str
+    paragraphs: list[str]
+    plots: list[_KeptPlot]
+    tables: list[Table]
+    facts: list[tuple[str, str]]
+
+    def drawn(self) -> Section:
+        plots = [Plot(**{**vars(p), "figure": go.Figure(p.figure)}) for p in self.plots]
+        return Section(**{**vars(self), "plots": plots})
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A page as ``page.json`` has it."""
+
+    kind: str
+    title: str
+    verdict: list[str]
+    sections: list[_KeptSection]
+    digits: str
+    highlights: list[str]
+
+
+def write_figure(figure: go.Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure: a page (.html) that needs no network, or a picture for a paper (.png, .svg, .pdf).
+
+    Args:
+        figure: One of this package's.
+        path: Its name says which; written whole or not at all.
+
+    Raises:
+        ModelspaceError: another ending, a figure that only a page can show, or the place can't be written to.
+    """
+    ending = Path(path).suffix.lower()
+    if ending in ENDINGS:
+        write_picture(figure, path)
+    elif ending in (".html", ".htm"):
+        write(figure.to_html(include_plotlyjs=True, full_html=True), path)
+    else:
+        raise ModelspaceError(
+            f"a figure's name ends in .html, {', '.join(ENDINGS)}; received {os.fspath(path)}"
+        )
+
+
+def write_pictures(plots: Sequence[Plot], folder: Path) -> list[Path]:
+    """Write each figure as PNG and SVG into a folder; return where. What only a page can show is left out, and said.
+
+    Raises:
+        ModelspaceError: the folder can't be written to.
+    """
+    made = []
+    for plot in plots:
+        if any(trace.type == "treemap" for trace in plot.figure.data):
+            notice(f"{plot.key}: a treemap is in the page alone")
+            continue
+        for ending in (".png", ".svg"):
+            made.append(folder / f"{plot.key}{ending}")
+            write_picture(plot.figure, made[-1])
+    return made
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -1,15 +1,13 @@
 """The page of an inspection: its facts, treemaps of nested calls, and the whole tree as a table, in one file."""
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from modelspace.cost import COLUMNS, Inspection, Node, headings
-from modelspace.report import _document as document
 from modelspace.report._canvas import LIGHT, colour, empty_figure, plain_text
-from modelspace.report._document import Plot, Table
+from modelspace.report._document import Page, Plot, Section, Table
 from modelspace.show import bytes_text, number
 
 _DEEP = 99
@@ -21,23 +19,10 @@ _SHOWN = (
 )
 
 
-def write_inspection(inspection: Inspection, path: str | os.PathLike[str]) -> None:
-    """Write an inspection's page.
-
-    Args:
-        inspection: What is shown.
-        path: Where the page goes, whole or not at all.
-
-    Raises:
-        ModelspaceError: the place can't be written to.
-    """
-    document.write(inspection_page(inspection), path)
-
-
-def inspection_page(inspection: Inspection) -> str:
-    """Return the HTML page of an inspection, one self-contained document; what the architecture says is escaped."""
+def inspection_page(inspection: Inspection) -> Page:
+    """Return the page of an inspection."""
     names = [name for name in COLUMNS if name != "memory" or inspection.memory is not None]
-    table = Table("Every module call", headings(names), list(inspection.rows(names, _DEEP)), 2)
+    rows = list(inspection.rows(names, _DEEP))
     plots = [
         Plot(
             quantity,
@@ -48,18 +33,13 @@ def inspection_page(inspection: Inspection) -> str:
         for quantity, name, how in _SHOWN
         if getattr(inspection.tree, quantity)
     ]
-    return document.rendered(
-        "inspection.html.j2",
-        kind="Anatomy of an architecture",
-        headings=("What it is", "Where it is", "Layer by layer"),
-        title=inspection.title,
-        digits=str(inspection.dimension),
-        facts=inspection.facts(),
-        highlights=inspection.highlights(),
-        totals=inspection.totals(),
-        plots=plots,
-        table=table,
+    sections = (
+        Section("What it is", inspection.totals(), facts=inspection.facts()),
+        Section("Where it is", plots=plots),
+        Section("Layer by layer", tables=[Table("Every module call", headings(names), rows, 2, tree=True)]),
     )
+    kind, digits = "Anatomy of an architecture", str(inspection.dimension)
+    return Page(kind, inspection.title, (), sections, digits, inspection.highlights())
 
 
 class Tile(NamedTuple):

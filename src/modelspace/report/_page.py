@@ -71,6 +71,23 @@ def write_run(
     write_record(record_of_run(run, command=command, data=data), path)
 
 
+def exploration_plots(record: ReportRecord) -> list[Plot]:
+    """Return every figure of a record's page."""
+    return [plot for plots in _plots(record).values() for plot in plots]
+
+
+def _plots(record: ReportRecord) -> dict[str, list[Plot]]:
+    """The figures, by the part of the page that they are in."""
+    return {
+        "response": _response_plots(record),
+        "scores": _score_plots(record),
+        "curves": _curve_plots(record),
+        "path": _path_plots(record),
+        "losses": losses.plots(record.losses),
+        "confusion": [_confusion_plot(record)] if record.classes else [],
+    }
+
+
 def page(record: ReportRecord) -> str:
     """Return the whole HTML page of a record: one self-contained document."""
     first = record.response[0] if record.response else None
@@ -78,14 +95,7 @@ def page(record: ReportRecord) -> str:
     return document.rendered(
         "page.html.j2",
         record=record,
-        plots={
-            "response": _response_plots(record),
-            "scores": _score_plots(record),
-            "curves": _curve_plots(record),
-            "path": _path_plots(record),
-            "losses": losses.plots(record.losses),
-            "confusion": _confusion_plot(record) if record.classes else None,
-        },
+        plots=_plots(record),
         by_class=_class_table(record) if record.classes else None,
         verdict=words.verdict(record),
         notes=words.reading_notes(record),

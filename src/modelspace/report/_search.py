@@ -10,9 +10,8 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.report import _document as document
 from modelspace.report._canvas import LIGHT, axis_style, empty_figure, plain_text, score_ticks, stroke
-from modelspace.report._document import Plot, Table
+from modelspace.report._document import Page, Plot, Section, Table, write_figure
 from modelspace.show import number
 
 if TYPE_CHECKING:
@@ -39,12 +38,12 @@ _GRID = 40
 def plot_search(
     search: "Search", kind: str, path: str | os.PathLike[str] | None = None, **chosen: Any
 ) -> go.Figure:
-    """Draw a search, and write it as one HTML page that needs no network.
+    """Draw a search, and write it as one HTML page that needs no network, or as a picture.
 
     Args:
         search: The search.
         kind: One of ``history``, ``slice``, ``contour``, ``parallel``, ``front`` and ``importance``.
-        path: Where the page goes, whole or not at all; not written where None.
+        path: Where it goes, by its ending .html, .png, .svg or .pdf; not written where None.
         **chosen: What the kind takes beside.
 
     Raises:
@@ -54,46 +53,36 @@ def plot_search(
         raise unknown_name("plot", kind, _KINDS)
     figure = _KINDS[kind](search, **chosen)
     if path is not None:
-        document.write(figure.to_html(include_plotlyjs=True, full_html=True), path)
+        write_figure(figure, path)
     return figure
 
 
-def write_search(search: "Search", path: str | os.PathLike[str], *, command: str | None = None) -> None:
-    """Write a search's page: what was found, its figures, and every setting.
+def search_page(search: "Search", *, command: str | None = None) -> Page:
+    """Return the page of a search: what was found, its figures, and every setting.
 
     Args:
         search: The search.
-        path: Where the page goes, whole or not at all.
         command: The command line to print for a reader who wants to do it again.
-
-    Raises:
-        ModelspaceError: the place can't be written to.
     """
     plots = []
     for kind, caption in _SAID.items():
         try:
-            plots.append(
-                Plot(kind, caption, f"{caption} Its numbers are in the table.", _KINDS[kind](search))
-            )
+            said = f"{caption} Its numbers are in the table."
+            plots.append(Plot(kind, caption, said, _KINDS[kind](search)))
         except ModelspaceError:  # too few trials, or costs that are not known
             continue
     table = search.table.reset_index()
     rows = [tuple(_cell(value) for value in row) for row in table.itertuples(index=False)]
     facts = [("searched", ", ".join(map(str, search.parameters))), ("data", search.data)]
     facts += [("settings", f"{len(table):,}"), ("members", f"{len(search.members):,}")]
-    page = document.rendered(
-        "inspection.html.j2",
-        kind="A search",
-        headings=("What was searched", "What it showed", "Every setting"),
-        title=f"{search.title} on {search.data}",
-        digits="",
-        facts=facts + ([("again", command)] if command else []),
-        highlights=[line.strip() for line in search.lines()],
-        totals=[],
-        plots=plots,
-        table=Table("Every setting that was tried", tuple(map(str, table)), rows),
+    every = Table("Every setting that was tried", tuple(map(str, table)), rows)
+    sections = (
+        Section("What was searched", facts=facts + ([("again", command)] if command else [])),
+        Section("What it showed", plots=plots),
+        Section("Every setting", tables=[every]),
     )
-    document.write(page, path)
+    lines = [line.strip() for line in search.lines()]
+    return Page("A search", f"{search.title} on {search.data}", (), sections, highlights=lines)
 
 
 def _history(search: "Search") -> go.Figure:

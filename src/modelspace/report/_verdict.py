@@ -1,35 +1,19 @@
 """The page of a verdict: what was compared, pair by pair, and how the interval narrowed."""
 
-import os
-
 import numpy as np
 import plotly.graph_objects as go
 
 from modelspace.compare import Pair, Verdict
-from modelspace.report import _document as document
 from modelspace.report._canvas import LIGHT, colour, empty_figure, plain_text, score_ticks, stroke
-from modelspace.report._document import Plot, Section, Table
+from modelspace.report._document import Page, Plot, Section, Table
 from modelspace.show import score, spread
 
 _ROWS = 200
 _POINTS = 200  # of a curve
 
 
-def write_verdict(verdict: Verdict, path: str | os.PathLike[str]) -> None:
-    """Write a verdict's page.
-
-    Args:
-        verdict: What ``versus`` gave.
-        path: Where the page goes, whole or not at all.
-
-    Raises:
-        ModelspaceError: the place can't be written to.
-    """
-    document.write(verdict_page(verdict), path)
-
-
-def verdict_page(verdict: Verdict) -> str:
-    """Return the HTML page of a verdict, one self-contained document; what users named is escaped."""
+def verdict_page(verdict: Verdict) -> Page:
+    """Return the page of a verdict."""
     variances = verdict.variances()
     by_name = {c.name: c.scores for c in verdict.contestants}
     sections = [
@@ -66,13 +50,8 @@ def verdict_page(verdict: Verdict) -> str:
     ]
     sections.append(Section("For a paper", [verdict.methods()]))
     sections.append(Section("Every pair", (), (), [Table(f"The first {len(rows)} pairs", head, rows, 0)]))
-    return document.rendered(
-        "sections.html.j2",
-        kind=f"A verdict on {verdict.data}",
-        title=" against ".join(by_name),
-        verdict=[verdict.said(m) for m in verdict.matches],
-        sections=sections,
-    )
+    said = [verdict.said(match) for match in verdict.matches]
+    return Page(f"A verdict on {verdict.data}", " against ".join(by_name), said, sections)
 
 
 def scores_figure(verdict: Verdict) -> go.Figure:

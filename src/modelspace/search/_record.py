@@ -216,7 +216,7 @@ class Search:
         Args:
             kind: ``history``, ``slice`` (score against each parameter), ``contour`` (over two), ``parallel``,
                 ``front`` (score against cost) or ``importance``.
-            path: Where one HTML page that needs no network goes; not written where None.
+            path: Where it goes, by its ending .html, .png, .svg or .pdf; not written where None.
             **chosen: ``x`` and ``y``, the parameters of a contour; ``cost`` of a front; ``importance``'s arguments.
 
         Returns:
@@ -227,13 +227,15 @@ class Search:
         """
         return import_module("modelspace.report").plot_search(self, kind, path, **chosen)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page: what was found, its figures, every setting.
 
+        Its figures go as PNG and SVG into the folder ``pictures``.
+
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_search(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     @property
     def _sign(self) -> int:
