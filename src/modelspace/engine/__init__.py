@@ -5,6 +5,7 @@ forward is carried out by ``lowerings``; ``unbatched_outputs`` and ``witnessed``
 """
 
 from modelspace.engine.confusion import Confusion, confusion
+from modelspace.engine.derivatives import OPERATORS, Derivatives
 from modelspace.engine.evaluate import (
     HELD_AT_ONCE,
     SCORED_AT_ONCE,
@@ -51,10 +52,12 @@ from modelspace.engine.witness import apart, unbatched_outputs, witnessed
 
 __all__ = [
     "HELD_AT_ONCE",
+    "OPERATORS",
     "SCORED_AT_ONCE",
     "Batch",
     "CompileError",
     "Confusion",
+    "Derivatives",
     "Draws",
     "Function",
     "Gradient",
