@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 import modelspace as ms
 from modelspace.data import Data, Split
-from modelspace.engine import Derivatives, goal_of, terms_of
+from modelspace.engine import Derivatives, goal_of
 from modelspace.space import samples_as
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch.func.jvp
@@ -60,40 +60,30 @@ def function_of(module, inputs):
     return outputs
 
 
-def hessian(module, inputs, labels, loss=F.cross_entropy):
-    """The Hessian of the mean loss, by ``torch.func.hessian``."""
-    outputs = function_of(module, inputs)
-    point = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
-    return torch.func.hessian(lambda p: loss(outputs(p), labels))(point)
-
-
-def jacobian(module, inputs, point, then=lambda z: z):
-    outputs = function_of(module, inputs)
-    return torch.func.jacrev(lambda p: then(outputs(p)))(point)
+def explicit(operator, outputs, point, labels):
+    """The whole matrix, by ``torch.func``: of the outputs as a function of the point."""
+    if operator == "hessian":
+        return torch.func.hessian(lambda p: F.cross_entropy(outputs(p), labels))(point)
+    if operator == "fisher":
+        rows = torch.func.jacrev(lambda p: F.cross_entropy(outputs(p), labels, reduction="none"))(point)
+        return rows.T @ rows / len(labels)
+    rows, z = torch.func.jacrev(outputs)(point).flatten(0, 1), outputs(point)
+    curved = torch.func.hessian(lambda z: F.cross_entropy(z, labels))(z)
+    return rows.T @ curved.reshape(len(rows), -1) @ rows
 
 
 @pytest.mark.parametrize(
     "name", ["MLP tanh", *sampled(["attention", "LayerNorm GroupNorm", "tied embedding"], 9)]
 )
-def test_gauss_newton_and_fisher_are_made_of_jacobians(name):
-    case = named(name)
-    for operator in ("gauss-newton", "fisher"):
-        population, inputs, labels, _, derivatives = of_case(case, operator=operator)
-        vectors = normal(*population.points.shape)
-        product = derivatives.product(population.points, population.buffers, vectors)
-        assert (derivatives.fallback, derivatives.finite) == (None, None)
-        for k, module in enumerate(population.modules()):
-            point = population.points[k]
-            if operator == "fisher":
-                rows = jacobian(module, inputs, point, lambda z: F.cross_entropy(z, labels, reduction="none"))
-                expected = rows.T @ (rows @ vectors[k]) / len(labels)
-            else:
-                z = function_of(module, inputs)(point)
-                curved = torch.func.hessian(lambda z: F.cross_entropy(z, labels))(z)
-                rows = jacobian(module, inputs, point).flatten(0, 1)
-                moved = (rows @ vectors[k]).view(z.shape)
-                expected = rows.T @ torch.einsum("icjd,jd->ic", curved, moved).flatten()
-            assert relative_error(product[k][None], expected[None]) <= 1e-10
+@pytest.mark.parametrize("operator", ["gauss-newton", "fisher"])
+def test_gauss_newton_and_fisher_are_made_of_jacobians(name, operator):
+    population, inputs, labels, _, derivatives = of_case(named(name), operator=operator)
+    vectors = normal(*population.points.shape)
+    product = derivatives.product(population.points, population.buffers, vectors)
+    assert (derivatives.fallback, derivatives.finite) == (None, None)
+    for k, module in enumerate(population.modules()):
+        whole = explicit(operator, function_of(module, inputs), population.points[k], labels)
+        assert relative_error(product[k][None], (whole @ vectors[k])[None]) <= 1e-10
 
 
 def test_a_batch_of_256_dummynets_is_torch_func_s_hessian():
@@ -134,7 +124,7 @@ def test_256_dummynets_are_curvlinops(operator):
 @pytest.mark.slow
 def test_one_dummynet_is_torch_func_s_whole_hessian():
     population, inputs, labels, derivatives = posed(DummyNet, (3, 7, 7), members=1, samples=3, classes=10)
-    whole = hessian(population.module(0), inputs, labels)
+    whole = explicit("hessian", function_of(population.module(0), inputs), population.points[0], labels)
     vectors = normal(64, population.space.dimension)
     points = population.points.expand(64, -1)
     assert relative_error(derivatives.product(points, {}, vectors), vectors @ whole) <= 1e-10
@@ -287,7 +277,7 @@ def test_the_loss_is_the_one_that_evaluate_gives(loss, monkeypatch):
     how = {"objective": objective} if loss == "objective" else {"loss": loss}
     goal = goal_of(population, data, how.get("loss"), how.get("objective"))
     derivatives = Derivatives(population, part.inputs, part.labels, goal, compile=False, batch_size=5)
-    losses, gradient = derivatives.gradient(population.points, {})
+    losses, _ = derivatives.gradient(population.points, {})
     table = ms.evaluate(population, data, ["loss"], batch_size=5, **how)
     assert np.allclose(losses, table["loss"], rtol=1e-12)
     vectors = normal(*population.points.shape)
@@ -322,12 +312,7 @@ def test_complex_coordinates_are_pairs_of_real_ones(operator):
 
     for k in range(2):
         pairs = torch.view_as_real(population.points[k]).reshape(-1)
-        if operator == "hessian":
-            whole = torch.func.hessian(lambda p: F.cross_entropy(outputs(p), labels))(pairs)
-        else:
-            rows = torch.func.jacrev(outputs)(pairs).flatten(0, 1)
-            curved = torch.func.hessian(lambda z: F.cross_entropy(z, labels))(outputs(pairs))
-            whole = rows.T @ curved.reshape(27, 27) @ rows
+        whole = explicit(operator, outputs, pairs, labels)
         expected = whole @ torch.view_as_real(vectors[k]).reshape(-1)
         assert relative_error(torch.view_as_real(product[k]).view(1, -1), expected[None]) <= 1e-10
 
@@ -369,13 +354,27 @@ def weighed(model, batch):
     ],
 )
 def test_what_can_t_be_is_said_in_one_line(settings, text):
+    settings = {"make": mlp, "loss": CROSS_ENTROPY, **settings}
+    population = ms.ModelSpace(settings.pop("make"), dtype=torch.float64).sample(seeds=3)
+    inputs = normal(settings.pop("samples", 6), *settings.pop("shape", (6,)))
+    labels = torch.zeros(len(inputs), dtype=torch.long)
     with pytest.raises(ms.ModelspaceError, match=text) as said:
-        settings = {"make": mlp, **settings}
-        population = ms.ModelSpace(settings.pop("make"), dtype=torch.float64).sample(seeds=3)
-        inputs = normal(settings.pop("samples", 6), *settings.pop("shape", (6,)))
-        labels = torch.zeros(len(inputs), dtype=torch.long)
-        Derivatives(population, inputs, labels, **{"loss": CROSS_ENTROPY, **settings})
+        Derivatives(population, inputs, labels, **settings)
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["LSTM", *sampled(["fused attention", "packed RNN", "checkpointed"], 9)])
+def test_one_after_the_other_takes_kernels_with_second_derivatives(name, monkeypatch):
+    case = named(name)
+    *_, exact = of_case(case)
+    population = case.space().sample(seeds=3)
+    data, vectors = case.data(), normal(*population.points.shape)
+    expected = exact.product(population.points.double(), population.buffers, vectors)
+    monkeypatch.setattr(sys.modules[Derivatives.__module__], "_HANDFUL", 10**9)
+    single = Derivatives(population, data.train.inputs, data.train.labels, CROSS_ENTROPY)
+    assert (single.fallback, single.finite) == ("a member alone fills the processor", None)
+    product = single.product(population.points, population.buffers, vectors.float())
+    assert relative_error(product, expected) <= 1e-3
 
 
 @pytest.mark.slow

@@ -126,13 +126,7 @@ class Derivatives:
         buffers: Named,
         terms: Mapping[str, Float[Tensor, "row"]] | None = None,
     ) -> tuple[Float[Tensor, "row"], Float[Tensor, "row parameter"]]:
-        """Compute the losses of members, and their gradients.
-
-        Args:
-            points: ``[c, n]``.
-            buffers: ``[c, …]`` each.
-            terms: The loss's own columns.
-        """
+        """Compute losses and gradients of members; the arguments are those of ``product``."""
         return self._mean(self._way, gradient, points, buffers, dict(terms or {}))
 
     def product(
@@ -214,7 +208,7 @@ class Derivatives:
             meta = self._way._replace(function=Function(population.space, "meta", twice=True))
             points, buffers = on("meta", (few.points, few.buffers))
             samples = on("meta", take((self._inputs, self._labels), slice(self._size)))
-            terms = {name: points.real[:, 0] for name in terms_of(few, self._way.loss)}
+            terms = dict.fromkeys(terms_of(few, self._way.loss), points.real[:, 0])
             with PeakMemory([points, *tensors(samples)]) as memory:
                 meta(product, points, buffers, *samples, terms, points)
             rows = min(rows, free_bytes(device) // memory.peak)
@@ -231,7 +225,16 @@ class Derivatives:
         inputs, labels = take((self._inputs, self._labels), few)
         terms = {name: term.to(device) for name, term in terms_of(members, loss).items()}
         works = [_gradient_of(at(loss, row(terms, k)), labels) for k in range(len(members))]
-        members = _widened(members, inputs, works[0])
+        kind = widest(device).to_complex() if population.space.dtype.is_complex else widest(device)
+        with (
+            suppress(Exception),
+            warnings.catch_warnings(),
+        ):  # a network of one type only: anything may be raised
+            warnings.simplefilter("ignore")
+            wide = members if members.space.dtype is kind else members.in_dtype(kind)
+            with real_module(wide, 0) as module:
+                evaluated(module, samples_as(inputs, kind), works[0])
+            members = wide
         space = members.space
         function = Function(space, device, twice=True)
         way = self._way._replace(function=function)
@@ -290,20 +293,6 @@ def _gradient_of(goal: Any, labels: Nest) -> Work:
         return value, torch.cat([part.reshape(-1) for part in parts])
 
     return compute
-
-
-def _widened(members: Population, inputs: Nest, work: Work) -> Population:
-    """Return members in the widest type, where the network can be computed in it; else as they are."""
-    own, kind = members.space.dtype, widest(members.device)
-    if own.to_real() is kind:
-        return members
-    with suppress(Exception), warnings.catch_warnings():  # a network of one type only: anything may be raised
-        warnings.simplefilter("ignore")
-        made = members.in_dtype(kind.to_complex() if own.is_complex else kind)
-        with real_module(made, 0) as module:
-            evaluated(module, samples_as(inputs, made.space.dtype), work)
-        return made
-    return members
 
 
 def _difference(way: Way, points: Tensor, *rest: Any) -> str | None:

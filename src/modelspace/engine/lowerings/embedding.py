@@ -135,9 +135,9 @@ def twice_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``torch.embedding_bag`` as sums of rows times factors, which can be differentiated twice; see ``embedding_bag``.
+    """``torch.embedding_bag`` as sums of rows times factors, which can be differentiated twice.
 
-    Rows that share a maximum, as one that is twice in a bag does, share its gradient.
+    Rows that share a maximum, as one that is twice in a bag, share its gradient. See ``embedding_bag``.
     """
     settings = scale_grad_by_freq, mode, sparse, per_sample_weights
     if scale_grad_by_freq:
