@@ -25,6 +25,7 @@ from benchmarks import (
     peers,
     picture,
     plain,
+    products,
     scores,
     steps,
     workloads,
@@ -164,6 +165,15 @@ def test_the_help_teaches_every_name_and_names_choose_the_parts():
     assert found == (["mlp-32", "mlp-128", "lstm-32"], ["scaling", "curve"])
 
 
+def test_a_product_is_held_against_its_gradient():
+    found = [
+        {"workload": "mlp-32", "how": how, "ratio": ratio} for how, ratio in (("eager", 9), ("compiled", 2.4))
+    ]
+    (one,) = products.checks(found)
+    assert (one["met"], one["found"], one["wanted"]) == (True, "2.40", "≤ 2.5")
+    assert not products.checks([found[1] | {"ratio": 2.6}])[0]["met"]
+
+
 @pytest.fixture
 def here(monkeypatch):
     """Measurements in this process: the questions are tried, not timed."""
@@ -172,7 +182,7 @@ def here(monkeypatch):
         function = pkgutil.resolve_name(f"benchmarks.{measurement}")
         return json.loads(json.dumps(function(device=device, **arguments)))
 
-    for module in (fits, scores, steps, anatomy_size):
+    for module in (fits, products, scores, steps, anatomy_size):
         monkeypatch.setattr(module, "in_fresh_process", at_once)
         monkeypatch.setattr(module, "product_gflops", lambda *_: 100.0, raising=False)
 
@@ -196,6 +206,7 @@ def test_a_quick_run_of_each_question(here, tmp_path):
     assert [few["members"] for few in found["small"]["fits"]] == [1, 2]
     assert [size["members"] for size in found["scaling"]["sizes"]] == [4, 8]
     assert [call["call"] for call in found["scores"]] == ["evaluate", "predict"]
+    assert [(one["workload"], one["how"]) for one in found["products"]] == [("dummynet-32", "eager")]
     assert (found["ten_thousand"]["members"], found["ten_thousand"]["diverged"]) == (16, 0)
     assert [one["workload"] for part in ("fits", "curves") for one in found[part]] == ["mlp-32"] * 2
     assert len(picture.lines(found)) == 2

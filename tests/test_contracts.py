@@ -7,6 +7,7 @@
 5. Never slower than the loop: the plan takes the loop where it measures faster.
 6. Nothing silent: a fall back to the loop is said once, by the operation's name.
 8. No second compilation for the same shapes, and no graph break.
+9. Derivatives to second order: products of the Hessian are differences of the plain module's gradient.
 """
 
 import operator
@@ -20,7 +21,7 @@ import pytest
 import torch
 from support import plans
 from support.cases import BATCH, BATCHED, CASES, FALLBACKS, SAMPLES, named
-from support.plain import relative_error, trained
+from support.plain import built, relative_error, trained
 from support.sampled import sampled
 from torch import nn
 
@@ -28,10 +29,11 @@ import modelspace as ms
 from modelspace import optimizers as o
 from modelspace.construction import seeded_elsewhere
 from modelspace.data import Data, Split, epoch_indices
-from modelspace.engine import choose_plan, goal_of, lowered, stream_seed
+from modelspace.engine import Derivatives, choose_plan, goal_of, lowered, stream_seed, terms_of
 from modelspace.engine.randomness import evaluation_draws
 from modelspace.nest import tensors
 from modelspace.optimizers import Cosine, OneCycle, Step, Warmup
+from modelspace.space import samples_as
 
 pytestmark = pytest.mark.usefixtures("checked_once")
 SEEDS = [0, 1, 2**31, 2**63 - 1]
@@ -556,3 +558,57 @@ def test_what_is_computed_member_by_member_is_said_by_name(case):
     assert len(said) == 1
     assert run.plan.one_by_one == case.alone
     assert f"member by member: {', '.join(case.alone)}" in repr(run)
+
+
+# Contract 9: derivatives to second order
+
+# What the plain module's gradient is the derivative of nothing there: a hook changes it, rows are shortened first.
+NO_GRADIENT = ["renormalised embeddings", "hook on an activation", "hook on a parameter", "backward hook"]
+
+
+def plain_gradient(population, member, inputs, labels, goal):
+    """The gradient of a plain module in evaluation mode; what it draws there is the same at all times."""
+    module, draws = built(population, member).eval(), evaluation_draws(torch.device("cpu"))
+    seed = stream_seed(int(draws.seed), int(draws.step), 0)
+    with lowered(draws, batched=False), seeded_elsewhere(seed):
+        goal(goal.made(module, inputs, labels), labels).backward()
+    parts = [p for p in module.parameters() if p.requires_grad]
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parts])
+
+
+def plain_difference(population, vectors, inputs, labels, goals):
+    """(∇L(θ + εv) − ∇L(θ − εv)) / 2ε of plain modules; ε is small, so that few kinks are reached over."""
+    sides = []
+    step = 1e-7 * population.points.norm(dim=1, keepdim=True) / vectors.norm(dim=1, keepdim=True)
+    for sign in (1, -1):
+        moved = ms.Population(
+            population.space, population.points + sign * step * vectors, population.buffers, population.table
+        )
+        rows = [plain_gradient(moved, k, inputs, labels, goal) for k, goal in enumerate(goals)]
+        sides.append(torch.stack(rows))
+    return (sides[0] - sides[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("case", sampled(CASES, 12), ids=str)
+def test_second_derivatives_are_differences_of_the_plain_gradient(case, capsys):
+    population = case.space(torch.float64).sample(seeds=3).with_columns(**case.columns)
+    data = case.data()
+    goal = goal_of(population, data, case.loss, case.objective)
+    inputs, labels = samples_as(data.train.inputs, torch.float64), data.train.labels
+    terms = terms_of(population, goal)
+    goals = [goal.at({name: column[k] for name, column in terms.items()}) for k in range(3)]
+    derivatives = Derivatives(population, inputs, labels, goal, compile=False, batch_size=SAMPLES)
+    given = population.points, population.buffers
+    vectors = torch.randn(2, *population.points.shape, dtype=torch.float64)
+    if case.name == "padded transformer":  # whose padding row is no coordinate
+        vectors *= derivatives.gradient(*given, terms)[1] != 0
+    products = [derivatives.product(*given, each, terms) for each in vectors]
+    for each, product in zip(vectors, products, strict=True):
+        expected = plain_difference(population, each, inputs, labels, goals)
+        assert relative_error(product, expected) <= 1e-5
+    assert derivatives.fallback is None or case.fallback is not None
+    assert (derivatives.finite is not None) is (case.name in NO_GRADIENT)
+    assert ("finite differences" in capsys.readouterr().err) is (derivatives.finite is not None)
+    if case.name not in NO_GRADIENT:  # uᵀHv = vᵀHu
+        forth, back = ((vectors[i] * products[1 - i]).sum(1) for i in range(2))
+        assert torch.allclose(forth, back, rtol=1e-9, atol=1e-10 * float(forth.abs().max()))

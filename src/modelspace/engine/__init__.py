@@ -5,6 +5,7 @@ forward is carried out by ``lowerings``; ``unbatched_outputs`` and ``witnessed``
 """
 
 from modelspace.engine.confusion import Confusion, confusion
+from modelspace.engine.derivatives import Derivatives
 from modelspace.engine.evaluate import (
     HELD_AT_ONCE,
     SCORED_AT_ONCE,
@@ -46,15 +47,18 @@ from modelspace.engine.predict import predict
 from modelspace.engine.program import CompileError, compiled, traced
 from modelspace.engine.randomness import Draws, stream_seed
 from modelspace.engine.real_modules import Trial, dense, evaluated, plainly, real_module
+from modelspace.engine.second_order import OPERATORS
 from modelspace.engine.values import MemberValues
 from modelspace.engine.witness import apart, unbatched_outputs, witnessed
 
 __all__ = [
     "HELD_AT_ONCE",
+    "OPERATORS",
     "SCORED_AT_ONCE",
     "Batch",
     "CompileError",
     "Confusion",
+    "Derivatives",
     "Draws",
     "Function",
     "Gradient",

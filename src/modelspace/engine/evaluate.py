@@ -41,7 +41,7 @@ from modelspace.nest import (
 from modelspace.nest import samples as samples_in
 from modelspace.population import Population
 from modelspace.progress import progress
-from modelspace.space import samples_as
+from modelspace.space import ModelSpace, samples_as
 from modelspace.trace import forward_checked
 from modelspace.widest import widest
 
@@ -75,6 +75,9 @@ class Scoring:
             samples are one piece.
         batch_size: Samples in a batch of an objective.
         piece: The most samples of a piece.
+
+    Attributes:
+        piece: The samples computed at once; all of them where outputs depend on the samples beside.
     """
 
     def __init__(
@@ -101,16 +104,16 @@ class Scoring:
         samples = self._samples = samples_in(inputs)
         self._batch = batch_size
         self._together = False  # whether all samples are one piece
-        self._piece = ceil(samples / ceil(samples / piece)) if samples else 1
+        self.piece = ceil(samples / ceil(samples / piece)) if samples else 1
         self._most = plan.shard  # members at once
-        if of_outputs and samples > self._piece and not self._apart(example):
-            self._piece, self._most = samples, max(1, plan.shard * piece // samples)
+        if of_outputs and samples > self.piece and not self._apart(example):
+            self.piece, self._most = samples, max(1, plan.shard * piece // samples)
             self._together = True
         if samples and self._wholes:
-            one = self._outputs(example, take(inputs, slice(min(2, self._piece))))
+            one = self._outputs(example, take(inputs, slice(min(2, self.piece))))
             self._most = min(self._most, max(1, HELD_AT_ONCE // max(1, members_bytes(one, samples))))
         # In a compiled run the forward alone is worth compiling from about the same length on.
-        self._compile = plan.compiled and calls * ceil(samples / self._piece) > 200
+        self._compile = plan.compiled and calls * ceil(samples / self.piece) > 200
         self._programs: dict[str, Callable[..., Any]] = {}
 
     def __call__(
@@ -174,7 +177,7 @@ class Scoring:
             return torch.full((members, len(self.names)), torch.nan, **kind)
         columns: dict[str, Tensor] = {}
         given = points, buffers, terms, own
-        whole = samples if self._together else self._piece
+        whole = samples if self._together else self.piece
         if self._means or self._wholes:
             total, outputs = self._over_pieces(self._piece_scores, whole, given, compile=compile)
             columns |= dict(zip(self._means, (total / samples).unbind(1), strict=True)) if self._means else {}
@@ -292,14 +295,14 @@ class Scoring:
         member = Population(
             member.space, member.points + BESIDE * noise.to(member.points), member.buffers, member.table
         )
-        half = ceil(self._piece / 2)
+        half = ceil(self.piece / 2)
         both = (
-            tensors(self._outputs(member, take(self._inputs, slice(size)))) for size in (self._piece, half)
+            tensors(self._outputs(member, take(self._inputs, slice(size)))) for size in (self.piece, half)
         )
         return all(self._alike(whole[0], part[0], half) for whole, part in zip(*both, strict=True))
 
     def _alike(self, whole: Tensor, part: Tensor, half: int) -> bool:
-        if whole.shape[:1] != (self._piece,) or part.shape != (half, *whole.shape[1:]):
+        if whole.shape[:1] != (self.piece,) or part.shape != (half, *whole.shape[1:]):
             return False
         if not whole.is_floating_point():
             return torch.equal(whole[:half], part)
@@ -539,16 +542,27 @@ def members_at_once(population: Population, samples: int) -> tuple[int, bool]:
         population: The members.
         samples: How many samples of each.
     """
-    space, members = population.space, len(population)
-    if population.device.type != "cpu":
-        return balanced(members, _ON_A_GPU), True
-    most = _MOST_MEMBERS // 16
-    if space.input_shape is not None and members > 1:
+    members, device = len(population), population.device
+    most = rows_at_once(population.space if members > 1 else None, device, samples)
+    return balanced(members, max(most, _HANDFUL)), device.type != "cpu" or most >= _HANDFUL
+
+
+def rows_at_once(space: ModelSpace | None, device: torch.device, samples: int) -> int:
+    """Return how many members fill the processor together; where they are fewer than a handful, each alone does.
+
+    Args:
+        space: Theirs; where None, the size of their layers is not looked at.
+        device: Where they compute.
+        samples: How many samples of each.
+    """
+    if device.type != "cpu":
+        return _ON_A_GPU
+    if space is not None and space.input_shape is not None:
         with suppress(ModelspaceError):
             layers = [layer for layer in space.anatomy().layers if layer.flops or layer.parameters]
             widest = max((prod(layer.output_shape[1:]) for layer in layers), default=1)
-            most = min(_MOST_MEMBERS, _NUMBERS // max(1, widest * samples))
-    return balanced(members, max(most, _HANDFUL)), most >= _HANDFUL
+            return min(_MOST_MEMBERS, _NUMBERS // max(1, widest * samples))
+    return _MOST_MEMBERS // 16
 
 
 def members_scores(

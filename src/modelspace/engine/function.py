@@ -64,6 +64,7 @@ class Function:
         space: The space.
         device: Where it computes.
         products: The type of matrix products, where it is not the coordinates' own (mixed precision).
+        twice: Whether it is to be differentiated twice: operations are then carried out in forms that can be.
 
     Attributes:
         module: What computes, with every member's numbers in turn.
@@ -72,12 +73,18 @@ class Function:
     """
 
     def __init__(
-        self, space: ModelSpace, device: torch.device | str = "cpu", products: torch.dtype | None = None
+        self,
+        space: ModelSpace,
+        device: torch.device | str = "cpu",
+        products: torch.dtype | None = None,
+        *,
+        twice: bool = False,
     ):
         keep_freed_memory()
         self.space = space
         self.device = torch.device(device)
         self.products = products
+        self._twice = twice
         self.module = space.working_copy().to(device)
         self._module = _WithBuffers(self.module, space.own_frozen)
         keep_weights_apart(self._module)
@@ -145,6 +152,7 @@ class Function:
             inputs = mapped(partial(spread, anchor), inputs)
         named = {f"module.{name}": value for name, value in tensors.items()}
         settings = {"anchor": anchor, "products": self.products, "operations": self.operations}
+        settings["twice"] = self._twice
         with averaging(self._norms), lowered(draws, batched=True, **settings):
             return functional_call(self._module, named, (work, inputs))
 

@@ -107,6 +107,7 @@ def _made(
 
 def _by_inductor(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> tuple[Flat, bool]:
     """Compile a graph; return the program, and whether it is a CUDA graph."""
+    _reshaped(graph)
     # The number of threads is written into the program, so it belongs to what a cached one is found by.
     options = {"cpp.threads": 1 if _scatters(graph) else torch.get_num_threads()}
     program: Any = torch._inductor.compile(graph, _copies(tensors), options)
@@ -144,6 +145,14 @@ def signature(arguments: tuple[Any, ...], key: Any) -> Any:
     leaves, structure = pytree.tree_flatten(arguments)
     kinds = [(tuple(x.shape), x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves]
     return (key, torch.get_num_threads(), str(structure), tuple(kinds))
+
+
+def _reshaped(graph: torch.fx.GraphModule) -> None:
+    """Make views reshapes: traced again without values, a tensor may lie in an order of which there is no view."""
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    graph.recompile()
 
 
 def _scatters(graph: torch.fx.GraphModule) -> bool:

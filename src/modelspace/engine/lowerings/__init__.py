@@ -4,7 +4,7 @@ One page a kind of operation, with one or both of two tables from the function t
 called in its place; the user's module is never touched. ``TABLE`` changes only how an operation is carried out, and
 is used under ``vmap`` alone. ``DRAWN`` changes which random numbers it draws, and holds in the plain loop too: its
 functions take the member's ``Draws`` before the operation's own arguments, and return ``NotImplemented`` where
-nothing is drawn.
+nothing is drawn. ``TWICE`` are forms that can be differentiated twice, where those of ``TABLE`` can't.
 """
 
 import re
@@ -63,6 +63,7 @@ _RANDOM = (attention, choices, noise, recurrent)
 BATCHED: Table = {function: lowering for kind in _BATCHED for function, lowering in kind.TABLE.items()}
 KINDS = {function: kind.__name__.rpartition(".")[2] for kind in _BATCHED for function in kind.TABLE}
 DRAWN: Table = {function: lowering for kind in _RANDOM for function, lowering in kind.DRAWN.items()}
+TWICE: Table = {**BATCHED, **attention.TWICE, **embedding.TWICE}
 
 MEMBER_BY_MEMBER = "member by member"
 _NO_RULE = ("Batching rule not implemented", "hit the vmap fallback which is currently disabled")
@@ -74,9 +75,16 @@ class _Mode(TorchFunctionMode):
     """Sends each call to its lowering; the arguments are those of ``lowered``."""
 
     def __init__(
-        self, draws: Draws | None, batched: bool, anchor: Any, products: Any, operations: dict[str, str]
+        self,
+        draws: Draws | None,
+        batched: bool,
+        anchor: Any,
+        products: Any,
+        operations: dict[str, str],
+        table: Table,
     ):
         super().__init__()
+        self.table = table
         self.products = products
         self.draws = draws
         self.batched = batched
@@ -97,9 +105,9 @@ class _Mode(TorchFunctionMode):
             drawn = self._drawn(self.draws, func, args, kwargs)
             if drawn is not NotImplemented:
                 return drawn
-        if self.batched and func in BATCHED:
+        if self.batched and func in self.table:
             self._note(_name(func), f"lowering: {KINDS[func]}")
-            return BATCHED[func](*args, **kwargs)
+            return self.table[func](*args, **kwargs)
         inside = opened(func)
         if inside is not None:
             with self:
@@ -156,7 +164,7 @@ class _Mode(TorchFunctionMode):
 
         def one(seed: Tensor, step: Tensor, *args: Any, **kwargs: Any) -> Any:
             own = Draws(seed, step, site)
-            with _Mode(own, False, None, self.products, self.operations):
+            with _Mode(own, False, None, self.products, self.operations, self.table):
                 result = function(*args, **kwargs)
             draws.site = own.site
             return result
@@ -176,6 +184,7 @@ def lowered(
     anchor: Tensor | None = None,
     products: torch.dtype | None = None,
     operations: dict[str, str] | None = None,
+    twice: bool = False,
 ) -> Iterator[None]:
     """Within the block, calls of known operations go to their lowerings.
 
@@ -186,8 +195,10 @@ def lowered(
         anchor: A tensor with a member axis, if the tensors that the block makes are to be each member's own.
         products: The type of matrix products, where it is not the tensors' own: bfloat16 or float16.
         operations: Receives how each operation is carried out, by name.
+        twice: Whether what is computed is to be differentiated twice.
     """
-    mode = _Mode(draws, batched, anchor, products, {} if operations is None else operations)
+    table = TWICE if twice else BATCHED
+    mode = _Mode(draws, batched, anchor, products, {} if operations is None else operations, table)
     with ExitStack() as stack:
         stack.enter_context(without_fast_paths())
         if batched:

@@ -36,6 +36,8 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    plain: bool = False,
 ) -> Tensor:
     """``F.scaled_dot_product_attention``; with draws only where weights are dropped, ``NotImplemented`` elsewhere.
 
@@ -49,6 +51,7 @@ def attention(
         is_causal: Position i attends to positions up to i.
         scale: s.
         enable_gqa: Each key and value head serves several query heads.
+        plain: Take the products whatever the length: the fused kernel has no second derivative.
     """
     if draws is not None and dropout_p == 0.0:
         return NotImplemented
@@ -57,7 +60,7 @@ def attention(
     given = query, key, value, attn_mask, is_causal, scale, enable_gqa
     if dropout_p == 0.0:
         fits = query.dtype in (torch.float32, torch.float64) and key.shape[-2] <= _SHORT
-        return _products(*given) if fits else batched(_fused, _rule, *given)
+        return _products(*given) if fits or plain else batched(_fused, _rule, *given)
     drop = torch.dropout if draws is None else partial(noise.DRAWN[torch.dropout], draws)
     return _products(*given, partial(drop, p=dropout_p, train=True))
 
@@ -113,3 +116,4 @@ def _folded(x: Tensor) -> Tensor:
 
 TABLE: Table = {F.scaled_dot_product_attention: partial(attention, None)}
 DRAWN: Table = {F.scaled_dot_product_attention: attention}
+TWICE: Table = {F.scaled_dot_product_attention: partial(attention, None, plain=True)}

@@ -124,8 +124,42 @@ def _rule(count: int, *pairs: Pair) -> Tensor:
     )
 
 
+def twice_bag(
+    weight: Float[Tensor, "row width"],
+    indices: Int[Tensor, "entry"],
+    offsets: Int[Tensor, "bag"],
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Float[Tensor, "entry"] | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``torch.embedding_bag`` as sums of rows times factors, which can be differentiated twice.
+
+    Rows that share a maximum, as one that is twice in a bag, share its gradient. See ``embedding_bag``.
+    """
+    settings = scale_grad_by_freq, mode, sparse, per_sample_weights
+    if scale_grad_by_freq:
+        return embedding_bag(weight, indices, offsets, *settings, include_last_offset, padding_idx)
+    bag = torch.searchsorted(offsets, torch.arange(len(indices), device=offsets.device), right=True) - 1
+    rows, none = weight[indices], weight.new_zeros(len(offsets), weight.shape[1])
+    kept = (indices != (-1 if padding_idx is None else padding_idx % weight.shape[0]))[:, None]
+    if mode == 2:
+        most, *_ = embedding_bag(weight.detach(), indices, offsets, *settings, padding_idx=padding_idx)
+        kept = kept & (rows.detach() == most[bag])
+    factors = kept.to(rows.dtype).expand_as(rows)
+    if mode:
+        factors = factors / none.index_add(0, bag, factors)[bag].clamp_min(1)
+    elif per_sample_weights is not None:
+        factors = factors * per_sample_weights[:, None]
+    bags, empty = none.index_add(0, bag, rows * factors), offsets.new_empty(0)
+    return bags[: len(offsets) - include_last_offset], empty, empty, empty
+
+
 TABLE: Table = {
     torch.embedding: embedding,
     torch.embedding_renorm_: renormalise,
     torch.embedding_bag: embedding_bag,
 }
+TWICE: Table = {torch.embedding_bag: twice_bag}

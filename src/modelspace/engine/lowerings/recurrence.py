@@ -120,11 +120,29 @@ def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """
     if get_proxy_mode() is None or x.dtype is not torch.float32 or x.device.type != "cpu":
         return x.tanh()
-    square = x * x
-    series = _SERIES[0] * square + _SERIES[1]
-    for coefficient in _SERIES[2:]:
-        series = series * square + coefficient
-    return torch.where(x.abs() < _NEAR, x + x * square * series, 1 - 2 / (torch.exp(2 * x) + 1))
+    return _Tanh.apply(x)
+
+
+class _Tanh(torch.autograd.Function):
+    """The series and the quotient; their derivative is that of tanh, and not that of each term."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        square = x * x
+        series = _SERIES[0] * square + _SERIES[1]
+        for coefficient in _SERIES[2:]:
+            series = series * square + coefficient
+        return torch.where(x.abs() < _NEAR, x + x * square * series, 1 - 2 / (torch.exp(2 * x) + 1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _through_tanh(gradients[0], *ctx.saved_tensors)
 
 
 LSTM = Cell(2, _lstm, _lstm_gradient)
@@ -210,15 +228,11 @@ class _Recurrence(torch.autograd.Function):
 
 def _differentiable_gradient(
     cell: Cell, sizes: Sequence[int], given: tuple[Any, ...], gradients: Tensors
-) -> list[Tensor | None]:
-    """Return the gradient for those who differentiate it again: through the steps, made anew."""
-    results = _steps(cell, sizes, None, *given)
-    wanted = [i for i, tensor in enumerate(given) if tensor is not None and tensor.requires_grad]
-    gradient = torch.autograd.grad(
-        results, [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
-    )
-    at = dict(zip(wanted, gradient, strict=True))
-    return [at.get(i) for i in range(len(given))]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradient for those who differentiate it again: the same, of steps made anew."""
+    kept: list[Tensors] = []
+    _steps(cell, sizes, kept, *given)
+    return _gradient(cell, sizes, given, kept, gradients, given[0].requires_grad)
 
 
 def _gradient(
