@@ -12,23 +12,23 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from modelspace import data as datasets
 from modelspace.engine import SCORED_AT_ONCE, Function, unbatched_outputs
 from modelspace.errors import ModelspaceError
-from modelspace.nest import Nest, called, mapped, on, samples, stacked, take
+from modelspace.nest import Nest, called, in_order, mapped, on, samples, stacked, take
 from modelspace.population import Population
 from modelspace.space import ModelSpace, samples_as
 
 
-def normalised(space: ModelSpace) -> bool:
+def has_statistics(space: ModelSpace) -> bool:
     """Tell whether an architecture has layers with running statistics."""
     return any(_tracks(layer) for layer in space.template.modules())
 
 
 def _tracks(layer: nn.Module) -> bool:
-    return isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    return isinstance(layer, _NormBase) and layer.running_mean is not None
 
 
 def recomputed(population: Population, data: Any, batch_size: int = SCORED_AT_ONCE) -> Population:
@@ -55,7 +55,7 @@ def recomputed(population: Population, data: Any, batch_size: int = SCORED_AT_ON
 
 
 class _Passing:
-    """Makes members of a population with statistics of their own; the engine's function is made once.
+    """Makes members of a population with statistics of their own; the engine's function of a space is made once.
 
     Args:
         population: The members.
@@ -65,21 +65,23 @@ class _Passing:
 
     def __init__(self, population: Population, inputs: Nest, batch_size: int):
         self._population, self._inputs = population, inputs
-        self._function = Function(population.space, population.device)
-        self._batched = unbatched_outputs(self._function, population, inputs) is None
         count = samples(inputs)
         starts = range(0, count, batch_size)
         self._batches = [slice(b, b + batch_size) for b in starts if count - b > 1 or count == 1]
-        layers = population.space.template.named_modules()
-        self._own = [
-            f"{name}.{buffer}".lstrip(".")
-            for name, layer in layers
-            if _tracks(layer)
-            for buffer in ("running_mean", "running_var", "num_batches_tracked")
-        ]
+        self._functions: dict[ModelSpace, tuple[Function, bool]] = {}
+        tracking = [name for name, layer in population.space.template.named_modules() if _tracks(layer)]
+        kinds = ("running_mean", "running_var", "num_batches_tracked")
+        self._own = [f"{name}.{buffer}".lstrip(".") for name in tracking for buffer in kinds]
 
     def __call__(self, rows: pd.DataFrame) -> tuple[Tensor, dict[str, Tensor]]:
         some = self._population[rows["row"].to_numpy()]
+        return in_order([(where, self._made(part)) for where, part in some.parts()])
+
+    def _made(self, some: Population) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the points of members of one program, and their buffers after all batches."""
+        if some.space not in self._functions:
+            function = Function(some.space, some.device)
+            self._functions[some.space] = function, unbatched_outputs(function, some, self._inputs) is None
         points, given = some.points, some.buffers
         buffers = {
             n: (torch.ones_like(b) if n.endswith("_var") else torch.zeros_like(b)) if n in self._own else b
@@ -87,34 +89,39 @@ class _Passing:
         }
         with torch.no_grad():
             for count, batch in enumerate(self._batches, 1):
-                after = self._passed(points, buffers, take(self._inputs, batch), 1 / count)
+                inputs = take(self._inputs, batch)
+                after = _passed(*self._functions[some.space], points, buffers, inputs, 1 / count)
                 buffers |= {n: after[n] for n in self._own if n in after}
         return points, buffers
 
-    def _passed(
-        self, points: Tensor, buffers: dict[str, Tensor], inputs: Nest, momentum: float
-    ) -> dict[str, Tensor]:
-        """Return the buffers after one batch."""
-        work = partial(_gathering, momentum)
 
-        def after(compute: Any, p: Any, b: dict[str, Tensor]) -> dict[str, Tensor]:
-            return compute(p, b, inputs, training=False, work=work)[1]
+def _passed(
+    function: Function,
+    batched: bool,
+    points: Tensor,
+    buffers: dict[str, Tensor],
+    inputs: Nest,
+    momentum: float,
+) -> dict[str, Tensor]:
+    """Return the buffers after one batch."""
+    work = partial(_gathering, momentum)
 
-        if self._batched:
-            copies = {name: value.clone() for name, value in buffers.items()}
-            return torch.vmap(partial(after, self._function))(
-                self._function.space.layout.views(points), copies
-            )
-        made = []
-        for k, point in enumerate(points):
-            own = after(self._function.single, point, {name: value[k] for name, value in buffers.items()})
-            made.append(mapped(Tensor.clone, own))
-        return stacked(made)
+    def after(compute: Any, p: Any, b: dict[str, Tensor]) -> dict[str, Tensor]:
+        return compute(p, b, inputs, training=False, work=work)[1]
+
+    if batched:
+        copies = {name: value.clone() for name, value in buffers.items()}
+        return torch.vmap(partial(after, function))(function.space.layout.views(points), copies)
+    made = []
+    for k, point in enumerate(points):
+        own = after(function.single, point, {name: value[k] for name, value in buffers.items()})
+        made.append(mapped(Tensor.clone, own))
+    return stacked(made)
 
 
 def _gathering(momentum: float, module: nn.Module, inputs: Nest) -> tuple[()]:
     """Pass a batch with nothing but the layers with running statistics in training mode."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and _tracks(layer)]
+    layers = [layer for layer in module.modules() if isinstance(layer, _NormBase) and _tracks(layer)]
     modes = [(layer.training, layer.momentum) for layer in layers]
     try:
         for layer in layers:
