@@ -594,7 +594,12 @@ def members_scores(
             scored.append((rows, members_scores(part, inputs, labels, scores, own, batch_size, theirs)))
         return in_order(scored)
     population = parts[0][1]
-    real = population.points.dtype.to_real()
+    if population.is_drawn:
+        _ = (
+            population.stacks
+        )  # seeds are drawn once for all that is asked of them; other points, a shard at a time
+    example = population[[0]]
+    real = example.points.dtype.to_real()
     own = {n: t.to(population.device, real) for n, t in (terms or {}).items()}
     function = Function(population.space, population.device)
     piece = min(samples_in(inputs), _MOST_SAMPLES)
@@ -608,14 +613,13 @@ def members_scores(
         fallback = _unbatched_objective(function, population, goals[0], inputs, labels, own, batch_size)
     lowering = "vmap" if fallback is None else "loop"
     plan = Plan(lowering, shard, False, torch.get_num_threads(), fallback or "batched", fallback)
-    scoring = Scoring(function, scores, inputs, labels, plan, 1, population[[0]], batch_size, piece)
+    scoring = Scoring(function, scores, inputs, labels, plan, 1, example, batch_size, piece)
     parts = []
     with progress(f"evaluating {len(population):,} members", len(population), "members") as advance:
         for start in range(0, len(population), shard):
             rows = slice(start, min(start + shard, len(population)))
-            buffers = {n: b[rows] for n, b in population.buffers.items()}
-            terms = {n: t[rows] for n, t in own.items()}
-            parts.append(scoring(population.points[rows], buffers, terms, samples and samples[rows]))
+            some, terms = population[rows], {n: t[rows] for n, t in own.items()}
+            parts.append(scoring(some.points, some.buffers, terms, samples and samples[rows]))
             advance(len(parts[-1]))
     return torch.cat(parts)
 

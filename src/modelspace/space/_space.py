@@ -6,7 +6,7 @@ They are one page, since each names the other: a space samples populations, and 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from math import prod
 from typing import Any, NamedTuple
@@ -511,6 +511,30 @@ class Population:
         return population
 
     @classmethod
+    def from_rows(
+        cls,
+        space: ModelSpace,
+        table: pd.DataFrame,
+        make: Callable[[pd.DataFrame], tuple[Tensor, Mapping[str, Tensor]]],
+        device: torch.device | str = "cpu",
+    ) -> "Population":
+        """The points that a function makes of rows of a table, when they are first asked for.
+
+        What is computed shard by shard makes a shard's rows at a time. The function sees the rows as they were given,
+        whatever columns the population's own table gets or loses later.
+
+        Args:
+            space: The space.
+            table: K rows.
+            make: Returns the points of some of these rows, ``[c, n]``, and their buffers, ``[c, *shape]`` each. The
+                same for the same rows, in whatever company.
+            device: Where the points are to be.
+        """
+        population = cls.from_seeds(space, table, device)
+        population._rows = make, population.table
+        return population
+
+    @classmethod
     def from_stacks(cls, space: ModelSpace, stacks: Sequence[Stack], table: pd.DataFrame) -> "Population":
         """Return the members whose points stand in one stack for each space.
 
@@ -528,6 +552,7 @@ class Population:
 
     def _set(self, space: ModelSpace, table: pd.DataFrame, device: torch.device) -> None:
         self.table, self.device, self._drawn = table.reset_index(drop=True), device, None
+        self._rows: tuple[Callable[..., tuple[Tensor, Mapping[str, Tensor]]], pd.DataFrame] | None = None
         self.space = space
         self.spaces = self._by_layout()
         if len(self.spaces) == 1 and not self.spaces[0][1].is_like(space):
@@ -618,16 +643,38 @@ class Population:
     def stacks(self) -> list[Stack]:
         """The members' points and buffers, a stack for each space; drawn where they are not yet."""
         if self._stacks is None:
-            drawn = [
-                (rows, part, _draw(part.space, part.table["seed"].tolist())) for rows, part in self.parts()
-            ]
+            drawn = [(rows, part, part._made()) for rows, part in self.parts()]
             stacks = []
             for rows, space in self.spaces:
                 own = [(r, *values) for r, part, values in drawn if part.space.is_like(space)]
                 stacks.append(replace(merged(own).mapped(lambda value: value.to(self.device)), rows=rows))
-            self._stacks = stacks
-            self._drawn = self._version
+            self._stacks = self._checked(stacks)
+            self._drawn = self._version if self._rows is None else None
         return self._stacks
+
+    def _made(self) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The points and buffers of members of one space, from their rows."""
+        if self._rows is None:
+            return _draw(self.space, self.table["seed"].tolist())
+        make, rows = self._rows
+        _check_room(
+            self.space, len(self), self.device, "evaluate them, which takes a shard at a time, or take fewer"
+        )
+        return make(rows)
+
+    def _unmade(
+        self,
+        space: ModelSpace,
+        table: pd.DataFrame,
+        rows: np.ndarray | None = None,
+        device: torch.device | str | None = None,
+    ) -> "Population":
+        """Some of these members, which are to be made as these are."""
+        population = Population.from_seeds(space, table, self.device if device is None else device)
+        if self._rows is not None:
+            make, given = self._rows
+            population._rows = make, given if rows is None else given.iloc[rows].reset_index(drop=True)
+        return population
 
     @property
     def _version(self) -> int:
@@ -636,7 +683,7 @@ class Population:
     @property
     def is_drawn(self) -> bool:
         """Whether each point is still the one that its seed draws."""
-        return self._stacks is None or self._drawn == self._version
+        return self._rows is None if self._stacks is None else self._drawn == self._version
 
     @property
     def is_made(self) -> bool:
@@ -664,7 +711,7 @@ class Population:
         for rows, space in self._by_arguments():
             table = self.table.iloc[rows].drop(columns=own)
             if self._stacks is None:
-                found.append((rows, Population.from_seeds(space, table, self.device)))
+                found.append((rows, self._unmade(space, table, rows)))
             else:
                 found.append((rows, self._like(space, selected(self._stacks, rows), table)))
         return found
@@ -699,7 +746,7 @@ class Population:
             rows = np.array([self._position(int(r)) for r in rows], dtype=int)
         table = self.table.iloc[rows]
         if self._stacks is None:
-            return Population.from_seeds(self.space, table, self.device)
+            return self._unmade(self.space, table, rows)
         return self._like(self.space, selected(self._stacks, rows), table)
 
     def _like(self, space: ModelSpace, stacks: Sequence[Stack], table: pd.DataFrame) -> "Population":
@@ -721,6 +768,8 @@ class Population:
     def module(self, member: int) -> nn.Module:
         """Member k as a plain ``nn.Module``, a copy."""
         k = self._position(member)
+        if self._rows is not None and not self.is_made and len(self) > 1:
+            return self[k].module(0)
         seed = int(self.table["seed"].iloc[k]) if "seed" in self.table else 0
         stack = next(stack for stack in self.stacks if k in stack.rows)
         at = int(stack.at([k])[0])
@@ -739,7 +788,7 @@ class Population:
     def with_columns(self, **columns: Any) -> "Population":
         """The same points with further columns: one value for all, or one value a member."""
         table = self.table.assign(**columns)
-        if "seed" in columns:
+        if "seed" in columns and self._rows is None:
             return Population.from_stacks(self.space, self.stacks, table)
         return self._with(table)
 
@@ -750,7 +799,7 @@ class Population:
     def _with(self, table: pd.DataFrame) -> "Population":
         """The same points under another table."""
         if self._stacks is None:
-            return Population.from_seeds(self.space, table, self.device)
+            return self._unmade(self.space, table)
         return self._like(self.space, self._stacks, table)
 
     def copy(self) -> "Population":
@@ -762,7 +811,7 @@ class Population:
     def to(self, device: torch.device | str) -> "Population":
         """The same members on another device."""
         if self._stacks is None:
-            return Population.from_seeds(self.space, self.table, device)
+            return self._unmade(self.space, self.table, device=device)
         stacks = [stack.mapped(lambda value: value.to(device)) for stack in self._stacks]
         return self._like(self.space, stacks, self.table)
 
@@ -771,12 +820,15 @@ class Population:
         space = self.space.in_dtype(dtype)
         if self.is_drawn:
             return Population.from_seeds(space, self.table, self.device)
+        if self._stacks is None and self._rows is not None and len(self.spaces) == 1:
+            make, rows = self._rows
+            return Population.from_rows(space, rows, partial(_cast, space, make), self.device)._with(
+                self.table
+            )
         stacks = []
         for (_, space_before), stack in zip(self.spaces, self.stacks, strict=True):
-            own = space_before.in_dtype(dtype)
-            kinds = {name: value.dtype for name, value in own.buffers_of(own.template).items()}
-            buffers = {name: value.to(kinds[name]) for name, value in stack.buffers.items()}
-            stacks.append(Stack(stack.rows, stack.points.to(own.dtype), buffers))
+            points, buffers = _typed(space_before.in_dtype(dtype), stack.points, stack.buffers)
+            stacks.append(Stack(stack.rows, points, buffers))
         return Population.from_stacks(space, stacks, self.table)
 
     def __iter__(self) -> Iterator[nn.Module]:
@@ -808,15 +860,35 @@ def _arguments(table: pd.DataFrame, row: int, names: Iterable[str]) -> dict[str,
     return {name: v.item() if isinstance(v, np.generic) else v for name, v in values.items()}
 
 
+def _typed(
+    space: ModelSpace, points: Tensor, buffers: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Points and buffers in the types that a space has them in."""
+    kinds = {name: value.dtype for name, value in space.buffers_of(space.template).items()}
+    return points.to(space.dtype), {name: value.to(kinds[name]) for name, value in buffers.items()}
+
+
+def _cast(
+    space: ModelSpace, make: Callable[..., Any], rows: pd.DataFrame
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a function makes of rows, in the types of another space."""
+    return _typed(space, *make(rows))
+
+
+def _check_room(space: ModelSpace, members: int, device: torch.device, fix: str) -> None:
+    """Refuse points for which there is no room in memory."""
+    needed, free = members * space.dimension * space.dtype.itemsize, free_bytes(device)
+    if needed > free:
+        raise ModelspaceError(
+            f"{members:,} points of {space.dimension:,} numbers take {bytes_text(needed)}, and {bytes_text(free)} "
+            f"are free: {fix if members > 1 else f'{space.title} is too large for this machine'}"
+        )
+
+
 def _draw(space: ModelSpace, seeds: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
     """A point and buffers for each seed; each seed is drawn once, however many rows have it."""
     drawn = list(dict.fromkeys(seeds))
-    needed, free = len(drawn) * space.dimension * space.dtype.itemsize, free_bytes(torch.device("cpu"))
-    if needed > free:
-        raise ModelspaceError(
-            f"{len(drawn):,} points of {space.dimension:,} numbers take {bytes_text(needed)}, and {bytes_text(free)} "
-            f"are free: {'sample fewer seeds' if len(drawn) > 1 else f'{space.title} is too large for this machine'}"
-        )
+    _check_room(space, len(drawn), torch.device("cpu"), "sample fewer seeds")
     points = torch.empty(len(drawn), space.dimension, dtype=space.dtype)
     buffers: dict[str, Tensor] = {}
     with progress(f"sampling {len(drawn)} seeds of {space.title}", len(drawn), "points") as advance:
