@@ -14,6 +14,7 @@ from modelspace.engine.evaluate import (
     members_bytes,
     members_scores,
     objective_values,
+    own_rows,
     probe,
     tried,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "members_scores",
     "no_batched_form",
     "objective_values",
+    "own_rows",
     "plainly",
     "predict",
     "probe",
