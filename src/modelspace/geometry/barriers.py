@@ -368,7 +368,9 @@ def _ends(population: Population) -> Population:
     astray = torch.nonzero(~ends.points.isfinite().all(1))[:, 0].tolist()
     if astray:
         which = ", ".join(map(str, astray[:5]))
-        raise ModelspaceError(f"the points of members {which} are not finite: leave them out, population[rows]")
+        raise ModelspaceError(
+            f"the points of members {which} are not finite: leave them out, population[rows]"
+        )
     return ends
 
 
