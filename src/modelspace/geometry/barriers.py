@@ -29,12 +29,7 @@ from modelspace.space import samples_as
 
 # Columns of a line's points; no architecture can have arguments of these names.
 _FROM, _TO, _AT = "line from", "line to", "line at"
-_WORDS = {
-    "chord": "above the line between the losses of the ends",
-    "worse": "above the worse end",
-    "recomputed_chord": "above the line, statistics recomputed",
-    "recomputed_worse": "above the worse end, statistics recomputed",
-}
+_KINDS = ("chord", "worse", "recomputed_chord", "recomputed_worse")
 
 
 class Share(NamedTuple):
@@ -95,7 +90,7 @@ class Barriers:
     @property
     def kinds(self) -> list[str]:
         """The barriers that were measured; the first is meant where none is named."""
-        return [name for name in _WORDS if name in self.pairs]
+        return [name for name in _KINDS if name in self.pairs]
 
     @property
     def mean(self) -> float:
@@ -132,19 +127,6 @@ class Barriers:
             rows.append((self._mean(values), self._jackknife(values), sd, *ends, len(known)))
         columns = ["mean", "error", "sd", "least", "largest", "n"]
         return pd.DataFrame(rows, index=pd.Index(self.kinds, name="barrier"), columns=columns)
-
-    def interval(self, kind: str | None = None, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval of the mean barrier for other members of this kind: Student's, K − 1 degrees.
-
-        Args:
-            kind: Which barrier.
-            level: Its coverage.
-        """
-        from scipy.stats import t  # a second, which no import waits for
-
-        values = self._of(kind)
-        reach = float(t.ppf((1 + level) / 2, len(self.members) - 1)) * self._jackknife(values)
-        return self._mean(values) - reach, self._mean(values) + reach
 
     def probability(self, threshold: float, kind: str | None = None) -> Share:
         """Return the share of pairs whose barrier is above a threshold, P(barrier > ε).
@@ -199,11 +181,11 @@ class Barriers:
         import_module("modelspace.report").write_barriers(self, path)
 
     def __repr__(self) -> str:
-        shown = self.table.rename(index=_WORDS).to_string(float_format=number, index_names=False)
+        shown = self.table.to_string(float_format=number)
         return "\n".join([self.title, shown, *self._said()])
 
     def _repr_html_(self) -> str:
-        shown = self.table.rename(index=_WORDS).to_html(float_format=number, index_names=False)
+        shown = self.table.to_html(float_format=number)
         said = "".join(f"<p>{escape(line)}</p>" for line in self._said())
         return f"<div><p>{escape(self.title)}</p>{shown}{said}</div>"
 

@@ -164,7 +164,7 @@ def connect(
     """Find a curve of low loss between two points, by training its bends: mode connectivity.
 
     The mean loss over t ∈ [0, 1] is minimised, t being drawn at each step by each curve's own seed; bends begin
-    on the straight line. Several pairs, seeds and hyper-parameters are curves of one population, which ``fit`` trains.
+    on the straight line. Several pairs, seeds and hyper-parameters are one population, which ``fit`` trains.
 
     Args:
         a: One end: a population (row k of both is a pair), a module, or a state dict where the other is not.
