@@ -27,8 +27,8 @@ _AT_ONCE = 2**22  # numbers that are wide at once
 class Trajectory:
     """The ways of M members through ℝⁿ while they trained, at T times at most; NaN where one has none.
 
-    ``explained`` is to be read beside ``null``: of a long random walk, which goes nowhere, the k-th component explains
-    6/(π²k²) of the variance, the first two 76 %. In n dimensions a walk's own share differs by about √(2/n) of itself.
+    ``explained`` is to be read beside ``null``: of a long random walk, which goes nowhere, the k-th component
+    explains 6/(π²k²) of the variance, the first two 76 %; in n dimensions ± about √(2/n) of it.
 
     Attributes:
         title: Of what.
@@ -106,8 +106,8 @@ def trajectory(
 ) -> Trajectory:
     """Show the ways of members that were recorded while they trained, on the principal axes of all their points.
 
-    The axes are those of the centred points, by their Gram matrix; nothing of n × n is made. Members are read two at a
-    time: memory is that of two ways, and of the (M T)² numbers of the matrix.
+    The axes are those of the centred points, by their Gram matrix; nothing of n × n is made. Members are read two
+    at a time: memory is that of two ways, and of the (M T)² numbers of the matrix.
 
     Args:
         run: Of ``fit(…, record="points")``.
