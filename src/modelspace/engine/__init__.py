@@ -15,6 +15,7 @@ from modelspace.engine.evaluate import (
     members_bytes,
     members_scores,
     objective_values,
+    own_rows,
     probe,
     tried,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "members_scores",
     "no_batched_form",
     "objective_values",
+    "own_rows",
     "plainly",
     "predict",
     "probe",

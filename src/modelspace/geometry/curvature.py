@@ -250,7 +250,7 @@ def curvature(
     Example:
         >>> import modelspace as ms
         >>> space = ms.ModelSpace(nn.Linear, in_features=1, out_features=1, bias=False, dtype=torch.float64)
-        >>> data = ms.data.of_splits(train=(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1)))
+        >>> data = ms.data.load((torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1)), splits=(1, 0, 0))
         >>> curvature(space.sample(seeds=2), data, loss="mse", top=1).top.round(6).tolist()
         [[5.0], [5.0]]
     """
