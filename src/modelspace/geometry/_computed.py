@@ -49,8 +49,8 @@ class Asked(NamedTuple):
         found = self.vectors(n) + (self.top + 1) * bool(self.top) + self.probes * self.trace
         return found + self.probes * min(n, _NODES) * self.density
 
-    def at_once(self, members: Population, rows: int) -> tuple[int, int]:
-        """Return how many members are computed at once, and the most vectors of a basis, in half of the free memory.
+    def at_once(self, members: Population, rows: int) -> tuple[int, int, int]:
+        """Return how many members half of the free memory has room for, vectors of a basis, probes of a density.
 
         Args:
             members: The members.
@@ -61,17 +61,17 @@ class Asked(NamedTuple):
         """
         n, free = members.space.dimension, free_bytes(members.device)
         vector, beside = n * members.space.dtype.itemsize, 4 * max(self.top + 1, self.probes)
-        room, nodes = free // (2 * vector) - beside, min(n, _NODES) * self.density
-        basis = min(self.vectors(n), max(room, 0))
-        if room < max(nodes, min(self.vectors(n), 3 * max(self.top, self.probes))):
+        room, nodes = free // (2 * vector) - beside, min(n, _NODES)
+        basis, group = min(self.vectors(n), max(room, 0)), max(1, min(self.probes, room // nodes))
+        if room < max(nodes * self.density, min(self.vectors(n), 3 * max(self.top, self.probes))):
             raise ModelspaceError(
                 f"vectors of {n:,} numbers take {bytes_text(vector)} each, and {bytes_text(free)} are free, half of "
                 "which holds too few for one member: ask for less (top=1, probes=2, no density)"
             )
-        most = (room + beside) // max(1, max(basis, nodes) + beside)
-        return max(1, min(most, 4 * rows // max(self.top, 1))), basis
+        most = (room + beside) // max(1, max(basis, nodes * group * self.density) + beside)
+        return max(1, min(most, 4 * rows // max(self.top, 1))), basis, group
 
-    def of(self, shard: "Shard", members: Sequence[int], basis: int) -> dict[str, Any]:
+    def of(self, shard: "Shard", members: Sequence[int], basis: int, group: int) -> dict[str, Any]:
         """Return what was found of a shard's members, by name; ``nodes`` and weights of each probe."""
         points, layer, space = shard.points, shard.layer if self.by_layer else None, None
         found, fresh = {}, Drawn(self.seed, _FRESH, members)
@@ -86,10 +86,16 @@ class Asked(NamedTuple):
         if self.trace:
             probes = Drawn(self.seed, _PROBES, members, signs=True).vectors(points, 0, self.probes)
             found |= traces(shard, probes, space, layer)
-        if self.density:
-            starts = Drawn(self.seed, _DENSITY, members, signs=True)
-            spaces = (krylov(shard, starts.vectors(points, i, 1), _NODES, fresh) for i in range(self.probes))
-            found["nodes"] = [torch.stack(each, 1) for each in zip(*map(quadrature, spaces), strict=True)]
+        nodes = []
+        for first in range(0, self.probes * self.density, group):
+            count = min(group, self.probes - first)
+            start = Drawn(self.seed, _DENSITY, members, signs=True).vectors(points, first, count)
+            fresh = Drawn(self.seed, _FRESH, np.repeat(members, count).tolist())
+            space = krylov(
+                lambda rows, v, c=count: shard(rows // c, v), start.flatten(0, 1)[:, None], _NODES, fresh
+            )
+            nodes.append([each.unflatten(0, (-1, count)) for each in quadrature(space)])
+        found["nodes"] = [torch.cat(each, 1) for each in zip(*nodes, strict=True)]
         return found
 
 

@@ -292,13 +292,13 @@ def curvature(
                 given = {"operator": operator, "compile": compile, "batch_size": batch_size}
                 derivatives = Derivatives(own, inputs, labels, aim, **given)
                 why |= {n: said for n in ("finite", "fallback") if (said := getattr(derivatives, n))}
-                terms, (size, basis) = terms_of(own, aim), asked.at_once(own, derivatives.most)
+                terms, (size, *room) = terms_of(own, aim), asked.at_once(own, derivatives.most)
                 columns = [layers.index(name) for name in layers_of(own.space)[0]] if by_layer else []
                 for begin in range(0, len(rows), size):
                     at, which = slice(begin, begin + size), rows[begin : begin + size]
                     scale = None if preconditioner is None else preconditioner[which]
                     shard = Shard(derivatives, own[at], {n: t[at] for n, t in terms.items()}, scale, advance)
-                    values = asked.of(shard, which.tolist(), basis)
+                    values = asked.of(shard, which.tolist(), *room)
                     nodes |= dict(
                         zip(which.tolist(), zip(*values.pop("nodes", ()), strict=True), strict=False)
                     )
