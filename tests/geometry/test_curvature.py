@@ -330,7 +330,7 @@ def test_steps_grow_from_the_threshold_on(optimizer, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "expected"), THRESHOLDS)
 def test_a_thousand_rates_find_the_threshold(optimizer, expected):
-    assert boundary(optimizer, expected, 1000, 4000, 0.05) == NEAR(1, abs=1e-3)
+    assert boundary(optimizer, expected, 1000, 400, 0.05) == NEAR(1, abs=1e-3)
 
 
 def test_thresholds_that_are_not_known():
