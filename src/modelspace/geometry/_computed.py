@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,22 +110,27 @@ class Shard:
         terms: dict[str, Tensor],
         preconditioner: Tensor | None,
         advance: Callable[[int], None],
+        compile: bool | None,
     ):
         self.points, self.buffers, self.products = members.points, members.buffers, 0
         self.layer = layers_of(members.space)[1].to(members.device)
-        self._derivatives, self._advance = derivatives, advance
+        self._derivatives, self._advance, self._compile, self._size = derivatives, advance, compile, 0
         self._terms = {n: t.to(self.points) for n, t in terms.items()}
         self._scale = None if preconditioner is None else preconditioner.to(self.points).rsqrt()
 
     def __call__(self, rows: Int64[Tensor, "row"], vectors: Float[Tensor, "row n"]) -> Float[Tensor, "row n"]:
-        parts, size = [], max(1, self._derivatives.most)
+        count, parts = len(rows), []
+        size = self._size = self._size or ceil(count / ceil(count / max(1, self._derivatives.most)))
+        if self._compile or (self._compile is None and count > size):  # a program is of one number of rows
+            few = torch.arange(ceil(count / size) * size, device=rows.device).clamp(max=count - 1)
+            rows, vectors = rows[few], vectors[few]
         for own, part in zip(rows.split(size), vectors.split(size), strict=True):
             scale = 1 if self._scale is None else self._scale[own]
             buffers, terms = ({n: v[own] for n, v in held.items()} for held in (self.buffers, self._terms))
             parts.append(scale * self._derivatives.product(self.points[own], buffers, scale * part, terms))
-            self.products += len(own)
-            self._advance(len(own))
-        return torch.cat(parts)
+            self._advance(min(size, count - size * (len(parts) - 1)))
+        self.products += count
+        return torch.cat(parts)[:count]
 
 
 def jobs(

@@ -297,7 +297,9 @@ def curvature(
                 for begin in range(0, len(rows), size):
                     at, which = slice(begin, begin + size), rows[begin : begin + size]
                     scale = None if preconditioner is None else preconditioner[which]
-                    shard = Shard(derivatives, own[at], {n: t[at] for n, t in terms.items()}, scale, advance)
+                    shard = Shard(
+                        derivatives, own[at], {n: t[at] for n, t in terms.items()}, scale, advance, compile
+                    )
                     values = asked.of(shard, which.tolist(), *room)
                     nodes |= dict(
                         zip(which.tolist(), zip(*values.pop("nodes", ()), strict=True), strict=False)
