@@ -28,8 +28,8 @@ _INFINITE = {math.inf: "inf", -math.inf: "-inf"}
 def plain(value: Any, *properties: str) -> Any:
     """Return a record, or whatever it holds, as dictionaries, lists, strings and numbers that strict JSON can hold.
 
-    A number that does not exist (NaN) is None, infinity is ``"inf"``, a number of NumPy's one of Python's; what has
-    no form of its own is its text.
+    A number that does not exist (NaN) is None, infinity is ``"inf"``, a number of NumPy's one of Python's, a table
+    of pandas its columns by name; what has no form of its own is its text.
 
     Args:
         value: A dataclass, a named tuple, a mapping, a sequence, an array, a scalar.
@@ -227,6 +227,9 @@ def _made(*, detailed: bool) -> Converter:
     )
     made.register_unstructure_hook_func(
         lambda kind: hasattr(kind, "tolist"), lambda value: each(value.tolist())
+    )
+    made.register_unstructure_hook_func(  # a table of pandas
+        lambda kind: hasattr(kind, "iterrows"), lambda value: each(value.to_dict("list"))
     )
     made.register_unstructure_hook_func(
         is_namedtuple, lambda value: {name: each(one) for name, one in value._asdict().items()}

@@ -10,6 +10,7 @@ from modelspace.data.dataset import Data, Split
 from modelspace.data.mapped import is_mapped
 from modelspace.data.noise import noisy_labels
 from modelspace.data.order import epoch_indices, permutation
+from modelspace.data.randomness import generator
 from modelspace.data.sources import load, whole
 from modelspace.data.stream import Rows, Streamed, epoch_seed, stream
 from modelspace.data.views import COLUMNS, Views, folds_of, views_of
@@ -30,6 +31,7 @@ __all__ = [
     "epoch_indices",
     "epoch_seed",
     "folds_of",
+    "generator",
     "is_mapped",
     "load",
     "mnist1d",

@@ -3,4 +3,7 @@
 A grid, a path, a bundle of probes is a population, evaluated by the engine like any other.
 """
 
-__all__: list[str] = []
+from modelspace.geometry.association import Association, association
+from modelspace.geometry.curvature import Curvature, Density, curvature, stability_threshold
+
+__all__ = ["Association", "Curvature", "Density", "association", "curvature", "stability_threshold"]
