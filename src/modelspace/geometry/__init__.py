@@ -3,7 +3,29 @@
 A grid, a path, a bundle of probes is a population, evaluated by the engine like any other.
 """
 
+from modelspace.geometry import slices
 from modelspace.geometry.association import Association, association
-from modelspace.geometry.curvature import Curvature, Density, curvature, stability_threshold
+from modelspace.geometry.barriers import Barriers, barriers
+from modelspace.geometry.connect import Connection, connect
+from modelspace.geometry.curvature import Curvature, curvature, stability_threshold
+from modelspace.geometry.landscape import Landscape, landscape
+from modelspace.geometry.slices import Slice
+from modelspace.geometry.trajectory import Trajectory, trajectory
 
-__all__ = ["Association", "Curvature", "Density", "association", "curvature", "stability_threshold"]
+__all__ = [
+    "Association",
+    "Barriers",
+    "Connection",
+    "Curvature",
+    "Landscape",
+    "Slice",
+    "Trajectory",
+    "association",
+    "barriers",
+    "connect",
+    "curvature",
+    "landscape",
+    "slices",
+    "stability_threshold",
+    "trajectory",
+]

@@ -19,7 +19,7 @@ from modelspace import data as datasets
 from modelspace.data import Data
 from modelspace.engine import goal_of, members_scores, own_rows, terms_of
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.geometry._statistics import normalised, recomputed
+from modelspace.geometry._statistics import has_statistics, recomputed
 from modelspace.losses import Loss, Objectives
 from modelspace.nest import on
 from modelspace.population import Population
@@ -172,13 +172,15 @@ class Barriers:
         _, labels = connected_components(csr_matrix(self.matrix(kind) <= threshold), directed=False)
         return labels.astype(np.int64)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a self-contained HTML page.
+    def report(
+        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_barriers(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     def __repr__(self) -> str:
         shown = self.table.to_string(float_format=number)
@@ -275,7 +277,7 @@ def barriers(
     ).assign(**shared)
     rows = Population.from_rows(ends.space, table, partial(_between, ends), ends.device)
     pairs, measured = {"a": a, "b": b}, {}
-    again = normalised(ends.space)
+    again = has_statistics(ends.space)
     for name in ("kept", "recomputed"):
         wanted = statistics in ("both", name) if again else name == "kept"
         if wanted:

@@ -20,7 +20,7 @@ from modelspace import data as datasets
 from modelspace.engine import goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import Options, fit
-from modelspace.geometry._statistics import normalised, recomputed
+from modelspace.geometry._statistics import has_statistics, recomputed
 from modelspace.geometry.barriers import losses_of
 from modelspace.geometry.slices import Slice, finite
 from modelspace.population import Population, population_of
@@ -130,13 +130,15 @@ class Connection:
         columns = ["mean", "sd_pairs", "sd_seeds", "pairs", "curves"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a self-contained HTML page.
+    def report(
+        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_connection(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     def __repr__(self) -> str:
         return f"{self.title}\n{self.summary.to_string(float_format=number)}\n{self._said()}"
@@ -228,7 +230,7 @@ def connect(
     asked = pd.concat([asked, asked]).iloc[rows[_NUMBER]].reset_index(drop=True)
     along = Population.from_rows(space, rows, partial(_made, slices), first.device).with_columns(**asked)
     goal = goal_of(along, data, settings.get("loss"), settings.get("objective"))
-    again = normalised(space)
+    again = has_statistics(space)
     along = recomputed(along, data) if again else along
     found = {
         split: losses_of(along, data, split, goal).reshape(2, len(pair), steps)

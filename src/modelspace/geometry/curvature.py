@@ -161,13 +161,15 @@ class Curvature:
             raise ModelspaceError(f"scores are one value a member, {len(table)}; received {values.shape}")
         return association(table[of], pd.Series(values, name=name), table[list(given)], level)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a self-contained HTML page.
+    def report(
+        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_curvature(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     @property
     def heading(self) -> str:

@@ -171,6 +171,16 @@ class Landscape:
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **axes, **self.values, **texts)
 
+    def report(
+        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
+
+        Raises:
+            ModelspaceError: a place can't be written to.
+        """
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
+
     def __repr__(self) -> str:
         shape = " × ".join(str(len(axis)) for axis in self.grid)
         ends = ", ".join(

@@ -78,13 +78,15 @@ class Trajectory:
         found = {"explained": self.explained, "random_walk": self.null}
         return pd.DataFrame(found, index=axes)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a self-contained HTML page.
+    def report(
+        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
-            ModelspaceError: the place can't be written to.
+            ModelspaceError: a place can't be written to.
         """
-        import_module("modelspace.report").write_trajectory(self, path)
+        import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     def __repr__(self) -> str:
         return "\n".join([self.title, self.components.head(3).to_string(float_format=number), *self._said()])

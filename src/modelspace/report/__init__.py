@@ -42,6 +42,7 @@ __all__ = [
 ]
 # The module that makes the page of a record, by the record's class; its function is ``KIND_page``.
 _PAGES = {"Inspection": "_inspection", "Verdict": "_verdict", "Search": "_search"}
+_PAGES |= dict.fromkeys(("Landscape", "Barriers", "Trajectory", "Connection", "Curvature"), "_geometry")
 _HOMES = {"Page": "_document", "plot_search": "_search"}
 _HOMES |= dict.fromkeys(("write_figure", "write_pictures"), "_document")
 _HOMES |= dict.fromkeys(("exploration_plots", "write_exploration", "write_record", "write_run"), "_page")
@@ -51,7 +52,8 @@ def page_of(record: Any, *, command: str | None = None) -> "Page":
     """Return the page of a record.
 
     Args:
-        record: An ``Inspection``, a ``Verdict``, a ``Search``.
+        record: An ``Inspection``, a ``Verdict``, a ``Search``; a ``Landscape``, ``Barriers``, a ``Trajectory``, a
+            ``Connection``, a ``Curvature``.
         command: The command line to print for a reader who wants to do it again.
     """
     name = type(record).__name__
