@@ -13,7 +13,6 @@ Where these can't be differentiated twice, central differences of first derivati
 where a is the gradient, or for G and F that of the loss by the outputs, which Jᵀ then pulls back.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -128,10 +127,8 @@ def _second_derivatives(way: Way) -> Iterator[None]:
     with ExitStack() as stack:
         if not way.batched:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(layer, nn.RNNBase) for layer in way.function.module.modules()):
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")  # the flags warn about a device that is not there
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        recurrent = any(isinstance(layer, nn.RNNBase) for layer in way.function.module.modules())
+        if recurrent and way.function.device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
