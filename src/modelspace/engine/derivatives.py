@@ -54,7 +54,8 @@ class Derivatives:
 
     The mean is what ``evaluate`` gives: of a mean over samples that of its pieces; of any other loss the value of all
     samples together; of an objective the mean over its batches. The formulas of the products stand in
-    ``engine/second_order.py``. A padding row of an embedding, which has no gradient, counts as frozen.
+    ``engine/second_order.py``. Coordinates whose gradient is zero whatever the loss, such as a padding row of an
+    embedding, count as frozen.
 
     Args:
         population: Members of one program (``Population.parts``), of which some are tried.
@@ -147,13 +148,9 @@ class Derivatives:
         way = self._second
         if self.finite is None:
             return self._mean(way, product, points, buffers, dict(terms or {}), vectors)
-        space = way.function.space
-        kinds = {name: value.dtype for name, value in space.buffers_of(space.template).items()}
-        held = {name: value.to(kinds[name]) for name, value in buffers.items()}
-        own = {name: term.to(space.dtype.to_real()) for name, term in (terms or {}).items()}
-        steps = points.real.new_ones(len(points), dtype=space.dtype.to_real())
-        given = points.to(space.dtype), held, own, vectors.to(space.dtype), steps
-        return self._mean(way, difference, *given).to(points.dtype)
+        wide = way.function.space.dtype
+        held, own = samples_as((dict(buffers), dict(terms or {})), wide.to_real())
+        return self._mean(way, difference, points.to(wide), held, own, vectors.to(wide)).to(points.dtype)
 
     def _mean(self, way: Way, compute: Callable[..., Any], *rows: Nest) -> Any:
         """Average over the pieces what is computed of them, of ``most`` rows at a time."""
@@ -226,10 +223,7 @@ class Derivatives:
         terms = {name: term.to(device) for name, term in terms_of(members, loss).items()}
         works = [_gradient_of(at(loss, row(terms, k)), labels) for k in range(len(members))]
         kind = widest(device).to_complex() if population.space.dtype.is_complex else widest(device)
-        with (
-            suppress(Exception),
-            warnings.catch_warnings(),
-        ):  # a network of one type only: anything may be raised
+        with suppress(Exception), warnings.catch_warnings():  # one of its own type only may raise anything
             warnings.simplefilter("ignore")
             wide = members if members.space.dtype is kind else members.in_dtype(kind)
             with real_module(wide, 0) as module:
@@ -299,16 +293,14 @@ def _difference(way: Way, points: Tensor, *rest: Any) -> str | None:
     """Say in what exact products are others than central differences of the plain loop's gradients; None where not.
 
     Beside the points, since where a network begins with zeros they may be kinks; and along the coordinates that have
-    a gradient, which a padding row has not, though that of others depends on it.
+    a gradient: a padding row has none, though the others' depends on it.
     """
     loop, real = way._replace(batched=False), points.dtype.to_real()
     generator = torch.Generator().manual_seed(0)
-    noise, vectors = (
-        torch.randn(points.shape, dtype=points.dtype, generator=generator).to(points) for _ in "nv"
-    )
+    noise, vectors = torch.randn(2, *points.shape, dtype=points.dtype, generator=generator).to(points)
     size = points.norm(dim=1, keepdim=True)
     size = torch.where(size > 0, size, 1)
-    point, slope = points, points
+    slope = points
     for point in (points + _BESIDE * size / points.shape[1] ** 0.5 * noise, points):
         slope = loop(gradient, point, *rest)[1]
         if slope.isfinite().all():
@@ -322,21 +314,16 @@ def _difference(way: Way, points: Tensor, *rest: Any) -> str | None:
         if is_out_of_memory(error) or isinstance(error, ModelspaceError):
             raise
         return f"no second derivative: {first_line(error)}"
-    made, ones = [], points.real.new_ones(len(points))
+    rounding = 100 * torch.finfo(real).eps ** (2 / 3) * slope.norm(dim=1) * vectors.norm(dim=1) / size[:, 0]
+    made = []
     for step in _STEPS:
-        made.append(loop(difference, point, *rest, vectors, step * ones))
-        rounding = (
-            100
-            * torch.finfo(real).eps ** (2 / 3)
-            / step
-            * slope.norm(dim=1)
-            * vectors.norm(dim=1)
-            / size[:, 0]
-        )
-        limit = _TOLERANCES.get(real, 0.2) * made[-1].norm(dim=1) + rounding
+        made.append(loop(partial(difference, step=step), point, *rest, vectors))
+        limit = _TOLERANCES.get(real, 0.2) * made[-1].norm(dim=1) + rounding / step
         if bool(((ours - made[-1]).norm(dim=1) <= limit).all()):
             return None
-    one, other = min(combinations(made, 2), key=lambda pair: float((pair[0] - pair[1]).norm()))
+    one, other = min(
+        combinations(made, 2), key=lambda pair: float((pair[0] - pair[1]).norm().nan_to_num(torch.inf))
+    )
     if (ours - one).norm() <= 3 * (one - other).norm():
         return None
     apart = float((ours - one).norm() / one.norm())

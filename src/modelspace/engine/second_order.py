@@ -13,9 +13,9 @@ Where these can't be differentiated twice, central differences of first derivati
 where a is the gradient, or for G and F that of the loss by the outputs, which Jᵀ then pulls back.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -89,12 +89,12 @@ def product(way: Way, *given: Any) -> Tensor:
     return _flat(way, _pulled(ends, leaves, _pulled(slopes, starts, moved)), leaves)
 
 
-def difference(way: Way, *given: Any) -> Tensor:
-    """Compute A v by central differences, of what ``product`` takes and, relative to ε above, the step."""
-    points, *rest, vectors, step = given
+def difference(way: Way, *given: Any, step: float = 1.0) -> Tensor:
+    """Compute A v by central differences, of what ``product`` takes; the step is relative to ε above."""
+    points, *rest, vectors = given
     size, length = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in (points, vectors))
     size, length = (torch.where(x > 0, x, 1) for x in (size, length))
-    step = step.unsqueeze(-1) * torch.finfo(points.dtype).eps ** (1 / 3) * size / length
+    moved = step * torch.finfo(points.dtype).eps ** (1 / 3) * size / length
 
     def first(points: Tensor) -> Sequence[Tensor | None]:
         if way.operator == "hessian":
@@ -102,12 +102,12 @@ def difference(way: Way, *given: Any) -> Tensor:
         outputs, _ = _outputs(way, _leaves(way, points), points, *rest)
         return [None if s is None else s.detach() for s in _slopes(way, outputs, *rest[2:])[1]]
 
-    whole = 2 * step[..., 0]
+    whole = 2 * moved[..., 0]
     slopes = [
         None
         if a is None or b is None
         else (a - b) / whole.reshape(*whole.shape, *[1] * (a.dim() - whole.dim()))
-        for a, b in zip(first(points + step * vectors), first(points - step * vectors), strict=True)
+        for a, b in zip(first(points + moved * vectors), first(points - moved * vectors), strict=True)
     ]
     if way.operator == "hessian":
         return slopes[0]  # pyright: ignore[reportReturnType]
@@ -127,10 +127,8 @@ def _second_derivatives(way: Way) -> Iterator[None]:
     with ExitStack() as stack:
         if not way.batched:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(layer, nn.RNNBase) for layer in way.function.module.modules()):
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")  # the flags warn about a device that is not there
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        recurrent = any(isinstance(layer, nn.RNNBase) for layer in way.function.module.modules())
+        if recurrent and way.function.device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
@@ -185,15 +183,16 @@ def _slopes(
     starts = [x for x in tensors(outputs) if x.requires_grad]
     if way.operator == "fisher":  # of ½ Σ ℓᵢ² / N
         return starts, [x / x.shape[-1] for x in starts]
-
-    def one(outputs: Nest, labels: Nest, terms: Named) -> Tensor:
-        return way.function.score(at(way.loss, terms), outputs, labels)
-
     if way.batched:
-        value = torch.vmap(one, in_dims=(0, axes(labels, None), 0))(outputs, labels, terms).sum()
+        dims = (0, axes(labels, None), 0)
+        value = torch.vmap(partial(_score, way), in_dims=dims)(outputs, labels, terms).sum()
     else:
         value = at(way.loss, terms)(outputs, labels)
     return starts, torch.autograd.grad(value, starts, create_graph=True, allow_unused=True)
+
+
+def _score(way: Way, outputs: Nest, labels: Nest, terms: Named) -> Tensor:
+    return way.function.score(at(way.loss, terms), outputs, labels)
 
 
 def _apiece(way: Way, outputs: Nest, labels: Nest, terms: Named) -> Tensor:
@@ -205,8 +204,8 @@ def _apiece(way: Way, outputs: Nest, labels: Nest, terms: Named) -> Tensor:
     terms = {name: term.reshape(-1).repeat_interleave(count) for name, term in terms.items()}
 
     def one(outputs: Nest, labels: Nest, terms: Named) -> Tensor:
-        alone = (mapped(lambda x: x[None], nest) for nest in (outputs, labels))
-        return way.function.score(at(way.loss, terms), *alone)
+        z, y = (mapped(lambda x: x[None], nest) for nest in (outputs, labels))
+        return _score(way, z, y, terms)
 
     values = torch.vmap(one)(outputs, labels, terms)
     return values.unflatten(0, (rows, count)) if way.batched else values
