@@ -145,7 +145,7 @@ class Landscape:
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".parquet":
-            import_module("modelspace.export.table").write_table(self.frame, str(path))
+            import_module("modelspace.export").write_table(self.frame, str(path))
             return
         if suffix != ".npz":
             raise ModelspaceError(
@@ -156,6 +156,14 @@ class Landscape:
         axes = {axis: np.array(values) for axis, values in zip(self.axes, self.grid, strict=True)}
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **axes, **self.values, **texts)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a self-contained HTML page.
+
+        Raises:
+            ModelspaceError: the place can't be written to.
+        """
+        import_module("modelspace.report").write_landscape(self, path)
 
     def __repr__(self) -> str:
         shape = " × ".join(str(len(axis)) for axis in self.grid)
