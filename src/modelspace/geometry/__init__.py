@@ -4,7 +4,7 @@ A grid, a path, a bundle of probes is a population, evaluated by the engine like
 """
 
 from modelspace.geometry import slices
-from modelspace.geometry._statistics import has_statistics, recomputed
+from modelspace.geometry._statistics import normalised, recomputed
 from modelspace.geometry.association import Association, association
 from modelspace.geometry.curvature import Curvature, Density, curvature, stability_threshold
 from modelspace.geometry.landscape import Landscape, landscape
@@ -18,8 +18,8 @@ __all__ = [
     "Slice",
     "association",
     "curvature",
-    "has_statistics",
     "landscape",
+    "normalised",
     "recomputed",
     "slices",
     "stability_threshold",

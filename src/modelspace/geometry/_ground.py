@@ -32,6 +32,7 @@ _FIRST, _WIDER, _TIMES = 0.25, 2**0.5, 8
 _SEEN = 8  # slices whose rim is looked at
 _SPLIT = 0.1  # share of the cells that a round of refinement halves
 _FORMAT = "modelspace.landscape/1"
+MOST = 4096  # points of a piece
 _OF = "of slice"  # no architecture can have an argument of this name
 
 
@@ -88,7 +89,7 @@ class Scores:
         # A piece takes seconds, and what of it is in memory, where statistics are recomputed, less than a GiB.
         size, samples = members.space.dimension, sum(len(data.part(split)) for split in splits)
         most = 2**36 // (size * samples)
-        self._piece = int(np.clip(min(most, 2**26 // size) if statistics == "recomputed" else most, 8, 4096))
+        self._piece = int(np.clip(min(most, 2**26 // size) if statistics == "recomputed" else most, 1, MOST))
 
     def kept_in(self, folder: Path, identity: str) -> None:
         """Read what a call before left in a folder, and write there from here on.

@@ -21,13 +21,16 @@ from modelspace.engine import goal_of
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.geometry import slices
 from modelspace.geometry._ground import Ground, Scores, identity_of, range_of, refined_by
-from modelspace.geometry._statistics import has_statistics
+from modelspace.geometry._statistics import normalised
+from modelspace.geometry.barriers import Barriers, barriers
 from modelspace.geometry.slices import Slice, finite
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
 from modelspace.runs import Run, ended_well
 from modelspace.show import number
+
+_PAIRED = 8  # members of one slice, whose 28 pairs are few
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,7 +64,7 @@ class Landscape:
     refined: pd.DataFrame
     marks: pd.DataFrame
     explained: tuple[float, ...]
-    barriers: Any
+    barriers: Barriers | None
     statistics: str
     evaluated: int
     holes: int
@@ -255,7 +258,7 @@ def landscape(
     goal = goal_of(members, data, loss, objective)
     columns = _columns(members, goal, data, len(cut))
     if statistics is None:
-        statistics = "recomputed" if first.between and has_statistics(members.space) else "kept"
+        statistics = "recomputed" if first.between and normalised(members.space) else "kept"
     if statistics not in ("kept", "recomputed"):
         raise unknown_name("statistics", statistics, ("kept", "recomputed"))
     wanted = ["loss", *metrics]
@@ -266,7 +269,7 @@ def landscape(
         scores.kept_in(Path(out), identity_of(members, data, goal, metrics, cut, asked))
     ground = Ground(cut, columns, members.device)
     notes = [*left, *first.notes]
-    if has_statistics(members.space):
+    if normalised(members.space):
         how = (
             "recomputed from the training samples"
             if statistics == "recomputed"
@@ -283,6 +286,9 @@ def landscape(
     found = scores(ground.population(at), statistics, what).reshape(len(cut), *counts, -1)
     values = {name: found[..., i] for i, name in enumerate(scores.names)}
     refined = refined_by(ground, scores, lines, found, refine, statistics, what)
+    between = None
+    if first.between and len(members) <= _PAIRED:
+        between = barriers(members, data, loss=loss, objective=objective, split=splits[0])
     marks = _marks(cut, members, numbers).assign(**dict(zip(scores.names, own.T, strict=True)))
     return Landscape(
         members.title,
@@ -294,7 +300,7 @@ def landscape(
         refined,
         marks,
         tuple(first.explained.tolist()),
-        None,
+        between,
         statistics,
         scores.done,
         int((~np.isfinite(found)).sum()),
