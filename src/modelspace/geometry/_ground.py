@@ -54,7 +54,7 @@ class Ground:
         which, first = some.repeat(len(at)), self.cut[0]
         rows = pd.DataFrame(np.tile(at, (len(some), 1)), columns=pd.Index(first.axes)).assign(**{_OF: which})
         made = Population.from_rows(first.space, rows, self._made, self._device)
-        columns = {name: column.iloc[which].to_numpy() for name, column in self._columns.items()}
+        columns = {str(name): column.iloc[which].to_numpy() for name, column in self._columns.items()}
         return made.without_columns(*rows).with_columns(**columns)
 
     def _made(self, rows: pd.DataFrame) -> tuple[Tensor, dict[str, Tensor]]:
