@@ -44,7 +44,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Methods that a room above performs (run.report, run.ensemble, search.plot, runner="ray"): it is looked for by
 # name when it is asked for, never when a module is imported.
 PERFORMED = {
-    *((name, "report") for name in ("runs", "compare", "explore", "family", "losses", "search")),
+    *((name, "report") for name in ("runs", "compare", "explore", "family", "geometry", "losses", "search")),
+    ("geometry", "export"),
     ("runs", "compare"),
     ("fit", "distribute"),
     ("runs", "ensemble"),

@@ -7,13 +7,13 @@ from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from modelspace import losses
 from modelspace.engine import members_scores, probe
 from modelspace.errors import ModelspaceError
+from modelspace.geometry import slices
 from modelspace.losses import Loss, Objective
 from modelspace.nest import Nest, on, samples, tensors
 from modelspace.population import Population, population_of
@@ -188,8 +188,10 @@ def compare(
     objective = losses.resolve(loss) if whole else None
     if population is not None and inputs is not None and objective is not None:
         alphas = np.linspace(0, 1, points)
-        line = _line(population, torch.tensor(alphas))
-        found = members_scores(line, inputs, labels, {"loss": objective})[:, 0].cpu().numpy()
+        found = np.full(points, np.nan)  # of a point that is no number all of the line is none
+        if bool(population.points.isfinite().all()):
+            line = slices.polychain(population).population(alphas)
+            found = members_scores(line, inputs, labels, {"loss": objective})[:, 0].cpu().numpy()
         chord = (1 - alphas) * found[0] + alphas * found[-1]
         path, path_losses = tuple(alphas.tolist()), tuple(found.tolist())
         barrier = float(max(0.0, np.max(found - chord)))
@@ -225,21 +227,6 @@ def _on_the_cpu(network: nn.Module) -> nn.Module:
     held = (*network.parameters(), *network.buffers())
     away = any(tensor.device.type not in ("cpu", "meta") for tensor in held)
     return copy.deepcopy(network).cpu() if away else network
-
-
-def _line(population: Population, alphas: Tensor) -> Population:
-    """The points (1 − α)a + αb as a population; floating-point buffers are interpolated too."""
-    weights = torch.stack([1 - alphas, alphas], 1).to(population.points.device)
-
-    def between(ends: Tensor) -> Tensor:
-        flat = ends.reshape(2, -1)
-        if not (ends.is_floating_point() or ends.is_complex()):
-            return ends[:1].expand(len(weights), *ends.shape[1:])
-        return (weights.to(ends.dtype) @ flat).view(-1, *ends.shape[1:])
-
-    buffers = {name: between(value) for name, value in population.buffers.items()}
-    table = pd.DataFrame({"alpha": alphas.tolist()})
-    return Population(population.space, between(population.points), buffers, table)
 
 
 def _distance(name: str, a: Tensor, b: Tensor) -> BlockDistance:

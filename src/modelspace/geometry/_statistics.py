@@ -22,7 +22,7 @@ from modelspace.population import Population
 from modelspace.space import ModelSpace, samples_as
 
 
-def has_statistics(space: ModelSpace) -> bool:
+def normalised(space: ModelSpace) -> bool:
     """Tell whether an architecture has layers with running statistics."""
     return any(_tracks(layer) for layer in space.template.modules())
 
