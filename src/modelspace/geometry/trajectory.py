@@ -195,7 +195,7 @@ class _Ways:
     """
 
     def __init__(self, run: Run, record: str, members: Iterable[int] | None):
-        if record not in run.records:
+        if record not in list(run.records):
             raise ModelspaceError(
                 f"the run has no record '{record}': fit(…, record=\"points\") keeps points while members train"
             )
@@ -299,7 +299,7 @@ def _walks(gram: np.ndarray, steps: Sequence[np.ndarray]) -> Float64[np.ndarray,
     """
     lengths = [len(each) for each in steps]
     starts = (np.cumsum(lengths) - lengths).repeat(lengths)
-    found = gram[np.ix_(starts, starts)]
+    found = gram[np.ix_(starts, starts)].astype(np.float64)
     for begin, each in zip(np.cumsum(lengths) - lengths, steps, strict=True):
         at = slice(begin, begin + len(each))
         squares = np.diag(np.diff(np.diff(gram[at, at], axis=0), axis=1))
