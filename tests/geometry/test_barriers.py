@@ -138,14 +138,15 @@ def test_the_error_is_over_members_and_covers():
     from scipy.stats import t
 
     count, generator, inside, naive = 12, np.random.default_rng(0), 0, 0
-    for _ in range(600):
+    for _ in range(400):
         own = generator.uniform(0, 2, size=count)
         noise = generator.normal(size=(count, count)) * 0.3
-        row = made(own[:, None] + own[None] + noise, count).table.iloc[0]
-        inside += abs(row["mean"] - 2) < t.ppf(0.975, count - 1) * row["error"]
-        naive += abs(row["mean"] - 2) < 1.96 * row["sd"] / row["n"] ** 0.5
-    assert abs(inside / 600 - 0.95) < 0.03
-    assert naive / 600 < 0.75  # as if pairs were independent
+        found = made(own[:, None] + own[None] + noise, count)
+        chord = found.pairs["chord"].to_numpy()
+        inside += abs(found.mean - 2) < t.ppf(0.975, count - 1) * found.error
+        naive += abs(found.mean - 2) < 1.96 * chord.std(ddof=1) / len(chord) ** 0.5
+    assert abs(inside / 400 - 0.95) < 0.03
+    assert naive / 400 < 0.75  # as if pairs were independent
 
 
 def test_a_share_has_the_exact_interval_and_an_error_over_members():
@@ -170,7 +171,7 @@ def test_a_hole_is_counted_and_left_out():
 @pytest.mark.parametrize(
     ("population", "given", "said"),
     [
-        (lambda: SPACE.sample(seeds=1), {}, "2 members at least; received 1"),
+        (lambda: SPACE.sample(seeds=1), {}, "at least 2 points are needed; received 1"),
         (lambda: SPACE.sample(seeds=2), {"steps": 2}, "received steps=2"),
         (lambda: SPACE.sample(seeds=2), {"statistics": "none"}, "unknown statistics 'none'"),
         (
@@ -178,7 +179,7 @@ def test_a_hole_is_counted_and_left_out():
             {},
             "members have a loss of their own",
         ),
-        (lambda: wide(3, np.inf), {}, "members 0, 1, 2 are not finite"),
+        (lambda: wide(3, np.inf), {}, r"NaN or infinite coordinates \(seed 0\)"),
         (lambda: ms.ModelSpace(mlp).sample(seeds=2, bias=[True, False]), {}, "points of 2 spaces"),
     ],
 )

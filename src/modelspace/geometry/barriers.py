@@ -17,15 +17,14 @@ from torch import Tensor
 
 from modelspace import data as datasets
 from modelspace.data import Data
-from modelspace.engine import goal_of, members_scores, own_rows, terms_of
+from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.geometry._statistics import has_statistics, recomputed
 from modelspace.losses import Loss, Objectives
 from modelspace.nest import on
 from modelspace.population import Population
-from modelspace.runs import Run, Status
+from modelspace.runs import Run, ended_well
 from modelspace.show import number
-from modelspace.space import samples_as
 
 # Columns of a line's points; no architecture can have arguments of these names.
 _FROM, _TO, _AT = "line from", "line to", "line at"
@@ -95,17 +94,17 @@ class Barriers:
     @property
     def mean(self) -> float:
         """Over the pairs, of the first kind."""
-        return self._mean(self._of(None))
+        return float(np.nanmean(self._of(None)))
+
+    @property
+    def error(self) -> float:
+        """The standard error of ``mean``, with members as the unit: see ``table``."""
+        return self._jackknife(self._of(None))
 
     @property
     def sd(self) -> float:
         """Over the pairs, of the first kind: how much pairs differ, no error of the mean."""
         return float(self.table["sd"].iloc[0])
-
-    @property
-    def error(self) -> float:
-        """The standard error of ``mean`` for other members of this kind."""
-        return float(self.table["error"].iloc[0])
 
     @property
     def n(self) -> int:
@@ -114,44 +113,34 @@ class Barriers:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a kind of barrier: mean over pairs, its error over members, SD over pairs, extremes, n.
+        """A row a kind of barrier: mean over pairs, its error, SD over pairs, extremes, n.
 
-        The error is the jackknife's over members, each left out with all its pairs; pairs are not independent.
+        The error is the jackknife's over members, each left out with all its pairs: pairs are not independent.
         """
-        rows = []
-        for kind in self.kinds:
-            values = self._of(kind)
-            known = values[~np.isnan(values)]
-            sd = float(known.std(ddof=1)) if len(known) > 1 else np.nan
-            ends = (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)
-            rows.append((self._mean(values), self._jackknife(values), sd, *ends, len(known)))
-        columns = ["mean", "error", "sd", "least", "largest", "n"]
-        return pd.DataFrame(rows, index=pd.Index(self.kinds, name="barrier"), columns=columns)
+        of = (
+            pd.DataFrame({kind: self._of(kind) for kind in self.kinds})
+            .agg(["mean", "std", "min", "max", "count"])
+            .T
+        )
+        found = of.rename(columns={"std": "sd", "min": "least", "max": "largest", "count": "n"})
+        found.insert(1, "error", [self._jackknife(self._of(kind)) for kind in self.kinds])
+        return found.rename_axis("barrier").astype({"n": int})
 
     def probability(self, threshold: float, kind: str | None = None) -> Share:
-        """Return the share of pairs whose barrier is above a threshold, P(barrier > ε).
-
-        Args:
-            threshold: ε, in the loss's unit.
-            kind: Which barrier.
-        """
-        from scipy.stats import binomtest
+        """Return the share of pairs whose barrier is above a threshold, in the loss's unit: P(barrier > ε)."""
+        from scipy.stats import binomtest  # a second, which no import waits for
 
         values = self._of(kind)
-        above = np.where(np.isnan(values), np.nan, values > threshold)
-        count = int((~np.isnan(above)).sum())
-        if not count:
+        known = values[~np.isnan(values)]
+        if not len(known):
             return Share(np.nan, 0.0, 1.0, 0, np.nan)
-        interval = binomtest(int(np.nansum(above)), count).proportion_ci(0.95)
-        ends = float(interval.low), float(interval.high)
-        return Share(self._mean(above), *ends, count, self._jackknife(above))
+        above = int((known > threshold).sum())
+        low, high = binomtest(above, len(known)).proportion_ci(0.95)
+        error = self._jackknife(np.where(np.isnan(values), np.nan, values > threshold))
+        return Share(above / len(known), float(low), float(high), len(known), error)
 
     def matrix(self, kind: str | None = None) -> Float64[np.ndarray, "member member"]:
-        """Return the barrier between every two members, 0 on the diagonal.
-
-        Args:
-            kind: Which barrier.
-        """
+        """Return the barrier of a kind between every two members, 0 on the diagonal."""
         found = np.zeros((len(self.members), len(self.members)))
         a, b = self.pairs["a"].to_numpy(), self.pairs["b"].to_numpy()
         found[a, b] = found[b, a] = self._of(kind)
@@ -161,10 +150,6 @@ class Barriers:
         """Return each member's cluster, 0, 1, …: those joined by pairs whose barrier is at most a threshold.
 
         Two members of one cluster may have a higher barrier between them, with lower ones by way of others.
-
-        Args:
-            threshold: In the loss's unit.
-            kind: Which barrier.
         """
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import connected_components
@@ -183,18 +168,11 @@ class Barriers:
         import_module("modelspace.report").write_page(self, path, pictures=pictures)
 
     def __repr__(self) -> str:
-        shown = self.table.to_string(float_format=number)
-        return "\n".join([self.title, shown, *self._said()])
+        return "\n".join([self.title, self.table.to_string(float_format=number), *self.notes])
 
     def _repr_html_(self) -> str:
-        shown = self.table.to_html(float_format=number)
-        said = "".join(f"<p>{escape(line)}</p>" for line in self._said())
-        return f"<div><p>{escape(self.title)}</p>{shown}{said}</div>"
-
-    def _said(self) -> list[str]:
-        pairs, members = len(self.pairs), len(self.members)
-        about = f"{pairs:,} pairs of {members:,} members share them: sd is that of pairs, error that over members."
-        return [about, *self.notes]
+        said = "".join(f"<p>{escape(line)}</p>" for line in self.notes)
+        return f"<div><p>{escape(self.title)}</p>{self.table.to_html(float_format=number)}{said}</div>"
 
     def _of(self, kind: str | None) -> np.ndarray:
         kind = self.kinds[0] if kind is None else kind
@@ -202,17 +180,13 @@ class Barriers:
             raise unknown_name("barrier", kind, self.kinds)
         return self.pairs[kind].to_numpy(np.float64)
 
-    def _mean(self, values: np.ndarray) -> float:
-        known = values[~np.isnan(values)]
-        return float(known.mean()) if len(known) else np.nan
-
     def _jackknife(self, values: np.ndarray) -> float:
         """The standard error of a mean over pairs, a member with all its pairs left out at a time."""
         a, b, count = self.pairs["a"].to_numpy(), self.pairs["b"].to_numpy(), len(self.members)
-        if count < 3:
+        left = [values[(a != k) & (b != k)] for k in range(count)]
+        if any(np.isnan(own).all() for own in left):
             return np.nan
-        left = np.array([self._mean(values[(a != k) & (b != k)]) for k in range(count)])
-        return sqrt((count - 1) / count * float(((left - left.mean()) ** 2).sum()))
+        return sqrt((count - 1) * float(np.var([np.nanmean(own) for own in left])))
 
 
 def barriers(
@@ -261,18 +235,16 @@ def barriers(
     if steps < 3:
         raise ModelspaceError(f"a line has its 2 ends and a point between at least; received steps={steps}")
     data = datasets.load(data)
-    population, members, notes = _ended(points)
-    ends = _ends(population)
-    goal = goal_of(ends, data, loss, objective)
-    shared = _shared_columns(ends, goal, data)
+    members, table, notes = _members(points)
+    goal = goal_of(members, data, loss, objective)
     path = np.linspace(0, 1, steps)
-    a, b = np.triu_indices(len(ends), 1)
-    own = np.arange(len(ends))
-    table = pd.DataFrame(
+    a, b = np.triu_indices(len(members), 1)
+    own = np.arange(len(members))
+    rows = pd.DataFrame(
         {
             _FROM: np.concatenate([own, a.repeat(steps - 2)]),
             _TO: np.concatenate([own, b.repeat(steps - 2)]),
-            _AT: np.concatenate([np.zeros(len(ends)), np.tile(path[1:-1], len(a))]),
+            _AT: np.concatenate([np.zeros(len(own)), np.tile(path[1:-1], len(a))]),
         }
     ).assign(**shared)
     rows = Population.from_rows(ends.space, table, partial(_between, ends), ends.device)
@@ -292,89 +264,75 @@ def barriers(
         f"Barriers between {len(ends):,} points of {ends.title} on {data.name} "
         f"({split} {goal.name}, {steps} points a line)"
     )
+    lines = Population.from_rows(members.space, rows, partial(_between, members), members.device)
+    lines = lines.without_columns(*rows).with_columns(**_shared(members, goal, data))
+    pairs, measured = {"a": a, "b": b}, {}
+    there = ("kept", "recomputed") if normalised(members.space) else ("kept",)
+    for name in there:
+        if len(there) > 1 and statistics not in ("both", name):
+            continue
+        points_of = lines if name == "kept" else recomputed(lines, data)
+        scores = evaluate(points_of, data, ["loss"], loss=loss, objective=objective, split=split)
+        values = scores.iloc[:, lines.table.shape[1]].to_numpy(np.float64)
+        inside = values[len(own) :].reshape(len(a), steps - 2)
+        found = measured[name] = np.column_stack([values[a], inside, values[b]])
+        chord = found[:, :1] + path * (found[:, -1:] - found[:, :1])
+        prefix = "" if name == "kept" else "recomputed_"
+        pairs[f"{prefix}chord"] = (found - chord)[:, 1:-1].max(1).clip(min=0)
+        pairs[f"{prefix}worse"] = found.max(1) - found[:, [0, -1]].max(1)
     frame = pd.DataFrame(pairs)
     if holes := int(frame.isna().any(axis=1).sum()):
         notes = (*notes, f"{holes:,} pairs have a loss on the way that is no number: they have no barrier.")
+    title = f"Barriers between {len(own):,} points of {members.title} on {data.name} ({split} {goal.name})"
+    losses = measured.get("kept"), measured.get("recomputed")
+    seconds = time.perf_counter() - began
     return Barriers(
-        title,
-        data.name,
-        split,
-        goal.name,
-        members,
-        frame,
-        tuple(path.tolist()),
-        measured.get("kept"),
-        measured.get("recomputed"),
-        time.perf_counter() - began,
-        notes,
+        title, data.name, split, goal.name, table, frame, tuple(path.tolist()), *losses, seconds, notes
     )
 
 
-def losses_of(rows: Population, data: Data, split: str, goal: Loss) -> Float64[np.ndarray, "row"]:
-    """Return the loss of every row on a split, shard by shard.
-
-    Args:
-        rows: Points, made when they are asked for perhaps.
-        data: The data.
-        split: Which part of it.
-        goal: The loss; its hyper-parameters may be columns of the rows.
-    """
-    part = data.part(split)
-    inputs = on(rows.device, samples_as(part.inputs, rows.space.dtype))
-    labels, own = on(rows.device, part.labels), own_rows(rows, data, split)
-    found = members_scores(rows, inputs, labels, {"loss": goal}, terms_of(rows, goal), samples=own)
-    return found[:, 0].double().cpu().numpy()
-
-
-def _ended(points: Population | Run) -> tuple[Population, pd.DataFrame, tuple[str, ...]]:
-    """Members, their table, and what to say of those of a run that were not kept or did not end well."""
+def _members(points: Population | Run) -> tuple[Population, pd.DataFrame, tuple[str, ...]]:
+    """Finite members of one space, their table, and what to say of those of a run that are left out."""
     if isinstance(points, Population):
-        return points, points.table, ()
-    well = np.isin(points.status[points.kept], (Status.FINISHED, Status.STOPPED))
-    population, rows = points.population[well], points.kept[well]
-    members, out = population.table.copy(), len(points.members) - len(rows)
-    members.insert(0, "member", rows)
-    said = f"{out:,} of the run's {len(points.members):,} members are left out: diverged, unfinished or not kept."
-    return population, members, (said,) if out else ()
-
-
-def _ends(population: Population) -> Population:
-    """The members as points of their one space, all finite."""
-    if len(population) < 2:
-        raise ModelspaceError(f"a barrier is between 2 members at least; received {len(population)}")
-    parts = population.parts()
+        members, table, notes = points, points.table, ()
+    else:
+        well = ended_well(points.status[points.kept])
+        members, rows = points.population[well], points.kept[well]
+        table, out = members.table.copy(), len(points.members) - len(rows)
+        table.insert(0, "member", rows)
+        said = f"{out:,} of the run's {len(points.members):,} members are left out: diverged, unfinished or not kept."
+        notes = (said,) if out else ()
+    parts = members.parts()
     if len(parts) > 1:
         raise ModelspaceError(
             f"the members are points of {len(parts)} spaces, between which there is no line: take those of one, "
             "population.query(…)"
         )
-    ends = parts[0][1]
-    astray = torch.nonzero(~ends.points.isfinite().all(1))[:, 0].tolist()
-    if astray:
-        which = ", ".join(map(str, astray[:5]))
-        raise ModelspaceError(
-            f"the points of members {which} are not finite: leave them out, population[rows]"
-        )
-    return ends
+    pairs = len(members) * (len(members) - 1) // 2
+    notes = (
+        f"{pairs:,} pairs share {len(members):,} members: sd is that of pairs, error that over members.",
+        *notes,
+    )
+    return finite(parts[0][1], 2), table, notes
 
 
-def _shared_columns(ends: Population, goal: Loss, data: Data) -> dict[str, Any]:
+def _shared(members: Population, goal: Loss, data: Data) -> dict[str, Any]:
     """The columns on which a row's loss depends, which are the same for all members."""
-    if isinstance(goal, Objectives):
-        raise ModelspaceError("members have several objectives: take those of one, population.query(…)")
-    names = {*goal.hyperparameters(), "loss", *(("task",) if data.tasks else ())} & set(ends.table)
+    names = {*goal.hyperparameters(), "loss", "objective", *(("task",) if data.tasks else ())} & set(
+        members.table
+    )
     for name in sorted(names):
-        if ends.table[name].nunique(dropna=False) > 1:
+        if len(set(map(repr, members.table[name]))) > 1:
             raise ModelspaceError(
                 f"members have a {name} of their own, and a line between two has none: take those of one, "
                 f"population.query('{name} == …'), or drop it, population.without_columns('{name}')"
             )
-    return {name: ends.table[name].iloc[0] for name in names}
+    return {name: members.table[name].iloc[0] for name in names}
 
 
-def _between(ends: Population, table: pd.DataFrame) -> tuple[Tensor, dict[str, Tensor]]:
+def _between(members: Population, table: pd.DataFrame) -> tuple[Tensor, dict[str, Tensor]]:
     """Return points of lines, and buffers: floating-point ones are interpolated too."""
-    at = [torch.from_numpy(table[name].to_numpy(copy=True)).to(ends.device) for name in (_FROM, _TO, _AT)]
+    at = [torch.from_numpy(table[name].to_numpy(copy=True)).to(members.device) for name in (_FROM, _TO, _AT)]
 
     def between(of_ends: Tensor) -> Tensor:
         if not (of_ends.is_floating_point() or of_ends.is_complex()):
@@ -382,4 +340,4 @@ def _between(ends: Population, table: pd.DataFrame) -> tuple[Tensor, dict[str, T
         weight = at[2].to(of_ends.dtype).view(-1, *[1] * (of_ends.dim() - 1))
         return torch.lerp(of_ends[at[0]], of_ends[at[1]], weight)
 
-    return between(ends.points), {name: between(value) for name, value in ends.buffers.items()}
+    return between(members.points), {name: between(value) for name, value in members.buffers.items()}

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from html import escape
 from importlib import import_module
 from math import comb
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from modelspace import data as datasets
-from modelspace.engine import goal_of
+from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import Options, fit
 from modelspace.geometry._statistics import has_statistics, recomputed
@@ -27,7 +26,6 @@ from modelspace.population import Population, population_of
 from modelspace.show import number
 from modelspace.space import TRAINING, ModelSpace
 
-_NUMBER = "number of the curve"
 Ends = Population | nn.Module | Mapping[str, Tensor]
 
 
@@ -43,6 +41,8 @@ class OnCurve(nn.Module):
         curve: ``bezier`` or ``polychain``.
         bends: How many control points are between the ends.
     """
+
+    ends: Tensor
 
     def __init__(self, module: nn.Module, space: ModelSpace, curve: str, bends: int):
         super().__init__()
@@ -120,15 +120,12 @@ class Connection:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row a split and quantity: mean over curves, SD over the pairs' means and over the seeds of a pair, n."""
-        table, rows = self.table, {}
-        for name in table.columns[len(self.members.columns) :]:
-            by_pair = table.groupby("pair")[name]
-            within = float(np.sqrt(by_pair.var(ddof=1).mean()))
-            means = by_pair.mean()
-            rows[name] = (float(means.mean()), float(means.std(ddof=1)), within, len(means), len(table))
-        columns = ["mean", "sd_pairs", "sd_seeds", "pairs", "curves"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        """A row a quantity of ``table``: mean over pairs, SD of the pairs' means, SD of a pair's seeds, pairs."""
+        table = self.table
+        by_pair: Any = table.drop(columns=list(self.members)).groupby(table["pair"])
+        means, within = by_pair.mean(), by_pair.var().mean() ** 0.5
+        columns = {"mean": means.mean(), "sd_pairs": means.std(), "sd_seeds": within}
+        return pd.DataFrame(columns).assign(pairs=len(means))
 
     def report(
         self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
@@ -225,7 +222,6 @@ def connect(
         for k in range(len(pair))
     ]
     path = np.linspace(0, 1, steps)
-    rows = pd.DataFrame({_NUMBER: np.arange(len(slices)).repeat(steps), "t": np.tile(path, len(slices))})
     asked = table[[n for n in table if n in TRAINING or n not in space.arguments]]
     asked = pd.concat([asked, asked]).iloc[rows[_NUMBER]].reset_index(drop=True)
     along = Population.from_rows(space, rows, partial(_made, slices), first.device).with_columns(**asked)
@@ -239,12 +235,12 @@ def connect(
     }
     title = (
         f"{len(pair)} {curve} curve{'s' * (len(pair) > 1)} between {len(first)} pair{'s' * (len(first) > 1)} of "
-        f"points of {space.title} on {data.name} ({goal.name})"
+        f"points of {space.title} on {data.name} ({named})"
     )
     return Connection(
         title,
         data.name,
-        goal.name,
+        named,
         table.rename(columns={"source": "pair"}).assign(status=run.status),
         tuple(slices[: len(pair)]),
         tuple(path.tolist()),
@@ -281,10 +277,3 @@ def _between(first: Tensor, last: Tensor, share: list[float]) -> Tensor:
     if not (first.is_floating_point() or first.is_complex()):
         return torch.stack([first] * len(share), 1)
     return torch.stack([torch.lerp(first, last, t) for t in share], 1)
-
-
-def _made(slices: list[Slice], rows: pd.DataFrame) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return points of several curves; the rows of one stand together."""
-    parts = [slices[k].make(of) for k, of in rows.groupby(_NUMBER, sort=False)]
-    points = torch.cat([points for points, _ in parts])
-    return points, {name: torch.cat([buffers[name] for _, buffers in parts]) for name in parts[0][1]}

@@ -17,7 +17,7 @@ from modelspace.geometry.slices import Slice
 from modelspace.geometry.slices import _axes as axes_of
 from modelspace.memory import free_bytes
 from modelspace.population import Population
-from modelspace.runs import Run, Status
+from modelspace.runs import Run, Status, ended_well
 from modelspace.show import bytes_text, number, shape_text
 
 _AT_ONCE = 2**22  # numbers that are wide at once
@@ -197,12 +197,12 @@ class _Ways:
     """
 
     def __init__(self, run: Run, record: str, members: Iterable[int] | None):
-        if record not in run.records:
+        if record not in list(run.records):
             raise ModelspaceError(
                 f"the run has no record '{record}': fit(…, record=\"points\") keeps points while members train"
             )
         self._run, self._recorded = run, run.records[record]
-        ended = np.flatnonzero(np.isin(run.status, (Status.FINISHED, Status.STOPPED)))
+        ended = np.flatnonzero(ended_well(run.status))
         self.rows = ended if members is None else np.array([int(k) for k in members], dtype=np.int64)
         if not len(self.rows):
             raise ModelspaceError(
@@ -301,7 +301,7 @@ def _walks(gram: np.ndarray, steps: Sequence[np.ndarray]) -> Float64[np.ndarray,
     """
     lengths = [len(each) for each in steps]
     starts = (np.cumsum(lengths) - lengths).repeat(lengths)
-    found = gram[np.ix_(starts, starts)]
+    found = gram[starts][:, starts].astype(np.float64)
     for begin, each in zip(np.cumsum(lengths) - lengths, steps, strict=True):
         at = slice(begin, begin + len(each))
         squares = np.diag(np.diff(np.diff(gram[at, at], axis=0), axis=1))
