@@ -183,7 +183,7 @@ def here(monkeypatch):
         function = pkgutil.resolve_name(f"benchmarks.{measurement}")
         return json.loads(json.dumps(function(device=device, **arguments)))
 
-    for module in (fits, products, scores, steps, anatomy_size):
+    for module in (fits, curvature, products, scores, steps, anatomy_size):
         monkeypatch.setattr(module, "in_fresh_process", at_once)
         monkeypatch.setattr(module, "product_gflops", lambda *_: 100.0, raising=False)
 
