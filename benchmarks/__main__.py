@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from benchmarks import ROOT, fits, products, scores, steps
+from benchmarks import ROOT, curvature, fits, products, scores, steps
 from benchmarks.machine import RESULTS, environment, file_name, on_gpu, use
 from benchmarks.peers import PEERS
 from benchmarks.tables import draw, table
@@ -119,6 +119,7 @@ def run(only: Sequence[str], settings: Settings, extras: Sequence[str] = ()) -> 
         "small": fits.measure_small(settings) if "small" in parts else None,
         "scores": scores.measure(settings) if "scores" in parts else [],
         "products": products.measure(settings) if "products" in parts else [],
+        "curvature": curvature.measure(settings) if "curvature" in parts else [],
         "scaling": fits.measure_scaling(settings) if "scaling" in parts else None,
         "curves": fits.measure_curves(names, settings) if "curve" in parts else [],
         "ten_thousand": fits.measure_study(settings) if "ten-thousand" in parts else None,
@@ -130,6 +131,7 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
     """One check for every target that the run has a number for."""
     of_steps = [check for one in results["steps"] for check in steps.checks(one)]
     of_calls = scores.checks(results.get("scores", [])) + products.checks(results.get("products", []))
+    of_calls += curvature.checks(results.get("curvature", []))
     return of_steps + fits.checks(results) + of_calls
 
 
@@ -154,6 +156,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
         *fits.tables(results, peak),
         *scores.tables(results.get("scores", [])),
         *products.tables(results.get("products", [])),
+        *curvature.tables(results.get("curvature", [])),
         *table(
             "Targets",
             "of what: {name} | wanted: {wanted} | found: {found} | result: {result}",

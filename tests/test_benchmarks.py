@@ -18,6 +18,7 @@ from benchmarks import __main__ as program
 from benchmarks import (
     anatomy,
     anatomy_size,
+    curvature,
     diagnosis,
     doctors,
     fits,
@@ -182,7 +183,7 @@ def here(monkeypatch):
         function = pkgutil.resolve_name(f"benchmarks.{measurement}")
         return json.loads(json.dumps(function(device=device, **arguments)))
 
-    for module in (fits, products, scores, steps, anatomy_size):
+    for module in (fits, curvature, products, scores, steps, anatomy_size):
         monkeypatch.setattr(module, "in_fresh_process", at_once)
         monkeypatch.setattr(module, "product_gflops", lambda *_: 100.0, raising=False)
 
@@ -207,6 +208,11 @@ def test_a_quick_run_of_each_question(here, tmp_path):
     assert [size["members"] for size in found["scaling"]["sizes"]] == [4, 8]
     assert [call["call"] for call in found["scores"]] == ["evaluate", "predict"]
     assert [(one["workload"], one["how"]) for one in found["products"]] == [("dummynet-32", "eager")]
+    assert [side["side"] for side in found["curvature"]] == [
+        "modelspace",
+        "curvlinops",
+        "hessian_eigenthings",
+    ]
     assert (found["ten_thousand"]["members"], found["ten_thousand"]["diverged"]) == (16, 0)
     assert [one["workload"] for part in ("fits", "curves") for one in found[part]] == ["mlp-32"] * 2
     assert len(picture.lines(found)) == 2

@@ -32,7 +32,9 @@ def test_pearson_and_spearman_are_scipy_s():
     assert made(x, np.exp(y), level=0.8).interval[0] > found.interval[0]
 
 
-@pytest.mark.parametrize("kind", ["plain", "groups", "linear"])
+@pytest.mark.parametrize(
+    "kind", ["plain", *(pytest.param(k, marks=pytest.mark.slow) for k in ("groups", "linear"))]
+)
 def test_intervals_cover(kind):
     """95 ± 3 % of 400 studies, Spearman's of ρ_s = 6/π asin(ρ/2); also where a column moves both."""
     n, r, covered = 48, 0.5, []
@@ -59,6 +61,8 @@ def test_what_both_follow_is_taken_out():
     assert made(x, y).rank < -0.6
     found = made(x, y, {"lr": lr})
     assert found.interval[0] < 0 < found.interval[1]
+    reach = stats.norm.ppf(0.975) / (64 - 3 - 3) ** 0.5
+    assert np.arctanh(found.interval) - np.arctanh(found.r) == pytest.approx([-reach, reach])
     assert found.given == ("lr",)
     assert "at equal lr" in str(found)
 

@@ -69,7 +69,7 @@ def test_every_member_is_its_whole_hessian():
     population, data = members(), classes()
     whole = torch.stack([hessian(population, k, data, nn.functional.cross_entropy) for k in range(3)])
     exact = torch.linalg.eigvalsh(whole).numpy()
-    c = found(population, data, top=4, by_layer=True, density=True, probes=40)
+    c = found(population, data, top=4, by_layer=True, density=True, probes=20)
     np.testing.assert_allclose(c.top, exact[:, :-5:-1], atol=1e-9)
     np.testing.assert_allclose(c.least, exact[:, 0], atol=1e-9)
     assert max(c.top_bound.max(), c.least_bound.max()) < 1e-7
@@ -321,7 +321,7 @@ def boundary(optimizer, expected, rates, updates, reach):
     return share[grown.argmax()]
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), THRESHOLDS)
+@pytest.mark.parametrize(("optimizer", "expected"), THRESHOLDS[::2])
 @pytest.mark.usefixtures("checked_once")
 def test_steps_grow_from_the_threshold_on(optimizer, expected):
     assert boundary(optimizer, expected, 21, 100, 0.1) == NEAR(1, abs=0.02)

@@ -40,10 +40,10 @@ def digits_softmax():
 
 
 def test_a_ninefold_eigenvalue_is_found_nine_times():
-    space, found = spectrum(digits_softmax(), 10, tolerance=1e-6)
+    space, found = spectrum(digits_softmax(), 10, tolerance=1e-5)
     expected = torch.tensor([[1.04552997] * 9 + [0.06988326]], dtype=torch.float64)
     torch.testing.assert_close(found["top"], expected, rtol=0, atol=6e-8)
-    assert found["top_bound"].max() < 1e-8
+    assert found["top_bound"].max() < 1e-5
     assert space.sizes.item() < 640
     whole, _ = spectrum(digits_softmax(), 10, tolerance=None)
     assert whole.trace.item() == pytest.approx(13.51277911, abs=1e-8)
@@ -108,11 +108,11 @@ def test_hutchinson_s_variance_is_its_formula(signs):
     a = symmetric(N)
     norm, diagonal = a.square().sum(), a.diagonal().square().sum()
     variance = (2 * (norm - diagonal) if signs else 2 * norm).item()
-    found = repeated(a, 20, signs)
-    # The variance of a variance of 8,000 normal numbers: 1.6 %.
-    assert (20 * found["trace_se"].square()).mean().item() == pytest.approx(variance, rel=0.06)
-    assert 20 * found["trace"].var().item() == pytest.approx(variance, rel=0.25)
-    assert found["trace"].mean().item() == pytest.approx(a.trace().item(), abs=4 * (variance / 8000) ** 0.5)
+    found = repeated(a, 5, signs)
+    # The error of a variance of 2,000 normal numbers is 3.5 %, of 400 7 %.
+    assert (5 * found["trace_se"].square()).mean().item() == pytest.approx(variance, rel=0.12)
+    assert 5 * found["trace"].var().item() == pytest.approx(variance, rel=0.25)
+    assert found["trace"].mean().item() == pytest.approx(a.trace().item(), abs=4 * (variance / 2000) ** 0.5)
 
 
 def test_signs_give_a_diagonal_s_trace_without_error():
@@ -143,6 +143,27 @@ def test_what_the_space_knows_is_out_of_the_error():
     plain, deflated = (repeated(a, 5, top=top) for top in (0, 4))
     assert deflated["trace_se"].mean() < plain["trace_se"].mean() / 10
     assert deflated["square_se"].mean() < plain["square_se"].mean() / 100
+
+
+def test_what_a_space_couples_between_layers_is_no_bias():
+    a, layer = symmetric(N) / 10, torch.arange(N) // 20
+    a[0, 0] += 100  # of a vector that is half in each layer
+    start = torch.zeros(REPEATS, 1, N, dtype=torch.float64)
+    start[:, :, [0, 21]] = 1
+    matrices = a.expand(REPEATS, N, N)
+    space = krylov(product_of(matrices), start, 1, Drawn(0, 1, range(REPEATS)), layer=layer)
+    drawn = Drawn(1, 2, range(REPEATS), True).vectors(a, 0, 10)
+    found = traces(product_of(matrices), drawn, space, layer)["by_layer"]
+    blocks = torch.zeros(2, dtype=torch.float64).index_add(0, layer, a.diagonal())
+    assert ((found.mean(0) - blocks).abs() < 4 * found.std(0) / REPEATS**0.5).all()
+
+
+def test_an_exhausted_direction_is_replaced_by_a_fresh_one():
+    eye, start = torch.eye(6, dtype=torch.float64), torch.zeros(1, 1, 6, dtype=torch.float64)
+    start[..., 0] = 1
+    space = krylov(product_of(eye.expand(1, 6, 6)), start, 6, Drawn(0, 1, [0]))
+    torch.testing.assert_close(space.basis[0] @ space.basis[0].T, eye)
+    assert space.trace.item() == pytest.approx(6)
 
 
 def densities(matrix, probes, nodes):

@@ -50,8 +50,8 @@ class Asked(NamedTuple):
         found = self.vectors(n) + (self.top + 1) * bool(self.top) + self.probes * self.trace
         return found + self.probes * min(n, _NODES) * self.density
 
-    def at_once(self, members: Population, rows: int) -> tuple[int, int, int]:
-        """Return how many members half of the free memory has room for, vectors of a basis, probes of a density.
+    def at_once(self, members: Population, rows: int) -> tuple[int, int, int, int]:
+        """Return how many members half of the free memory has room for, products, vectors of a basis, probes at once.
 
         Args:
             members: The members.
@@ -70,7 +70,10 @@ class Asked(NamedTuple):
                 "which holds too few for one member: ask for less (top=1, probes=2, no density)"
             )
         most = (room + beside) // max(1, max(basis, nodes * group * self.density) + beside)
-        return max(1, min(most, 4 * rows // max(self.top, 1))), basis, group
+        most = max(1, min(most, 4 * rows // max(self.top, 1)))
+        size = ceil(len(members) / ceil(len(members) / most))
+        count = size * (self.top or self.probes)
+        return size, ceil(count / ceil(count / rows)), basis, group
 
     def of(self, shard: "Shard", members: Sequence[int], basis: int, group: int) -> dict[str, Any]:
         """Return what was found of a shard's members, by name; ``nodes`` and weights of each probe."""
@@ -101,7 +104,10 @@ class Asked(NamedTuple):
 
 
 class Shard:
-    """Some members' operators as a ``Product``, D^{-1/2} A D^{-1/2} where there is a preconditioner D ``[c, n]``."""
+    """Some members' operators as a ``Product``, D^{-1/2} A D^{-1/2} where there is a preconditioner D ``[c, n]``.
+
+    So many products are computed at once as ``size`` says, exactly as many if ``same``.
+    """
 
     def __init__(
         self,
@@ -110,18 +116,18 @@ class Shard:
         terms: dict[str, Tensor],
         preconditioner: Tensor | None,
         advance: Callable[[int], None],
-        compile: bool | None,
+        size: int,
+        same: bool,
     ):
         self.points, self.buffers, self.products = members.points, members.buffers, 0
         self.layer = layers_of(members.space)[1].to(members.device)
-        self._derivatives, self._advance, self._compile, self._size = derivatives, advance, compile, 0
+        self._derivatives, self._advance, self._size, self._same = derivatives, advance, size, same
         self._terms = {n: t.to(self.points) for n, t in terms.items()}
         self._scale = None if preconditioner is None else preconditioner.to(self.points).rsqrt()
 
     def __call__(self, rows: Int64[Tensor, "row"], vectors: Float[Tensor, "row n"]) -> Float[Tensor, "row n"]:
-        count, parts = len(rows), []
-        size = self._size = self._size or ceil(count / ceil(count / max(1, self._derivatives.most)))
-        if self._compile or (self._compile is None and count > size):  # a program is of one number of rows
+        count, size, parts = len(rows), self._size, []
+        if self._same:  # a compiled program is of one number of rows
             few = torch.arange(ceil(count / size) * size, device=rows.device).clamp(max=count - 1)
             rows, vectors = rows[few], vectors[few]
         for own, part in zip(rows.split(size), vectors.split(size), strict=True):

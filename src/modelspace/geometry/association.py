@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from modelspace.errors import ModelspaceError
 from modelspace.show import number
@@ -74,8 +75,8 @@ def association(x: pd.Series, y: pd.Series, given: pd.DataFrame, level: float = 
         Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations",
         Psychometrika 65, 2000.
     """
-    both = pd.DataFrame({"x": np.asarray(x, np.float64), "y": np.asarray(y, np.float64)})
-    finite = np.isfinite(both).all(axis=1).to_numpy()
+    both = np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)], 1)
+    finite = np.asarray(np.isfinite(both).all(axis=1))
     both, columns = both[finite], given.reset_index(drop=True).loc[finite[: len(given)]]
     n, designs = len(both), [_design(columns, len(both), ranks=ranks) for ranks in (False, True)]
     taken = int(np.linalg.matrix_rank(designs[0])) - 1 if n else 0
@@ -85,7 +86,10 @@ def association(x: pd.Series, y: pd.Series, given: pd.DataFrame, level: float = 
             f"a correlation of {x.name} and {y.name}{at} needs {taken + _LEAST} members that have both; received {n}"
         )
     reach = NormalDist().inv_cdf((1 + level) / 2) * (n - taken - 3) ** -0.5
-    r, rank = (_correlation(v, design) for v, design in zip((both, both.rank()), designs, strict=True))
+    r, rank = (
+        _correlation(v, design)
+        for v, design in zip((both, stats.rankdata(both, axis=0)), designs, strict=True)
+    )
     ends = _ends(r, reach), _ends(rank, reach * (1 + rank**2 / 2) ** 0.5)
     return Association(str(x.name), str(y.name), tuple(given), n, r, ends[0], rank, ends[1], level)
 
@@ -102,10 +106,10 @@ def _design(columns: pd.DataFrame, n: int, *, ranks: bool) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-def _correlation(both: pd.DataFrame, design: np.ndarray) -> float:
-    values = (both - both.mean()).to_numpy()
+def _correlation(both: np.ndarray, design: np.ndarray) -> float:
+    values = both - both.mean(0)
     rest = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    before, after = np.linalg.norm(both.to_numpy(), axis=0), np.linalg.norm(rest, axis=0)
+    before, after = np.linalg.norm(both, axis=0), np.linalg.norm(rest, axis=0)
     constant = (after <= 1e-12 * before).any()
     return float("nan") if constant else float(np.clip(rest[:, 0] @ rest[:, 1] / after.prod(), -1, 1))
 

@@ -31,7 +31,7 @@ from modelspace.geometry.association import Association, association
 from modelspace.hyperparameters import hyper_columns
 from modelspace.losses import Loss
 from modelspace.nest import take
-from modelspace.optimizers import SGD, Adam, AdamW, Optimizer
+from modelspace.optimizers import SGD, Adam, AdamW
 from modelspace.population import Population
 from modelspace.progress import progress
 from modelspace.runs import Run
@@ -151,7 +151,7 @@ class Curvature:
         """
         table = self.table
         if given is None:
-            given = [name for name in ("lr",) if name in table and table[name].nunique() > 1]
+            given = [name for name in ("lr",) if name in table and len(set(table[name])) > 1]
         for name in (of, *given, *([scores] if isinstance(scores, str) else ())):
             if name not in table:
                 raise unknown_name("column", name, map(str, table))
@@ -159,7 +159,9 @@ class Curvature:
         values = np.asarray(table[scores] if isinstance(scores, str) else scores)
         if values.shape != (len(table),):
             raise ModelspaceError(f"scores are one value a member, {len(table)}; received {values.shape}")
-        return association(table[of], pd.Series(values, name=name), table[list(given)], level)
+        return association(
+            pd.Series(table[of]), pd.Series(values, name=name), table.loc[:, list(given)], level
+        )
 
     def report(
         self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
@@ -292,22 +294,24 @@ def curvature(
             for rows, own, aim, index in work:
                 inputs, labels = (take(nest, index) for nest in (part.inputs, part.labels))
                 given = {"operator": operator, "compile": compile, "batch_size": batch_size}
+                # Of the most, about half come; some thirty are computed at once.
+                given["calls"] = asked.products(own.space.dimension) * len(rows) // 60
                 derivatives = Derivatives(own, inputs, labels, aim, **given)
                 why |= {n: said for n in ("finite", "fallback") if (said := getattr(derivatives, n))}
-                terms, (size, *room) = terms_of(own, aim), asked.at_once(own, derivatives.most)
+                terms, (size, count, *room) = terms_of(own, aim), asked.at_once(own, derivatives.most)
                 columns = [layers.index(name) for name in layers_of(own.space)[0]] if by_layer else []
                 for begin in range(0, len(rows), size):
                     at, which = slice(begin, begin + size), rows[begin : begin + size]
                     scale = None if preconditioner is None else preconditioner[which]
-                    shard = Shard(
-                        derivatives, own[at], {n: t[at] for n, t in terms.items()}, scale, advance, compile
-                    )
+                    columns_of_loss = {n: t[at] for n, t in terms.items()}
+                    how = count, compile is True
+                    shard = Shard(derivatives, own[at], columns_of_loss, scale, advance, *how)
                     values = asked.of(shard, which.tolist(), *room)
                     nodes |= dict(
                         zip(which.tolist(), zip(*values.pop("nodes", ()), strict=True), strict=False)
                     )
                     for name, value in values.items():
-                        place = np.ix_(which, columns) if name.startswith("by_layer") else which
+                        place = (which[:, None], columns) if name.startswith("by_layer") else which
                         found[name][place] = value.cpu().numpy()
                     done[which], products = True, products + shard.products
                     advance(most * len(which) - shard.products)
@@ -388,17 +392,17 @@ def stability_threshold(
         Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR 2021;
         "Adaptive gradient methods at the edge of stability", arXiv 2207.14484.
     """
-    optimizer: Optimizer = optimizers.resolve(optimizer)
-    given = {n: np.array(table[n].tolist()) for n in optimizer.hyperparameters() if n in table}
-    own = {n: v[:, 0].numpy() for n, v in hyper_columns(optimizer, given, len(table)).items()}
+    known = optimizers.resolve(optimizer)
+    given = {n: np.array(table[n].tolist()) for n in known.hyperparameters() if n in table}
+    own = {n: v[:, 0].numpy() for n, v in hyper_columns(known, given, len(table)).items()}
     nothing = np.full(len(table), np.nan)
-    adaptive = isinstance(optimizer, Adam | AdamW)
-    if not isinstance(optimizer, SGD | Adam | AdamW) or optimizer.maximize or adaptive is not preconditioned:
+    adaptive = isinstance(known, Adam | AdamW)
+    if not isinstance(known, SGD | Adam | AdamW) or known.maximize or adaptive is not preconditioned:
         return nothing
     rate, decay = own["lr"], own["weight_decay"]
-    if isinstance(optimizer, SGD):
+    if isinstance(known, SGD):
         m, damping = own["momentum"], np.where(own["momentum"] == 0, 0, own["dampening"])
-        return (2 + 2 * m) / (((1 + 2 * m) if optimizer.nesterov else (1 - damping)) * rate) - decay
-    b, decoupled = own["betas"], isinstance(optimizer, AdamW) or optimizer.decoupled_weight_decay
+        return (2 + 2 * m) / (((1 + 2 * m) if known.nesterov else (1 - damping)) * rate) - decay
+    b, decoupled = own["betas"], isinstance(known, AdamW) or known.decoupled_weight_decay
     found = (2 - rate * decay * decoupled) * (1 + b) / ((1 - b) * rate)
     return found if decoupled else np.where(decay == 0, found, nothing)
