@@ -20,8 +20,8 @@ from modelspace.data import Data
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.geometry._statistics import has_statistics, recomputed
-from modelspace.losses import Loss, Objectives
-from modelspace.nest import on
+from modelspace.geometry.slices import finite
+from modelspace.losses import Loss
 from modelspace.population import Population
 from modelspace.runs import Run, ended_well
 from modelspace.show import number
@@ -246,23 +246,6 @@ def barriers(
             _TO: np.concatenate([own, b.repeat(steps - 2)]),
             _AT: np.concatenate([np.zeros(len(own)), np.tile(path[1:-1], len(a))]),
         }
-    ).assign(**shared)
-    rows = Population.from_rows(ends.space, table, partial(_between, ends), ends.device)
-    pairs, measured = {"a": a, "b": b}, {}
-    again = has_statistics(ends.space)
-    for name in ("kept", "recomputed"):
-        wanted = statistics in ("both", name) if again else name == "kept"
-        if wanted:
-            values = losses_of(rows if name == "kept" else recomputed(rows, data), data, split, goal)
-            first, last, inside = values[a], values[b], values[len(ends) :].reshape(len(a), steps - 2)
-            found = measured[name] = np.column_stack([first, inside, last])
-            chord = first[:, None] + path * (last - first)[:, None]
-            prefix = "" if name == "kept" else "recomputed_"
-            pairs[f"{prefix}chord"] = np.maximum((found - chord)[:, 1:-1].max(1), 0)
-            pairs[f"{prefix}worse"] = np.maximum(inside.max(1) - np.maximum(first, last), 0)
-    title = (
-        f"Barriers between {len(ends):,} points of {ends.title} on {data.name} "
-        f"({split} {goal.name}, {steps} points a line)"
     )
     lines = Population.from_rows(members.space, rows, partial(_between, members), members.device)
     lines = lines.without_columns(*rows).with_columns(**_shared(members, goal, data))

@@ -19,8 +19,8 @@ from modelspace import data as datasets
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import Options, fit
+from modelspace.geometry._ground import Ground
 from modelspace.geometry._statistics import has_statistics, recomputed
-from modelspace.geometry.barriers import losses_of
 from modelspace.geometry.slices import Slice, finite
 from modelspace.population import Population, population_of
 from modelspace.show import number
@@ -223,16 +223,15 @@ def connect(
     ]
     path = np.linspace(0, 1, steps)
     asked = table[[n for n in table if n in TRAINING or n not in space.arguments]]
-    asked = pd.concat([asked, asked]).iloc[rows[_NUMBER]].reset_index(drop=True)
-    along = Population.from_rows(space, rows, partial(_made, slices), first.device).with_columns(**asked)
-    goal = goal_of(along, data, settings.get("loss"), settings.get("objective"))
+    along = Ground(slices, pd.DataFrame(pd.concat([asked, asked])), first.device).population(path[:, None])
+    loss, objective = settings.get("loss"), settings.get("objective")
     again = has_statistics(space)
-    along = recomputed(along, data) if again else along
-    found = {
-        split: losses_of(along, data, split, goal).reshape(2, len(pair), steps)
-        for split in ("train", "test")
-        if len(data.splits[split])
-    }
+    along, found = recomputed(along, data) if again else along, {}
+    for split in [name for name in ("train", "test") if len(data.splits[name])]:
+        scores = evaluate(along, data, ["loss"], loss=loss, objective=objective, split=split)
+        values = scores.iloc[:, asked.shape[1]].to_numpy(np.float64)
+        found[split] = values.reshape(2, len(pair), steps)
+    named = goal_of(along, data, loss, objective).name
     title = (
         f"{len(pair)} {curve} curve{'s' * (len(pair) > 1)} between {len(first)} pair{'s' * (len(first) > 1)} of "
         f"points of {space.title} on {data.name} ({named})"
