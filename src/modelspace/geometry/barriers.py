@@ -19,7 +19,7 @@ from modelspace import data as datasets
 from modelspace.data import Data
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.geometry._statistics import has_statistics, recomputed
+from modelspace.geometry._statistics import normalised, recomputed
 from modelspace.geometry.slices import finite
 from modelspace.losses import Loss
 from modelspace.population import Population

@@ -20,7 +20,7 @@ from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
 from modelspace.fit import Options, fit
 from modelspace.geometry._ground import Ground
-from modelspace.geometry._statistics import has_statistics, recomputed
+from modelspace.geometry._statistics import normalised, recomputed
 from modelspace.geometry.slices import Slice, finite
 from modelspace.population import Population, population_of
 from modelspace.show import number
@@ -225,7 +225,7 @@ def connect(
     asked = table[[n for n in table if n in TRAINING or n not in space.arguments]]
     along = Ground(slices, pd.DataFrame(pd.concat([asked, asked])), first.device).population(path[:, None])
     loss, objective = settings.get("loss"), settings.get("objective")
-    again = has_statistics(space)
+    again = normalised(space)
     along, found = recomputed(along, data) if again else along, {}
     for split in [name for name in ("train", "test") if len(data.splits[name])]:
         scores = evaluate(along, data, ["loss"], loss=loss, objective=objective, split=split)
