@@ -24,11 +24,14 @@ _VERBS = {
     "predict": "what the members of a run say of new samples together, and how unsure they are",
     "compare": "two points: same space, same point, how different as functions",
     "versus": "which of two or more ways to train is better, in pairs of fresh seeds until it is sure",
+    "landscape": "the loss over planes and lines between trained points, with barriers and bands over members",
+    "curvature": "how the loss bends at trained points: eigenvalues, traces, densities, each with its error",
     "losses": "the catalogue of losses: formulas, properties, curves",
     "report": "draw report.html again from a run's folder",
     "runs": "list, show, compare and export what fit and explore wrote down",
 }
 _HOMES = {"diff": "inspect", "doctor": "checks", "verify": "checks", "compare": "checks", "report": "fit"}
+_HOMES |= {"landscape": "ground", "curvature": "ground"}
 _DESCRIPTION = """\
 A PyTorch architecture as a space of functions, H = { f_p : p in R^n }:
 measure it, train thousands of its points as one program, compare them honestly."""
@@ -46,6 +49,8 @@ examples:
   modelspace compare modelspace.examples:DummyNet seed:0 seed:1 --data digits-7x7
   modelspace predict runs/mlp --data new.npz --trust --out predictions.csv
   modelspace versus nets.py:Relu nets.py:Tanh --data digits --lr 1e-4:1e-1:8
+  modelspace landscape runs/mlp --trust --plane seeds --out runs/ground
+  modelspace curvature runs/mlp --trust --members 16 --density
   modelspace losses --kind margin --convex
   modelspace runs
 

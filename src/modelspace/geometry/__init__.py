@@ -4,6 +4,7 @@ A grid, a path, a bundle of probes is a population, evaluated by the engine like
 """
 
 from modelspace.geometry import slices
+from modelspace.geometry._computed import goal_of_run, moments, optimizer_of_run
 from modelspace.geometry.association import Association, association
 from modelspace.geometry.barriers import Barriers, barriers
 from modelspace.geometry.connect import Connection, connect
@@ -24,7 +25,10 @@ __all__ = [
     "barriers",
     "connect",
     "curvature",
+    "goal_of_run",
     "landscape",
+    "moments",
+    "optimizer_of_run",
     "slices",
     "stability_threshold",
     "trajectory",

@@ -19,6 +19,7 @@ from modelspace import data as datasets
 from modelspace.data import Data
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
+from modelspace.geometry._computed import goal_of_run
 from modelspace.geometry._statistics import normalised, recomputed
 from modelspace.geometry.slices import finite
 from modelspace.losses import Loss
@@ -157,9 +158,7 @@ class Barriers:
         _, labels = connected_components(csr_matrix(self.matrix(kind) <= threshold), directed=False)
         return labels.astype(np.int64)
 
-    def report(
-        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
-    ) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
@@ -206,7 +205,8 @@ def barriers(
     Args:
         points: K ≥ 2 members of one space; of a run, those whose points were kept and that did not diverge.
         data: A ``Data`` or whatever ``modelspace.data.load`` takes.
-        loss: As of ``evaluate``: cross-entropy where nothing is given, or the members' column ``loss``.
+        loss: As of ``evaluate``: cross-entropy where nothing is given, or the members' column ``loss``; of a run, its
+            own.
         objective: In place of a loss.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         steps: Points of each line, both ends included.
@@ -236,6 +236,8 @@ def barriers(
         raise ModelspaceError(f"a line has its 2 ends and a point between at least; received steps={steps}")
     data = datasets.load(data)
     members, table, notes = _members(points)
+    if isinstance(points, Run) and loss is None and objective is None:
+        loss, objective = goal_of_run(points).values()
     goal = goal_of(members, data, loss, objective)
     path = np.linspace(0, 1, steps)
     a, b = np.triu_indices(len(members), 1)

@@ -127,9 +127,7 @@ class Connection:
         columns = {"mean": means.mean(), "sd_pairs": means.std(), "sd_seeds": within}
         return pd.DataFrame(columns).assign(pairs=len(means))
 
-    def report(
-        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
-    ) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:

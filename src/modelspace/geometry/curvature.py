@@ -163,9 +163,7 @@ class Curvature:
             pd.Series(table[of]), pd.Series(values, name=name), table.loc[:, list(given)], level
         )
 
-    def report(
-        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
-    ) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:

@@ -20,6 +20,7 @@ from modelspace.data import Data
 from modelspace.engine import goal_of
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.geometry import slices
+from modelspace.geometry._computed import goal_of_run
 from modelspace.geometry._ground import Ground, Scores, identity_of, range_of, refined_by
 from modelspace.geometry._statistics import normalised
 from modelspace.geometry.barriers import Barriers, barriers
@@ -160,9 +161,7 @@ class Landscape:
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **axes, **self.values, **texts)
 
-    def report(
-        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
-    ) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:
@@ -219,7 +218,7 @@ def landscape(
         reach: How far beyond the marks, in the axes' unit. Where None, a line goes from mark to mark, and of others
             the range is widened until the mean loss on its rim is 5 times that of the marks.
         metrics: Beside the loss: see ``evaluate``.
-        loss: As of ``evaluate``.
+        loss: As of ``evaluate``; of a run, where None, its own.
         objective: In place of a loss.
         splits: Of the data.
         statistics: Running statistics of normalisation layers: ``"kept"``, interpolated between points as weights
@@ -249,6 +248,8 @@ def landscape(
     began = time.perf_counter()
     data = datasets.load(data)
     members, numbers, left = _members(points)
+    if isinstance(points, Run) and loss is None and objective is None:
+        loss, objective = goal_of_run(points).values()
     dims = len(grid) if isinstance(grid, Sequence) else 2
     cut = _cut(members, plane, dims, seed)
     axes, first = cut[0].axes, cut[0]

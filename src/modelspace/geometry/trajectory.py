@@ -78,9 +78,7 @@ class Trajectory:
         found = {"explained": self.explained, "random_walk": self.null}
         return pd.DataFrame(found, index=axes)
 
-    def report(
-        self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None
-    ) -> None:
+    def report(self, path: str | os.PathLike[str], *, pictures: str | os.PathLike[str] | None = None) -> None:
         """Write a self-contained HTML page, and its figures as PNG and SVG into the folder ``pictures``.
 
         Raises:

@@ -224,7 +224,11 @@ def contour_figure(found: "Landscape", name: str) -> go.Figure:
             showlegend=ways and len(groups) <= _FEW,
         )  # fmt: skip
     figure.update_xaxes(title_text=plain_text(found.axes[0]), showgrid=False, range=[x[0], x[-1]])
-    return figure.update_yaxes(title_text=plain_text(found.axes[1]), showgrid=False, range=[y[0], y[-1]])
+    even = {"scaleanchor": "x", "constrain": "domain"}  # a length is as long along both
+    figure.update_xaxes(constrain="domain")
+    return figure.update_yaxes(
+        title_text=plain_text(found.axes[1]), showgrid=False, range=[y[0], y[-1]], **even
+    )
 
 
 def _profile(found: "Landscape", name: str, axis: int) -> Plot:

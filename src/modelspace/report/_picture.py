@@ -358,7 +358,7 @@ def _finish(axes: Any, layout: Mapping[str, Any], place: tuple[str, str]) -> Non
             words(title.get("text", "") if isinstance(title, Mapping) else title)
         )
         if given.get("scaleanchor"):
-            axes.set_aspect("equal", adjustable="datalim")
+            axes.set_aspect("equal", adjustable="box")
     if place[1][0] == "y" and _axis(layout, place[1]).get("showgrid", True):
         axes.grid(axis="y", color=LIGHT["grid"], zorder=0)
     axes.set_axisbelow(True)
