@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from benchmarks import ROOT, curvature, fits, products, scores, steps
+from benchmarks import ROOT, curvature, fits, landscapes, products, scores, steps
 from benchmarks.machine import RESULTS, environment, file_name, on_gpu, use
 from benchmarks.peers import PEERS
 from benchmarks.tables import draw, table
@@ -120,6 +120,7 @@ def run(only: Sequence[str], settings: Settings, extras: Sequence[str] = ()) -> 
         "scores": scores.measure(settings) if "scores" in parts else [],
         "products": products.measure(settings) if "products" in parts else [],
         "curvature": curvature.measure(settings) if "curvature" in parts else [],
+        "landscape": landscapes.measure(settings) if "landscape" in parts else [],
         "scaling": fits.measure_scaling(settings) if "scaling" in parts else None,
         "curves": fits.measure_curves(names, settings) if "curve" in parts else [],
         "ten_thousand": fits.measure_study(settings) if "ten-thousand" in parts else None,
@@ -132,6 +133,7 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
     of_steps = [check for one in results["steps"] for check in steps.checks(one)]
     of_calls = scores.checks(results.get("scores", [])) + products.checks(results.get("products", []))
     of_calls += curvature.checks(results.get("curvature", []))
+    of_calls += landscapes.checks(results.get("landscape", []))
     return of_steps + fits.checks(results) + of_calls
 
 
@@ -157,6 +159,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
         *scores.tables(results.get("scores", [])),
         *products.tables(results.get("products", [])),
         *curvature.tables(results.get("curvature", [])),
+        *landscapes.tables(results.get("landscape", [])),
         *table(
             "Targets",
             "of what: {name} | wanted: {wanted} | found: {found} | result: {result}",

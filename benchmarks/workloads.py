@@ -104,7 +104,7 @@ _ALL = (
 WORKLOADS = {workload.name: workload for workload in _ALL}
 FITS = tuple(name for name, w in WORKLOADS.items() if w.batch == 32 and w.shape and not w.fit)
 CURVES = ("dummynet-32", "mlp-32", "cnn-32")
-PARTS = ("fit", "small", "scores", "products", "curvature", "scaling")
+PARTS = ("fit", "small", "scores", "products", "curvature", "landscape", "scaling")
 EXTRAS = ("curve", "ten-thousand")
 
 

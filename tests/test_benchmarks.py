@@ -22,6 +22,7 @@ from benchmarks import (
     diagnosis,
     doctors,
     fits,
+    landscapes,
     machine,
     peers,
     picture,
@@ -183,7 +184,7 @@ def here(monkeypatch):
         function = pkgutil.resolve_name(f"benchmarks.{measurement}")
         return json.loads(json.dumps(function(device=device, **arguments)))
 
-    for module in (fits, curvature, products, scores, steps, anatomy_size):
+    for module in (fits, curvature, landscapes, products, scores, steps, anatomy_size):
         monkeypatch.setattr(module, "in_fresh_process", at_once)
         monkeypatch.setattr(module, "product_gflops", lambda *_: 100.0, raising=False)
 
@@ -213,6 +214,7 @@ def test_a_quick_run_of_each_question(here, tmp_path):
         "curvlinops",
         "hessian_eigenthings",
     ]
+    assert [(one["workload"], one["points"]) for one in found["landscape"]] == [("dummynet-32", 25)]
     assert (found["ten_thousand"]["members"], found["ten_thousand"]["diverged"]) == (16, 0)
     assert [one["workload"] for part in ("fits", "curves") for one in found[part]] == ["mlp-32"] * 2
     assert len(picture.lines(found)) == 2
