@@ -82,7 +82,7 @@ class Curvature:
         probes: Random vectors that traces and densities are means over.
         density: The spectral densities; None where they were not asked for.
         layers: The layers' names; empty where they were not asked for.
-        by_layer: The trace of each one's block, ``[K, layer]``; their sum is a second estimate of ``trace``.
+        by_layer: The trace of each one's block, ``[K, layer]``; their sum is ``trace``.
         by_layer_se: Of these; what layers have with each other adds to it.
         thresholds: The eigenvalue from which the optimizer's steps grow; NaN where it isn't known.
         products: Products of a member's operator with a vector that were computed.
