@@ -55,7 +55,7 @@ def _curvlinops(module: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> tor
     from curvlinops import HessianLinearOperator, hutchpp_trace
     from scipy.sparse.linalg import eigsh
 
-    loss, parameters = torch.nn.CrossEntropyLoss(), dict(module.named_parameters())
+    loss, parameters = torch.nn.CrossEntropyLoss(), list(module.parameters())
     hessian = HessianLinearOperator(module, loss, parameters, [batch], check_deterministic=False)
     hutchpp_trace(hessian, 3 * _PROBES)
     values = eigsh(hessian.to_scipy(), _TOP, which="LA", tol=_TOLERANCE, return_eigenvectors=False)

@@ -153,7 +153,9 @@ def test_what_a_space_couples_between_layers_is_no_bias():
     matrices = a.expand(REPEATS, N, N)
     space = krylov(product_of(matrices), start, 1, Drawn(0, 1, range(REPEATS)), layer=layer)
     drawn = Drawn(1, 2, range(REPEATS), True).vectors(a, 0, 10)
-    found = traces(product_of(matrices), drawn, space, layer)["by_layer"]
+    whole = traces(product_of(matrices), drawn, space, layer)
+    found = whole["by_layer"]
+    torch.testing.assert_close(found.sum(1), whole["trace"])
     blocks = torch.zeros(2, dtype=torch.float64).index_add(0, layer, a.diagonal())
     assert ((found.mean(0) - blocks).abs() < 4 * found.std(0) / REPEATS**0.5).all()
 

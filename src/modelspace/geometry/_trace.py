@@ -32,9 +32,9 @@ def traces(
         layer: Of each coordinate, its layer, from 0.
 
     Returns:
-        ``trace``; ``square``, tr A² = E ‖Av‖²; ``by_layer``, E vᵦᵀ(Av)ᵦ, to whose variance and not mean A's entries
-        between layers add. ``trace_se`` and so on: their standard errors, SD over the p probes / √p. NaN where a
-        product was not finite.
+        ``trace``; ``square``, tr A² = E ‖Av‖²; ``by_layer``, E vᵦᵀ(Av)ᵦ, whose sum is ``trace``: A's entries between
+        layers add to their variance, not to their mean. ``trace_se`` and so on: their standard errors, SD over the p
+        probes / √p. NaN where a product was not finite.
     """
     (rows, count, _), kind = probes.shape, widest(probes.device)
     rest = probes if space is None else without(probes, space.basis)
@@ -44,7 +44,7 @@ def traces(
     values = {
         "trace": torch.stack([(u * y).sum(1) for u, y in pairs]),
         "square": torch.stack([(y * y).sum(1) for _, y in pairs]),
-        "by_layer": sums_by(layer, probes * images),  # not of the rest: diag A = diag AVVᵀ + diag AP
+        "by_layer": sums_by(layer, rest * images),  # diag A = diag AVVᵀ + diag AP, and E uuᵀ = P
     }
     found = {}
     for name, value in values.items():

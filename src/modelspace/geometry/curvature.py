@@ -38,6 +38,7 @@ from modelspace.runs import Run
 from modelspace.show import seconds_text
 
 _GRID, _WIDTHS = 400, 100  # points on which a density is given, and its kernel's widths from end to end
+_MANY = 200  # calls of a product
 _SCALARS = ("least", "least_bound", "trace", "trace_se", "square", "square_se")
 
 
@@ -82,7 +83,7 @@ class Curvature:
         probes: Random vectors that traces and densities are means over.
         density: The spectral densities; None where they were not asked for.
         layers: The layers' names; empty where they were not asked for.
-        by_layer: The trace of each one's block, ``[K, layer]``; their sum is a second estimate of ``trace``.
+        by_layer: The trace of each one's block, ``[K, layer]``; their sum is ``trace``.
         by_layer_se: Of these; what layers have with each other adds to it.
         thresholds: The eigenvalue from which the optimizer's steps grow; NaN where it isn't known.
         products: Products of a member's operator with a vector that were computed.
@@ -292,8 +293,11 @@ def curvature(
             for rows, own, aim, index in work:
                 inputs, labels = (take(nest, index) for nest in (part.inputs, part.labels))
                 given = {"operator": operator, "compile": compile, "batch_size": batch_size}
-                # Of the most, about half come; some thirty are computed at once.
-                given["calls"] = asked.products(own.space.dimension) * len(rows) // 60
+                # About half of the most come, some thirty at once. A program is of one number of rows, so that none
+                # is compiled for less than many calls: there, filling them up costs little.
+                calls = asked.products(own.space.dimension) * len(rows) // 60
+                same = compile is True or (compile is None and calls >= _MANY)
+                given["calls"] = calls if same else 0
                 derivatives = Derivatives(own, inputs, labels, aim, **given)
                 why |= {n: said for n in ("finite", "fallback") if (said := getattr(derivatives, n))}
                 terms, (size, count, *room) = terms_of(own, aim), asked.at_once(own, derivatives.most)
@@ -302,7 +306,7 @@ def curvature(
                     at, which = slice(begin, begin + size), rows[begin : begin + size]
                     scale = None if preconditioner is None else preconditioner[which]
                     columns_of_loss = {n: t[at] for n, t in terms.items()}
-                    how = count, compile is True
+                    how = count, same
                     shard = Shard(derivatives, own[at], columns_of_loss, scale, advance, *how)
                     values = asked.of(shard, which.tolist(), *room)
                     nodes |= dict(
