@@ -49,7 +49,8 @@ class OnCurve(nn.Module):
         self.module = module.requires_grad_(False)
         self.bends = nn.Parameter(torch.zeros(bends, space.dimension, dtype=space.dtype))
         self.register_buffer("ends", torch.zeros(2, space.dimension, dtype=space.dtype))
-        self._layout, self._curve = space.layout, curve
+        self._blocks = [(b.name, slice(b.start, b.stop), b.shape) for b in space.layout]
+        self._curve = curve
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Compute the architecture's outputs at t."""
@@ -66,7 +67,7 @@ class OnCurve(nn.Module):
             (w * control for w, control in zip(weights[1:], controls[1:], strict=True)),
             weights[0] * controls[0],
         )
-        views = {block.name: point[block.start : block.stop].view(block.shape) for block in self._layout}
+        views = {name: point[at].view(shape) for name, at, shape in self._blocks}
         return functional_call(self.module, views, inputs, named)
 
 

@@ -298,9 +298,10 @@ def _walks(gram: np.ndarray, steps: Sequence[np.ndarray]) -> Float64[np.ndarray,
     Two points of a walk share the updates until the earlier of them; an update's mean square is the member's own.
     """
     lengths = [len(each) for each in steps]
-    starts = (np.cumsum(lengths) - lengths).repeat(lengths)
-    found = gram[starts][:, starts].astype(np.float64)
-    for begin, each in zip(np.cumsum(lengths) - lengths, steps, strict=True):
+    begins = np.cumsum([0, *lengths[:-1]])
+    starts = begins.repeat(lengths)
+    found = gram[np.ix_(starts, starts)].astype(np.float64)
+    for begin, each in zip(begins, steps, strict=True):
         at = slice(begin, begin + len(each))
         squares = np.diag(np.diff(np.diff(gram[at, at], axis=0), axis=1))
         since = each - each[0]
