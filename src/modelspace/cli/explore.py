@@ -16,7 +16,7 @@ from modelspace.population import joined
 from modelspace.progress import notice
 from modelspace.report import choice_remarks, record_of_exploration, write_record
 from modelspace.runs import check_outputs
-from modelspace.show import formula, say, setting_text
+from modelspace.show import formula, number, say, setting_text
 
 USAGE = "%(prog)s [TARGET --data DATA] [--COLUMN V …] [options]"
 DESCRIPTION = """\
@@ -25,7 +25,8 @@ The whole journey through one space:
   2. fit seeds × columns as one program, and choose the columns on the *validation* split;
   3. fit fresh seeds at that choice, and report the distribution of their *test* score;
   4. compare two of them, as points and as functions;
-  5. write a self-contained report, the table of all members and their points.
+  5. map the ground: the loss over the plane through three of them, and how it bends at sixteen;
+  6. write a self-contained report, the table of all members and their points.
 
 Without TARGET and --data it is shown on the built-in example: a network of 2,512 parameters and real digits."""
 EPILOG = """\
@@ -48,6 +49,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh-seeds", type=int, default=64, metavar="N", help="new seeds fitted at the choice (64)"
     )
+    parser.add_argument("--no-ground", action="store_true", help="leave out the plane and the curvature")
     arguments.add_json(parser)
 
 
@@ -68,6 +70,7 @@ def _call(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             columns=arguments.chosen_columns(options),
             fresh_seeds=options.fresh_seeds,
+            ground=not options.no_ground,
             device=device,
             **arguments.fit_settings(options),
         )
@@ -179,11 +182,33 @@ def _lines(found: Exploration, folder: Path | None, remarks: Sequence[str]) -> l
         a, b = found.comparison.names
         lines.append(f"two of them, {a} and {b}")
         lines += [f"  {name:<14}{value}" for name, value in found.comparison.rows()]
+    lines += _ground_lines(found)
     if found.interrupted:
         lines += ["", "interrupted: what is above is what was finished until then"]
     if folder:
         lines += ["", f"report        {folder}/report.html"]
         lines.append(f"also          {folder}/summary.json, members.csv, points.safetensors")
+    return lines
+
+
+def _ground_lines(found: Exploration) -> list[str]:
+    """The plane and the curvature, a line each."""
+    lines, plane, bends = [], found.ground, found.bends
+    if plane is not None and plane.barriers is not None:
+        b = plane.barriers
+        said = (
+            f"loss {number(plane.mean().min())} to {number(plane.mean().max())} on the plane of three seeds"
+        )
+        lines.append(
+            f"  {'ground':<14}{said}; barriers {number(b.mean, 3)} ± {number(b.sd, 3)} (SD of {b.n} lines)"
+        )
+    if bends is not None and np.isfinite(bends.top).any():
+        top, trace = bends.top[:, 0], bends.trace
+        said = f"largest eigenvalue {number(float(np.nanmean(top)), 3)} ± {number(float(np.nanstd(top, ddof=1)), 3)}"
+        said += (
+            f", trace {number(float(np.nanmean(trace)), 3)} ± {number(float(np.nanstd(trace, ddof=1)), 3)}"
+        )
+        lines.append(f"  {'curvature':<14}{said} (SD over {len(top)} seeds, {bends.samples} samples)")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +21,16 @@ from modelspace.doctor import Diagnosis, doctor
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, the_users_told
 from modelspace.fit import fit
+from modelspace.geometry import Curvature, Landscape, curvature, landscape
 from modelspace.losses import Choice, Loss, Objective, Objectives
 from modelspace.metrics import usual
 from modelspace.optimizers import Optimizer
 from modelspace.population import LARGEST_SEED, Population
 from modelspace.runs import Distribution, Response, Run, Setting, best_of, ended_well, responses_of
 from modelspace.space import ModelSpace, check_number
+
+_GRID = 15  # points along each axis of the plane
+_BENT, _SAMPLES = 16, 256  # members whose curvature is computed, and samples that it is of
 
 
 class Interrupted(KeyboardInterrupt):
@@ -57,6 +62,9 @@ class Exploration:
         comparison: Of these two, on the test split.
         metric: The headline score: accuracy for classes, otherwise the loss.
         diagnosis: What the doctor found before anything was trained; None where it could not examine the space.
+        ground: The loss over the plane through the first three fresh members that finished; None where there are
+            fewer, or the loss can't be taken there.
+        bends: The curvature of the loss at the first of them, at most 16; None likewise.
     """
 
     space: ModelSpace
@@ -71,6 +79,8 @@ class Exploration:
     comparison: Comparison | None
     metric: str
     diagnosis: Diagnosis | None = None
+    ground: Landscape | None = None
+    bends: Curvature | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -105,6 +115,7 @@ def explore(
     epochs: int = 20,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    ground: bool = True,
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Exploration:
@@ -115,6 +126,7 @@ def explore(
        loss); a diverged member counts as the worst. An own ``data_seed`` is randomness, not a choice.
     3. Fit ``fresh_seeds`` new seeds there; report the distribution of their test score.
     4. Compare the two fresh members that are the first to have finished.
+    5. Map the ground: the loss over the plane through three of them, and how it bends at sixteen.
 
     Args:
         space: The space.
@@ -128,6 +140,7 @@ def explore(
         epochs: Passes over the training split.
         batch_size: Samples a step.
         device: Where to compute.
+        ground: Whether to do step 5.
         out: A folder in which both runs are written down as they go, in ``sweep`` and ``fresh``: see ``fit``.
         **settings: Further arguments of ``fit``.
 
@@ -177,6 +190,7 @@ def explore(
         *confirmed,
         measure.metric,
         diagnosis,
+        *(_mapped(confirmed.fresh, data, goal, settings) if ground else (None, None)),
     )
 
 
@@ -323,6 +337,23 @@ def _compared(
         names=(f"seed {population.table['seed'][a]}", f"seed {population.table['seed'][b]}"),
         space=population.space,
     )
+
+
+def _mapped(
+    fresh: Run, data: Data, goal: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[Landscape | None, Curvature | None]:
+    """The plane through three members and the curvature at a few; None of what can't be computed of this loss."""
+    rows = np.flatnonzero(ended_well(fresh.status)[fresh.kept])
+    plane = bends = None
+    if fresh.interrupted or len(rows) < 3:
+        return None, None
+    with suppress(ModelspaceError):
+        plane = landscape(fresh.population[rows[:3]], data, plane="seeds", grid=_GRID, **goal)
+    with suppress(ModelspaceError):
+        few = fresh.population[rows[:_BENT]]
+        given = {"top": 1, "probes": 4, "samples": _SAMPLES, "optimizer": settings["optimizer"]}
+        bends = curvature(few, data, **given, **goal)
+    return plane, bends
 
 
 def _diagnosis(space: ModelSpace, loss: Loss, data: Data) -> Diagnosis | None:

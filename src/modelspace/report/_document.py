@@ -24,21 +24,7 @@ from modelspace.plain import plain, structured
 from modelspace.progress import notice
 from modelspace.report._canvas import DARK, LIGHT
 from modelspace.report._picture import ENDINGS, write_picture
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its caption, its headings, its rows as text, and how many leading columns are words.
-
-    The row that is ``marked`` is the chosen one; the first column of a ``tree`` is indented by its spaces.
-    """
-
-    caption: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    words: int = 1
-    marked: int | None = None
-    tree: bool = False
+from modelspace.report._record import KeptPlot, KeptSection, Table
 
 
 @dataclass(frozen=True)
@@ -119,11 +105,8 @@ class Page:
         Raises:
             ModelspaceError: the folder can't be written to.
         """
-        parts = [
-            replace(s, plots=[replace(p, figure=json.loads(p.figure.to_json() or "{}")) for p in s.plots])
-            for s in self.sections
-        ]
-        write(json.dumps(plain(replace(self, sections=parts)), allow_nan=False), folder / "page.json")
+        plainly = plain(replace(self, sections=kept(self.sections)))
+        write(json.dumps(plainly, allow_nan=False), folder / "page.json")
         self.write(folder / "report.html")
 
     @classmethod
@@ -136,31 +119,9 @@ class Page:
         path = folder / "page.json"
         try:
             made = structured(json.loads(path.read_text(encoding="utf-8")), _Kept, "page")
-            return cls(**{**vars(made), "sections": [section.drawn() for section in made.sections]})
+            return cls(**{**vars(made), "sections": drawn(made.sections)})
         except (OSError, ValueError) as error:
             raise ModelspaceError(f"{path} is no page of this program's: {first_line(error)}") from error
-
-
-@dataclass(frozen=True)
-class _KeptPlot:
-    key: str
-    caption: str
-    alternative: str
-    figure: dict[str, Any]
-    tables: tuple[Table, ...]
-
-
-@dataclass(frozen=True)
-class _KeptSection:
-    heading: str
-    paragraphs: list[str]
-    plots: list[_KeptPlot]
-    tables: list[Table]
-    facts: list[tuple[str, str]]
-
-    def drawn(self) -> Section:
-        plots = [Plot(**{**vars(p), "figure": go.Figure(p.figure)}) for p in self.plots]
-        return Section(**{**vars(self), "plots": plots})
 
 
 @dataclass(frozen=True)
@@ -170,9 +131,34 @@ class _Kept:
     kind: str
     title: str
     verdict: list[str]
-    sections: list[_KeptSection]
+    sections: list[KeptSection]
     digits: str
     highlights: list[str]
+
+
+def kept(sections: Sequence[Section]) -> tuple[KeptSection, ...]:
+    """Return sections with their figures as plain values."""
+    return tuple(
+        KeptSection(
+            s.heading,
+            tuple(s.paragraphs),
+            tuple(
+                KeptPlot(p.key, p.caption, p.alternative, json.loads(p.figure.to_json() or "{}"), p.tables)
+                for p in s.plots
+            ),
+            tuple(s.tables),
+            tuple(s.facts),
+        )
+        for s in sections
+    )
+
+
+def drawn(sections: Sequence[KeptSection]) -> list[Section]:
+    """Return sections with figures again."""
+    return [
+        Section(**{**vars(s), "plots": [Plot(**{**vars(p), "figure": go.Figure(p.figure)}) for p in s.plots]})
+        for s in sections
+    ]
 
 
 def write_figure(figure: go.Figure, path: str | os.PathLike[str]) -> None:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import islice
 from os import cpu_count
 from typing import Any
@@ -27,6 +28,7 @@ from modelspace.report._record import (
     ClassScores,
     DataRecord,
     FitRecord,
+    KeptSection,
     LossesRecord,
     Member,
     ReportRecord,
@@ -97,7 +99,18 @@ def record_of_exploration(exploration: Exploration, *, command: str | None = Non
         losses=losses_of_run(sweep, exploration.data, split="validation"),
         diagnosis=exploration.diagnosis.findings if exploration.diagnosis else (),
         classes=_classes(exploration),
+        ground=_ground(exploration),
     )
+
+
+def _ground(exploration: Exploration) -> tuple[KeptSection, ...]:
+    """What lies between fresh members, and how it bends there, as sections of the page."""
+    found = (exploration.ground, exploration.bends)
+    if not any(found):
+        return ()
+    return import_module("modelspace.report._geometry").explored(
+        *found
+    )  # plotly is imported when there is something
 
 
 def _classes(exploration: Exploration) -> tuple[ClassScores, ...]:

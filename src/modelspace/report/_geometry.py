@@ -8,7 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from modelspace.report._canvas import LIGHT, colour, empty_figure, plain_text, score_ticks, stroke
-from modelspace.report._document import Page, Plot, Section, Table
+from modelspace.report._document import Page, Plot, Section, kept
+from modelspace.report._record import KeptSection, Table
 from modelspace.show import number, score, seconds_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,24 @@ def landscape_page(found: "Landscape") -> Page:
     if found.barriers is not None:
         sections.append(_barrier_section(found.barriers))
     return Page("A landscape", f"{found.title} on {found.data}", [_first(found)], sections)
+
+
+def explored(plane: "Landscape | None", bends: "Curvature | None") -> tuple[KeptSection, ...]:
+    """Return what an exploration's page shows of the plane through three members, and of curvature."""
+    sections = []
+    if plane is not None:
+        words = "The plane through the first three fresh seeds that finished, in parameter distance."
+        plots = _plane_plots(plane, "train_loss")[:2]
+        if plane.barriers is not None:
+            plots += _barrier_section(plane.barriers).plots[:1]
+        marks = _frame_table("Where each lies, and its losses", plane.marks)
+        sections.append(Section("The ground between them", [words, *plane.notes], plots, [marks]))
+    if bends is not None:
+        words = f"{bends.heading[:1].upper()}{bends.heading[1:]}."
+        plots = [plot for plot in curvature_page(bends).plots if plot.key == "edge"]
+        table = _frame_table("Curvature of each, with its errors", bends.table)
+        sections.append(Section("How the loss bends there", [words, *bends.notes], plots, [table]))
+    return kept(sections)
 
 
 def barriers_page(found: "Barriers") -> Page:

@@ -85,6 +85,7 @@ def _plots(record: ReportRecord) -> dict[str, list[Plot]]:
         "path": _path_plots(record),
         "losses": losses.plots(record.losses),
         "confusion": [_confusion_plot(record)] if record.classes else [],
+        "ground": [plot for section in document.drawn(record.ground) for plot in section.plots],
     }
 
 
@@ -96,6 +97,7 @@ def page(record: ReportRecord) -> str:
         "page.html.j2",
         record=record,
         plots=_plots(record),
+        ground=document.drawn(record.ground),
         by_class=_class_table(record) if record.classes else None,
         verdict=words.verdict(record),
         notes=words.reading_notes(record),

@@ -5,6 +5,7 @@ the string ``"inf"`` or ``"-inf"``. So a record equals the record read back from
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +237,46 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table: its caption, its headings, its rows as text, and how many leading columns are words.
+
+    The row that is ``marked`` is the chosen one; the first column of a ``tree`` is indented by its spaces.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    words: int = 1
+    marked: int | None = None
+    tree: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(map(tuple, self.rows)))
+
+
+@dataclass(frozen=True)
+class KeptPlot:
+    """A figure as plain values; the attributes are those of a page's ``Plot``."""
+
+    key: str
+    caption: str
+    alternative: str
+    figure: dict[str, Any]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class KeptSection:
+    """A section whose figures are plain values; the attributes are those of a page's ``Section``."""
+
+    heading: str
+    paragraphs: tuple[str, ...]
+    plots: tuple[KeptPlot, ...]
+    tables: tuple[Table, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ReportRecord:
     """Everything a page shows.
 
@@ -260,6 +301,7 @@ class ReportRecord:
         losses: The losses on equal terms, where the loss is a column.
         diagnosis: What the doctor found before anything was trained.
         classes: How each class fares on the test split, over the fresh members; empty where there are none or many.
+        ground: The loss between fresh members, and how it bends there; empty where that was not computed.
         format: Version of this record.
     """
 
@@ -281,6 +323,7 @@ class ReportRecord:
     losses: LossesRecord | None = None
     diagnosis: tuple[Finding, ...] = ()
     classes: tuple[ClassScores, ...] = ()
+    ground: tuple[KeptSection, ...] = ()
     format: int = FORMAT
 
     @property
