@@ -276,10 +276,10 @@ def test_statistics_are_those_of_update_bn():
 
 
 def test_members_of_a_run_are_those_that_finished():
-    population = NET.sample(seeds=2, lr=[0.01, 1e30])
-    run = ms.fit(population, CLASSES, optimizer="sgd", epochs=1, plan=PLAN)
+    population = LINEAR.sample(seeds=2, lr=[0.01, 1e200])
+    run = ms.fit(population, REGRESSION, loss="mse", optimizer="sgd", epochs=4, plan=PLAN)
     assert len(run.diverged) == 2
-    found = landscape(run, CLASSES, grid=(3,), splits=["test"])
+    found = landscape(run, REGRESSION, grid=(3,), **TRAIN)
     assert found.marks.member.tolist() == [0, 1]
     assert found.marks.lr.tolist() == [0.01, 0.01]
     assert found.notes[0].startswith("2 of the run's 4 members are left out")
