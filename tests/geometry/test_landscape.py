@@ -12,7 +12,8 @@ from torch import nn
 
 import modelspace as ms
 from modelspace.errors import ModelspaceError
-from modelspace.geometry import _ground, landscape, recomputed, slices
+from modelspace.geometry import _ground, landscape, slices
+from modelspace.geometry._statistics import recomputed
 
 G = torch.Generator().manual_seed(0)
 X, Y = (
@@ -261,7 +262,7 @@ def test_statistics_are_those_of_update_bn():
         for name, value in module.named_buffers():
             torch.testing.assert_close(found.buffers[name][k], value, rtol=1e-12, atol=1e-13)
     for plane, how in (("line", "recomputed"), ("random", "kept")):
-        made = landscape(members, CLASSES, plane=plane, grid=(3,), reach=0.5)
+        made = landscape(members, CLASSES, plane=plane, grid=(2,), reach=0.5, splits=["test"])
         assert made.statistics == how
         assert f"are {'recomputed' if plane == 'line' else 'as the members have them'}" in " ".join(
             made.notes
@@ -275,10 +276,10 @@ def test_statistics_are_those_of_update_bn():
 
 
 def test_members_of_a_run_are_those_that_finished():
-    population = ms.ModelSpace(DummyNet).sample(seeds=2, lr=[0.01, 1e30])
-    run = ms.fit(population, ms.data.digits_7x7(), optimizer="sgd", epochs=1, plan=PLAN)
+    population = LINEAR.sample(seeds=2, lr=[0.01, 1e200])
+    run = ms.fit(population, REGRESSION, loss="mse", optimizer="sgd", epochs=4, plan=PLAN)
     assert len(run.diverged) == 2
-    found = landscape(run, ms.data.digits_7x7(), grid=(3,), splits=["test"])
+    found = landscape(run, REGRESSION, grid=(3,), **TRAIN)
     assert found.marks.member.tolist() == [0, 1]
     assert found.marks.lr.tolist() == [0.01, 0.01]
     assert found.notes[0].startswith("2 of the run's 4 members are left out")

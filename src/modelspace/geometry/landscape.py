@@ -238,6 +238,7 @@ def landscape(
 
     Example:
         >>> import modelspace as ms
+        >>> import torch
         >>> from torch import nn
         >>> data = ms.data.load((torch.randn(40, 4), torch.arange(40) % 3))
         >>> population = ms.ModelSpace(nn.Linear, in_features=4, out_features=3).sample(seeds=2)
