@@ -67,7 +67,9 @@ def _eigenthings(module: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> to
 
     hessian = he.HessianOperator(module, [batch], he.supervised_loss(torch.nn.functional.cross_entropy))
     he.hutch_plus_plus(hessian, num_matvecs=3 * _PROBES)
-    found = he.lanczos(hessian, k=_TOP, which="LA", max_iter=80, tol=_TOLERANCE, seed=0)
+    found = he.lanczos(
+        hessian, k=_TOP, which="LA", max_iter=100, tol=_TOLERANCE, reorthogonalize=True, seed=0
+    )
     return found.eigenvalues.double().cpu().sort(descending=True).values
 
 
