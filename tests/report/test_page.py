@@ -115,8 +115,8 @@ def test_every_table_has_a_caption_and_even_rows(read):
 def test_every_figure_s_json_is_drawable_and_its_place_is_there(read):
     figures = [(a, json.loads(source)) for a, source in read.scripts if a.get("type") == "application/json"]
     ids = {a["id"] for t, a in read.elements if t == "div" and "id" in a}
-    # Map, two responses, scores, confusion, three curves, path.
-    assert len(figures) == 9
+    # Map, two responses, scores, confusion, three curves, path; surface, contour and barriers of the ground.
+    assert len(figures) == 12
     assert {a["data-figure"] for a, _ in figures} == ids
     assert all(figure["data"] for _, figure in figures)
 

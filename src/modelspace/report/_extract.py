@@ -4,7 +4,6 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from itertools import islice
 from os import cpu_count
 from typing import Any
@@ -108,9 +107,11 @@ def _ground(exploration: Exploration) -> tuple[KeptSection, ...]:
     found = (exploration.ground, exploration.bends)
     if not any(found):
         return ()
-    return import_module("modelspace.report._geometry").explored(
-        *found
-    )  # plotly is imported when there is something
+    from modelspace.report._geometry import (
+        explored,  # and plotly with it, which takes longer than all the rest
+    )
+
+    return explored(*found)
 
 
 def _classes(exploration: Exploration) -> tuple[ClassScores, ...]:
