@@ -95,8 +95,9 @@ def _configure(parser: argparse.ArgumentParser, members: str) -> Any:
     return how
 
 
-def _points(options: argparse.Namespace, most: int) -> tuple[Run, Data, np.ndarray]:
-    """The run, its data, and which of its kept members are measured."""
+def _points(options: argparse.Namespace, most: int) -> tuple[Run, Data, np.ndarray, str]:
+    """The run, its data, which of its kept members are measured, and how that is said."""
+    data: Any
     if options.members is not None and options.members < 1:
         raise ModelspaceError(f"--members is at least 1; received {options.members}")
     folder = trained.folder_of(options.target)
@@ -121,8 +122,7 @@ def _points(options: argparse.Namespace, most: int) -> tuple[Run, Data, np.ndarr
     rows = np.arange(len(table)) if rows is None else np.asarray(rows)
     rows = rows[ended_well(run.status[run.kept])[rows]]
     count = min(options.members or most, len(rows))
-    notice(f"{count} of {len(rows)} members{said}")
-    return run, data, rows[:count]
+    return run, data, rows[:count], f"{count} of {len(rows)} members{said}"
 
 
 def _goal(run: Run, options: argparse.Namespace) -> dict[str, Any]:
@@ -135,11 +135,12 @@ def _goal(run: Run, options: argparse.Namespace) -> dict[str, Any]:
 def _landscape(options: argparse.Namespace) -> int:
     """Draw the ground."""
     folder = arguments.output_folder(options.out)
-    run, data, rows = _points(options, _FEW[options.plane])
+    run, data, rows, who = _points(options, _FEW[options.plane])
     given = {**chosen(options, _SURFACE), "metrics": options.score.split(",") if options.score else ()}
     grid = (options.grid,) if options.plane == "line" else options.grid
     given |= _goal(run, options)
     found = landscape(run.population[rows], data, plane=options.plane, grid=grid, out=folder, **given)
+    notice(who)
     if folder:
         found.save(folder / "landscape.npz")
         write_table(found.frame, str(folder / "points.parquet"))
@@ -149,13 +150,14 @@ def _landscape(options: argparse.Namespace) -> int:
 def _curvature(options: argparse.Namespace) -> int:
     """Compute how it bends."""
     folder = arguments.output_folder(options.out)
-    run, data, rows = _points(options, _MOST)
+    run, data, rows, who = _points(options, _MOST)
     given = {**chosen(options, _SPECTRUM), "operator": options.operator, "samples": options.subset}
     goal, members = _goal(run, options), run.population[rows]
     if options.moments is not None:
         members = moments(run, options.moments)
-        members = members[members.table["member"].isin(run.kept[rows]).to_numpy()]
+        members = members[members.table["member"].isin(run.kept[rows].tolist()).to_numpy()]
     found, lines = curvature(members, data, optimizer=optimizer_of_run(run), **given, **goal), []
+    notice(who)
     if options.moments is None and len(rows) >= 4 and found.top.shape[1]:
         scores = evaluate(members, data, None, **goal)
         lines = [str(found.associated(scores[name])) for name in scores if name in ("accuracy", "loss")]

@@ -110,7 +110,8 @@ def _by_inductor(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> tupl
     _reshaped(graph)
     # The number of threads is written into the program, so it belongs to what a cached one is found by.
     options = {"cpp.threads": 1 if _scatters(graph) else torch.get_num_threads()}
-    program: Any = torch._inductor.compile(graph, _copies(tensors), options)
+    copies: list[Any] = _copies(tensors)
+    program: Any = torch._inductor.compile(graph, copies, options)
     program(*_copies(tensors))
     return captured_if_faster(program, tensors) if _on_a_gpu(tensors) else (program, False)
 
@@ -125,7 +126,8 @@ def _interpreted(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> tupl
     # Python calls the list where the interpreter can't: torch.jit is deprecated since torch 2.9 and may be gone one
     # day, takes and gives tensors alone, and knows no arguments of some kinds (the mask of ``convolution_backward``).
     with suppress(AttributeError, RuntimeError), torch.no_grad():
-        return torch.jit.trace(graph, tuple(_copies(tensors)), check_trace=False), False
+        listed: Any = torch.jit.trace(graph, tuple(_copies(tensors)), check_trace=False)
+        return listed, False
     return graph, False
 
 

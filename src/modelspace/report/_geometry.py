@@ -243,7 +243,7 @@ def contour_figure(found: "Landscape", name: str) -> go.Figure:
             showlegend=ways and len(groups) <= _FEW,
         )  # fmt: skip
     figure.update_xaxes(title_text=plain_text(found.axes[0]), showgrid=False, range=[x[0], x[-1]])
-    even = {"scaleanchor": "x", "constrain": "domain"}  # a length is as long along both
+    even: dict[str, Any] = {"scaleanchor": "x", "constrain": "domain"}  # a length is as long along both
     figure.update_xaxes(constrain="domain")
     return figure.update_yaxes(
         title_text=plain_text(found.axes[1]), showgrid=False, range=[y[0], y[-1]], **even
@@ -524,7 +524,8 @@ def edge_figure(found: "Curvature") -> go.Figure:
     known = np.concatenate([sharp, found.thresholds])
     known = known[np.isfinite(known)]
     log = len(known) and known.min() > 0 and known.max() > _STEEP * known.min()
-    return figure.update_yaxes(title_text="largest eigenvalue", **({"type": "log"} if log else {}))
+    kind: dict[str, Any] = {"type": "log"} if log else {}
+    return figure.update_yaxes(title_text="largest eigenvalue", **kind)
 
 
 def density_figure(found: "Curvature") -> go.Figure:

@@ -69,7 +69,12 @@ def write_picture(figure: go.Figure, path: str | os.PathLike[str]) -> None:
     unknown = {trace["type"] for trace in drawn["data"]} - set(_DRAW)
     if unknown:
         raise ModelspaceError(f"a {unknown.pop()} is drawn in a page alone, and is no picture")
-    style = {"font.size": 9, "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
+    style: dict[Any, Any] = {
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with mpl.rc_context({**style, "svg.hashsalt": "modelspace"}):
         canvas = Figure(figsize=(_INCHES, layout.get("height", 360) / _PIXELS))
         FigureCanvasAgg(canvas)
