@@ -106,9 +106,9 @@ def finish(
 
 _REPORT_USAGE = "%(prog)s FOLDER [options]"
 _REPORT_DESCRIPTION = """\
-Draw the page of something finished again, from what `explore`, `fit`, `versus`, `search`, `landscape` or `curvature`
-left in --out FOLDER. The page is one self-contained file: it opens offline, reads without scripts, and prints. Its
-figures are written for a paper by --pictures: PNG of 300 dots an inch, and SVG whose text is text."""
+Draw the page of something finished again, from what `explore`, `fit`, `versus`, `search`, `landscape` or
+`curvature` left in --out FOLDER. The page is one self-contained file: it opens offline, reads without scripts, and
+prints. Its figures are written for a paper by --pictures: PNG of 300 dots an inch, and SVG whose text is text."""
 _REPORT_EPILOG = """\
 examples:
   modelspace report runs/dummynet
