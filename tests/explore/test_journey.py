@@ -17,6 +17,7 @@ SETTINGS = {"optimizer": "sgd", "epochs": 3, "batch_size": 5, "plan": "vmap"}
 def explore(columns=None, *, data=None, **settings):
     settings = {"seeds": 4, "fresh_seeds": 6, **SETTINGS, **settings}
     columns = {"lr": [1e-4, 0.3, 1e300]} if columns is None else columns
+    settings = {"ground": False, **settings}
     return ms.explore(CASE.space(), data or separable(), columns=columns, **settings)
 
 
@@ -188,3 +189,15 @@ def test_an_objective_s_parameters_are_no_choice():
         ModelspaceError, match="beta is a parameter of objective 'evidence_bound', among whose"
     ):
         ms.explore(case.space(), case.data(), columns=case.columns, objective=case.objective)
+
+
+def test_the_ground_is_that_of_the_first_fresh_seeds_that_finished():
+    found = explore({"lr": [0.05]}, ground=True, seeds=2, fresh_seeds=4, epochs=2)
+    three = ms.landscape(found.fresh.population[:3], found.data, plane="seeds", grid=15)
+    assert np.array_equal(found.ground.mean(), three.mean())
+    assert found.ground.barriers.n == 3
+    whole = ms.curvature(found.fresh.population, found.data, top=1, probes=4, samples=256)
+    assert np.allclose(found.bends.top, whole.top, rtol=1e-3)
+    assert len(found.bends.table) == 4
+    few = explore({"lr": [0.05]}, ground=True, seeds=2, fresh_seeds=2, epochs=1)
+    assert (few.ground, few.bends) == (None, None)

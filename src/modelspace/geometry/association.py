@@ -5,7 +5,6 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from modelspace.errors import ModelspaceError
 from modelspace.show import number
@@ -88,7 +87,7 @@ def association(x: pd.Series, y: pd.Series, given: pd.DataFrame, level: float = 
     reach = NormalDist().inv_cdf((1 + level) / 2) * (n - taken - 3) ** -0.5
     r, rank = (
         _correlation(v, design)
-        for v, design in zip((both, stats.rankdata(both, axis=0)), designs, strict=True)
+        for v, design in zip((both, pd.DataFrame(both).rank().to_numpy()), designs, strict=True)
     )
     ends = _ends(r, reach), _ends(rank, reach * (1 + rank**2 / 2) ** 0.5)
     return Association(str(x.name), str(y.name), tuple(given), n, r, ends[0], rank, ends[1], level)
