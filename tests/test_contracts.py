@@ -427,7 +427,7 @@ def test_compiled_is_eager_and_compiled_once(case, compilations):
     assert buffers_error(run.population.buffers, eager.population.buffers) <= 1e-9
 
 
-@pytest.mark.parametrize("case", sampled(BATCHED, 14), ids=str)
+@pytest.mark.parametrize("case", sampled(BATCHED, 20), ids=str)
 def test_traced_is_eager_bit_for_bit(case, monkeypatch):
     population, data = packed(case), case.data()
     eager = fit(population, data, case, lowering="vmap", shard=3)

@@ -9,7 +9,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelspace import data, distribute, ensemble, examples, export, losses, metrics, optimizers, report
+    from modelspace import (
+        data,
+        distribute,
+        ensemble,
+        examples,
+        export,
+        geometry,
+        losses,
+        metrics,
+        optimizers,
+        report,
+    )
     from modelspace.compare import (
         Comparison,
         LossComparison,
@@ -99,6 +110,7 @@ __all__ = [
     "explore",
     "export",
     "fit",
+    "geometry",
     "inspect",
     "landscape",
     "load",

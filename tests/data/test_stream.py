@@ -364,7 +364,7 @@ def test_verify_and_explore_take_a_stream(tmp_path):
     loader = shuffled()
     data = ms.data.stream(loader, loader, loader)
     assert ms.verify(SPACE, data, members=2, steps=2, compile=False).equivalent
-    found = ms.explore(SPACE, data, seeds=2, fresh_seeds=2, epochs=1, columns={"lr": [0.1]})
+    found = ms.explore(SPACE, data, seeds=2, fresh_seeds=2, epochs=1, columns={"lr": [0.1]}, ground=False)
     assert len(found.test) == 2
 
 

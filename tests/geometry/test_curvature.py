@@ -95,6 +95,7 @@ def test_every_member_is_its_whole_hessian():
         assert "hessian of cross_entropy on points" in text
 
 
+@pytest.mark.slow
 def test_softmax_at_zero_on_digits():
     digits = load_digits()
     space = ms.ModelSpace(nn.Linear, in_features=64, out_features=10, bias=False, **DOUBLE)
@@ -158,6 +159,7 @@ def test_each_member_has_its_own_loss_and_samples():
     assert c.samples == 8
 
 
+@pytest.mark.slow
 def test_objectives_widths_and_subsets():
     data = classes()
 

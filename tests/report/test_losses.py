@@ -204,7 +204,9 @@ def test_a_run_without_the_column_has_no_section():
 
 def test_an_exploration_compares_its_sweep_on_validation():
     space = ms.ModelSpace(nn.Linear, in_features=4, out_features=3, input_shape=(4,))
-    found = ms.explore(space, classes(), seeds=2, columns={"loss": NAMES}, fresh_seeds=2, epochs=1)
+    found = ms.explore(
+        space, classes(), seeds=2, columns={"loss": NAMES}, fresh_seeds=2, epochs=1, ground=False
+    )
     record = record_of_exploration(found)
     assert record.losses.comparison.split == "validation"
     assert record.losses.comparison.results[0].margins is not None

@@ -38,7 +38,14 @@ def classes():
 def exploration():
     space = ms.ModelSpace(network(), input_shape=(4,))
     return ms.explore(
-        space, classes(), seeds=5, columns={"lr": [1e-3, 1e-2, 1e-1]}, fresh_seeds=7, epochs=3, batch_size=16
+        space,
+        classes(),
+        seeds=5,
+        columns={"lr": [1e-3, 1e-2, 1e-1]},
+        fresh_seeds=7,
+        epochs=3,
+        batch_size=16,
+        ground=False,
     )
 
 

@@ -183,6 +183,7 @@ def test_explore_chooses_among_spaces():
         fresh_seeds=3,
         epochs=3,
         batch_size=8,
+        ground=False,
     )
     assert found.response["width"].tolist() == [1, 16]
     assert found.chosen["width"] == 16
