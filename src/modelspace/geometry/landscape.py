@@ -369,8 +369,7 @@ def _marks(cut: list[Slice], members: Population, numbers: np.ndarray) -> pd.Dat
     if several:
         at, distance = np.zeros_like(at), np.zeros(len(members))
     found = {"slice": np.arange(len(members)) if several else 0}
-    found["member"] = members.table.get(
-        "member", pd.Series(numbers)
-    ).to_numpy()  # a moment's is its row of the run
+    own_numbers = members.table["member"].to_numpy() if "member" in members.table else numbers
+    found["member"] = own_numbers  # a moment's is its row of the run
     own = {str(n): c.to_numpy() for n, c in members.table.items() if n not in (*axes, *found)}
     return pd.DataFrame({**found, **own, **dict(zip(axes, at.T, strict=True)), "distance": distance})
