@@ -10,11 +10,12 @@ from modelspace.cli import arguments, results, trained
 from modelspace.cli.arguments import add_json
 from modelspace.cli.parser import Verb, add_options, chosen
 from modelspace.data import Data
-from modelspace.engine import evaluate
+from modelspace.engine import OPERATORS, evaluate
 from modelspace.errors import ModelspaceError
 from modelspace.export import write_table
 from modelspace.fit import fit
 from modelspace.geometry import (
+    PLANES,
     Curvature,
     Landscape,
     curvature,
@@ -35,7 +36,6 @@ RUN is what --out of a fit named; of explore's folder its fresh seeds; of severa
 validation score is taken, --where says otherwise. Of a TARGET, --seeds members are trained first, as `modelspace fit`
 would. --out FOLDER gets report.html, and the numbers as Parquet or npz; `modelspace report FOLDER --pictures figures`
 draws PNG and SVG of them."""
-_PLANES = ("random", "line", "seeds", "principal")
 _LANDSCAPE = f"""\
 Draw the loss over the ground between trained points: a plane through three of them (--plane seeds), the principal
 plane of all (principal), the line between two (line), or around each member along random directions that have each
@@ -65,7 +65,7 @@ _MOST = 16  # members whose curvature is computed where nobody says how many
 def _configure_landscape(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``landscape``."""
     how = _configure(parser, "how many of them (random, principal: 8; line: 2; seeds: 3)")
-    how.add_argument("--plane", choices=_PLANES, default="seeds", help="through or around what (seeds)")
+    how.add_argument("--plane", choices=PLANES, default="seeds", help="through or around what (seeds)")
     how.add_argument("--grid", type=int, default=25, metavar="N", help="points along each axis (25)")
     how.add_argument("--score", metavar="NAME[,NAME…]", help="drawn beside the loss: accuracy")
     kinds = {"choices": ["kept", "recomputed"]}
@@ -75,8 +75,7 @@ def _configure_landscape(parser: argparse.ArgumentParser) -> None:
 def _configure_curvature(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``curvature``."""
     how = _configure(parser, f"how many of them ({_MOST})")
-    kinds = ["hessian", "gauss-newton", "fisher"]
-    how.add_argument("--operator", choices=kinds, default="hessian", help="of what (hessian)")
+    how.add_argument("--operator", choices=OPERATORS, default="hessian", help="of what (hessian)")
     add_options(how, curvature, _SPECTRUM, split={"choices": ["train", "validation", "test"]})
     how.add_argument("--subset", type=int, metavar="N", help="so many of the split's samples (default: all)")
     how.add_argument(

@@ -9,11 +9,12 @@ from modelspace.geometry.association import Association, association
 from modelspace.geometry.barriers import Barriers, barriers
 from modelspace.geometry.connect import Connection, connect
 from modelspace.geometry.curvature import Curvature, curvature, stability_threshold
-from modelspace.geometry.landscape import Landscape, landscape
+from modelspace.geometry.landscape import PLANES, Landscape, landscape
 from modelspace.geometry.slices import Slice
 from modelspace.geometry.trajectory import Trajectory, trajectory
 
 __all__ = [
+    "PLANES",
     "Association",
     "Barriers",
     "Connection",

@@ -19,7 +19,7 @@ from modelspace.losses import Loss, Objectives, resolve
 from modelspace.memory import free_bytes
 from modelspace.optimizers import SGD, Adam, AdamW, Constant, Optimizer
 from modelspace.population import Population
-from modelspace.runs import Run
+from modelspace.runs import Run, ended_well
 from modelspace.show import bytes_text
 from modelspace.space import ModelSpace
 
@@ -169,6 +169,24 @@ def layers_of(space: ModelSpace) -> tuple[list[str], Int64[Tensor, "n"]]:
     names = list(dict.fromkeys(owners))
     sizes = torch.tensor([block.stop - block.start for block in space.layout])
     return names, torch.tensor([names.index(owner) for owner in owners]).repeat_interleave(sizes)
+
+
+def kept_of(points: Population | Run) -> tuple[Population, np.ndarray, list[str]]:
+    """Return members, their numbers in a run, and what to say of those of a run that are left out.
+
+    Raises:
+        ModelspaceError: a run has none that ended without diverging and whose point was kept.
+    """
+    if isinstance(points, Population):
+        return points, np.arange(len(points)), []
+    well = ended_well(points.status[points.kept])
+    if not well.any():
+        raise ModelspaceError("the run has no member that ended without diverging and whose point was kept")
+    out = len(points.members) - int(well.sum())
+    said = (
+        f"{out:,} of the run's {len(points.members):,} members are left out: diverged, unfinished or not kept"
+    )
+    return points.population[well], points.kept[well], [said] if out else []
 
 
 def moments(run: Run, record: str) -> Population:

@@ -19,12 +19,12 @@ from modelspace import data as datasets
 from modelspace.data import Data
 from modelspace.engine import evaluate, goal_of
 from modelspace.errors import ModelspaceError, unknown_name
-from modelspace.geometry._computed import goal_of_run
+from modelspace.geometry._computed import goal_of_run, kept_of
 from modelspace.geometry._statistics import normalised, recomputed
 from modelspace.geometry.slices import finite
 from modelspace.losses import Loss
 from modelspace.population import Population
-from modelspace.runs import Run, ended_well
+from modelspace.runs import Run
 from modelspace.show import number
 
 # Columns of a line's points; no architecture can have arguments of these names.
@@ -278,15 +278,11 @@ def barriers(
 
 def _members(points: Population | Run) -> tuple[Population, pd.DataFrame, tuple[str, ...]]:
     """Finite members of one space, their table, and what to say of those of a run that are left out."""
-    if isinstance(points, Population):
-        members, table, notes = points, points.table, ()
-    else:
-        well = ended_well(points.status[points.kept])
-        members, rows = points.population[well], points.kept[well]
-        table, out = members.table.copy(), len(points.members) - len(rows)
+    members, rows, left = kept_of(points)
+    table, notes = members.table, [f"{said}." for said in left]
+    if isinstance(points, Run):
+        table = table.copy()
         table.insert(0, "member", rows)
-        said = f"{out:,} of the run's {len(points.members):,} members are left out: diverged, unfinished or not kept."
-        notes = (said,) if out else ()
     parts = members.parts()
     if len(parts) > 1:
         raise ModelspaceError(

@@ -20,7 +20,7 @@ from modelspace.data import Data
 from modelspace.engine import goal_of
 from modelspace.errors import ModelspaceError, the_users_told, unknown_name
 from modelspace.geometry import slices
-from modelspace.geometry._computed import goal_of_run
+from modelspace.geometry._computed import goal_of_run, kept_of
 from modelspace.geometry._ground import Ground, Scores, identity_of, range_of, refined_by
 from modelspace.geometry._statistics import normalised
 from modelspace.geometry.barriers import Barriers, barriers
@@ -28,10 +28,12 @@ from modelspace.geometry.slices import Slice, finite
 from modelspace.losses import Loss
 from modelspace.metrics import Metric
 from modelspace.population import Population
-from modelspace.runs import Run, ended_well
+from modelspace.runs import Run
 from modelspace.show import number
 
 _PAIRED = 8  # members of one slice, whose 28 pairs are few
+
+PLANES = ("random", "line", "seeds", "principal")
 
 
 @dataclass(frozen=True, repr=False)
@@ -248,7 +250,8 @@ def landscape(
     """
     began = time.perf_counter()
     data = datasets.load(data)
-    members, numbers, left = _members(points)
+    members, numbers, left = kept_of(points)
+    members = finite(members)
     if isinstance(points, Run) and loss is None and objective is None:
         loss, objective = goal_of_run(points).values()
     dims = len(grid) if isinstance(grid, Sequence) else 2
@@ -313,20 +316,6 @@ def landscape(
     )
 
 
-def _members(points: Population | Run) -> tuple[Population, np.ndarray, list[str]]:
-    """Return the members that have a place, their numbers in a run, and what to say of the others."""
-    if isinstance(points, Population):
-        return finite(points), np.arange(len(points)), []
-    well = ended_well(points.status[points.kept])
-    if not well.any():
-        raise ModelspaceError("the run has no member that ended without diverging and whose point was kept")
-    out = len(points.members) - int(well.sum())
-    said = (
-        f"{out:,} of the run's {len(points.members):,} members are left out: diverged, unfinished or not kept"
-    )
-    return finite(points.population[well]), points.kept[well], [said] if out else []
-
-
 def _cut(members: Population, plane: str | Slice, dims: int, seed: int) -> list[Slice]:
     """Return the slice through the members, or that through each."""
     if isinstance(plane, Slice):
@@ -338,7 +327,7 @@ def _cut(members: Population, plane: str | Slice, dims: int, seed: int) -> list[
     if plane == "principal":
         return [slices.principal(members, dims=dims)]
     if plane not in ("line", "seeds"):
-        raise unknown_name("plane", str(plane), ("random", "line", "seeds", "principal"))
+        raise unknown_name("plane", str(plane), PLANES)
     needed = 2 if plane == "line" else 3
     if len(members) != needed:
         raise ModelspaceError(
