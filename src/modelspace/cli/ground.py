@@ -100,7 +100,7 @@ def _points(options: argparse.Namespace, most: int) -> tuple[Run, Data, np.ndarr
     if options.members is not None and options.members < 1:
         raise ModelspaceError(f"--members is at least 1; received {options.members}")
     folder = trained.folder_of(options.target)
-    if folder is None and Path(options.target).is_dir():
+    if folder is None and (Path(options.target).is_dir() or ":" not in options.target):
         folder = Path(options.target)  # what it lacks is said when it is opened
     if folder is not None:
         run = trained.opened(folder, options)
